@@ -1,0 +1,34 @@
+# `make demo` and `make test` work on a clean clone: each target makes .venv by itself when it is missing.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# sam2 ships as source and needs torch and setuptools to build; taking those from .venv keeps pip from fetching torch twice.
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.PHONY: demo test check bench clean
+.DELETE_ON_ERROR:
+
+demo: $(STAMP)
+	$(BIN)/yolosam2 demo
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: $(STAMP)
+	$(BIN)/yolosam2 bench
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install -q -c constraints.txt pip setuptools wheel
+	$(PIP) install -q -c constraints.txt torch torchvision numpy
+	SAM2_BUILD_CUDA=0 $(PIP) install -q -c constraints.txt --no-build-isolation sam2
+	$(PIP) install -q -c constraints.txt -e ".[dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) demo-out build *.egg-info
