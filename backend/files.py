@@ -1,0 +1,145 @@
+"""Finding inputs and writing outputs: nothing is ever half written, and nothing a person made is lost."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from collections.abc import Iterable, Iterator
+from hashlib import sha256
+from pathlib import Path
+
+from backend.errors import ConfigError, disk_error
+
+_STALE = re.compile(r"^\.(?P<name>.+)\.(?P<pid>\d+)\.[0-9a-f]{8}\.tmp$")
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a file so that it holds either its old or its new content, whatever happens.
+
+    Args:
+        path: where; its folder is made if missing.
+        data: the whole content.
+
+    Raises:
+        Unavailable: the disk is full, read-only or otherwise refuses; an existing file is untouched.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        mode = path.stat().st_mode & 0o777 if path.exists() else None
+        temporary = path.with_name(f".{path.name[:120]}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+        try:
+            with temporary.open("wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            if mode is not None:
+                temporary.chmod(mode)
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise disk_error(error, path) from error
+
+
+def sweep_stale(folder: Path) -> int:
+    """Remove what killed runs of ours left behind; files of living processes stay. Returns how many went."""
+    removed = 0
+    for path in folder.rglob(".*.tmp") if folder.is_dir() else ():
+        match = _STALE.match(path.name)
+        if match and not _alive(int(match["pid"])):
+            path.unlink(missing_ok=True)
+            removed += 1
+    return removed
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
+
+
+def ensure_writable(folder: Path) -> None:
+    """Make the folder and prove that a file can be written there, before any work is done.
+
+    Raises:
+        ConfigError: with the folder and the system's reason.
+    """
+    probe = folder / f".probe.{os.getpid()}.{secrets.token_hex(4)}.tmp"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"x")
+        probe.unlink()
+    except OSError as error:
+        probe.unlink(missing_ok=True)
+        raise ConfigError(f"{folder}: cannot write results there: {(error.strerror or str(error)).lower()}") from None
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    digest = sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def is_inside(path: Path, root: Path) -> bool:
+    """True if ``path``, links resolved, lies in ``root`` or is it."""
+    return path.resolve().is_relative_to(root.resolve())
+
+
+def find_files(folder: Path, suffixes: Iterable[str], skip: Iterable[Path] = ()) -> Iterator[Path]:
+    """Files below a folder by suffix, in a stable order, hidden ones and links out of the folder left out.
+
+    Args:
+        folder: where to look, recursively.
+        suffixes: lower case, with the dot; any case matches.
+        skip: folders to leave out, such as the output folder.
+
+    Yields:
+        Paths that begin with ``folder``.
+    """
+    wanted, left_out = tuple(suffixes), {path.resolve() for path in skip}
+    for root, folders, names in os.walk(folder):
+        here = Path(root)
+        folders[:] = sorted(f for f in folders if not f.startswith(".") and (here / f).resolve() not in left_out)
+        for name in sorted(names):
+            if not name.startswith(".") and name.lower().endswith(wanted) and is_inside(here / name, folder):
+                yield here / name
+
+
+def unique_stems(paths: Iterable[Path]) -> dict[Path, str]:
+    """A name without suffix for each relative path, such that no two outputs collide, on no file system.
+
+    ``a.jpg`` and ``a.png`` in one folder, or ``A.jpg`` and ``a.jpg``, keep their suffix or get a number.
+
+    Args:
+        paths: relative paths of inputs.
+
+    Returns:
+        Path to output stem, with forward slashes.
+    """
+    every = list(paths)
+    groups: dict[str, list[Path]] = {}
+    for path in every:
+        groups.setdefault(path.with_suffix("").as_posix().casefold(), []).append(path)
+    taken = {key for key, members in groups.items() if len(members) == 1}
+    stems: dict[Path, str] = {}
+    for members in groups.values():
+        for path in members:
+            if len(members) == 1:
+                stems[path] = path.with_suffix("").as_posix()
+                continue
+            base = stem = f"{path.with_suffix('').as_posix()}_{path.suffix.lstrip('.').lower()}"
+            number = 2
+            while stem.casefold() in taken:
+                stem, number = f"{base}_{number}", number + 1
+            taken.add(stem.casefold())
+            stems[path] = stem
+    return stems

@@ -1,0 +1,162 @@
+"""Safe decoding of untrusted image bytes into upright RGB arrays.
+
+Limits are checked on the header, before any pixel is decoded; Pillow's own global limit is never changed.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import PIL.ImageOps
+from numpy.typing import NDArray
+
+from backend.errors import InputError, Unavailable
+from backend.types import Image
+
+logger = logging.getLogger(__name__)
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")  # the decoders that may run at all
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+
+
+@dataclass(frozen=True)
+class ImageLimits:
+    """What is refused before decoding; sides in pixels."""
+
+    max_pixels: int = 50_000_000
+    max_side: int = 20_000
+    min_side: int = 8
+    max_bytes: int = 256 << 20
+
+
+DEFAULT_LIMITS = ImageLimits()
+
+
+def _not_an_image(data: bytes, name: str) -> InputError:
+    head = data[:512].lstrip().lower()
+    if not data:
+        return InputError(f"{name}: the file is empty")
+    if head.startswith((b"<!doctype html", b"<html", b"<head", b"<?xml")) or b"<html" in head:
+        return InputError(f"{name}: got text/html instead of an image; a login page?")
+    if head.startswith((b"{", b"[")):
+        return InputError(f"{name}: got JSON text instead of an image")
+    if head.startswith(b"version https://git-lfs"):
+        return InputError(f"{name}: is a Git LFS pointer; the image itself was not checked out")
+    return InputError(f"{name}: is not one of {', '.join(FORMATS)}")
+
+
+def _check_size(width: int, height: int, name: str, limits: ImageLimits) -> None:
+    if width * height > limits.max_pixels:
+        raise InputError(f"{name}: {width}x{height} is {width * height / 1e6:.1f} megapixels, the limit is {limits.max_pixels / 1e6:g}")
+    if max(width, height) > limits.max_side:
+        raise InputError(f"{name}: {width}x{height} has a side over {limits.max_side} pixels")
+    if min(width, height) < limits.min_side:
+        raise InputError(f"{name}: {width}x{height} has a side under {limits.min_side} pixels")
+
+
+def _scaled(picture: PIL.Image.Image, name: str) -> PIL.Image.Image:
+    """Deep greys as 8-bit: by the full declared range (16 bits, or 0..1 for floats that stay there), never clipped."""
+    values = np.asarray(picture)
+    if picture.mode == "F":
+        if not np.isfinite(values).all():
+            raise InputError(f"{name}: holds pixels that are not finite numbers")
+        low, high = float(values.min()), float(values.max())
+        if low >= 0 and high <= 1:
+            low, high = 0.0, 1.0
+    else:
+        low, high = min(0.0, float(values.min())), max(65535.0, float(values.max()))
+    grey = (values.astype(np.float64) - low) * (255.0 / max(high - low, 1e-12))
+    return PIL.Image.fromarray(np.rint(grey).astype(np.uint8))
+
+
+def _to_rgb(picture: PIL.Image.Image, name: str) -> PIL.Image.Image:
+    mode = picture.mode
+    if mode == "RGB":
+        return picture
+    if mode in ("I;16", "I;16B", "I;16L", "I;16N", "I", "F"):
+        return _scaled(picture, name).convert("RGB")
+    if mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info:
+        layered = picture.convert("RGBA")
+        white = PIL.Image.new("RGBA", layered.size, (255, 255, 255, 255))
+        return PIL.Image.alpha_composite(white, layered).convert("RGB")
+    if mode in ("1", "L", "P", "CMYK", "YCbCr", "LAB", "HSV", "RGBX"):
+        return picture.convert("RGB")
+    raise InputError(f"{name}: pixel mode {mode} is not supported")
+
+
+def _open(data: bytes, name: str) -> PIL.Image.Image:
+    try:
+        return PIL.Image.open(io.BytesIO(data), formats=FORMATS)
+    except PIL.UnidentifiedImageError:
+        raise _not_an_image(data, name) from None
+    except PIL.Image.DecompressionBombError:
+        raise InputError(f"{name}: far too many pixels") from None
+    except (OSError, SyntaxError, ValueError, EOFError, MemoryError, OverflowError) as error:
+        raise InputError(f"{name}: damaged header: {error}") from None
+
+
+def _upright(picture: PIL.Image.Image, name: str) -> PIL.Image.Image:
+    try:
+        return PIL.ImageOps.exif_transpose(picture)
+    except Exception as error:  # broken EXIF raises nearly anything, and says nothing about the pixels
+        logger.warning("%s: unreadable EXIF ignored: %s", name, error)
+        return picture
+
+
+def decode_image(data: bytes, name: str = "image", limits: ImageLimits = DEFAULT_LIMITS) -> Image:
+    """Decode image bytes.
+
+    Args:
+        data: the whole file; JPEG, PNG, WebP, BMP, TIFF or GIF.
+        name: how to call it in messages.
+        limits: what to refuse on sight of the header.
+
+    Returns:
+        (H, W, 3) uint8 RGB with EXIF orientation applied, alpha composited on white, 16-bit greys scaled, and the first
+        frame of an animation.
+
+    Raises:
+        InputError: not an image, too large or small, truncated, or in an unknown pixel mode.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)  # our own limit is checked next
+        warnings.simplefilter("ignore", UserWarning)  # Pillow's remarks on damaged metadata
+        picture = _open(data, name)
+        with picture:
+            _check_size(*picture.size, name, limits)
+            if getattr(picture, "is_animated", False):
+                logger.info("%s: animated, the first frame is used", name)
+            try:
+                picture.load()
+                rgb = _to_rgb(_upright(picture, name), name)
+            except InputError:
+                raise
+            except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, OverflowError) as error:
+                raise InputError(f"{name}: truncated or damaged: {error}") from None
+            except MemoryError:
+                raise Unavailable(f"{name}: not enough memory to decode {picture.size[0]}x{picture.size[1]} pixels") from None
+            pixels: NDArray[np.uint8] = np.array(rgb, np.uint8)
+    return pixels
+
+
+def read_image(path: Path, limits: ImageLimits = DEFAULT_LIMITS) -> Image:
+    """Read and decode an image file; see ``decode_image``.
+
+    Raises:
+        InputError: also for a file that is missing, unreadable, not a regular file, or too large.
+    """
+    try:
+        if not path.is_file():
+            raise InputError(f"{path}: {'is not a regular file' if path.exists() else 'no such file'}")
+        if (size := path.stat().st_size) > limits.max_bytes:
+            raise InputError(f"{path}: {size} bytes, the limit is {limits.max_bytes}")
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot read: {(error.strerror or str(error)).lower()}") from None
+    return decode_image(data, str(path), limits)

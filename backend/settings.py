@@ -1,0 +1,214 @@
+"""All settings of the cascade in one frozen object, read once: flag over environment over config file over default.
+
+The environment names are the ones the Label Studio ecosystem uses already; the config file is JSON or YAML with the names of
+the fields below, or the nested keys of upstream YOLO-SAM2's configuration.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from backend.errors import ConfigError
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides the results, and what decides the speed."""
+
+    detector: str | None = None  # demo, an Ultralytics name or a file; None chooses by device
+    segmenter: str | None = None  # demo, a SAM 2 name or a checkpoint; None chooses by device
+    segmenter_config: str | None = None  # for a checkpoint file: a yaml file or a name inside the sam2 package
+    model_root: Path = Path("models")  # where named weights are looked for and put
+    device: str = "auto"
+    prompts: Path | None = None  # prompt file; with it no detector is loaded
+    classes: tuple[str, ...] | None = None  # names to keep, or the names behind category_id of a prompt file
+    conf: float = 0.25  # detections below are dropped
+    iou: float = 0.7  # of the detector's non-maximum suppression
+    max_det: int = 300  # per image
+    box_margin: float | None = None  # masks are cut to their box grown by this share of its sides; None leaves them whole
+    batch: int = 8  # images per model call
+    sam_batch: int = 32  # boxes per decoder call
+    workers: int = 2  # threads that decode, and threads that encode
+    max_pixels: int = 50_000_000  # larger images are refused
+    split: str = "val"  # of a VOC dataset
+
+
+def _number(low: float, high: float, kind: type[int] | type[float]) -> Callable[[Any], Any]:
+    def cast(value: Any) -> Any:
+        if isinstance(value, bool):
+            raise ValueError(f"expected a number, got {value!r}")
+        try:
+            number = kind(value)
+        except (TypeError, ValueError, OverflowError):
+            raise ValueError(f"expected a{'n integer' if kind is int else ' number'}, got {value!r}") from None
+        if isinstance(value, float) and kind is int and value != number:
+            raise ValueError(f"expected an integer, got {value!r}")
+        if not low <= number <= high:
+            raise ValueError(f"expected {low:g} to {high:g}, got {value!r}")
+        return number
+
+    return cast
+
+
+def _margin(value: Any) -> float | None:
+    if value is None or str(value).lower() in ("none", "off", ""):
+        return None
+    return float(_number(0, 10, float)(value))
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"expected a name or a path, got {value!r}")
+    return value.strip()
+
+
+def _device(value: Any) -> str:
+    name = str(value).lower()
+    if name.split(":")[0] not in DEVICES:
+        raise ValueError(f"expected one of {', '.join(DEVICES)}, got {value!r}")
+    return name
+
+
+def _existing(value: Any) -> Path:
+    path = Path(_text(str(value)))
+    if not path.is_file():
+        raise ValueError(f"no such file: {path}")
+    return path
+
+
+def read_names(value: Any) -> tuple[str, ...]:
+    """Class names from a list, a comma-separated string, or a text file with a name per line.
+
+    Raises:
+        ValueError: nothing in it, an empty name, or a name twice.
+    """
+    if isinstance(value, str) and Path(value).is_file():
+        names: Iterable[Any] = Path(value).read_text(encoding="utf-8").splitlines()
+        names = [name for name in names if name.strip()]
+    elif isinstance(value, str):
+        names = value.split(",")
+    elif isinstance(value, list | tuple):
+        names = value
+    else:
+        raise ValueError(f"expected names or a file of names, got {value!r}")
+    cleaned = tuple(str(name).strip() for name in names)
+    if not cleaned or not all(cleaned):
+        raise ValueError("expected at least one name, none of them empty")
+    twice = sorted({name for name in cleaned if cleaned.count(name) > 1})
+    if twice:
+        raise ValueError(f"named twice: {', '.join(twice)}")
+    return cleaned
+
+
+# field: (environment names in order, cast)
+_READ: dict[str, tuple[tuple[str, ...], Callable[[Any], Any]]] = {
+    "detector": (("DETECTOR",), _text),
+    "segmenter": (("SEGMENTER", "MODEL_CHECKPOINT"), _text),
+    "segmenter_config": (("MODEL_CONFIG",), _text),
+    "model_root": (("MODEL_ROOT",), lambda value: Path(_text(str(value)))),
+    "device": (("DEVICE",), _device),
+    "prompts": ((), _existing),
+    "classes": ((), read_names),
+    "conf": (("MODEL_SCORE_THRESHOLD",), _number(0, 1, float)),
+    "iou": ((), _number(0, 1, float)),
+    "max_det": ((), _number(1, 10_000, int)),
+    "box_margin": ((), _margin),
+    "batch": (("BATCH_SIZE",), _number(1, 4096, int)),
+    "sam_batch": (("SAM_BATCH",), _number(1, 4096, int)),
+    "workers": ((), _number(1, 256, int)),
+    "max_pixels": (("MAX_IMAGE_PIXELS",), _number(64, 1 << 28, int)),
+    "split": ((), _text),
+}
+
+# Keys of upstream YOLO-SAM2's configuration; None: understood, but decided elsewhere here.
+_UPSTREAM: dict[str, str | None] = {
+    "name": None, "n_gpu": None, "arch.yolo": None, "arch.sam": None, "arch.yolo_weights": "detector", "arch.sam_weights": "segmenter",
+    "arch.sam_config": "segmenter_config", "dataset.num_classes": None, "dataset.data_dir": None, "dataset.split": "split",
+    "dataset.conf": "conf", "dataloader.batch_size": "batch", "dataloader.num_workers": "workers", "predictor.save_dir": None,
+    "auto_mask.save_dir": None,
+}
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Read a config file into fields of ``Settings``.
+
+    Args:
+        path: a JSON or YAML file with one mapping.
+
+    Returns:
+        Field name to raw value; values are checked later, together with all others.
+
+    Raises:
+        ConfigError: unreadable, not a mapping, or with unknown keys (all of them listed).
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot read the configuration: {error}") from None
+    try:
+        if path.suffix.lower() in (".yaml", ".yml"):
+            import yaml
+
+            content = yaml.safe_load(text)
+        else:
+            content = json.loads(text)
+    except Exception as error:  # two parsers, a dozen error classes, one meaning
+        raise ConfigError(f"{path}: is neither valid JSON nor YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: expected one mapping of settings, got {type(content).__name__}")
+    known = {f.name for f in fields(Settings)}
+    found: dict[str, Any] = {}
+    unknown: list[str] = []
+    for key, value in content.items():
+        inner = value if isinstance(value, dict) else {None: value}
+        for sub, leaf in inner.items():
+            name = key if sub is None else f"{key}.{sub}"
+            if name in known:
+                found[name] = leaf
+            elif name in _UPSTREAM:
+                found.update({} if _UPSTREAM[name] is None else {str(_UPSTREAM[name]): leaf})
+            else:
+                unknown.append(str(name))
+    if unknown:
+        raise ConfigError(f"{path}: unknown setting {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+    return found
+
+
+def load_settings(flags: Mapping[str, Any], environ: Mapping[str, str], config: Path | None = None) -> Settings:
+    """Merge all sources and check every value.
+
+    Args:
+        flags: field name to value; None means not given.
+        environ: the process environment.
+        config: a config file, or None.
+
+    Returns:
+        The settings.
+
+    Raises:
+        ConfigError: listing every fault there is, each with where the value came from.
+    """
+    raw: dict[str, tuple[str, Any]] = {}
+    if config is not None:
+        raw.update({name: (f"{config}: {name}", value) for name, value in read_config(config).items()})
+    for name, (variables, _) in _READ.items():
+        given = [variable for variable in variables if environ.get(variable)]
+        if given:
+            raw[name] = (given[0], environ[given[0]])
+    raw.update({name: (f"--{name.replace('_', '-')}", value) for name, value in flags.items() if value is not None})
+    values: dict[str, Any] = {}
+    faults: list[str] = []
+    for name, (source, value) in raw.items():
+        try:
+            values[name] = _READ[name][1](value)
+        except (ValueError, OSError) as error:
+            faults.append(f"{source}: {error}")
+    if faults:
+        raise ConfigError("; ".join(faults))
+    return Settings(**values)

@@ -1,0 +1,114 @@
+"""The values that cross module borders, and the protocols that models implement.
+
+Arrays are compared by identity, so the dataclasses are frozen with ``eq=False``. Free functions in ``geometry`` validate them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Image: TypeAlias = NDArray[np.uint8]  # (H, W, 3) RGB, upright
+Boxes: TypeAlias = NDArray[np.float32]  # (N, 4) xyxy in absolute pixels, half-open
+LabelMap: TypeAlias = NDArray[np.integer[Any]]  # (H, W), 0 background, 255 ignore
+
+
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """What a detector found in one image; N may be 0."""
+
+    xyxy: Boxes  # (N, 4) float32
+    class_ids: NDArray[np.int64]  # (N,) index into the detector's names
+    scores: NDArray[np.float32]  # (N,) 0..1
+
+    def __len__(self) -> int:
+        return len(self.class_ids)
+
+
+@dataclass(frozen=True, eq=False)
+class Mask:
+    """A boolean crop and where its top left pixel lies in the image."""
+
+    x: int
+    y: int
+    crop: NDArray[np.bool_]  # (h, w)
+
+
+@dataclass(frozen=True, eq=False)
+class Masks:
+    """A segmenter's answer for one image, still on its own coarse grid; N may be 0.
+
+    The grid covers the whole image: cell (r, c) is centred at ((c + .5) W / w, (r + .5) H / h). ``geometry.crop_masks``
+    turns it into pixel masks; keeping the grid until then is what makes leaving the device and queueing cheap.
+    """
+
+    logits: NDArray[np.floating[Any]]  # (N, h, w) float16 or float32, > 0 is inside
+    quality: NDArray[np.float32]  # (N,) the segmenter's own estimate of IoU, 0..1
+    size_hw: tuple[int, int]  # of the image
+
+    def __len__(self) -> int:
+        return len(self.logits)
+
+
+@dataclass(frozen=True, eq=False)
+class Instance:
+    """One object: what it is, how sure the detector is, and where."""
+
+    label: str
+    class_id: int  # index into the class names; its value in a label map is class_id + 1
+    score: float  # 0..1, of the detector
+    xyxy: NDArray[np.float32]  # (4,)
+    mask: Mask | None = None  # None where only boxes were asked for
+    quality: float | None = None  # 0..1, the segmenter's estimate of its mask's IoU
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """The instances of one image."""
+
+    instances: tuple[Instance, ...]
+    size_hw: tuple[int, int]
+    model_version: str
+
+
+@dataclass(frozen=True, eq=False)
+class Prompts:
+    """What a person says about one object: a box, signed points, a previous mask, or any of them together."""
+
+    xyxy: NDArray[np.float32] | None = None  # (4,)
+    points_xy: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 2), np.float32))  # (P, 2)
+    positive: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))  # (P,)
+    logits: NDArray[np.float32] | None = None  # (h, w) of an earlier answer's grid
+
+
+@dataclass(frozen=True, eq=False)
+class Embedding:
+    """An encoded image; ``features`` belongs to the segmenter that made it and means nothing to others."""
+
+    features: Any
+    size_hw: tuple[int, int]
+    n_bytes: int
+
+
+class Detector(Protocol):
+    """Finds and names objects. ``version`` identifies weights and result-changing settings."""
+
+    @property
+    def names(self) -> Mapping[int, str]: ...
+    @property
+    def version(self) -> str: ...
+    def detect(self, images: Sequence[Image]) -> list[Detections]: ...
+
+
+class Segmenter(Protocol):
+    """Outlines objects that prompts point at. One mask per box, in the same order."""
+
+    @property
+    def version(self) -> str: ...
+    def segment(self, images: Sequence[Image], boxes: Sequence[Boxes]) -> list[Masks]: ...
+    def embed(self, image: Image) -> Embedding: ...
+    def refine(self, embedding: Embedding, prompts: Sequence[Prompts]) -> Masks: ...
