@@ -1,0 +1,121 @@
+"""The prompt file: boxes from any detector, as a JSON list of rows.
+
+    [{"image_id": "set1/23960", "category_id": 3, "bbox": [x1, y1, x2, y2], "score": 0.9}, {}]
+
+``image_id`` is the image's path below the source folder without its suffix (with it is accepted too), ``category_id`` a
+0-based index into the class names, ``bbox`` is xyxy in pixels of the upright image. Empty rows are skipped, as the format's
+origin (upstream YOLO-SAM2) writes one at the end.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from backend.errors import ConfigError
+from backend.types import Detections
+
+_SHOWN = 5
+
+
+@dataclass(frozen=True, eq=False)
+class PromptFile:
+    """The boxes of many images: image id -> detections, scores descending."""
+
+    path: Path
+    by_image: Mapping[str, Detections]
+
+    def lookup(self, relative: PurePosixPath) -> Detections | None:
+        """Detections of an image by its path below the source folder, with or without suffix; None if it has no rows."""
+        for key in (relative.with_suffix("").as_posix(), relative.as_posix()):
+            if key in self.by_image:
+                return self.by_image[key]
+        return None
+
+
+def _fault(row: Any, n_classes: int) -> str | None:
+    """What is wrong with a row, by field, or None."""
+    if not isinstance(row, dict):
+        return f"expected an object, got {type(row).__name__}"
+    image_id = row.get("image_id")
+    if isinstance(image_id, bool) or not isinstance(image_id, str | int) or image_id == "":
+        return f"image_id: expected a name, got {image_id!r}"
+    if ".." in PurePosixPath(str(image_id)).parts or str(image_id).startswith("/"):
+        return f"image_id: expected a path below the source folder, got {image_id!r}"
+    category = row.get("category_id")
+    if isinstance(category, bool) or not isinstance(category, int):
+        return f"category_id: expected an integer, got {category!r}"
+    if not 0 <= category < n_classes:
+        return f"category_id: {category} is not an index into the {n_classes} class names"
+    box = row.get("bbox")
+    if not isinstance(box, list) or len(box) != 4 or any(isinstance(v, bool) or not isinstance(v, int | float) for v in box):
+        return f"bbox: expected four numbers, got {box!r}"
+    if not all(np.isfinite(box)) or box[2] <= box[0] or box[3] <= box[1]:
+        return f"bbox: expected x1 < x2 and y1 < y2, got {box!r}"
+    score = row.get("score", 1.0)
+    if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:
+        return f"score: expected 0 to 1, got {score!r}"
+    return None
+
+
+def parse_prompts(rows: Any, path: Path, n_classes: int) -> PromptFile:
+    """Check and group the rows of a prompt file.
+
+    Args:
+        rows: the parsed JSON.
+        path: for messages.
+        n_classes: how many class names there are.
+
+    Returns:
+        The boxes by image.
+
+    Raises:
+        ConfigError: naming the first bad rows by index and field, and how many there are.
+    """
+    if not isinstance(rows, list):
+        raise ConfigError(f"{path}: expected a list of rows, got {type(rows).__name__}")
+    faults = [(k, fault) for k, row in enumerate(rows) if row != {} and (fault := _fault(row, n_classes))]
+    if faults:
+        shown = "; ".join(f"row {k}: {fault}" for k, fault in faults[:_SHOWN])
+        more = f"; and {len(faults) - _SHOWN} more bad rows" if len(faults) > _SHOWN else ""
+        raise ConfigError(f"{path}: {shown}{more}")
+    grouped: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        if row:
+            grouped.setdefault(str(row["image_id"]), []).append(row)
+    return PromptFile(path, {key: _detections(group) for key, group in grouped.items()})
+
+
+def _detections(rows: list[dict[str, Any]]) -> Detections:
+    rows = sorted(rows, key=lambda row: -row.get("score", 1.0))
+    return Detections(
+        np.array([row["bbox"] for row in rows], np.float32).reshape(-1, 4),
+        np.array([row["category_id"] for row in rows], np.int64),
+        np.array([row.get("score", 1.0) for row in rows], np.float32),
+    )
+
+
+def read_prompts(path: Path, n_classes: int) -> PromptFile:
+    """Read a prompt file; see ``parse_prompts``.
+
+    Raises:
+        ConfigError: also for a missing file or invalid JSON.
+    """
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot read: {(error.strerror or str(error)).lower()}") from None
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: is not valid JSON: {error}") from None
+    return parse_prompts(rows, path, n_classes)
+
+
+def prompt_rows(image_id: str, detections: Detections) -> Iterable[dict[str, Any]]:
+    """The rows of one image, ready for ``json.dumps``; coordinates rounded to a thousandth of a pixel."""
+    for box, class_id, score in zip(detections.xyxy.tolist(), detections.class_ids.tolist(), detections.scores.tolist(), strict=True):
+        yield {"image_id": image_id, "category_id": class_id, "bbox": [round(v, 3) for v in box], "score": round(score, 4)}

@@ -1,0 +1,173 @@
+"""PASCAL VOC segmentation: indexed PNGs with the VOC palette, and the folder layout around them.
+
+    JPEGImages/          SegmentationClass/    SegmentationObject/
+    ImageSets/Segmentation/<split>.txt         class_names.txt
+
+Value 0 is background, ``class_id + 1`` a class (or the k-th object), 255 is ignored. ``class_names.txt`` begins with
+``_background_``, as labelme2voc writes it.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import PIL.Image
+from numpy.typing import NDArray
+
+from backend.errors import ConfigError, InputError
+from backend.geometry import paint, painting_order
+from backend.images import SUFFIXES
+from backend.types import LabelMap, Prediction
+
+BACKGROUND = "_background_"
+_NOT_CLASSES = (BACKGROUND, "__ignore__", "background")
+
+
+@cache
+def palette() -> NDArray[np.uint8]:
+    """The VOC palette, (256, 3) uint8 RGB: bit k of the index goes to bit 7 - k // 3 of channel k % 3 (VOC devkit)."""
+    index = np.arange(256)
+    colours = np.zeros((256, 3), np.uint8)
+    for bit in range(8):
+        colours[:, bit % 3] |= ((index >> bit & 1) << (7 - bit // 3)).astype(np.uint8)
+    return colours
+
+
+def encode_png(label_map: LabelMap) -> bytes:
+    """An index image as PNG: palette mode below 256 values, 16-bit grey above.
+
+    Args:
+        label_map: (H, W), uint8 or uint16.
+    """
+    stream = io.BytesIO()
+    if label_map.dtype == np.uint8:
+        picture = PIL.Image.fromarray(label_map).convert("P")
+        picture.putpalette(palette().ravel().tolist())
+    else:
+        picture = PIL.Image.fromarray(label_map.astype(np.uint16))
+    picture.save(stream, "PNG", compress_level=3)
+    return stream.getvalue()
+
+
+def decode_png(data: bytes, name: str) -> LabelMap:
+    """Read an index image, palette or grey.
+
+    Returns:
+        (H, W) uint8 or uint16.
+
+    Raises:
+        InputError: not a PNG, damaged, or coloured instead of indexed.
+    """
+    try:
+        with PIL.Image.open(io.BytesIO(data), formats=("PNG",)) as picture:
+            picture.load()
+            if picture.mode not in ("P", "L", "1", "I;16"):
+                raise InputError(f"{name}: expected an indexed PNG, got mode {picture.mode}")
+            return np.array(picture, np.uint16 if picture.mode == "I;16" else np.uint8)
+    except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
+        raise InputError(f"{name}: cannot read the label map: {error}") from None
+
+
+def label_maps(prediction: Prediction) -> tuple[LabelMap, LabelMap]:
+    """Paint a prediction: class values and object values, large objects first.
+
+    Returns:
+        Two (H, W) maps. Objects count from 1 in the order of ``prediction.instances``; instances without a mask are left out.
+    """
+    order = [k for k in painting_order(prediction.instances) if prediction.instances[k].mask is not None]
+    pairs = [(prediction.instances[k], k) for k in order]
+    classes = paint([(i.mask, i.class_id + 1) for i, _ in pairs if i.mask is not None], prediction.size_hw)
+    objects = paint([(i.mask, k + 1) for i, k in pairs if i.mask is not None], prediction.size_hw)
+    return classes, objects
+
+
+def class_names_text(names: Sequence[str]) -> str:
+    """The content of ``class_names.txt``, without a final newline, as labelme2voc writes it."""
+    return "\n".join([BACKGROUND, *names])
+
+
+def read_class_names(path: Path) -> tuple[str, ...]:
+    """Class names of a ``class_names.txt`` or ``labels.txt``, background and ignore left out.
+
+    Raises:
+        ConfigError: unreadable or empty.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot read the class names: {error}") from None
+    names = [line.strip() for line in lines if line.strip()]
+    while names and names[0].lower() in _NOT_CLASSES:
+        names = names[1:]
+    if not names:
+        raise ConfigError(f"{path}: holds no class names")
+    return tuple(names)
+
+
+@dataclass(frozen=True)
+class VocDataset:
+    """A folder in VOC layout: image ids of one split, in the order of the split file."""
+
+    root: Path
+    image_ids: tuple[str, ...]
+    class_names: tuple[str, ...] | None
+
+    def image_path(self, image_id: str) -> Path:
+        """The image file of an id, whatever its suffix and the suffix's case.
+
+        Raises:
+            InputError: there is none.
+        """
+        folder = self.root / "JPEGImages"
+        direct = folder / image_id
+        if direct.suffix.lower() in SUFFIXES and direct.is_file():
+            return direct
+        for suffix in SUFFIXES:
+            for spelled in (suffix, suffix.upper()):
+                if (path := folder / f"{image_id}{spelled}").is_file():
+                    return path
+        raise InputError(f"{folder / image_id}: no image with this name and a suffix of {', '.join(SUFFIXES)}")
+
+
+def is_voc(root: Path) -> bool:
+    """True if the folder has ``JPEGImages`` and ``ImageSets/Segmentation``."""
+    return (root / "JPEGImages").is_dir() and (root / "ImageSets" / "Segmentation").is_dir()
+
+
+def _frames(root: Path, split: str) -> list[str]:
+    listing = root / "ImageSets" / "Segmentation" / f"{split}_videos.txt"
+    if not listing.is_file():
+        return []
+    ids: list[str] = []
+    for folder in filter(None, map(str.strip, listing.read_text(encoding="utf-8").splitlines())):
+        found = sorted(p for p in (root / "JPEGImages" / folder).glob("*") if p.suffix.lower() in SUFFIXES)
+        ids.extend(f"{folder}/{path.stem}" for path in found)
+    return ids
+
+
+def open_voc(root: Path, split: str) -> VocDataset:
+    """Read the lists of a VOC folder.
+
+    Args:
+        root: the dataset folder.
+        split: name of the list, such as ``val``; ``<split>_videos.txt`` lists folders of frames.
+
+    Raises:
+        ConfigError: no list of that name, or one that points outside the folder.
+    """
+    listing = root / "ImageSets" / "Segmentation" / f"{split}.txt"
+    ids = list(filter(None, map(str.strip, listing.read_text(encoding="utf-8").splitlines()))) if listing.is_file() else []
+    ids += _frames(root, split)
+    if not ids:
+        known = ", ".join(sorted(path.stem for path in listing.parent.glob("*.txt"))) or "none"
+        raise ConfigError(f"{listing}: no such list, or nothing in it; lists there: {known}")
+    outside = [i for i in ids if ".." in PurePosixPath(i).parts or i.startswith("/")]
+    if outside:
+        raise ConfigError(f"{listing}: {outside[0]!r} points outside the dataset")
+    files = [root / name for name in ("class_names.txt", "labels.txt") if (root / name).is_file()]
+    return VocDataset(root, tuple(ids), read_class_names(files[0]) if files else None)

@@ -1,0 +1,108 @@
+"""labelme JSON files: written so that every labelme since 5.5 opens them, and never over what a person made."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from backend.errors import InputError
+from backend.files import write_atomic
+from backend.geometry import check_mask, painting_order
+from backend.types import Prediction
+from labelme_plugin.shapes import mask_of, to_shape
+
+VERSION = "5.5.0"  # the oldest format with masks; every later labelme reads it
+_MARK = "yolo_sam2"  # labelme keeps top-level keys it does not know
+_SMALLEST_MASK = 2  # labelme 5.5 loses the second point of a one-pixel mask on saving
+
+
+def _digest(document: Mapping[str, Any]) -> str:
+    shapes = [{key: shape.get(key) for key in ("label", "points", "group_id", "shape_type", "mask")} for shape in document["shapes"]]
+    return sha256(json.dumps(shapes, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def to_document(prediction: Prediction, image_path: str) -> dict[str, Any]:
+    """A prediction as labelme's JSON document.
+
+    Args:
+        prediction: large objects are written first, because labelme draws and exports later shapes on top.
+        image_path: of the image, relative to the JSON file, with forward slashes.
+
+    Returns:
+        The document. Masks of a single pixel are left out, because labelme cannot hold them.
+
+    Raises:
+        InputError: a mask that is empty or reaches beyond the image.
+    """
+    shapes = []
+    for k in painting_order(prediction.instances):
+        instance = prediction.instances[k]
+        if instance.mask is not None:
+            check_mask(instance.mask, prediction.size_hw)
+            if instance.mask.crop.size < _SMALLEST_MASK:
+                continue
+        shapes.append(to_shape(instance))
+    document: dict[str, Any] = {
+        "version": VERSION, "flags": {}, "shapes": shapes, "imagePath": image_path.replace("\\", "/"), "imageData": None,
+        "imageHeight": int(prediction.size_hw[0]), "imageWidth": int(prediction.size_hw[1]),
+    }
+    document[_MARK] = {"model_version": prediction.model_version, "digest": _digest(document)}
+    return document
+
+
+def to_json(prediction: Prediction, image_path: str) -> bytes:
+    """The bytes of a labelme file; see ``to_document``."""
+    return (json.dumps(to_document(prediction, image_path), ensure_ascii=False, separators=(",", ":")) + "\n").encode()
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """Read a labelme file and check what every labelme version needs.
+
+    Raises:
+        InputError: naming the file, and the field if it is one.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot read: {(error.strerror or str(error)).lower()}") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: is not valid JSON: {error}") from None
+    if not isinstance(document, dict) or not isinstance(document.get("shapes"), list):
+        raise InputError(f"{path}: is not a labelme file: no list of shapes")
+    for index, shape in enumerate(document["shapes"]):
+        where = f"{path}: shapes[{index}]"
+        if not isinstance(shape, dict) or not isinstance(shape.get("label"), str):
+            raise InputError(f"{where}.label: expected a string")
+        if shape.get("shape_type") == "mask":
+            mask_of(shape, where)
+    return document
+
+
+def made_by_us(path: Path) -> str | None:
+    """The model version that wrote a file, if nobody changed its shapes since; None for everything else."""
+    try:
+        document = read_document(path)
+        mark = document.get(_MARK)
+        if isinstance(mark, dict) and mark.get("digest") == _digest(document):
+            return str(mark.get("model_version"))
+    except (InputError, KeyError, AttributeError):
+        return None
+    return None
+
+
+def relative_image_path(image: Path, json_file: Path) -> str:
+    """``imagePath`` for a JSON file: relative, forward slashes, as labelme itself writes it."""
+    return Path(os.path.relpath(image.resolve(), json_file.resolve().parent)).as_posix()
+
+
+def set_aside(path: Path) -> Path:
+    """Keep a copy of a file beside it before it is overwritten; returns the copy's path, ``name.json.bak`` or numbered."""
+    copy, number = path.with_name(f"{path.name}.bak"), 2
+    while copy.exists():
+        copy, number = path.with_name(f"{path.name}.bak{number}"), number + 1
+    write_atomic(copy, path.read_bytes())
+    return copy

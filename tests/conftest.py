@@ -1,0 +1,142 @@
+"""Shared fixtures: the embedded models, scenes and fakes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from backend.cascade import Cascade
+from backend.demo.scenes import TEST_SEEDS, Scene, generate
+from backend.settings import Settings
+from backend.types import Detections, Embedding, Image, Masks, Prompts
+from backend.wiring import load
+
+ROOT = Path(__file__).parent.parent
+SHARED = ROOT.parent / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real photographs that lie beside the project on some machines."""
+    if not (SHARED / "data").is_dir():
+        pytest.skip("the real photographs of ../shared/data are not on this machine")
+    return SHARED / "data"
+
+
+@pytest.fixture(scope="session")
+def demo() -> Cascade:
+    return load(Settings(detector="demo", segmenter="demo", device="cpu", box_margin=0.04)).cascade
+
+
+@pytest.fixture(scope="session")
+def scenes() -> list[Scene]:
+    return [generate(TEST_SEEDS[5000 + k]) for k in range(4)]
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+def random_mask(rng: np.random.Generator, height: int, width: int, kind: int) -> np.ndarray:
+    """A full boolean frame: noise, empty, full, one pixel, blobs, blobs with holes."""
+    if kind == 0:
+        return rng.random((height, width)) < rng.uniform(0.1, 0.9)
+    if kind == 1:
+        return np.zeros((height, width), bool)
+    if kind == 2:
+        return np.ones((height, width), bool)
+    if kind == 3:
+        frame = np.zeros((height, width), bool)
+        frame[rng.integers(height), rng.integers(width)] = True
+        return frame
+    smooth = cv2.GaussianBlur(rng.normal(size=(height, width)).astype(np.float32), (0, 0), rng.uniform(1, 6))
+    frame = smooth > np.quantile(smooth, rng.uniform(0.3, 0.9))
+    return frame if kind == 4 else frame & (np.abs(smooth - smooth.max() * 0.5) > smooth.std() * 0.2)
+
+
+class FakeDetector:
+    """Finds what it was told to find; the k-th call's images get the k-th answers."""
+
+    names = {0: "cat", 1: "dog"}
+    version = "fake-1"
+
+    def __init__(self, boxes: Sequence[Sequence[float]] = ((2, 3, 20, 30),)) -> None:
+        self.boxes = np.array(boxes, np.float32).reshape(-1, 4)
+        self.calls = 0
+
+    def detect(self, images: Sequence[Image]) -> list[Detections]:
+        self.calls += 1
+        n = len(self.boxes)
+        return [Detections(self.boxes, np.arange(n) % 2, np.linspace(0.9, 0.5, n).astype(np.float32)) for _ in images]
+
+
+class FakeSegmenter:
+    """Fills each box on a 64x64 grid."""
+
+    version = "boxfill-1"
+
+    def segment(self, images: Sequence[Image], boxes: Sequence[np.ndarray]) -> list[Masks]:
+        answers = []
+        for image, of_image in zip(images, boxes, strict=True):
+            height, width = image.shape[:2]
+            y, x = (np.arange(64) + 0.5) * height / 64, (np.arange(64) + 0.5) * width / 64
+            grids = [
+                np.minimum(np.minimum(x - b[0], b[2] - x)[None], np.minimum(y - b[1], b[3] - y)[:, None]) for b in of_image
+            ]
+            logits = np.array(grids, np.float32).reshape(-1, 64, 64)
+            answers.append(Masks(logits, np.full(len(logits), 0.9, np.float32), (height, width)))
+        return answers
+
+    def embed(self, image: Image) -> Embedding:
+        return Embedding(None, (image.shape[0], image.shape[1]), 0)
+
+    def refine(self, embedding: Embedding, prompts: Sequence[Prompts]) -> Masks:
+        raise NotImplementedError
+
+
+@pytest.fixture
+def fake() -> Cascade:
+    return Cascade(FakeDetector(), FakeSegmenter())
+
+
+@pytest.fixture
+def pictures(tmp_path: Path, scenes: list[Scene]) -> Iterator[Path]:
+    """A folder with three good pictures, one of them in a sub-folder with a difficult name."""
+    from backend.overlays import encode_picture
+
+    folder = tmp_path / "pictures"
+    (folder / "sub ä #1").mkdir(parents=True)
+    for name, scene in zip(("a.jpg", "b.JPG", "sub ä #1/图 c?.jpg"), scenes, strict=False):
+        (folder / name).write_bytes(encode_picture(scene.image))
+    yield folder
+
+
+@pytest.fixture
+def run_cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Run ``yolosam2`` in this process: arguments -> (exit code, stdout, stderr)."""
+    import signal
+
+    from backend.cli import main
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+        try:
+            code = main([str(argument) for argument in arguments])
+        except SystemExit as exit_:
+            code = int(exit_.code or 0)
+        finally:
+            signal.signal(signal.SIGINT, before[0])
+            signal.signal(signal.SIGTERM, before[1])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+PYTHON = sys.executable
