@@ -1,0 +1,108 @@
+"""Detector, then segmenter: named instances with masks. Class names are resolved here, once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+
+import numpy as np
+
+from backend.errors import ConfigError, InputError
+from backend.geometry import check_boxes, clip_mask, crop_masks, usable_boxes
+from backend.types import Detections, Detector, Image, Instance, Masks, Prediction, Segmenter
+
+_FORMAT = 1  # part of every model_version; raised when the same models come to give other results
+
+
+@dataclass(frozen=True, eq=False)
+class Raw:
+    """What the models said about one image, before pixels are made of it; ``masks`` is None where only boxes are wanted."""
+
+    detections: Detections
+    masks: Masks | None
+    size_hw: tuple[int, int]
+
+
+class Cascade:
+    """Both models and everything that decides their results.
+
+    Args:
+        detector: gives boxes and names; None if all boxes are given.
+        segmenter: outlines what is in a box; None for boxes only.
+        names: class index to name; None takes the detector's.
+        conf: given boxes below this score are dropped, 0..1 (a detector has its own).
+        box_margin: masks are cut to their box grown by this share of its sides; None leaves them whole.
+        given_version: identifies the source of given boxes.
+
+    Raises:
+        ConfigError: neither a detector nor names.
+    """
+
+    def __init__(
+        self, detector: Detector | None, segmenter: Segmenter | None, *, names: Mapping[int, str] | None = None, conf: float = 0.0,
+        box_margin: float | None = None, given_version: str = "",
+    ) -> None:
+        if detector is None and names is None:
+            raise ConfigError("without a detector, class names are needed: name them with --classes")
+        self._detector, self._segmenter = detector, segmenter
+        self.names: Mapping[int, str] = dict(names if names is not None else detector.names if detector else {})
+        self._conf, self._box_margin = conf, box_margin
+        parts = [detector.version if detector else f"prompts-{given_version}", segmenter.version if segmenter else "boxes"]
+        recipe = json.dumps([_FORMAT, parts, sorted(self.names.items()), conf, box_margin])
+        self.model_version = f"{parts[0].split('-')[0]}+{parts[1].split('-')[0]}-{sha256(recipe.encode()).hexdigest()[:10]}"
+
+    def infer(self, images: Sequence[Image], given: Sequence[Detections | None] | None = None) -> list[Raw]:
+        """Run the models on a batch.
+
+        Args:
+            images: RGB uint8 (H, W, 3), any sizes.
+            given: detections to use instead of the detector's, per image; None for none given.
+
+        Returns:
+            Per image the usable detections (clipped to the image, at least a pixel wide) and their masks.
+
+        Raises:
+            InputError: given boxes that are not finite, or an image without given boxes where there is no detector.
+        """
+        found = self._detect(images) if given is None or (self._detector is not None and None in given) else None
+        kept = []
+        for k, image in enumerate(images):
+            own = given[k] if given is not None else None
+            if own is None and found is None:
+                raise InputError("no boxes were given for this image, and there is no detector")
+            kept.append(self._usable(own if own is not None else found[k], image, own is not None))  # type: ignore[index]
+        masks: Sequence[Masks | None] = [None] * len(images)
+        if self._segmenter is not None:
+            masks = self._segmenter.segment(images, [d.xyxy for d in kept])
+        return [Raw(d, m, (image.shape[0], image.shape[1])) for d, m, image in zip(kept, masks, images, strict=True)]
+
+    def _detect(self, images: Sequence[Image]) -> list[Detections] | None:
+        return self._detector.detect(images) if self._detector is not None else None
+
+    def _usable(self, detections: Detections, image: Image, given: bool) -> Detections:
+        boxes, keep = usable_boxes(check_boxes(detections.xyxy), (image.shape[0], image.shape[1]))
+        if given:
+            keep &= detections.scores >= self._conf
+        keep &= np.isfinite(detections.scores)
+        return Detections(boxes[keep], detections.class_ids[keep], detections.scores[keep])
+
+    def finish(self, raw: Raw) -> Prediction:
+        """Turn a model answer into a prediction; runs on any thread. Instances whose mask is empty are left out."""
+        masks = [None] * len(raw.detections) if raw.masks is None else crop_masks(raw.masks)
+        instances = []
+        for k, mask in enumerate(masks):
+            box = raw.detections.xyxy[k]
+            if mask is not None and self._box_margin is not None:
+                mask = clip_mask(mask, box, self._box_margin)
+            if mask is None and raw.masks is not None:
+                continue
+            class_id = int(raw.detections.class_ids[k])
+            quality = None if raw.masks is None else float(raw.masks.quality[k])
+            instances.append(Instance(self.names[class_id], class_id, float(raw.detections.scores[k]), box, mask, quality))
+        return Prediction(tuple(instances), raw.size_hw, self.model_version)
+
+    def predict(self, images: Sequence[Image], given: Sequence[Detections | None] | None = None) -> list[Prediction]:
+        """``infer`` and ``finish`` in one call."""
+        return [self.finish(raw) for raw in self.infer(images, given)]

@@ -1,0 +1,283 @@
+"""SAM 2 behind the ``Segmenter`` protocol: one encoder batch, boxes of all images decoded together, small logits out.
+
+The arithmetic is that of ``sam2.sam2_image_predictor.SAM2ImagePredictor``; its state (one current image) is not used, and
+full-size masks are never made here.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from backend.errors import ConfigError, InputError, Unavailable
+from backend.files import file_digest
+from backend.types import Boxes, Embedding, Image, Masks, Prompts
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+_MEAN = (0.485, 0.456, 0.406)  # of sam2.utils.transforms.SAM2Transforms
+_STD = (0.229, 0.224, 0.225)
+_CPU_CHUNK = 4  # on a CPU a few boxes at a time stay in its caches
+_LOGIT_LIMIT = 60_000.0  # of float16
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    text = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in text or "can't allocate memory" in text
+
+
+def _build(config: str, checkpoint: Path) -> Any:
+    """The model on the CPU, from a name inside the sam2 package or a yaml file anywhere."""
+    if not Path(config).is_file():
+        from sam2.build_sam import build_sam2
+
+        return build_sam2(config, str(checkpoint), device="cpu")
+    # `build_sam2` finds packaged files only; outside them the same three steps are done here, without hydra's global state.
+    from hydra.utils import instantiate
+    from omegaconf import OmegaConf
+
+    model = instantiate(OmegaConf.load(config).model, _recursive_=True)
+    model.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True)["model"])
+    return model
+
+
+def load_model(config: str, checkpoint: Path) -> Any:
+    """Build a ``SAM2Base`` and load its weights.
+
+    Args:
+        config: name inside the sam2 package, such as ``configs/sam2.1/sam2.1_hiera_t.yaml``, or a yaml file.
+        checkpoint: weights as sam2 publishes them; loaded with ``weights_only``.
+
+    Raises:
+        ConfigError: naming both, if they do not fit together or one does not load.
+    """
+    try:
+        return _build(config, checkpoint).eval()
+    except Exception as error:  # sam2 raises a RuntimeError without text for wrong keys; hydra has a tree of its own
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else "its weights have other names or shapes"
+        raise ConfigError(f"checkpoint {checkpoint} and configuration {config} do not fit together: {reason}") from error
+
+
+def _size(image: Image) -> tuple[int, int]:
+    return image.shape[0], image.shape[1]
+
+
+@dataclass(frozen=True, eq=False)
+class _Features:
+    """Of B images on the device: ``image`` (B, C, s/16, s/16) and the two finer levels for the decoder."""
+
+    image: Tensor
+    fine: tuple[Tensor, ...]
+
+    def rows(self, index: Tensor) -> _Features:
+        return _Features(self.image[index], tuple(level[index] for level in self.fine))
+
+
+class Sam2Segmenter:
+    """A SAM 2 model with its device.
+
+    Args:
+        checkpoint: weights file.
+        config: see ``load_model``.
+        device: torch device; CUDA runs in bf16 autocast, CPU and MPS in float32.
+        box_chunk: most boxes per decoder call.
+    """
+
+    def __init__(self, checkpoint: Path, config: str, *, device: str, box_chunk: int = 32) -> None:
+        model = load_model(config, checkpoint)
+        # Point and mask prompts of the micro and the stock models alike; holes and specks need a compiled extension.
+        model.fill_hole_area = 0
+        self.model = model.to(device)
+        self._device = torch.device(device)
+        self._chunk = min(box_chunk, _CPU_CHUNK) if self._device.type == "cpu" else box_chunk
+        self._version = f"{checkpoint.stem}-{file_digest(checkpoint)[:8]}"
+
+    @property
+    def version(self) -> str:
+        """Name and weights in one short string."""
+        return self._version
+
+    @contextmanager
+    def _scope(self) -> Iterator[None]:
+        """Inference mode and, on CUDA, bf16 autocast; both end with the block."""
+        with torch.inference_mode(), torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type == "cuda"):
+            yield
+
+    def _in_chunks(self, count: int, chunk: int, what: str, run: Callable[[int, int], T]) -> list[T]:
+        """``run(start, stop)`` over all rows; running out of memory halves the chunk and goes on."""
+        results: list[T] = []
+        start = 0
+        while start < count:
+            stop = min(count, start + chunk)
+            try:
+                results.append(run(start, stop))
+            except RuntimeError as error:
+                if not _is_out_of_memory(error):
+                    raise
+                if stop - start == 1:
+                    raise Unavailable(f"{self._device}: out of memory with one of the {what}; use a smaller --segmenter or --device cpu") from None
+                chunk = (stop - start) // 2
+                option = "--sam-batch" if what == "boxes" else "--batch"
+                text = "%s: out of memory with %d %s at once, going on with %d; lower %s to avoid this"
+                logger.warning(text, self._device, stop - start, what, chunk, option)
+                if self._device.type == "cuda":
+                    torch.cuda.empty_cache()
+                continue
+            start = stop
+        return results
+
+    def _prepare(self, images: Sequence[Image]) -> Tensor:
+        """(B, 3, s, s) float32 on the device, resized as SAM2Transforms does it: antialiased, ignoring the aspect."""
+        side = self.model.image_size
+        resized = []
+        for image in images:
+            pixels = torch.from_numpy(np.ascontiguousarray(image)).to(self._device).permute(2, 0, 1)[None].float() / 255
+            resized.append(F.interpolate(pixels, (side, side), mode="bilinear", align_corners=False, antialias=True))
+        mean = torch.tensor(_MEAN, device=self._device).view(1, 3, 1, 1)
+        std = torch.tensor(_STD, device=self._device).view(1, 3, 1, 1)
+        return (torch.cat(resized) - mean) / std
+
+    def _encode(self, images: Sequence[Image]) -> _Features:
+        levels = self.model.forward_image(self._prepare(images))["backbone_fpn"][-self.model.num_feature_levels :]
+        image = levels[-1]
+        if self.model.directly_add_no_mem_embed:
+            image = image + self.model.no_mem_embed.transpose(1, 2)[..., None]
+        return _Features(image, tuple(levels[:-1]))
+
+    def _encode_all(self, images: Sequence[Image]) -> _Features:
+        parts = self._in_chunks(len(images), len(images), "images", lambda a, b: self._encode(images[a:b]))
+        if len(parts) == 1:
+            return parts[0]
+        return _Features(torch.cat([p.image for p in parts]), tuple(torch.cat(level) for level in zip(*(p.fine for p in parts), strict=True)))
+
+    def _decode(
+        self, features: _Features, coordinates: Tensor, labels: Tensor, mask: Tensor | None, multimask: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Decoder on N prompts; ``features`` holds N images, or one that all prompts share."""
+        sparse, dense = self.model.sam_prompt_encoder(points=(coordinates, labels), boxes=None, masks=mask)
+        logits, quality, _, _ = self.model.sam_mask_decoder(
+            image_embeddings=features.image, image_pe=self.model.sam_prompt_encoder.get_dense_pe(), sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=dense, multimask_output=multimask, repeat_image=len(features.image) != len(coordinates),
+            high_res_features=list(features.fine),
+        )
+        return logits, quality
+
+    def _decode_boxes(self, features: _Features, owner: Tensor, corners: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """Logits (N, h, w) float16 and quality (N,) float32 on the host, for N boxes of any of the images."""
+        labels = torch.tensor([[2, 3]], dtype=torch.int, device=self._device)
+
+        def run(start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+            who = owner[start:stop]
+            one = bool((who == who[0]).all())
+            logits, quality = self._decode(features.rows(who[:1] if one else who), corners[start:stop], labels.expand(stop - start, 2), None, False)
+            small = logits[:, 0].float().clamp(-_LOGIT_LIMIT, _LOGIT_LIMIT).half()
+            return small.cpu().numpy(), quality[:, 0].float().cpu().numpy()
+
+        parts = self._in_chunks(len(corners), self._chunk, "boxes", run)
+        return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
+
+    def segment(self, images: Sequence[Image], boxes: Sequence[Boxes]) -> list[Masks]:
+        """Outline the object in each box.
+
+        Images without boxes never reach the encoder; the others share one encoder batch, and their boxes are decoded in
+        chunks that may span images.
+
+        Args:
+            images: RGB uint8 (H, W, 3), any sizes.
+            boxes: (N, 4) float32 xyxy in pixels per image; N may be 0.
+
+        Returns:
+            Per image one mask per box, in the same order, on the model's grid.
+
+        Raises:
+            Unavailable: out of memory even with a single image or box.
+        """
+        active = [k for k, of_image in enumerate(boxes) if len(of_image)]
+        answers = [self._empty(image) for image in images]
+        if not active:
+            return answers
+        counts = [len(boxes[k]) for k in active]
+        with self._scope():
+            features = self._encode_all([images[k] for k in active])
+            owner = torch.repeat_interleave(torch.arange(len(active)), torch.tensor(counts)).to(self._device)
+            scaled = np.concatenate([boxes[k] / self._scale(images[k].shape[:2]) for k in active]).astype(np.float32)
+            corners = torch.from_numpy(scaled).to(self._device).view(-1, 2, 2)
+            logits, quality = self._decode_boxes(features, owner, corners)
+        ends = np.cumsum(counts)
+        for k, start, end in zip(active, ends - counts, ends, strict=True):
+            answers[k] = Masks(logits[start:end], np.clip(quality[start:end], 0, 1), _size(images[k]))
+        return answers
+
+    def _scale(self, size_hw: tuple[int, ...]) -> np.ndarray:
+        """What to divide x, y, x, y in pixels of the image by to get pixels of the model's square input."""
+        side = self.model.image_size
+        return np.array([size_hw[1] / side, size_hw[0] / side] * 2, np.float32)
+
+    def _empty(self, image: Image) -> Masks:
+        side = self.model.image_size // 4
+        return Masks(np.zeros((0, side, side), np.float16), np.zeros(0, np.float32), _size(image))
+
+    def embed(self, image: Image) -> Embedding:
+        """Encode an image once for many calls of ``refine``."""
+        with self._scope():
+            features = self._encode([image])
+        size = sum(t.element_size() * t.nelement() for t in (features.image, *features.fine))
+        return Embedding(features, _size(image), size)
+
+    def refine(self, embedding: Embedding, prompts: Sequence[Prompts]) -> Masks:
+        """Outline the object that each prompt describes.
+
+        A single point without box or previous mask is ambiguous: the model then answers with three masks, and the one it
+        thinks best is kept.
+
+        Args:
+            embedding: of this segmenter.
+            prompts: one per object; coordinates in pixels of the image, ``logits`` from an earlier answer for the object.
+
+        Returns:
+            One mask per prompt.
+
+        Raises:
+            InputError: a prompt with neither box, point nor previous mask.
+        """
+        if not isinstance(embedding.features, _Features):
+            raise InputError("embedding: was made by another segmenter")
+        logits, quality = [], []
+        with self._scope():
+            for prompt in prompts:
+                one, sure = self._refine_one(embedding, prompt)
+                logits.append(one)
+                quality.append(sure)
+        if not logits:
+            side = self.model.image_size // 4
+            return Masks(np.zeros((0, side, side), np.float16), np.zeros(0, np.float32), embedding.size_hw)
+        return Masks(np.stack(logits), np.clip(np.array(quality, np.float32), 0, 1), embedding.size_hw)
+
+    def _refine_one(self, embedding: Embedding, prompt: Prompts) -> tuple[np.ndarray, float]:
+        scale = self._scale(embedding.size_hw)
+        points, labels = [prompt.points_xy / scale[:2]], [prompt.positive.astype(np.int32)]
+        if prompt.xyxy is not None:
+            points.insert(0, (prompt.xyxy / scale).reshape(2, 2))
+            labels.insert(0, np.array([2, 3], np.int32))
+        coordinates = np.concatenate(points).astype(np.float32)
+        if not len(coordinates) and prompt.logits is None:
+            raise InputError("prompt: expected a box, a point or a previous mask")
+        mask = None
+        if prompt.logits is not None:
+            mask = torch.from_numpy(np.clip(prompt.logits, -32, 32).astype(np.float32)).to(self._device)[None, None]
+        multimask = len(coordinates) == 1 and prompt.xyxy is None and mask is None
+        where = torch.from_numpy(coordinates)[None].to(self._device)
+        kinds = torch.from_numpy(np.concatenate(labels))[None].to(self._device)
+        answer, quality = self._decode(embedding.features, where, kinds, mask, multimask)
+        best = int(quality[0].argmax())
+        return answer[0, best].float().clamp(-_LOGIT_LIMIT, _LOGIT_LIMIT).half().cpu().numpy(), float(quality[0, best])

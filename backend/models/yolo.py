@@ -1,0 +1,108 @@
+"""The Ultralytics detector behind the ``Detector`` protocol: arrays in, arrays out, no network, no surprises."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+
+from backend.errors import ConfigError
+from backend.types import Detections, Image
+
+_TASKS = ("detect", "segment")
+
+
+def quiet_ultralytics(offline: bool) -> None:
+    """Keep Ultralytics from installing packages, sending events and, if ``offline``, from any use of the network.
+
+    It reads these variables when it is first imported, so this comes before every import of it. ``offline`` is False only
+    where a person named a model that has to be downloaded.
+    """
+    os.environ["YOLO_AUTOINSTALL"] = "false"
+    os.environ["YOLO_OFFLINE"] = "true" if offline else "false"
+    os.environ.setdefault("YOLO_VERBOSE", "false")
+    from ultralytics.utils import events
+
+    events.events.enabled = False
+
+
+class YoloDetector:
+    """A YOLO model with its thresholds.
+
+    Args:
+        path: weights of an Ultralytics detection or segmentation model. Trusted: loading a ``.pt`` runs code in it.
+        device: torch device.
+        conf: detections below are dropped, 0..1.
+        iou: of non-maximum suppression, 0..1.
+        max_det: most detections per image.
+        classes: names to keep, or None for all.
+
+    Raises:
+        ConfigError: the file does not load, is for another task, or has none of the classes.
+    """
+
+    def __init__(
+        self, path: Path, *, device: str, conf: float = 0.25, iou: float = 0.7, max_det: int = 300, classes: Sequence[str] | None = None
+    ) -> None:
+        quiet_ultralytics(offline=True)
+        from ultralytics import YOLO
+
+        try:
+            self._model = YOLO(str(path))
+            task, names = str(self._model.task), dict(self._model.names)
+        except Exception as error:  # unpickling foreign files raises anything
+            raise ConfigError(f"{path}: is not a YOLO model that Ultralytics can load: {type(error).__name__}: {error}") from None
+        if task not in _TASKS:
+            raise ConfigError(f"{path}: is a YOLO model for {task}, expected one for {' or '.join(_TASKS)}")
+        self._names = {int(k): str(v) for k, v in names.items()}
+        self._keep = self._class_ids(path, classes)
+        self._options = {"conf": conf, "iou": iou, "max_det": max_det, "classes": self._keep, "device": device, "verbose": False, "save": False}
+        stable = f"{sorted(self._options.items(), key=str)}".replace(device, "") + sha256(path.read_bytes()).hexdigest()
+        self._version = f"{path.stem}-{sha256(stable.encode()).hexdigest()[:8]}"
+
+    def _class_ids(self, path: Path, classes: Sequence[str] | None) -> list[int] | None:
+        if classes is None:
+            return None
+        ids = {name: k for k, name in self._names.items()}
+        missing = [name for name in classes if name not in ids]
+        if missing:
+            raise ConfigError(f"--classes: {', '.join(missing)} not among the classes of {path.name}: {', '.join(self._names.values())}")
+        return [ids[name] for name in classes]
+
+    @property
+    def names(self) -> Mapping[int, str]:
+        """Class index to name, of all classes the model knows."""
+        return self._names
+
+    @property
+    def version(self) -> str:
+        """Name, weights and thresholds in one short string."""
+        return self._version
+
+    def detect(self, images: Sequence[Image]) -> list[Detections]:
+        """Find objects.
+
+        Images of one shape go through the model together; those of another shape separately, because padding to a common
+        shape would make an image's result depend on its neighbours in the batch.
+
+        Args:
+            images: RGB uint8 (H, W, 3), any sizes.
+
+        Returns:
+            Detections per image, scores descending, boxes clipped to the image.
+        """
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for k, image in enumerate(images):
+            groups.setdefault(image.shape, []).append(k)
+        found: dict[int, Detections] = {}
+        for members in groups.values():
+            bgr = [np.ascontiguousarray(images[k][..., ::-1]) for k in members]
+            for k, result in zip(members, self._model.predict(bgr, **self._options), strict=True):
+                boxes = result.boxes
+                found[k] = Detections(
+                    boxes.xyxy.float().cpu().numpy().reshape(-1, 4), boxes.cls.long().cpu().numpy(), boxes.conf.float().cpu().numpy()
+                )
+        return [found[k] for k in range(len(images))]

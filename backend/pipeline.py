@@ -1,0 +1,174 @@
+"""Streaming batch work: load threads -> batches -> model -> finish threads -> writer, in order, with bounded queues.
+
+Every stage runs while the others do, so the whole takes as long as its slowest stage. At most four batches are in flight
+(two loading or with the model, one or two being finished and written), so memory does not grow with the number of items.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from backend.errors import InputError, LabelingError
+
+logger = logging.getLogger(__name__)
+
+K = TypeVar("K")  # key of an item: cheap, such as a path
+L = TypeVar("L")  # loaded item
+R = TypeVar("R")  # model answer
+F = TypeVar("F")  # finished item, ready to be written
+
+
+@dataclass(frozen=True)
+class Stages(Generic[K, L, R, F]):
+    """The work itself. ``load`` and ``finish`` run on threads, ``infer`` and ``write`` on one thread each, in order."""
+
+    load: Callable[[K], L]
+    infer: Callable[[Sequence[L]], Sequence[R]]
+    finish: Callable[[K, L, R], F]
+    write: Callable[[K, F], None]
+
+
+@dataclass(frozen=True)
+class Outcome(Generic[K]):
+    """One item is done: ``error`` is None, or why it failed."""
+
+    key: K
+    error: LabelingError | None
+
+
+def _as_failure(error: BaseException) -> LabelingError:
+    """An expected error as it is; anything else (a bug, a broken codec) as this one item's failure, logged in full."""
+    if isinstance(error, LabelingError):
+        return error
+    logger.error("unexpected error", exc_info=error)
+    return InputError(f"unexpected {type(error).__name__}: {error}")
+
+
+class _Run(Generic[K, L, R, F]):
+    def __init__(self, stages: Stages[K, L, R, F], batch: int, workers: int, stop: threading.Event) -> None:
+        self._stages, self._batch, self._workers, self._stop = stages, batch, workers, stop
+        self._finishing: queue.Queue[tuple[K, Future[F]] | None] = queue.Queue(batch)
+        self._outcomes: queue.Queue[Outcome[K] | BaseException | None] = queue.Queue()
+        self._ahead = 2 * batch  # one batch loads while the model works on the other
+
+    def _infer(self, items: list[tuple[K, Future[L]]], finishers: ThreadPoolExecutor) -> None:
+        loaded: list[tuple[K, L]] = []
+        order: list[tuple[K, Future[F] | None]] = []
+        failed: dict[int, BaseException] = {}
+        for k, (_, future) in enumerate(items):
+            try:
+                loaded.append((items[k][0], future.result()))
+            except Exception as error:
+                failed[k] = error
+        answers = iter(self._answers(loaded))
+        ready = iter(loaded)
+        for k, (key, _) in enumerate(items):
+            if k in failed:
+                order.append((key, _failed(failed[k])))
+                continue
+            answer, (_, item) = next(answers), next(ready)
+            if isinstance(answer, BaseException):
+                order.append((key, _failed(answer)))
+            else:
+                order.append((key, finishers.submit(self._stages.finish, key, item, answer)))
+        for key, result in order:
+            if result is not None:
+                self._finishing.put((key, result))
+
+    def _answers(self, loaded: list[tuple[K, L]]) -> list[R | BaseException]:
+        """The model's answers; if a batch fails, its items go one by one, so that one bad image is one failure."""
+        if not loaded:
+            return []
+        items = [item for _, item in loaded]
+        try:
+            return list(self._stages.infer(items))
+        except Exception as error:
+            if len(items) == 1:
+                return [error]
+            logger.warning("a batch of %d failed (%s); trying its images one by one", len(items), error)
+        answers: list[R | BaseException] = []
+        for item in items:
+            try:
+                answers.extend(self._stages.infer([item]))
+            except Exception as error:
+                answers.append(error)
+        return answers
+
+    def model_thread(self, keys: Iterator[K]) -> None:
+        """Keep loads in flight, batch them, run the model, hand over to the finishers."""
+        pending: deque[tuple[K, Future[L]]] = deque()
+        try:
+            with ThreadPoolExecutor(self._workers, "load") as loaders, ThreadPoolExecutor(self._workers, "finish") as finishers:
+                while True:
+                    while len(pending) < self._ahead and not self._stop.is_set():
+                        key = next(keys, _END)
+                        if key is _END:
+                            break
+                        pending.append((key, loaders.submit(self._stages.load, key)))  # type: ignore[arg-type]
+                    if not pending:
+                        break
+                    self._infer([pending.popleft() for _ in range(min(self._batch, len(pending)))], finishers)
+        except BaseException as error:  # the caller's thread must hear of it
+            self._outcomes.put(error)
+        finally:
+            self._finishing.put(None)
+
+    def writer_thread(self) -> None:
+        """Write finished items in order and report each."""
+        while (entry := self._finishing.get()) is not None:
+            key, future = entry
+            try:
+                self._stages.write(key, future.result())
+                self._outcomes.put(Outcome(key, None))
+            except Exception as error:
+                self._outcomes.put(Outcome(key, _as_failure(error)))
+        self._outcomes.put(None)
+
+    def outcomes(self, keys: Iterable[K]) -> Iterator[Outcome[K]]:
+        threads = [
+            threading.Thread(target=self.model_thread, args=(iter(keys),), name="model", daemon=True),
+            threading.Thread(target=self.writer_thread, name="writer", daemon=True),
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            while (outcome := self._outcomes.get()) is not None:
+                if isinstance(outcome, BaseException):
+                    raise outcome
+                yield outcome
+        finally:
+            self._stop.set()
+
+
+_END = object()
+
+
+def _failed(error: BaseException) -> Future[F]:
+    future: Future[F] = Future()
+    future.set_exception(error)
+    return future
+
+
+def run(
+    keys: Iterable[K], stages: Stages[K, L, R, F], *, batch: int, workers: int, stop: threading.Event | None = None
+) -> Iterator[Outcome[K]]:
+    """Push items through all stages and yield their outcomes in the order of ``keys``.
+
+    Args:
+        keys: what to work on; read as the work goes on.
+        stages: the work.
+        batch: items per model call.
+        workers: threads for loading, and as many again for finishing.
+        stop: when set, nothing new is begun; what is in flight is finished, written and yielded.
+
+    Yields:
+        One outcome per item begun. A failed item does not stop the others.
+    """
+    yield from _Run(stages, batch, workers, stop or threading.Event()).outcomes(keys)
