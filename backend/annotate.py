@@ -53,9 +53,13 @@ class Summary:
     def as_dict(self) -> dict[str, Any]:
         """For ``--json``."""
         return {
-            "images": self.labelled, "without_instances": self.empty, "instances": dict(self.per_class.most_common()),
-            "skipped": {"done": self.done, "hand_made": self.hand_made}, "failed": [{"file": f, "reason": r} for f, r in self.failed],
-            "stopped": self.stopped, "outputs": [str(path) for path in self.outputs],
+            "images": self.labelled,
+            "without_instances": self.empty,
+            "instances": dict(self.per_class.most_common()),
+            "skipped": {"done": self.done, "hand_made": self.hand_made},
+            "failed": [{"file": f, "reason": r} for f, r in self.failed],
+            "stopped": self.stopped,
+            "outputs": [str(path) for path in self.outputs],
         }
 
     def as_text(self) -> str:
@@ -151,8 +155,15 @@ def _is_disk_error(error: LabelingError | None) -> bool:
 
 
 def annotate(
-    items: Sequence[Item], cascade: Cascade, formats: Sequence[str], out: Path, options: Options, *, url_prefix: str = "/data/local-files/?d=",
-    stop: threading.Event | None = None, on_outcome: Callable[[Item, LabelingError | None], None] | None = None,
+    items: Sequence[Item],
+    cascade: Cascade,
+    formats: Sequence[str],
+    out: Path,
+    options: Options,
+    *,
+    url_prefix: str = "/data/local-files/?d=",
+    stop: threading.Event | None = None,
+    on_outcome: Callable[[Item, LabelingError | None], None] | None = None,
 ) -> Summary:
     """Label images into files.
 

@@ -78,6 +78,7 @@ def _prediction(logits: NDArray[np.float32]) -> Prediction:
 
 def _ratio(theirs: Callable[[], object], ours: Callable[[], object], repeats: int) -> tuple[float, float, float]:
     """Median of the paired CPU time ratios, and both medians in milliseconds."""
+
     def spent(work: Callable[[], object], times: int) -> float:
         start = time.process_time()
         for _ in range(times):
@@ -99,9 +100,7 @@ def _routes(repeats: int, folder: Path) -> list[Row]:
     half = logits.astype(np.float16).astype(np.float32)  # what leaves the device; rounded once for both sides
     studio = _ratio(lambda: peers.label_studio_json(half, SIZE_HW, labels), lambda: labelstudio.result_json(_prediction(half)), repeats)
     theirs, ours = folder / "theirs.json", folder / "ours.json"
-    files = _ratio(
-        lambda: peers.labelme_file(half, SIZE_HW, labels, theirs), lambda: ours.write_bytes(labelme.to_json(_prediction(half), "a.jpg")), repeats
-    )
+    files = _ratio(lambda: peers.labelme_file(half, SIZE_HW, labels, theirs), lambda: ours.write_bytes(labelme.to_json(_prediction(half), "a.jpg")), repeats)
     names = "logits -> Label Studio RLE JSON, against mask2rle", "logits -> labelme file, against upstream's route"
     return [Row(name, ratio, 20, True, f"{slow:.1f} ms against {fast:.2f} ms") for name, (ratio, slow, fast) in zip(names, (studio, files), strict=True)]
 
@@ -117,7 +116,9 @@ def mask_set() -> list[tuple[str, NDArray[np.bool_]]]:
         smooth = cv2.resize(rng.normal(size=(24, 32)).astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
         disc = middle + smooth * side * 0.03 < side * 0.35
         masks += [
-            ("small", middle < side * 0.036), ("smooth", disc), ("holed", disc & (smooth < 0.9)),
+            ("small", middle < side * 0.036),
+            ("smooth", disc),
+            ("holed", disc & (smooth < 0.9)),
             ("ragged", disc & (rough > -0.25)),
         ]
     return masks
@@ -179,12 +180,16 @@ def _memory() -> Row:
 
 def _overlap(items: int = 300, stage_s: float = 0.02) -> Row:
     """Wall time of sleeping stages over their slowest; two workers share loading and finishing, the model is the slowest."""
-    def nap(seconds: float) -> None:
+
+    def after(seconds: float, value: Any) -> Any:
         time.sleep(seconds)
+        return value
 
     stages = pipeline.Stages[int, int, int, int](
-        load=lambda key: (nap(stage_s * 1.6), key)[1], infer=lambda batch: (nap(stage_s * len(batch)), list(batch))[1],
-        finish=lambda key, item, answer: (nap(stage_s * 1.6), key)[1], write=lambda key, item: nap(stage_s * 0.8),
+        load=lambda key: after(stage_s * 1.6, key),
+        infer=lambda batch: after(stage_s * len(batch), list(batch)),
+        finish=lambda key, item, answer: after(stage_s * 1.6, key),
+        write=lambda key, item: after(stage_s * 0.8, None),
     )
     start = time.perf_counter()
     done = sum(1 for _ in pipeline.run(range(items), stages, batch=8, workers=2))

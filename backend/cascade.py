@@ -41,8 +41,14 @@ class Cascade:
     """
 
     def __init__(
-        self, detector: Detector | None, segmenter: Segmenter | None, *, names: Mapping[int, str] | None = None, conf: float = 0.0,
-        box_margin: float | None = None, given_version: str = "",
+        self,
+        detector: Detector | None,
+        segmenter: Segmenter | None,
+        *,
+        names: Mapping[int, str] | None = None,
+        conf: float = 0.0,
+        box_margin: float | None = None,
+        given_version: str = "",
     ) -> None:
         if detector is None and names is None:
             raise ConfigError("without a detector, class names are needed: name them with --classes")

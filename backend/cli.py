@@ -31,8 +31,23 @@ _FORMATS = """formats:
   voc            indexed PNGs: SegmentationClass, SegmentationObject, class_names.txt
   overlay        pictures with masks drawn"""
 
-_FIELDS = ("detector", "segmenter", "segmenter_config", "model_root", "device", "prompts", "classes", "conf", "iou", "max_det", "box_margin",
-           "batch", "sam_batch", "workers", "split")
+_FIELDS = (
+    "detector",
+    "segmenter",
+    "segmenter_config",
+    "model_root",
+    "device",
+    "prompts",
+    "classes",
+    "conf",
+    "iou",
+    "max_det",
+    "box_margin",
+    "batch",
+    "sam_batch",
+    "workers",
+    "split",
+)
 
 
 def _model_options(parser: argparse.ArgumentParser) -> None:

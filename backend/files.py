@@ -6,6 +6,7 @@ import os
 import re
 import secrets
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -37,7 +38,8 @@ def write_atomic(path: Path, data: bytes) -> None:
                 temporary.chmod(mode)
             os.replace(temporary, path)
         except BaseException:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                temporary.unlink()
             raise
     except OSError as error:
         raise disk_error(error, path) from error
@@ -76,7 +78,8 @@ def ensure_writable(folder: Path) -> None:
         probe.write_bytes(b"x")
         probe.unlink()
     except OSError as error:
-        probe.unlink(missing_ok=True)
+        with suppress(OSError):
+            probe.unlink()
         raise ConfigError(f"{folder}: cannot write results there: {(error.strerror or str(error)).lower()}") from None
 
 

@@ -54,6 +54,7 @@ def _as_failure(error: BaseException) -> LabelingError:
 class _Run(Generic[K, L, R, F]):
     def __init__(self, stages: Stages[K, L, R, F], batch: int, workers: int, stop: threading.Event) -> None:
         self._stages, self._batch, self._workers, self._stop = stages, batch, workers, stop
+        self._abandoned = threading.Event()  # nobody takes the outcomes any more
         self._finishing: queue.Queue[tuple[K, Future[F]] | None] = queue.Queue(batch)
         self._outcomes: queue.Queue[Outcome[K] | BaseException | None] = queue.Queue()
         self._ahead = 2 * batch  # one batch loads while the model works on the other
@@ -107,7 +108,7 @@ class _Run(Generic[K, L, R, F]):
         try:
             with ThreadPoolExecutor(self._workers, "load") as loaders, ThreadPoolExecutor(self._workers, "finish") as finishers:
                 while True:
-                    while len(pending) < self._ahead and not self._stop.is_set():
+                    while len(pending) < self._ahead and not (self._stop.is_set() or self._abandoned.is_set()):
                         key = next(keys, _END)
                         if key is _END:
                             break
@@ -144,7 +145,7 @@ class _Run(Generic[K, L, R, F]):
                     raise outcome
                 yield outcome
         finally:
-            self._stop.set()
+            self._abandoned.set()
 
 
 _END = object()
@@ -156,9 +157,7 @@ def _failed(error: BaseException) -> Future[F]:
     return future
 
 
-def run(
-    keys: Iterable[K], stages: Stages[K, L, R, F], *, batch: int, workers: int, stop: threading.Event | None = None
-) -> Iterator[Outcome[K]]:
+def run(keys: Iterable[K], stages: Stages[K, L, R, F], *, batch: int, workers: int, stop: threading.Event | None = None) -> Iterator[Outcome[K]]:
     """Push items through all stages and yield their outcomes in the order of ``keys``.
 
     Args:

@@ -128,9 +128,20 @@ _READ: dict[str, tuple[tuple[str, ...], Callable[[Any], Any]]] = {
 
 # Keys of upstream YOLO-SAM2's configuration; None: understood, but decided elsewhere here.
 _UPSTREAM: dict[str, str | None] = {
-    "name": None, "n_gpu": None, "arch.yolo": None, "arch.sam": None, "arch.yolo_weights": "detector", "arch.sam_weights": "segmenter",
-    "arch.sam_config": "segmenter_config", "dataset.num_classes": None, "dataset.data_dir": None, "dataset.split": "split",
-    "dataset.conf": "conf", "dataloader.batch_size": "batch", "dataloader.num_workers": "workers", "predictor.save_dir": None,
+    "name": None,
+    "n_gpu": None,
+    "arch.yolo": None,
+    "arch.sam": None,
+    "arch.yolo_weights": "detector",
+    "arch.sam_weights": "segmenter",
+    "arch.sam_config": "segmenter_config",
+    "dataset.num_classes": None,
+    "dataset.data_dir": None,
+    "dataset.split": "split",
+    "dataset.conf": "conf",
+    "dataloader.batch_size": "batch",
+    "dataloader.num_workers": "workers",
+    "predictor.save_dir": None,
     "auto_mask.save_dir": None,
 }
 

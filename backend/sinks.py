@@ -61,11 +61,11 @@ class LabelmeSink:
 
 
 class LabelStudioSink:
-    """One small task file per image, so that a run can be resumed, joined into importable files at the end."""
+    """``label-studio/``: a task file per image, so that a run can be resumed, joined into ``import.json`` at the end."""
 
     def __init__(self, out: Path, names: Sequence[str], url_prefix: str) -> None:
-        self._out, self._names, self._prefix = out, names, url_prefix
-        self._tasks = out / "label-studio-tasks"
+        self._out, self._names, self._prefix = out / "label-studio", names, url_prefix
+        self._tasks = self._out / "tasks"
 
     def state(self, item: Item) -> str | None:
         return "done" if (self._tasks / f"{item.stem}.json").exists() else None
@@ -91,7 +91,7 @@ class LabelStudioSink:
         write_atomic(config, labelstudio.label_config(self._names).encode())
         written = []
         for number, chunk in enumerate(self._chunks(), 1):
-            path = self._out / ("label-studio.json" if number == 1 else f"label-studio-{number}.json")
+            path = self._out / ("import.json" if number == 1 else f"import-{number}.json")
             write_atomic(path, chunk)
             written.append(path)
         return [*written, config]
@@ -146,7 +146,9 @@ def make_sinks(formats: Sequence[str], out: Path, names: Sequence[str], url_pref
         url_prefix: put before an image's quoted relative path to make the URL in Label Studio tasks.
     """
     table: dict[str, Sink] = {
-        "labelme": LabelmeSink(out), "label-studio": LabelStudioSink(out, names, url_prefix), "voc": VocSink(out, names),
+        "labelme": LabelmeSink(out),
+        "label-studio": LabelStudioSink(out, names, url_prefix),
+        "voc": VocSink(out, names),
         "overlay": OverlaySink(out / "overlays" if set(formats) != {"overlay"} else out),
     }
     return [table[name] for name in dict.fromkeys(formats)]

@@ -44,7 +44,11 @@ def load(settings: Settings, mode: str = "cascade", dataset_names: tuple[str, ..
     detector = None if prompts is not None else load_detector(settings, device)
     segmenter = None if mode == "boxes" else load_segmenter(settings, device)
     cascade = Cascade(
-        detector, segmenter, names=None if names is None else dict(enumerate(names)), conf=settings.conf, box_margin=settings.box_margin,
+        detector,
+        segmenter,
+        names=None if names is None else dict(enumerate(names)),
+        conf=settings.conf,
+        box_margin=settings.box_margin,
         given_version=file_digest(settings.prompts)[:8] if settings.prompts is not None else "",
     )
     return Loaded(cascade, prompts, device)

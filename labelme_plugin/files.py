@@ -47,8 +47,13 @@ def to_document(prediction: Prediction, image_path: str) -> dict[str, Any]:
                 continue
         shapes.append(to_shape(instance))
     document: dict[str, Any] = {
-        "version": VERSION, "flags": {}, "shapes": shapes, "imagePath": image_path.replace("\\", "/"), "imageData": None,
-        "imageHeight": int(prediction.size_hw[0]), "imageWidth": int(prediction.size_hw[1]),
+        "version": VERSION,
+        "flags": {},
+        "shapes": shapes,
+        "imagePath": image_path.replace("\\", "/"),
+        "imageData": None,
+        "imageHeight": int(prediction.size_hw[0]),
+        "imageWidth": int(prediction.size_hw[1]),
     }
     document[_MARK] = {"model_version": prediction.model_version, "digest": _digest(document)}
     return document

@@ -74,8 +74,14 @@ def to_shape(instance: Instance) -> dict[str, Any]:
         mask = base64.b64encode(encode_png(instance.mask.crop)).decode("ascii")
     score = round(float(instance.score), 4)
     return {
-        "label": instance.label, "points": points, "group_id": None, "description": json.dumps({"score": score}), "shape_type": kind,
-        "flags": {}, "mask": mask, "score": score,
+        "label": instance.label,
+        "points": points,
+        "group_id": None,
+        "description": json.dumps({"score": score}),
+        "shape_type": kind,
+        "flags": {},
+        "mask": mask,
+        "score": score,
     }
 
 

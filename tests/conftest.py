@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -63,12 +63,12 @@ def random_mask(rng: np.random.Generator, height: int, width: int, kind: int) ->
 class FakeDetector:
     """Finds what it was told to find; the k-th call's images get the k-th answers."""
 
-    names = {0: "cat", 1: "dog"}
     version = "fake-1"
 
     def __init__(self, boxes: Sequence[Sequence[float]] = ((2, 3, 20, 30),)) -> None:
         self.boxes = np.array(boxes, np.float32).reshape(-1, 4)
         self.calls = 0
+        self.names = {0: "cat", 1: "dog"}
 
     def detect(self, images: Sequence[Image]) -> list[Detections]:
         self.calls += 1
@@ -86,9 +86,7 @@ class FakeSegmenter:
         for image, of_image in zip(images, boxes, strict=True):
             height, width = image.shape[:2]
             y, x = (np.arange(64) + 0.5) * height / 64, (np.arange(64) + 0.5) * width / 64
-            grids = [
-                np.minimum(np.minimum(x - b[0], b[2] - x)[None], np.minimum(y - b[1], b[3] - y)[:, None]) for b in of_image
-            ]
+            grids = [np.minimum(np.minimum(x - b[0], b[2] - x)[None], np.minimum(y - b[1], b[3] - y)[:, None]) for b in of_image]
             logits = np.array(grids, np.float32).reshape(-1, 64, 64)
             answers.append(Masks(logits, np.full(len(logits), 0.9, np.float32), (height, width)))
         return answers
@@ -106,7 +104,7 @@ def fake() -> Cascade:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path, scenes: list[Scene]) -> Iterator[Path]:
+def pictures(tmp_path: Path, scenes: list[Scene]) -> Path:
     """A folder with three good pictures, one of them in a sub-folder with a difficult name."""
     from backend.overlays import encode_picture
 
@@ -114,7 +112,7 @@ def pictures(tmp_path: Path, scenes: list[Scene]) -> Iterator[Path]:
     (folder / "sub ä #1").mkdir(parents=True)
     for name, scene in zip(("a.jpg", "b.JPG", "sub ä #1/图 c?.jpg"), scenes, strict=False):
         (folder / name).write_bytes(encode_picture(scene.image))
-    yield folder
+    return folder
 
 
 @pytest.fixture

@@ -92,7 +92,8 @@ def test_help_works_without_torch_installed(tmp_path: Path) -> None:
 
 
 def test_importing_the_package_does_no_work() -> None:
-    done = subprocess.run([PYTHON, "-c", "import sys, backend; print(len([m for m in sys.modules if 'numpy' in m or 'cv2' in m]))"], capture_output=True, text=True, cwd=ROOT, check=True)
+    code = "import sys, backend; print(len([m for m in sys.modules if 'numpy' in m or 'cv2' in m]))"
+    done = subprocess.run([PYTHON, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.strip() == "0"
 
 

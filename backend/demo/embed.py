@@ -1,6 +1,6 @@
 """Put trained weights into the package: stripped to what inference needs, half precision, with their checksums.
 
-    python -m backend.demo.embed --yolo OUT/yolo/weights/best.pt --sam2 OUT/sam2.pt
+python -m backend.demo.embed --yolo OUT/yolo/weights/best.pt --sam2 OUT/sam2.pt
 """
 
 from __future__ import annotations

@@ -235,7 +235,12 @@ def _sprinkled(icing: Floats, shape: tuple[int, ...], rng: Rng) -> Floats:
 
 
 _DRAW: dict[str, Callable[[_Canvas, Rng], tuple[Floats, NDArray[np.bool_]]]] = {
-    "ball": _ball, "box": _box, "star": _star, "cup": _cup, "leaf": _leaf, "ring": _ring,
+    "ball": _ball,
+    "box": _box,
+    "star": _star,
+    "cup": _cup,
+    "leaf": _leaf,
+    "ring": _ring,
 }
 _UPRIGHT = {"box", "cup"}
 CLASS_NAMES: tuple[str, ...] = tuple(_DRAW)

@@ -72,11 +72,14 @@ def run_demo(out: Path, progress: bool = True) -> str:
     write_atomic(out / "contact_sheet.png", encode_picture(sheet, ".png"))
     took = time.perf_counter() - start
     lines = [
-        f"{summary.labelled} pictures, {sum(summary.per_class.values())} objects in {took:.1f} s, model version {loaded.cascade.model_version}", "",
-        "IoU against the truth:", iou_table(total, names), "",
+        f"{summary.labelled} pictures, {sum(summary.per_class.values())} objects in {took:.1f} s, model version {loaded.cascade.model_version}",
+        "",
+        "IoU against the truth:",
+        iou_table(total, names),
+        "",
         f"{out}/contact_sheet.png       all pictures with their masks",
         f"{out}/*.json                  labelme: open the folder with `labelme {out}`",
-        f"{out}/label-studio.json       Label Studio: import it, with label_config.xml as the labeling config",
+        f"{out}/label-studio/           Label Studio: import.json, and label_config.xml for the labeling setup",
         f"{out}/SegmentationClass/      label maps (indexed PNG), SegmentationObject/ one value per object",
     ]
     return "\n".join(lines)

@@ -121,8 +121,11 @@ class Scenes:
             lookup = np.array([0, *[c + 1 for c in class_ids]], np.int64)
             classes.append(torch.from_numpy(lookup[crop.objects[2::4, 2::4]]))
         return Batch(
-            (torch.stack(images).float() / 255 - MEAN) / STD, torch.stack(masks).float(), torch.stack(others).float(),
-            torch.tensor(boxes, dtype=torch.float32).view(count, per_image, 4), torch.stack(classes),
+            (torch.stack(images).float() / 255 - MEAN) / STD,
+            torch.stack(masks).float(),
+            torch.stack(others).float(),
+            torch.tensor(boxes, dtype=torch.float32).view(count, per_image, 4),
+            torch.stack(classes),
         )
 
 

@@ -109,8 +109,12 @@ def decode(model: Any, features: Embedded, points: Tensor, labels: Tensor, masks
     """Decode one prompt per row; the single-mask token is index 0, the multimask tokens are 1 to 3."""
     sparse, dense = model.sam_prompt_encoder(points=(points, labels), boxes=None, masks=masks)
     logits, iou, _, present = model.sam_mask_decoder.predict_masks(
-        image_embeddings=features.image, image_pe=model.sam_prompt_encoder.get_dense_pe(), sparse_prompt_embeddings=sparse,
-        dense_prompt_embeddings=dense, repeat_image=False, high_res_features=features.fine,
+        image_embeddings=features.image,
+        image_pe=model.sam_prompt_encoder.get_dense_pe(),
+        sparse_prompt_embeddings=sparse,
+        dense_prompt_embeddings=dense,
+        repeat_image=False,
+        high_res_features=features.fine,
     )
     return Decoded(logits, iou, present)
 
@@ -211,7 +215,7 @@ def train(data: Path, out: Path, minutes: float, seed: int, init: Path | None, p
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     model, scenes = build(), Scenes(data / "train", seed)
-    phases = PHASES
+    phases: tuple[Phase, ...] = PHASES
     if init is not None:
         model.load_state_dict(torch.load(init, weights_only=True)["model"])
         phases = FINISHING_PHASES

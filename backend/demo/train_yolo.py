@@ -14,7 +14,7 @@ HERE = Path(__file__).parent
 YOLO_CONFIG = HERE / "models" / "demo_yolov8.yaml"
 
 
-def _offline(home: Path) -> None:
+def offline(home: Path) -> None:
     """Keep Ultralytics from downloading a font, packages or settings; must run before its first import."""
     import matplotlib
 
@@ -25,7 +25,7 @@ def _offline(home: Path) -> None:
 
 def train(data: Path, out: Path, epochs: int, threads: int) -> Path:
     """Train and return the path of the best weights, optimiser stripped, fp16."""
-    _offline(out / "ultralytics")
+    offline(out / "ultralytics")
     import torch
     from ultralytics import YOLO, settings
 
@@ -33,10 +33,32 @@ def train(data: Path, out: Path, epochs: int, threads: int) -> Path:
     settings.update({"sync": False})
     model = YOLO(str(YOLO_CONFIG), task="detect")
     model.train(
-        data=str(data / "data.yaml"), project=str(out), name="yolo", exist_ok=True, pretrained=False, device="cpu",
-        imgsz=320, batch=16, epochs=epochs, optimizer="AdamW", lr0=0.002, lrf=0.02, cos_lr=True, warmup_epochs=1.0,
-        mosaic=0.3, close_mosaic=3, scale=0.4, hsv_h=0.1, degrees=5.0, flipud=0.0, amp=False, plots=False, workers=0,
-        seed=0, val=True, cache=False,
+        data=str(data / "data.yaml"),
+        project=str(out),
+        name="yolo",
+        exist_ok=True,
+        pretrained=False,
+        device="cpu",
+        imgsz=320,
+        batch=16,
+        epochs=epochs,
+        optimizer="AdamW",
+        lr0=0.002,
+        lrf=0.02,
+        cos_lr=True,
+        warmup_epochs=1.0,
+        mosaic=0.3,
+        close_mosaic=3,
+        scale=0.4,
+        hsv_h=0.1,
+        degrees=5.0,
+        flipud=0.0,
+        amp=False,
+        plots=False,
+        workers=0,
+        seed=0,
+        val=True,
+        cache=False,
     )
     return out / "yolo" / "weights" / "best.pt"
 

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
@@ -37,8 +38,15 @@ def write_split(folder: Path, seeds: Iterable[int]) -> None:
     """Write many scenes with all cores; what is already there is kept."""
     for name in ("images", "labels", "objects"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    with ProcessPoolExecutor() as pool:
+    # Fresh processes: a fork of one whose torch or OpenCV runs threads can wait for a lock for ever.
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
         list(pool.map(partial(write_one, folder), seeds, chunksize=16))
+
+
+def write_data_file(folder: Path) -> None:
+    """Write the ``data.yaml`` that Ultralytics reads, for the splits below ``folder``."""
+    names = "".join(f"  {k}: {name}\n" for k, name in enumerate(CLASS_NAMES))
+    (folder / "data.yaml").write_text(f"path: {folder.resolve()}\ntrain: train/images\nval: val/images\nnames:\n{names}")
 
 
 def main() -> None:
@@ -50,8 +58,7 @@ def main() -> None:
     args = parser.parse_args()
     write_split(args.out / "train", TRAIN_SEEDS[: args.train])
     write_split(args.out / "val", VALIDATION_SEEDS[: args.validation])
-    names = "".join(f"  {k}: {name}\n" for k, name in enumerate(CLASS_NAMES))
-    (args.out / "data.yaml").write_text(f"path: {args.out.resolve()}\ntrain: train/images\nval: val/images\nnames:\n{names}")
+    write_data_file(args.out)
 
 
 if __name__ == "__main__":

@@ -43,15 +43,26 @@ def _region(prediction: Prediction, index: int, from_name: str, to_name: str) ->
     if instance.mask is None:
         x0, y0, x1, y1 = np.clip(instance.xyxy, 0, [width, height, width, height]).tolist()
         value = {
-            "x": 100 * x0 / width, "y": 100 * y0 / height, "width": 100 * (x1 - x0) / width, "height": 100 * (y1 - y0) / height,
-            "rotation": 0, RECTANGLE: [instance.label],
+            "x": 100 * x0 / width,
+            "y": 100 * y0 / height,
+            "width": 100 * (x1 - x0) / width,
+            "height": 100 * (y1 - y0) / height,
+            "rotation": 0,
+            RECTANGLE: [instance.label],
         }
     else:
         value = {"format": "rle", "rle": _PLACE, BRUSH: [instance.label]}
     return {
-        "id": region_id(prediction, index), "type": RECTANGLE if instance.mask is None else BRUSH, "from_name": from_name,
-        "to_name": to_name, "original_width": width, "original_height": height, "image_rotation": 0, "origin": "prediction",
-        "score": round(float(instance.score), 4), "value": value,
+        "id": region_id(prediction, index),
+        "type": RECTANGLE if instance.mask is None else BRUSH,
+        "from_name": from_name,
+        "to_name": to_name,
+        "original_width": width,
+        "original_height": height,
+        "image_rotation": 0,
+        "origin": "prediction",
+        "score": round(float(instance.score), 4),
+        "value": value,
     }
 
 
@@ -156,5 +167,3 @@ def from_result(result: Iterable[Mapping[str, Any]], names: Sequence[str], model
     if len(sizes) > 1:
         raise InputError(f"regions of several image sizes: {sorted(sizes)}")
     return Prediction(tuple(instances), next(iter(sizes), (0, 0)), model_version)
-
-

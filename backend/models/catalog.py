@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from backend.errors import ConfigError
 from backend.files import file_digest
 from backend.settings import Settings
 from backend.types import Detector, Segmenter
+
+logger = logging.getLogger(__name__)
 
 DEMO = "demo"
 DEMO_FOLDER = Path(__file__).parent.parent / "demo" / "models"
@@ -72,6 +75,7 @@ def _fetch(path: Path, name: str, download: Callable[[], object]) -> Path:
     """A file under MODEL_ROOT, downloaded because a person named the model and it is not there."""
     if path.is_file():
         return path
+    logger.warning("fetching %s into %s", path.name, path.parent.resolve())
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         download()
@@ -103,6 +107,7 @@ def _fetch_sam2(path: Path, spec: Sam2Spec) -> Path:
     def download() -> None:
         from huggingface_hub import hf_hub_download
 
+        logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it reports every try; ours is one sentence
         hf_hub_download(spec.repository, spec.weights, local_dir=str(path.parent))
 
     return _fetch(path, spec.name, download)

@@ -160,14 +160,16 @@ class Sam2Segmenter:
             return parts[0]
         return _Features(torch.cat([p.image for p in parts]), tuple(torch.cat(level) for level in zip(*(p.fine for p in parts), strict=True)))
 
-    def _decode(
-        self, features: _Features, coordinates: Tensor, labels: Tensor, mask: Tensor | None, multimask: bool
-    ) -> tuple[Tensor, Tensor]:
+    def _decode(self, features: _Features, coordinates: Tensor, labels: Tensor, mask: Tensor | None, multimask: bool) -> tuple[Tensor, Tensor]:
         """Decoder on N prompts; ``features`` holds N images, or one that all prompts share."""
         sparse, dense = self.model.sam_prompt_encoder(points=(coordinates, labels), boxes=None, masks=mask)
         logits, quality, _, _ = self.model.sam_mask_decoder(
-            image_embeddings=features.image, image_pe=self.model.sam_prompt_encoder.get_dense_pe(), sparse_prompt_embeddings=sparse,
-            dense_prompt_embeddings=dense, multimask_output=multimask, repeat_image=len(features.image) != len(coordinates),
+            image_embeddings=features.image,
+            image_pe=self.model.sam_prompt_encoder.get_dense_pe(),
+            sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=dense,
+            multimask_output=multimask,
+            repeat_image=len(features.image) != len(coordinates),
             high_res_features=list(features.fine),
         )
         return logits, quality

@@ -8,6 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 
 from backend.errors import ConfigError
 from backend.types import Detections, Image
@@ -24,9 +25,11 @@ def quiet_ultralytics(offline: bool) -> None:
     os.environ["YOLO_AUTOINSTALL"] = "false"
     os.environ["YOLO_OFFLINE"] = "true" if offline else "false"
     os.environ.setdefault("YOLO_VERBOSE", "false")
-    from ultralytics.utils import events
+    from ultralytics.utils import events, patches
 
     events.events.enabled = False
+    # Its import replaces Pillow's `open` for the whole process by one that installs a decoder for whatever Pillow refuses.
+    PIL.Image.open = patches._image_open
 
 
 class YoloDetector:
@@ -44,9 +47,7 @@ class YoloDetector:
         ConfigError: the file does not load, is for another task, or has none of the classes.
     """
 
-    def __init__(
-        self, path: Path, *, device: str, conf: float = 0.25, iou: float = 0.7, max_det: int = 300, classes: Sequence[str] | None = None
-    ) -> None:
+    def __init__(self, path: Path, *, device: str, conf: float = 0.25, iou: float = 0.7, max_det: int = 300, classes: Sequence[str] | None = None) -> None:
         quiet_ultralytics(offline=True)
         from ultralytics import YOLO
 
@@ -102,7 +103,5 @@ class YoloDetector:
             bgr = [np.ascontiguousarray(images[k][..., ::-1]) for k in members]
             for k, result in zip(members, self._model.predict(bgr, **self._options), strict=True):
                 boxes = result.boxes
-                found[k] = Detections(
-                    boxes.xyxy.float().cpu().numpy().reshape(-1, 4), boxes.cls.long().cpu().numpy(), boxes.conf.float().cpu().numpy()
-                )
+                found[k] = Detections(boxes.xyxy.float().cpu().numpy().reshape(-1, 4), boxes.cls.long().cpu().numpy(), boxes.conf.float().cpu().numpy())
         return [found[k] for k in range(len(images))]

@@ -1,0 +1,105 @@
+"""Writing never loses anything; names never collide."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from backend.errors import ConfigError, Unavailable
+from backend.files import ensure_writable, find_files, sweep_stale, unique_stems, write_atomic
+from tests.conftest import PYTHON, ROOT
+
+
+def test_write_replaces_and_keeps_the_mode(tmp_path: Path) -> None:
+    path = tmp_path / "sub" / "a.json"
+    write_atomic(path, b"old")
+    path.chmod(0o640)
+    write_atomic(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert [p.name for p in path.parent.iterdir()] == ["a.json"]
+
+
+def test_d01_a_full_disk_keeps_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    write_atomic(path, b"old")
+    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(Unavailable, match=r"a\.json: cannot write: file too large"):
+            write_atomic(path, b"x" * 5000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert path.read_bytes() == b"old"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_d02_stale_files_of_dead_runs_go_others_stay(tmp_path: Path) -> None:
+    dead = subprocess.Popen([PYTHON, "-c", ""])
+    dead.wait()
+    (tmp_path / f".a.json.{dead.pid}.0123abcd.tmp").write_text("x")
+    mine = tmp_path / f".b.json.{os.getpid()}.0123abcd.tmp"
+    mine.write_text("x")
+    other = tmp_path / ".note.tmp"
+    other.write_text("x")
+    assert sweep_stale(tmp_path) == 1
+    assert mine.exists()
+    assert other.exists()
+
+
+def test_killed_in_mid_write_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"old")
+    code = f"from pathlib import Path; from backend.files import write_atomic\nwhile True: write_atomic(Path({str(path)!r}), b'n' * 3_000_000)"
+    for delay in (0.5, 0.63, 0.77):
+        process = subprocess.Popen([PYTHON, "-c", code], cwd=ROOT)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(delay)
+        process.kill()
+        process.wait()
+        assert path.read_bytes() in (b"old", b"n" * 3_000_000)
+    sweep_stale(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.bin"]
+
+
+def test_d04_folders_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ConfigError, match="cannot write results there: not a directory"):
+        ensure_writable(tmp_path / "file" / "out")
+    ensure_writable(tmp_path / "new" / "deep")
+    assert list((tmp_path / "new" / "deep").iterdir()) == []
+
+
+def test_find_files_is_ordered_and_stays_inside(tmp_path: Path) -> None:
+    for name in ("b.jpg", "a.JPG", ".hidden.jpg", "x/c.png", "x/notes.txt", ".git/d.jpg", "out/e.jpg"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / name).write_text("x")
+    (tmp_path / "secret.jpg").write_text("x")
+    (tmp_path / "in" / "link.jpg").symlink_to(tmp_path / "secret.jpg")
+    found = [p.relative_to(tmp_path / "in").as_posix() for p in find_files(tmp_path / "in", (".jpg", ".png"), [tmp_path / "in" / "out"])]
+    assert found == ["a.JPG", "b.jpg", "x/c.png"]
+
+
+def test_stems_by_hand() -> None:
+    paths = [Path("a.jpg"), Path("a.png"), Path("b.jpg"), Path("s/a.jpg"), Path("A_jpg.png")]
+    stems = unique_stems(paths)
+    assert stems[Path("b.jpg")] == "b"
+    assert stems[Path("s/a.jpg")] == "s/a"
+    assert len({stem.casefold() for stem in stems.values()}) == 5
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from("aAbB"), st.sampled_from(["", "_jpg", "_png_2"]), st.sampled_from([".jpg", ".JPG", ".png"])), unique=True))
+def test_stems_never_collide(parts: list[tuple[str, str, str]]) -> None:
+    paths = [Path("".join(part)) for part in parts]
+    stems = unique_stems(paths)
+    assert set(stems) == set(paths)
+    assert len({stem.casefold() for stem in stems.values()}) == len(paths)

@@ -1,0 +1,89 @@
+"""Settings: precedence, all faults at once, upstream's keys."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from backend.errors import ConfigError
+from backend.settings import Settings, load_settings, read_config, read_names
+
+UPSTREAM = {
+    "name": "YOLO_SAM2", "n_gpu": 1,
+    "arch": {"yolo": "yolov8", "yolo_weights": "w/yolov8m.pt", "sam": "sam2", "sam_config": "configs/sam2.1/sam2.1_hiera_l.yaml", "sam_weights": "c/l.pt"},
+    "dataset": {"num_classes": 31, "data_dir": "d", "split": "test", "conf": 0.3},
+    "dataloader": {"batch_size": 16, "num_workers": 8}, "predictor": {"save_dir": "masks/"}, "auto_mask": {"save_dir": "annotations/"},
+}  # fmt: skip
+
+
+def test_defaults() -> None:
+    assert load_settings({}, {}) == Settings()
+
+
+def test_flag_over_environment_over_file_over_default(tmp_path: Path) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text("conf: 0.1\nbatch: 3\ndevice: cpu\n")
+    settings = load_settings({"conf": "0.7"}, {"MODEL_SCORE_THRESHOLD": "0.5", "BATCH_SIZE": "5"}, config)
+    assert (settings.conf, settings.batch, settings.device, settings.iou) == (0.7, 5, "cpu", 0.7)
+
+
+def test_the_first_environment_name_wins() -> None:
+    assert load_settings({}, {"SEGMENTER": "demo", "MODEL_CHECKPOINT": "x.pt"}).segmenter == "demo"
+    assert load_settings({}, {"MODEL_CHECKPOINT": "x.pt", "MODEL_CONFIG": "y.yaml"}).segmenter_config == "y.yaml"
+
+
+def test_upstream_configuration_is_understood(tmp_path: Path) -> None:
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(UPSTREAM))
+    settings = load_settings({}, {}, config)
+    assert settings.detector == "w/yolov8m.pt"
+    assert settings.segmenter == "c/l.pt"
+    assert settings.segmenter_config == "configs/sam2.1/sam2.1_hiera_l.yaml"
+    assert (settings.batch, settings.workers, settings.split, settings.conf) == (16, 8, "test", 0.3)
+
+
+def test_all_faults_are_listed_with_their_source(tmp_path: Path) -> None:
+    config = tmp_path / "c.json"
+    config.write_text('{"batch": 1.5, "max_det": true}')
+    with pytest.raises(ConfigError) as caught:
+        load_settings({"conf": "7", "prompts": "none.json"}, {"DEVICE": "tpu"}, config)
+    said = str(caught.value)
+    for words in (
+        "--conf: expected 0 to 1, got '7'",
+        "--prompts: no such file: none.json",
+        "DEVICE: expected one of auto",
+        "c.json: batch: expected",
+        "max_det",
+    ):
+        assert words in said
+
+
+UNKNOWN = '{"cnf": 1, "arch": {"yolo": "v", "foo": 2}}'
+
+
+@pytest.mark.parametrize(("text", "words"), [("[1]", "one mapping"), ("{", "neither valid JSON"), (UNKNOWN, "unknown setting cnf, arch.foo")])
+def test_bad_config_files(tmp_path: Path, text: str, words: str) -> None:
+    config = tmp_path / "c.json"
+    config.write_text(text)
+    with pytest.raises(ConfigError, match=words):
+        read_config(config)
+    with pytest.raises(ConfigError, match="cannot read"):
+        read_config(tmp_path / "none.json")
+
+
+def test_names_from_anywhere(tmp_path: Path) -> None:
+    path = tmp_path / "names.txt"
+    path.write_text("cat\n\nsea lion\n")
+    assert read_names(str(path)) == ("cat", "sea lion")
+    assert read_names("cat, dog") == ("cat", "dog")
+    assert read_names(["cat"]) == ("cat",)
+    for bad in ("cat,,dog", "cat,cat", "", 5):
+        with pytest.raises(ValueError, match="named twice|expected"):
+            read_names(bad)
+
+
+@pytest.mark.parametrize(("value", "expected"), [("none", None), ("off", None), ("0.05", 0.05), (0, 0.0)])
+def test_box_margin(value: object, expected: float | None) -> None:
+    assert load_settings({"box_margin": value}, {}).box_margin == expected

@@ -1,0 +1,97 @@
+"""VOC palette, label maps and folder layout."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import imgviz
+import numpy as np
+import PIL.Image
+import pytest
+
+from backend.errors import ConfigError, InputError
+from backend.formats import voc
+from backend.types import Instance, Mask, Prediction
+
+
+def test_palette_equals_imgviz() -> None:
+    assert np.array_equal(voc.palette(), imgviz.label_colormap())
+
+
+@pytest.mark.parametrize("top", [3, 255, 256, 1000])
+def test_label_maps_round_trip(top: int) -> None:
+    rng = np.random.default_rng(top)
+    kind = np.uint8 if top <= 255 else np.uint16
+    label_map = rng.integers(0, top + 1, (20, 30)).astype(kind)
+    label_map[0, 0] = top
+    data = voc.encode_png(label_map)
+    again = voc.decode_png(data, "x")
+    assert again.dtype == kind
+    assert np.array_equal(again, label_map)
+    assert PIL.Image.open(io.BytesIO(data)).mode == ("P" if top <= 255 else "I;16")
+
+
+def test_other_readers_see_indices_and_colours() -> None:
+    with PIL.Image.open(io.BytesIO(voc.encode_png(np.array([[0, 1], [2, 255]], np.uint8)))) as picture:
+        assert np.array(picture).tolist() == [[0, 1], [2, 255]]
+        assert np.array(picture.convert("RGB"))[0, 1].tolist() == [128, 0, 0]
+
+
+def test_coloured_and_damaged_maps_are_refused() -> None:
+    stream = io.BytesIO()
+    PIL.Image.new("RGB", (4, 4)).save(stream, "PNG")
+    with pytest.raises(InputError, match=r"x\.png: expected an indexed PNG, got mode RGB"):
+        voc.decode_png(stream.getvalue(), "x.png")
+    with pytest.raises(InputError, match="cannot read"):
+        voc.decode_png(b"nothing", "x.png")
+
+
+def test_painting_by_hand() -> None:
+    def instance(class_id: int, x: int, side: int) -> Instance:
+        return Instance("c", class_id, 0.5, np.zeros(4, np.float32), Mask(x, 0, np.ones((side, side), bool)))
+
+    classes, objects = voc.label_maps(Prediction((instance(1, 1, 1), instance(4, 0, 2), Instance("c", 0, 0.5, np.zeros(4, np.float32))), (2, 3), "v"))
+    assert classes.tolist() == [[5, 2, 0], [5, 5, 0]]
+    assert objects.tolist() == [[2, 1, 0], [2, 2, 0]]
+
+
+def test_class_names(tmp_path: Path) -> None:
+    path = tmp_path / "class_names.txt"
+    path.write_text(voc.class_names_text(["cat", "dog"]))
+    assert path.read_text() == "_background_\ncat\ndog"
+    assert voc.read_class_names(path) == ("cat", "dog")
+    path.write_text("__ignore__\n_background_\ncat\n")
+    assert voc.read_class_names(path) == ("cat",)
+    path.write_text("\n")
+    with pytest.raises(ConfigError, match="no class names"):
+        voc.read_class_names(path)
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    for name in ("a.JPG", "b.jpeg", "s.1.png", "clip/000.jpg", "clip/001.jpg"):
+        (tmp_path / "JPEGImages" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "JPEGImages" / name).write_bytes(b"x")
+    lists = tmp_path / "ImageSets" / "Segmentation"
+    lists.mkdir(parents=True)
+    (lists / "val.txt").write_text("a\nb\n\ns.1\n")
+    (lists / "val_videos.txt").write_text("clip\n")
+    return tmp_path
+
+
+def test_lists_and_any_suffix(dataset: Path) -> None:
+    assert voc.is_voc(dataset)
+    found = voc.open_voc(dataset, "val")
+    assert found.image_ids == ("a", "b", "s.1", "clip/000", "clip/001")
+    assert [found.image_path(i).name for i in found.image_ids] == ["a.JPG", "b.jpeg", "s.1.png", "000.jpg", "001.jpg"]
+    with pytest.raises(InputError, match="no image with this name"):
+        found.image_path("zzz")
+
+
+def test_missing_lists_and_escapes(dataset: Path) -> None:
+    with pytest.raises(ConfigError, match=r"test\.txt: no such list.*lists there: val"):
+        voc.open_voc(dataset, "test")
+    (dataset / "ImageSets" / "Segmentation" / "val.txt").write_text("../../etc/x\n")
+    with pytest.raises(ConfigError, match="outside"):
+        voc.open_voc(dataset, "val")
