@@ -49,10 +49,11 @@ def test_coloured_and_damaged_maps_are_refused() -> None:
 
 def test_painting_by_hand() -> None:
     def instance(class_id: int, x: int, side: int) -> Instance:
-        return Instance("c", class_id, 0.5, np.zeros(4, np.float32), Mask(x, 0, np.ones((side, side), bool)))
+        return Instance("c", class_id, 0.5 + class_id / 10, np.zeros(4, np.float32), Mask(x, 0, np.ones((side, side), bool)))
 
-    classes, objects = voc.label_maps(Prediction((instance(1, 1, 1), instance(4, 0, 2), Instance("c", 0, 0.5, np.zeros(4, np.float32))), (2, 3), "v"))
-    assert classes.tolist() == [[5, 2, 0], [5, 5, 0]]
+    instances = (instance(4, 1, 1), instance(1, 0, 2), Instance("c", 0, 0.5, np.zeros(4, np.float32)))  # sure and small, unsure and large
+    classes, objects = voc.label_maps(Prediction(instances, (2, 3), "v"))
+    assert classes.tolist() == [[2, 5, 0], [2, 2, 0]]
     assert objects.tolist() == [[2, 1, 0], [2, 2, 0]]
 
 

@@ -63,7 +63,7 @@ def yolo_map(seeds: Sequence[int]) -> dict[str, float]:
         home = Path.cwd()
         os.chdir(data)  # the validator writes its runs into the working folder
         try:
-            box = YOLO(str(DEMO_YOLO)).val(data=str(data / "data.yaml"), imgsz=320, batch=16, device="cpu", plots=False, verbose=False, workers=0).box
+            box = YOLO(str(DEMO_YOLO)).val(data=str(data / "data.yaml"), batch=16, device="cpu", plots=False, verbose=False, workers=0).box
         finally:
             os.chdir(home)
     return {"yolo_map50": float(box.map50), "yolo_map50_95": float(box.map)}

@@ -20,7 +20,7 @@ import PIL.Image
 from numpy.typing import NDArray
 
 from backend.errors import ConfigError, InputError
-from backend.geometry import paint, painting_order
+from backend.geometry import paint
 from backend.images import SUFFIXES
 from backend.types import LabelMap, Prediction
 
@@ -74,13 +74,13 @@ def decode_png(data: bytes, name: str) -> LabelMap:
 
 
 def label_maps(prediction: Prediction) -> tuple[LabelMap, LabelMap]:
-    """Paint a prediction: class values and object values, large objects first.
+    """Paint a prediction: class values and object values, low scores first, so that where objects overlap the surer one stays.
 
     Returns:
         Two (H, W) maps. Objects count from 1 in the order of ``prediction.instances``; instances without a mask are left out.
     """
-    order = [k for k in painting_order(prediction.instances) if prediction.instances[k].mask is not None]
-    pairs = [(prediction.instances[k], k) for k in order]
+    with_mask = [(instance, k) for k, instance in enumerate(prediction.instances) if instance.mask is not None]
+    pairs = sorted(with_mask, key=lambda pair: pair[0].score)
     classes = paint([(i.mask, i.class_id + 1) for i, _ in pairs if i.mask is not None], prediction.size_hw)
     objects = paint([(i.mask, k + 1) for i, k in pairs if i.mask is not None], prediction.size_hw)
     return classes, objects
