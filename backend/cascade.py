@@ -10,7 +10,7 @@ from hashlib import sha256
 import numpy as np
 
 from backend.errors import ConfigError, InputError
-from backend.geometry import check_boxes, clip_mask, crop_masks, usable_boxes
+from backend.geometry import check_boxes, clip_mask, crop_masks, tidy_mask, usable_boxes
 from backend.types import Detections, Detector, Image, Instance, Masks, Prediction, Segmenter
 
 _FORMAT = 1  # part of every model_version; raised when the same models come to give other results
@@ -34,6 +34,7 @@ class Cascade:
         names: class index to name; None takes the detector's.
         conf: given boxes below this score are dropped, 0..1 (a detector has its own).
         box_margin: masks are cut to their box grown by this share of its sides; None leaves them whole.
+        min_part: parts and holes smaller than this share of a mask are dropped and filled; None leaves them.
         given_version: identifies the source of given boxes.
 
     Raises:
@@ -48,15 +49,16 @@ class Cascade:
         names: Mapping[int, str] | None = None,
         conf: float = 0.0,
         box_margin: float | None = None,
+        min_part: float | None = None,
         given_version: str = "",
     ) -> None:
         if detector is None and names is None:
             raise ConfigError("without a detector, class names are needed: name them with --classes")
         self._detector, self._segmenter = detector, segmenter
         self.names: Mapping[int, str] = dict(names if names is not None else detector.names if detector else {})
-        self._conf, self._box_margin = conf, box_margin
+        self._conf, self._box_margin, self._min_part = conf, box_margin, min_part
         parts = [detector.version if detector else f"prompts-{given_version}", segmenter.version if segmenter else "boxes"]
-        recipe = json.dumps([_FORMAT, parts, sorted(self.names.items()), conf, box_margin])
+        recipe = json.dumps([_FORMAT, parts, sorted(self.names.items()), conf, box_margin, min_part])
         self.model_version = f"{parts[0].split('-')[0]}+{parts[1].split('-')[0]}-{sha256(recipe.encode()).hexdigest()[:10]}"
 
     def infer(self, images: Sequence[Image], given: Sequence[Detections | None] | None = None) -> list[Raw]:
@@ -102,6 +104,8 @@ class Cascade:
             box = raw.detections.xyxy[k]
             if mask is not None and self._box_margin is not None:
                 mask = clip_mask(mask, box, self._box_margin)
+            if mask is not None and self._min_part is not None:
+                mask = tidy_mask(mask, self._min_part)
             if mask is None and raw.masks is not None:
                 continue
             class_id = int(raw.detections.class_ids[k])

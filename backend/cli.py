@@ -43,6 +43,7 @@ _FIELDS = (
     "iou",
     "max_det",
     "box_margin",
+    "min_part",
     "batch",
     "sam_batch",
     "workers",
@@ -64,6 +65,7 @@ def _model_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--iou", metavar="0..1", help="overlap for non-maximum suppression (default: 0.7)")
     group.add_argument("--max-det", metavar="N", help="most detections per image (default: 300)")
     group.add_argument("--box-margin", metavar="SHARE", help="cut masks to their box grown by this share of its sides (default: off)")
+    group.add_argument("--min-part", metavar="SHARE", help="drop parts and fill holes below this share of a mask's area (default: off)")
     group.add_argument("-b", "--batch", metavar="N", help="images per model call (default: 8)")
     group.add_argument("--sam-batch", metavar="N", help="boxes per decoder call (default: 32)")
     group.add_argument("--workers", metavar="N", help="threads that decode, and as many that encode (default: 2)")

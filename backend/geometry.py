@@ -205,6 +205,30 @@ def clip_mask(mask: Mask, xyxy: NDArray[np.float32], margin: float) -> Mask | No
     return None if inner is None else Mask(mask.x + left + inner.x, mask.y + top + inner.y, inner.crop)
 
 
+def tidy_mask(mask: Mask, share: float) -> Mask:
+    """Drop parts and fill holes that are small against the object.
+
+    Args:
+        mask: not empty.
+        share: of the foreground's area; 8-connected parts and 4-connected holes smaller than that go. The largest part stays.
+
+    Returns:
+        The tight mask of what is left.
+    """
+    limit = share * int(np.count_nonzero(mask.crop))
+    padded = np.pad(mask.crop, 1).astype(np.uint8)  # so that all background around the object is one component
+    for value, connectivity in ((1, 8), (0, 4)):
+        count, labels, stats, _ = cv2.connectedComponentsWithStats((padded == value).astype(np.uint8), connectivity=connectivity)
+        if count <= 2:
+            continue
+        areas = stats[:, cv2.CC_STAT_AREA]
+        small = (areas < limit) & (np.arange(count) > 0)
+        small[1 + int(areas[1:].argmax()) if value else labels[0, 0]] = False
+        padded[small[labels]] = 1 - value
+    inner = mask_from_full(padded[1:-1, 1:-1])
+    return mask if inner is None else Mask(mask.x + inner.x, mask.y + inner.y, inner.crop)
+
+
 def painting_order(instances: Sequence[Instance]) -> list[int]:
     """Indices with large objects first and, among equals, low scores first, so that small and sure ones end on top."""
     areas = [-1 if i.mask is None else int(np.count_nonzero(i.mask.crop)) for i in instances]

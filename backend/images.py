@@ -30,7 +30,7 @@ class ImageLimits:
     """What is refused before decoding; sides in pixels."""
 
     max_pixels: int = 50_000_000
-    max_side: int = 20_000
+    max_side: int = 16_384
     min_side: int = 8
     max_bytes: int = 256 << 20
 

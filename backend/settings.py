@@ -32,6 +32,7 @@ class Settings:
     iou: float = 0.7  # of the detector's non-maximum suppression
     max_det: int = 300  # per image
     box_margin: float | None = None  # masks are cut to their box grown by this share of its sides; None leaves them whole
+    min_part: float | None = None  # parts and holes of a mask below this share of its area are dropped and filled; None leaves them
     batch: int = 8  # images per model call
     sam_batch: int = 32  # boxes per decoder call
     workers: int = 2  # threads that decode, and threads that encode
@@ -119,6 +120,7 @@ _READ: dict[str, tuple[tuple[str, ...], Callable[[Any], Any]]] = {
     "iou": ((), _number(0, 1, float)),
     "max_det": ((), _number(1, 10_000, int)),
     "box_margin": ((), _margin),
+    "min_part": ((), _margin),
     "batch": (("BATCH_SIZE",), _number(1, 4096, int)),
     "sam_batch": (("SAM_BATCH",), _number(1, 4096, int)),
     "workers": ((), _number(1, 256, int)),

@@ -49,6 +49,7 @@ def load(settings: Settings, mode: str = "cascade", dataset_names: tuple[str, ..
         names=None if names is None else dict(enumerate(names)),
         conf=settings.conf,
         box_margin=settings.box_margin,
+        min_part=settings.min_part,
         given_version=file_digest(settings.prompts)[:8] if settings.prompts is not None else "",
     )
     return Loaded(cascade, prompts, device)

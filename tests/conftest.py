@@ -30,7 +30,7 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def demo() -> Cascade:
-    return load(Settings(detector="demo", segmenter="demo", device="cpu", box_margin=0.04)).cascade
+    return load(Settings(detector="demo", segmenter="demo", device="cpu", box_margin=0.04, min_part=0.02)).cascade
 
 
 @pytest.fixture(scope="session")

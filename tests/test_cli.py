@@ -11,7 +11,9 @@ import time
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
+from labelme._label_file import LabelFile
 
 from backend.annotate import Options, annotate
 from backend.cascade import Cascade
@@ -251,6 +253,24 @@ def test_ctrl_c_finishes_what_is_in_flight(pictures: Path, tmp_path: Path) -> No
     for path in written:
         assert labelme.made_by_us(path)
     assert not list(out.glob(".*.tmp"))
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_rotated_photograph_is_labelled_upright(fake: Cascade, tmp_path: Path) -> None:
+    """Stored 90x60 with orientation 6, shown 60x90: every format and labelme itself must agree on the upright size."""
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6
+    PIL.Image.new("RGB", (90, 60), (9, 99, 199)).save(tmp_path / "turned.jpg", exif=exif)
+    out = tmp_path / "out"
+    work = collect([tmp_path / "turned.jpg"], "val")
+    summary = annotate(work.items, fake, ["labelme", "label-studio", "voc"], out, Options(progress=False))
+    assert summary.failed == []
+    shown = LabelFile(str(out / "turned.json"))  # labelme refuses a file whose size is not the picture's
+    (x1, y1), (x2, y2) = np.array(shown.shapes[0]["points"])
+    assert (x1, y1, x2, y2) == pytest.approx((2, 3, 19, 29), abs=1)
+    region = json.loads((out / "label-studio" / "import.json").read_text())[0]["predictions"][0]["result"][0]
+    assert (region["original_width"], region["original_height"]) == (60, 90)
+    assert voc.decode_png((out / "SegmentationClass" / "turned.png").read_bytes(), "").shape == (90, 60)
 
 
 def test_models_lists_names_and_places(run_cli, tmp_path: Path) -> None:

@@ -126,6 +126,32 @@ def test_clip_mask_cuts_to_the_grown_box() -> None:
     assert geometry.clip_mask(mask, np.array([0, 0, 100, 100], np.float32), 0.1) is mask
 
 
+def test_tidy_mask_by_hand() -> None:
+    crop = np.zeros((30, 40), bool)
+    crop[2:22, 2:22] = True  # the object
+    crop[10, 10] = False  # a pinhole
+    crop[4:10, 12:18] = False  # a real hole
+    crop[28, 38] = True  # a speck
+    crop[24:28, 5:15] = True  # a real second part
+    tidy = geometry.tidy_mask(Mask(5, 6, crop), 0.05)
+    frame = geometry.full_frame(tidy, (60, 60))[6:36, 5:45]
+    expected = crop.copy()
+    expected[10, 10] = True
+    expected[28, 38] = False
+    assert np.array_equal(frame, expected)
+    alone = Mask(0, 0, np.ones((1, 1), bool))
+    assert geometry.tidy_mask(alone, 0.5).crop.tolist() == [[True]]
+
+
+@settings(max_examples=100, deadline=None)
+@given(hnp.arrays(np.bool_, st.tuples(st.integers(2, 20), st.integers(2, 20))), st.floats(0, 1))
+def test_tidy_mask_keeps_something_and_nothing_changes_at_zero(frame: np.ndarray, share: float) -> None:
+    mask = geometry.mask_from_full(frame)
+    if mask is not None:
+        assert geometry.tidy_mask(mask, share).crop.any()
+        assert np.array_equal(geometry.tidy_mask(mask, 0).crop, mask.crop)
+
+
 def test_painting_puts_small_and_sure_on_top() -> None:
     def instance(side: int, score: float) -> Instance:
         return Instance("a", 0, score, np.zeros(4, np.float32), Mask(0, 0, np.ones((side, side), bool)))

@@ -21,11 +21,11 @@ import numpy as np
 
 from backend.cascade import Cascade
 from backend.demo.dataset import class_map, true_detections, true_masks
-from backend.demo.run import DEMO_MARGIN
+from backend.demo.run import DEMO_MARGIN, DEMO_MIN_PART
 from backend.demo.scenes import TEST_SEEDS, VALIDATION_SEEDS, Scene, generate
 from backend.demo.training_data import write_data_file, write_split
 from backend.formats.voc import label_maps
-from backend.geometry import clip_mask, crop_masks, mask_iou
+from backend.geometry import clip_mask, crop_masks, mask_iou, tidy_mask
 from backend.metrics import confusion, iou_table
 from backend.models.catalog import DEMO_YOLO, load_detector, load_segmenter
 from backend.models.sam2 import Sam2Segmenter
@@ -73,6 +73,12 @@ def _iou(mask: Mask | None, truth: Mask) -> float:
     return mask_iou(mask, truth) if mask is not None else 0.0
 
 
+def _tidied(mask: Mask | None, xyxy: np.ndarray) -> Mask | None:
+    """As the cascade of the demo does it."""
+    cut = None if mask is None else clip_mask(mask, xyxy, DEMO_MARGIN)
+    return None if cut is None else tidy_mask(cut, DEMO_MIN_PART)
+
+
 def _inner_point(mask: Mask) -> np.ndarray:
     """The pixel farthest from the mask's border: where a person would click."""
     import cv2
@@ -92,7 +98,7 @@ def mask_figures(segmenter: Sam2Segmenter, scenes: Sequence[Scene]) -> dict[str,
         clicks = segmenter.refine(embedding, [Prompts(points_xy=_inner_point(mask), positive=np.array([True])) for mask in truth])
         for k, (mask, click) in enumerate(zip(crop_masks(answer), crop_masks(clicks), strict=True)):
             whole.append(_iou(mask, truth[k]))
-            cut.append(_iou(None if mask is None else clip_mask(mask, detections.xyxy[k], DEMO_MARGIN), truth[k]))
+            cut.append(_iou(_tidied(mask, detections.xyxy[k]), truth[k]))
             clicked.append(_iou(click, truth[k]))
             guessed.append(float(answer.quality[k]))
     return {
@@ -140,7 +146,7 @@ def evaluate(seeds: Sequence[int], automatic: int = 20) -> Report:
     if not isinstance(segmenter, Sam2Segmenter):
         raise TypeError("the embedded segmenter is a Sam2Segmenter")
     scenes = [generate(seed) for seed in seeds]
-    cascade = Cascade(load_detector(settings, "cpu"), segmenter, box_margin=DEMO_MARGIN)
+    cascade = Cascade(load_detector(settings, "cpu"), segmenter, box_margin=DEMO_MARGIN, min_part=DEMO_MIN_PART)
     figures: dict[str, Any] = {"scenes": float(len(scenes)), **yolo_map(seeds), **mask_figures(segmenter, scenes)}
     of_cascade, table = cascade_figures(cascade, scenes)
     figures.update(of_cascade)

@@ -1,0 +1,76 @@
+"""The measuring script itself, on few scenes: perfect answers score 1, the embedded pair well above chance."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from backend.cascade import Cascade
+from backend.demo.dataset import true_detections, true_masks
+from backend.demo.evaluate import FLOORS, Report, cascade_figures, mask_figures
+from backend.demo.objects import CLASS_NAMES
+from backend.demo.scenes import Scene
+from backend.geometry import full_frame
+from backend.models.catalog import load_segmenter
+from backend.settings import Settings
+from backend.types import Masks
+
+
+class Oracle:
+    """Answers with the truth, as logits at full size."""
+
+    version = "oracle-1"
+
+    def __init__(self, scenes: list[Scene]) -> None:
+        self.scenes = {scene.image.tobytes(): scene for scene in scenes}
+
+    def segment(self, images, boxes):  # type: ignore[no-untyped-def]
+        answers = []
+        for image in images:
+            frames = [full_frame(mask, image.shape[:2]) for mask in true_masks(self.scenes[image.tobytes()])]
+            answers.append(Masks(np.where(frames, 5.0, -5.0).astype(np.float32), np.ones(len(frames), np.float32), image.shape[:2]))
+        return answers
+
+
+class TrueDetector:
+    version = "truth-1"
+
+    def __init__(self, scenes: list[Scene]) -> None:
+        self.scenes = {scene.image.tobytes(): scene for scene in scenes}
+        self.names = dict(enumerate(CLASS_NAMES))
+
+    def detect(self, images):  # type: ignore[no-untyped-def]
+        return [true_detections(self.scenes[image.tobytes()]) for image in images]
+
+
+def test_the_truth_scores_one(scenes: list[Scene]) -> None:
+    cascade = Cascade(TrueDetector(scenes), Oracle(scenes))  # type: ignore[arg-type]
+    figures, table = cascade_figures(cascade, scenes)
+    assert figures == {"cascade_miou": pytest.approx(1.0), "cascade_pixel_accuracy": pytest.approx(1.0)}
+    assert "background" in table
+
+
+def test_a_wrong_class_costs(scenes: list[Scene]) -> None:
+    detector = TrueDetector(scenes)
+    inner = detector.detect
+    detector.detect = lambda images: [dataclasses.replace(d, class_ids=(d.class_ids + 1) % 6) for d in inner(images)]  # type: ignore[method-assign]
+    figures, _ = cascade_figures(Cascade(detector, Oracle(scenes)), scenes)  # type: ignore[arg-type]
+    assert figures["cascade_miou"] < 0.35
+    assert figures["cascade_pixel_accuracy"] > 0.7
+
+
+def test_the_embedded_pair(demo: Cascade, scenes: list[Scene]) -> None:
+    figures, _ = cascade_figures(demo, scenes)
+    assert figures["cascade_miou"] > 0.7
+    masks = mask_figures(load_segmenter(Settings(segmenter="demo"), "cpu"), scenes)  # type: ignore[arg-type]
+    assert masks["box_iou"] > 0.8
+    assert masks["click_iou"] > 0.5
+    assert masks["quality_correlation"] > 0.2
+
+
+def test_missed_floors_are_named() -> None:
+    assert Report({name: floor for name, floor in FLOORS.items()}, "").missed == []
+    assert Report({**FLOORS, "box_iou": 0.5}, "").missed == ["box_iou"]
+    assert Report({**FLOORS, "box_iou": float("nan")}, "").missed == ["box_iou"]
