@@ -16,12 +16,12 @@ from tqdm import tqdm
 
 from backend import pipeline
 from backend.cascade import Cascade, Raw
-from backend.errors import ConfigError, LabelingError
-from backend.files import ensure_writable, sweep_stale, write_atomic
+from backend.errors import ConfigError, LabelingError, disk_error
+from backend.files import ensure_writable, set_aside, sweep_stale, write_atomic
 from backend.formats.prompts import PromptFile
 from backend.images import DEFAULT_LIMITS, ImageLimits, read_image
-from backend.sinks import Output, Sink, item_state, make_sinks
-from backend.sources import Item
+from backend.sinks import Output, Sink, check_outputs, make_sinks, state
+from backend.sources import Item, check_distinct
 from backend.types import Detections, Image, Prediction
 
 
@@ -105,27 +105,35 @@ def check_prompts(prompts: PromptFile, items: Sequence[Item]) -> None:
         )
 
 
-_Finished = tuple[Prediction, list[Output]]
+@dataclass(frozen=True)
+class _Job:
+    """An item and the sinks that still want it."""
+
+    item: Item
+    sinks: tuple[Sink, ...]
 
 
-def _stages(cascade: Cascade, sinks: Sequence[Sink], options: Options, summary: Summary) -> pipeline.Stages[Item, _Loaded, Raw, _Finished]:
-    def load(item: Item) -> _Loaded:
-        image = read_image(item.path, options.limits)
-        given = None if options.prompts is None else options.prompts.lookup(item.relative) or _no_detections()
+_Finished = tuple[Prediction, list[tuple[Sink, list[Output]]]]
+
+
+def _stages(cascade: Cascade, options: Options, summary: Summary) -> pipeline.Stages[_Job, _Loaded, Raw, _Finished]:
+    def load(job: _Job) -> _Loaded:
+        image = read_image(job.item.path, options.limits)
+        given = None if options.prompts is None else options.prompts.lookup(job.item.relative) or _no_detections()
         return _Loaded(image, given)
 
     def infer(loaded: Sequence[_Loaded]) -> list[Raw]:
         given = None if options.prompts is None else [one.given for one in loaded]
         return cascade.infer([one.image for one in loaded], given)
 
-    def finish(item: Item, loaded: _Loaded, raw: Raw) -> _Finished:
+    def finish(job: _Job, loaded: _Loaded, raw: Raw) -> _Finished:
         prediction = cascade.finish(raw)
-        return prediction, [output for sink in sinks for output in sink.encode(item, loaded.image, prediction)]
+        return prediction, [(sink, sink.encode(job.item, loaded.image, prediction)) for sink in job.sinks]
 
-    def write(item: Item, finished: _Finished) -> None:
+    def write(job: _Job, finished: _Finished) -> None:
         prediction, outputs = finished
-        for path, data in outputs:
-            write_atomic(path, data)
+        for sink, files in outputs:
+            _write_files(sink, files, options.overwrite, summary)
         summary.labelled += 1
         summary.empty += not prediction.instances
         summary.per_class.update(instance.label for instance in prediction.instances)
@@ -133,17 +141,49 @@ def _stages(cascade: Cascade, sinks: Sequence[Sink], options: Options, summary: 
     return pipeline.Stages(load, infer, finish, write)
 
 
-def _to_do(items: Iterable[Item], sinks: Sequence[Sink], overwrite: bool, summary: Summary) -> list[Item]:
-    wanted = []
+def _write_files(sink: Sink, files: list[Output], overwrite: bool, summary: Summary) -> None:
+    """Write one sink's files of one image; what a person made in the meantime is kept, or copied first with ``overwrite``."""
+    theirs = [path for path, _ in files if path.exists() and not sink.ours(path)]
+    if theirs and not overwrite:
+        summary.hand_made += 1
+        return
+    for path in theirs:
+        set_aside(path)
+    for path, data in files:
+        write_atomic(path, data)
+
+
+def _jobs(items: Iterable[Item], sinks: Sequence[Sink], overwrite: bool, summary: Summary) -> list[_Job]:
+    """What is left to do; what is done, hand-made or cannot even be looked at goes into the summary."""
+    jobs = []
     for item in items:
-        state = None if overwrite else item_state(sinks, item)
-        if state is None:
-            wanted.append(item)
-        elif state == "done":
+        try:
+            states = {sink: None if overwrite else state(sink, item) for sink in sinks}
+        except OSError as error:
+            summary.failed.append((str(item.path), str(disk_error(error, item.path))))
+            continue
+        summary.hand_made += sum(one == "hand-made" for one in states.values())
+        wanted = tuple(sink for sink, one in states.items() if one is None)
+        if wanted:
+            jobs.append(_Job(item, wanted))
+        elif "done" in states.values():
             summary.done += 1
-        else:
-            summary.hand_made += 1
-    return wanted
+    return jobs
+
+
+def _close(sinks: Sequence[Sink], out: Path, overwrite: bool, summary: Summary) -> None:
+    """Write what needs the whole run; a disk that refuses now costs these files, not the summary."""
+    for sink in sinks:
+        try:
+            for path, data in sink.shared():
+                if overwrite and path.exists() and path.read_bytes().strip() != data.strip():
+                    set_aside(path)
+                write_atomic(path, data)
+            summary.outputs += sink.close()
+        except LabelingError as error:
+            summary.failed.append((str(out), str(error)))
+        except OSError as error:
+            summary.failed.append((str(out), str(disk_error(error, out))))
 
 
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -184,31 +224,35 @@ def annotate(
         What was done.
 
     Raises:
-        ConfigError: the folder cannot be written, or the prompt file is for other images.
+        ConfigError: the folder cannot be written or holds results for other classes, a picture would be overwritten, or the
+            prompt file is for other images.
     """
     ensure_writable(out)
     sweep_stale(out)
+    if options.prompts is not None or "label-studio" in formats:
+        check_distinct(items)
     if options.prompts is not None:
         check_prompts(options.prompts, items)
     stop = stop or threading.Event()
     summary = Summary()
     sinks = make_sinks(formats, out, [cascade.names[k] for k in sorted(cascade.names)], url_prefix)
-    wanted = _to_do(items, sinks, options.overwrite, summary)
-    stages = _stages(cascade, sinks, options, summary)
-    with tqdm(total=len(wanted), unit="img", disable=not options.progress, file=sys.stderr, dynamic_ncols=True) as bar:
-        for outcome in pipeline.run(wanted, stages, batch=options.batch, workers=options.workers, stop=stop):
+    check_outputs(sinks, items, options.overwrite)
+    jobs = _jobs(items, sinks, options.overwrite, summary)
+    stages = _stages(cascade, options, summary)
+    with tqdm(total=len(jobs), unit="img", disable=not options.progress, file=sys.stderr, dynamic_ncols=True) as bar:
+        for outcome in pipeline.run(jobs, stages, batch=options.batch, workers=options.workers, stop=stop):
             if outcome.error is not None:
-                text = str(outcome.error)
-                summary.failed.append((str(outcome.key.path), text if str(outcome.key.path) in text else f"{outcome.key.path}: {text}"))
+                text, name = str(outcome.error), str(outcome.key.item.path)
+                summary.failed.append((name, text if name in text else f"{name}: {text}"))
                 bar.set_postfix(failed=len(summary.failed))
                 if _is_disk_error(outcome.error):
-                    summary.stopped = str(outcome.error)
+                    summary.stopped = text
                     stop.set()
             bar.update()
             if on_outcome is not None:
-                on_outcome(outcome.key, outcome.error)
+                on_outcome(outcome.key.item, outcome.error)
     if stop.is_set() and summary.stopped is None:
         summary.stopped = "interrupted"
-    if summary.stopped is None or summary.stopped == "interrupted":
-        summary.outputs = [path for sink in sinks for path in sink.close()]
+    if summary.stopped in (None, "interrupted"):
+        _close(sinks, out, options.overwrite, summary)
     return summary

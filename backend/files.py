@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import re
 import secrets
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
 from backend.errors import ConfigError, disk_error
 
-_STALE = re.compile(r"^\.(?P<name>.+)\.(?P<pid>\d+)\.[0-9a-f]{8}\.tmp$")
+_STALE = re.compile(r"^\.yolosam2\.(?P<pid>\d+)\.[0-9a-f]{16}\.tmp$")
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -28,7 +29,7 @@ def write_atomic(path: Path, data: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         mode = path.stat().st_mode & 0o777 if path.exists() else None
-        temporary = path.with_name(f".{path.name[:120]}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+        temporary = path.with_name(f".yolosam2.{os.getpid()}.{secrets.token_hex(8)}.tmp")
         try:
             with temporary.open("wb") as stream:
                 stream.write(data)
@@ -48,7 +49,7 @@ def write_atomic(path: Path, data: bytes) -> None:
 def sweep_stale(folder: Path) -> int:
     """Remove what killed runs of ours left behind; files of living processes stay. Returns how many went."""
     removed = 0
-    for path in folder.rglob(".*.tmp") if folder.is_dir() else ():
+    for path in folder.rglob(".yolosam2.*.tmp") if folder.is_dir() else ():
         match = _STALE.match(path.name)
         if match and not _alive(int(match["pid"])):
             path.unlink(missing_ok=True)
@@ -72,7 +73,7 @@ def ensure_writable(folder: Path) -> None:
     Raises:
         ConfigError: with the folder and the system's reason.
     """
-    probe = folder / f".probe.{os.getpid()}.{secrets.token_hex(4)}.tmp"
+    probe = folder / f".yolosam2.{os.getpid()}.{secrets.token_hex(8)}.tmp"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe.write_bytes(b"x")
@@ -117,32 +118,45 @@ def find_files(folder: Path, suffixes: Iterable[str], skip: Iterable[Path] = ())
                 yield here / name
 
 
-def unique_stems(paths: Iterable[Path]) -> dict[Path, str]:
+def unique_stems(relatives: Sequence[Path]) -> list[str]:
     """A name without suffix for each relative path, such that no two outputs collide, on no file system.
 
-    ``a.jpg`` and ``a.png`` in one folder, or ``A.jpg`` and ``a.jpg``, keep their suffix or get a number.
+    ``a.jpg`` and ``a.png`` in one folder, ``A.jpg`` and ``a.jpg``, or the same path from two sources keep their suffix or get
+    a number.
 
     Args:
-        paths: relative paths of inputs.
+        relatives: relative paths of inputs; the same path may come twice.
 
     Returns:
-        Path to output stem, with forward slashes.
+        Output stems in the same order, with forward slashes.
     """
-    every = list(paths)
-    groups: dict[str, list[Path]] = {}
-    for path in every:
-        groups.setdefault(path.with_suffix("").as_posix().casefold(), []).append(path)
-    taken = {key for key, members in groups.items() if len(members) == 1}
-    stems: dict[Path, str] = {}
-    for members in groups.values():
-        for path in members:
-            if len(members) == 1:
-                stems[path] = path.with_suffix("").as_posix()
-                continue
-            base = stem = f"{path.with_suffix('').as_posix()}_{path.suffix.lstrip('.').lower()}"
+    plain = [path.with_suffix("").as_posix() for path in relatives]
+    counts = Counter(stem.casefold() for stem in plain)
+    taken = {stem for stem, count in counts.items() if count == 1}
+    stems = []
+    for path, stem in zip(relatives, plain, strict=True):
+        if counts[stem.casefold()] > 1:
+            base = stem = f"{stem}_{path.suffix.lstrip('.').lower()}"
             number = 2
             while stem.casefold() in taken:
                 stem, number = f"{base}_{number}", number + 1
             taken.add(stem.casefold())
-            stems[path] = stem
+        stems.append(stem)
     return stems
+
+
+def set_aside(path: Path) -> Path:
+    """Keep a copy of a file beside it before it is overwritten; returns the copy's path, ``name.bak`` or numbered.
+
+    Raises:
+        Unavailable: the copy cannot be made; the file is untouched.
+    """
+    copy, number = path.with_name(f"{path.name}.bak"), 2
+    while copy.exists():
+        copy, number = path.with_name(f"{path.name}.bak{number}"), number + 1
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise disk_error(error, path) from error
+    write_atomic(copy, data)
+    return copy

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import logging
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,14 +76,14 @@ def _scaled(picture: PIL.Image.Image, name: str) -> PIL.Image.Image:
 
 def _to_rgb(picture: PIL.Image.Image, name: str) -> PIL.Image.Image:
     mode = picture.mode
-    if mode == "RGB":
-        return picture
     if mode in ("I;16", "I;16B", "I;16L", "I;16N", "I", "F"):
         return _scaled(picture, name).convert("RGB")
     if mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info:
         layered = picture.convert("RGBA")
         white = PIL.Image.new("RGBA", layered.size, (255, 255, 255, 255))
         return PIL.Image.alpha_composite(white, layered).convert("RGB")
+    if mode == "RGB":
+        return picture
     if mode in ("1", "L", "P", "CMYK", "YCbCr", "LAB", "HSV", "RGBX"):
         return picture.convert("RGB")
     raise InputError(f"{name}: pixel mode {mode} is not supported")
@@ -95,7 +94,7 @@ def _open(data: bytes, name: str) -> PIL.Image.Image:
         return PIL.Image.open(io.BytesIO(data), formats=FORMATS)
     except PIL.UnidentifiedImageError:
         raise _not_an_image(data, name) from None
-    except PIL.Image.DecompressionBombError:
+    except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning):
         raise InputError(f"{name}: far too many pixels") from None
     except (OSError, SyntaxError, ValueError, EOFError, MemoryError, OverflowError) as error:
         raise InputError(f"{name}: damaged header: {error}") from None
@@ -124,24 +123,20 @@ def decode_image(data: bytes, name: str = "image", limits: ImageLimits = DEFAULT
     Raises:
         InputError: not an image, too large or small, truncated, or in an unknown pixel mode.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)  # our own limit is checked next
-        warnings.simplefilter("ignore", UserWarning)  # Pillow's remarks on damaged metadata
-        picture = _open(data, name)
-        with picture:
-            _check_size(*picture.size, name, limits)
-            if getattr(picture, "is_animated", False):
-                logger.info("%s: animated, the first frame is used", name)
-            try:
-                picture.load()
-                rgb = _to_rgb(_upright(picture, name), name)
-            except InputError:
-                raise
-            except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, OverflowError) as error:
-                raise InputError(f"{name}: truncated or damaged: {error}") from None
-            except MemoryError:
-                raise Unavailable(f"{name}: not enough memory to decode {picture.size[0]}x{picture.size[1]} pixels") from None
-            pixels: NDArray[np.uint8] = np.array(rgb, np.uint8)
+    picture = _open(data, name)
+    with picture:
+        _check_size(*picture.size, name, limits)
+        if getattr(picture, "is_animated", False):
+            logger.info("%s: animated, the first frame is used", name)
+        try:
+            picture.load()
+            pixels: NDArray[np.uint8] = np.array(_to_rgb(_upright(picture, name), name), np.uint8)
+        except InputError:
+            raise
+        except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, OverflowError, Warning) as error:
+            raise InputError(f"{name}: truncated or damaged: {error}") from None
+        except MemoryError:
+            raise Unavailable(f"{name}: not enough memory to decode {picture.size[0]}x{picture.size[1]} pixels") from None
     return pixels
 
 

@@ -53,13 +53,14 @@ def _as_failure(error: BaseException) -> LabelingError:
 
 class _Run(Generic[K, L, R, F]):
     def __init__(self, stages: Stages[K, L, R, F], batch: int, workers: int, stop: threading.Event) -> None:
-        self._stages, self._batch, self._workers, self._stop = stages, batch, workers, stop
+        self._stages, self._batch, self._stop = stages, batch, stop
         self._abandoned = threading.Event()  # nobody takes the outcomes any more
         self._finishing: queue.Queue[tuple[K, Future[F]] | None] = queue.Queue(batch)
         self._outcomes: queue.Queue[Outcome[K] | BaseException | None] = queue.Queue()
+        self._loaders, self._finishers = ThreadPoolExecutor(workers, "load"), ThreadPoolExecutor(workers, "finish")
         self._ahead = 2 * batch  # one batch loads while the model works on the other
 
-    def _infer(self, items: list[tuple[K, Future[L]]], finishers: ThreadPoolExecutor) -> None:
+    def _infer(self, items: list[tuple[K, Future[L]]]) -> None:
         loaded: list[tuple[K, L]] = []
         order: list[tuple[K, Future[F] | None]] = []
         failed: dict[int, BaseException] = {}
@@ -78,7 +79,7 @@ class _Run(Generic[K, L, R, F]):
             if isinstance(answer, BaseException):
                 order.append((key, _failed(answer)))
             else:
-                order.append((key, finishers.submit(self._stages.finish, key, item, answer)))
+                order.append((key, self._finishers.submit(self._stages.finish, key, item, answer)))
         for key, result in order:
             if result is not None:
                 self._finishing.put((key, result))
@@ -106,19 +107,16 @@ class _Run(Generic[K, L, R, F]):
         """Keep loads in flight, batch them, run the model, hand over to the finishers."""
         pending: deque[tuple[K, Future[L]]] = deque()
         try:
-            with ThreadPoolExecutor(self._workers, "load") as loaders, ThreadPoolExecutor(self._workers, "finish") as finishers:
-                while True:
-                    while len(pending) < self._ahead and not (self._stop.is_set() or self._abandoned.is_set()):
-                        key = next(keys, _END)
-                        if key is _END:
-                            break
-                        pending.append((key, loaders.submit(self._stages.load, key)))  # type: ignore[arg-type]
-                    if not pending:
-                        break
-                    self._infer([pending.popleft() for _ in range(min(self._batch, len(pending)))], finishers)
+            while not (self._stop.is_set() or self._abandoned.is_set()):
+                while len(pending) < self._ahead and (key := next(keys, _END)) is not _END:
+                    pending.append((key, self._loaders.submit(self._stages.load, key)))  # type: ignore[arg-type]
+                if not pending:
+                    break
+                self._infer([pending.popleft() for _ in range(min(self._batch, len(pending)))])
         except BaseException as error:  # the caller's thread must hear of it
             self._outcomes.put(error)
         finally:
+            self._loaders.shutdown(wait=False, cancel_futures=True)  # after a stop: loaded ahead, but never with the model
             self._finishing.put(None)
 
     def writer_thread(self) -> None:
@@ -146,6 +144,9 @@ class _Run(Generic[K, L, R, F]):
                 yield outcome
         finally:
             self._abandoned.set()
+            # If the caller was interrupted, the interpreter would wait at its exit for everything that is queued here.
+            for pool in (self._loaders, self._finishers):
+                pool.shutdown(wait=False, cancel_futures=True)
 
 
 _END = object()
@@ -165,7 +166,7 @@ def run(keys: Iterable[K], stages: Stages[K, L, R, F], *, batch: int, workers: i
         stages: the work.
         batch: items per model call.
         workers: threads for loading, and as many again for finishing.
-        stop: when set, nothing new is begun; what is in flight is finished, written and yielded.
+        stop: when set, no further batch goes to the model; the one that is there is finished, written and yielded.
 
     Yields:
         One outcome per item begun. A failed item does not stop the others.

@@ -89,7 +89,7 @@ def read_names(value: Any) -> tuple[str, ...]:
     Raises:
         ValueError: nothing in it, an empty name, or a name twice.
     """
-    if isinstance(value, str) and Path(value).is_file():
+    if isinstance(value, str) and "," not in value and Path(value).is_file():
         names: Iterable[Any] = Path(value).read_text(encoding="utf-8").splitlines()
         names = [name for name in names if name.strip()]
     elif isinstance(value, str):
@@ -193,6 +193,22 @@ def read_config(path: Path) -> dict[str, Any]:
     return found
 
 
+def _merge(flags: Mapping[str, Any], environ: Mapping[str, str], config: Path | None) -> dict[str, tuple[str, Any]]:
+    """Field name to where its value comes from and the value itself, the strongest source winning."""
+    sources: list[dict[str, tuple[str, Any]]] = []
+    if config is not None:
+        sources.append({name: (f"{config}: {name}", value) for name, value in read_config(config).items()})
+    given = {name: [v for v in variables if environ.get(v)] for name, (variables, _) in _READ.items()}
+    sources.append({name: (found[0], environ[found[0]]) for name, found in given.items() if found})
+    sources.append({name: (f"--{name.replace('_', '-')}", value) for name, value in flags.items() if value is not None})
+    raw: dict[str, tuple[str, Any]] = {}
+    for source in sources:
+        if "segmenter" in source:  # a configuration belongs to its checkpoint: a stronger checkpoint drops a weaker configuration
+            raw.pop("segmenter_config", None)
+        raw.update(source)
+    return raw
+
+
 def load_settings(flags: Mapping[str, Any], environ: Mapping[str, str], config: Path | None = None) -> Settings:
     """Merge all sources and check every value.
 
@@ -207,14 +223,7 @@ def load_settings(flags: Mapping[str, Any], environ: Mapping[str, str], config: 
     Raises:
         ConfigError: listing every fault there is, each with where the value came from.
     """
-    raw: dict[str, tuple[str, Any]] = {}
-    if config is not None:
-        raw.update({name: (f"{config}: {name}", value) for name, value in read_config(config).items()})
-    for name, (variables, _) in _READ.items():
-        given = [variable for variable in variables if environ.get(variable)]
-        if given:
-            raw[name] = (given[0], environ[given[0]])
-    raw.update({name: (f"--{name.replace('_', '-')}", value) for name, value in flags.items() if value is not None})
+    raw = _merge(flags, environ, config)
     values: dict[str, Any] = {}
     faults: list[str] = []
     for name, (source, value) in raw.items():

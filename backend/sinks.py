@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import quote
 
-from backend.errors import disk_error
+from backend.errors import ConfigError
 from backend.files import write_atomic
 from backend.formats import labelstudio, voc
 from backend.overlays import draw, encode_picture
@@ -18,6 +17,7 @@ from labelme_plugin import files as labelme
 
 FORMATS = ("labelme", "label-studio", "voc", "overlay")
 _IMPORT_BYTES = 64 << 20  # Label Studio refuses uploads over 250 MB; smaller files keep our own memory small too
+_MOST_CLASSES = 254  # 0 is background and 255 ignore
 
 Output = tuple[Path, bytes]
 
@@ -25,14 +25,20 @@ Output = tuple[Path, bytes]
 class Sink(Protocol):
     """One output format under one folder."""
 
-    def state(self, item: Item) -> str | None:
-        """None if the item is to be written; else why not: ``done`` or ``hand-made``."""
+    def paths(self, item: Item) -> list[Path]:
+        """The files of one image."""
+
+    def ours(self, path: Path) -> bool:
+        """False if a person made or changed this existing file."""
 
     def encode(self, item: Item, image: Image, prediction: Prediction) -> list[Output]:
-        """Files to write for one image; runs on any thread."""
+        """The content of ``paths``, in that order; runs on any thread."""
+
+    def shared(self) -> list[Output]:
+        """Small files that all images of the folder share, such as the class names; a run with others is refused."""
 
     def close(self) -> list[Path]:
-        """Write what needs the whole run; returns the files to point the user at."""
+        """Write what needs all images; returns the files to point the user at."""
 
 
 class LabelmeSink:
@@ -41,20 +47,18 @@ class LabelmeSink:
     def __init__(self, out: Path) -> None:
         self._out = out
 
-    def _path(self, item: Item) -> Path:
-        return self._out / f"{item.stem}.json"
+    def paths(self, item: Item) -> list[Path]:
+        return [self._out / f"{item.stem}.json"]
 
-    def state(self, item: Item) -> str | None:
-        path = self._path(item)
-        if not path.exists():
-            return None
-        return "done" if labelme.made_by_us(path) is not None else "hand-made"
+    def ours(self, path: Path) -> bool:
+        return labelme.made_by_us(path) is not None
 
     def encode(self, item: Item, image: Image, prediction: Prediction) -> list[Output]:
-        path = self._path(item)
-        if self.state(item) == "hand-made":
-            labelme.set_aside(path)
+        (path,) = self.paths(item)
         return [(path, labelme.to_json(prediction, labelme.relative_image_path(item.path, path)))]
+
+    def shared(self) -> list[Output]:
+        return []
 
     def close(self) -> list[Path]:
         return [self._out]
@@ -67,12 +71,18 @@ class LabelStudioSink:
         self._out, self._names, self._prefix = out / "label-studio", names, url_prefix
         self._tasks = self._out / "tasks"
 
-    def state(self, item: Item) -> str | None:
-        return "done" if (self._tasks / f"{item.stem}.json").exists() else None
+    def paths(self, item: Item) -> list[Path]:
+        return [self._tasks / f"{item.stem}.json"]
+
+    def ours(self, path: Path) -> bool:
+        return True
 
     def encode(self, item: Item, image: Image, prediction: Prediction) -> list[Output]:
         url = self._prefix + quote(item.relative.as_posix())
-        return [(self._tasks / f"{item.stem}.json", labelstudio.task_json(prediction, url).encode())]
+        return [(self.paths(item)[0], labelstudio.task_json(prediction, url).encode())]
+
+    def shared(self) -> list[Output]:
+        return [(self._out / "label_config.xml", labelstudio.label_config(self._names).encode())]
 
     def _chunks(self) -> Iterator[bytes]:
         texts: list[bytes] = []
@@ -87,14 +97,14 @@ class LabelStudioSink:
         yield b"[" + b",\n".join(texts) + b"]\n"
 
     def close(self) -> list[Path]:
-        config = self._out / "label_config.xml"
-        write_atomic(config, labelstudio.label_config(self._names).encode())
         written = []
         for number, chunk in enumerate(self._chunks(), 1):
             path = self._out / ("import.json" if number == 1 else f"import-{number}.json")
             write_atomic(path, chunk)
             written.append(path)
-        return [*written, config]
+        for stale in set(self._out.glob("import-*.json")) - set(written):
+            stale.unlink()
+        return [*written, self._out / "label_config.xml"]
 
 
 class VocSink:
@@ -103,21 +113,22 @@ class VocSink:
     def __init__(self, out: Path, names: Sequence[str]) -> None:
         self._out, self._names = out, names
 
-    def _paths(self, item: Item) -> tuple[Path, Path]:
-        name = f"{item.stem}.png"
-        return self._out / "SegmentationClass" / name, self._out / "SegmentationObject" / name
+    def paths(self, item: Item) -> list[Path]:
+        return [self._out / folder / f"{item.stem}.png" for folder in ("SegmentationClass", "SegmentationObject")]
 
-    def state(self, item: Item) -> str | None:
-        return "done" if all(path.exists() for path in self._paths(item)) else None
+    def ours(self, path: Path) -> bool:
+        return voc.made_by_us(path)
 
     def encode(self, item: Item, image: Image, prediction: Prediction) -> list[Output]:
-        maps = voc.label_maps(prediction)
-        return [(path, voc.encode_png(one)) for path, one in zip(self._paths(item), maps, strict=True)]
+        return [(path, voc.encode_png(one)) for path, one in zip(self.paths(item), voc.label_maps(prediction), strict=True)]
+
+    def shared(self) -> list[Output]:
+        if len(self._names) > _MOST_CLASSES:
+            raise ConfigError(f"--format voc: a label map holds at most {_MOST_CLASSES} classes, these are {len(self._names)}")
+        return [(self._out / "class_names.txt", voc.class_names_text(self._names).encode())]
 
     def close(self) -> list[Path]:
-        path = self._out / "class_names.txt"
-        write_atomic(path, voc.class_names_text(self._names).encode())
-        return [path.parent / "SegmentationClass", path]
+        return [self._out / "SegmentationClass", self._out / "class_names.txt"]
 
 
 class OverlaySink:
@@ -126,11 +137,17 @@ class OverlaySink:
     def __init__(self, out: Path) -> None:
         self._out = out
 
-    def state(self, item: Item) -> str | None:
-        return "done" if (self._out / f"{item.stem}.jpg").exists() else None
+    def paths(self, item: Item) -> list[Path]:
+        return [self._out / f"{item.stem}.jpg"]
+
+    def ours(self, path: Path) -> bool:
+        return True
 
     def encode(self, item: Item, image: Image, prediction: Prediction) -> list[Output]:
-        return [(self._out / f"{item.stem}.jpg", encode_picture(draw(image, prediction)))]
+        return [(self.paths(item)[0], encode_picture(draw(image, prediction)))]
+
+    def shared(self) -> list[Output]:
+        return []
 
     def close(self) -> list[Path]:
         return [self._out]
@@ -154,17 +171,30 @@ def make_sinks(formats: Sequence[str], out: Path, names: Sequence[str], url_pref
     return [table[name] for name in dict.fromkeys(formats)]
 
 
-def item_state(sinks: Sequence[Sink], item: Item) -> str | None:
-    """``hand-made`` if any output was made by a person, ``done`` if all are there, else None."""
-    try:
-        states = [sink.state(item) for sink in sinks]
-    except OSError as error:
-        raise disk_error(error, item.path) from error
-    if "hand-made" in states:
+def state(sink: Sink, item: Item) -> str | None:
+    """None if the item's files are to be written; else why not: ``done`` or ``hand-made``.
+
+    Raises:
+        OSError: the system cannot even look, for example because a name is too long.
+    """
+    there = [path for path in sink.paths(item) if path.exists()]
+    if not all(sink.ours(path) for path in there):
         return "hand-made"
-    return "done" if all(states) else None
+    return "done" if len(there) == len(sink.paths(item)) else None
 
 
-def summary_json(report: dict[str, object]) -> str:
-    """A run's summary as indented JSON text."""
-    return json.dumps(report, indent=2, ensure_ascii=False)
+def check_outputs(sinks: Sequence[Sink], items: Sequence[Item], overwrite: bool) -> None:
+    """Refuse, before any work, what would destroy an input or mix two sets of classes in one folder.
+
+    Raises:
+        ConfigError: naming the file.
+    """
+    inputs = {item.path.resolve() for item in items}
+    for sink in sinks:
+        for item in items:
+            for path in sink.paths(item):
+                if path.resolve() in inputs:
+                    raise ConfigError(f"{path}: is one of the pictures to label, and would be overwritten; choose another --out")
+        for path, data in sink.shared():
+            if path.exists() and not overwrite and path.read_bytes().strip() != data.strip():
+                raise ConfigError(f"{path}: is there already, for other classes; choose another --out, or --overwrite to replace it (a .bak copy is kept)")

@@ -11,6 +11,8 @@ from backend.files import find_files, unique_stems
 from backend.formats.voc import is_voc, open_voc
 from backend.images import SUFFIXES
 
+OUTPUT_FOLDERS = ("overlays", "SegmentationClass", "SegmentationObject", "label-studio")
+
 
 @dataclass(frozen=True)
 class Item:
@@ -67,33 +69,39 @@ def collect(sources: Sequence[Path], split: str, out: Path | None = None) -> Wor
         elif not source.is_dir():
             raise ConfigError(f"{source}: no such file or folder")
         elif is_voc(source):
-            found, names = _voc_paths(source, split)
-            pairs.extend(found)
+            found, own = _voc_paths(source, split)
+            if names is not None and own is not None and own != names:
+                raise ConfigError(f"{source}: its class names differ from those of the dataset before it; label them in separate runs")
+            pairs, names = pairs + found, own or names
         else:
-            skip = [out] if out is not None and out.resolve() != source.resolve() else []
-            pairs.extend((path, path.relative_to(source)) for path in find_files(source, SUFFIXES, skip))
-    seen: dict[Path, Path] = {}
-    for path, relative in pairs:
-        seen.setdefault(path.resolve(), relative)
-    if not seen:
+            pairs.extend((path, path.relative_to(source)) for path in find_files(source, SUFFIXES, _not_pictures(source, out)))
+    distinct = {path.resolve(): (path, relative) for path, relative in reversed(pairs)}
+    if not distinct:
         where = ", ".join(str(source) for source in sources)
         raise ConfigError(f"{where}: no images there; looked for {', '.join(SUFFIXES)}")
-    stems = _stems([relative for _, relative in pairs])
-    items = []
-    for (path, relative), stem in zip(pairs, stems, strict=True):
-        if seen.pop(path.resolve(), None) is not None:
-            items.append(Item(path, PurePosixPath(relative.as_posix()), stem))
+    kept = list(reversed(distinct.values()))
+    stems = unique_stems([relative for _, relative in kept])
+    items = [Item(path, PurePosixPath(relative.as_posix()), stem) for (path, relative), stem in zip(kept, stems, strict=True)]
     return Work(tuple(items), names)
 
 
-def _stems(relatives: list[Path]) -> list[str]:
-    """Unique stems; the same relative path from two sources gets a number."""
-    counts: dict[str, int] = {}
-    distinct = []
-    for relative in relatives:
-        key = relative.as_posix().casefold()
-        counts[key] = counts.get(key, 0) + 1
-        number = counts[key]
-        distinct.append(relative if number == 1 else relative.with_name(f"{relative.stem}_{number}{relative.suffix}"))
-    table = unique_stems(distinct)
-    return [table[path] for path in distinct]
+def _not_pictures(source: Path, out: Path | None) -> list[Path]:
+    """Folders below a source that hold results: the output folder, or where a run into the source itself writes pictures."""
+    if out is None:
+        return []
+    if out.resolve() != source.resolve():
+        return [out]
+    return [out / name for name in OUTPUT_FOLDERS]
+
+
+def check_distinct(items: Sequence[Item]) -> None:
+    """Refuse items that prompt files and Label Studio could not tell apart.
+
+    Raises:
+        ConfigError: naming one path that two sources have.
+    """
+    seen: set[PurePosixPath] = set()
+    for item in items:
+        if item.relative in seen:
+            raise ConfigError(f"{item.relative}: is in two of the sources, which a prompt file or Label Studio cannot tell apart; label them in separate runs")
+        seen.add(item.relative)

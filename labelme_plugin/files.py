@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from backend.errors import InputError
-from backend.files import write_atomic
 from backend.geometry import check_mask, painting_order
 from backend.types import Prediction
 from labelme_plugin.shapes import mask_of, to_shape
@@ -21,8 +20,9 @@ _SMALLEST_MASK = 2  # labelme 5.5 loses the second point of a one-pixel mask on 
 
 
 def _digest(document: Mapping[str, Any]) -> str:
-    shapes = [{key: shape.get(key) for key in ("label", "points", "group_id", "shape_type", "mask")} for shape in document["shapes"]]
-    return sha256(json.dumps(shapes, sort_keys=True).encode()).hexdigest()[:16]
+    """Of everything a person can change; where the picture lies and the format's version do not count."""
+    content = {key: value for key, value in document.items() if key not in (_MARK, "version", "imagePath", "imageData")}
+    return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def to_document(prediction: Prediction, image_path: str) -> dict[str, Any]:
@@ -88,13 +88,13 @@ def read_document(path: Path) -> dict[str, Any]:
 
 
 def made_by_us(path: Path) -> str | None:
-    """The model version that wrote a file, if nobody changed its shapes since; None for everything else."""
+    """The model version that wrote a file, if nobody changed anything in it since; None for everything else."""
     try:
         document = read_document(path)
         mark = document.get(_MARK)
         if isinstance(mark, dict) and mark.get("digest") == _digest(document):
             return str(mark.get("model_version"))
-    except (InputError, KeyError, AttributeError):
+    except InputError:
         return None
     return None
 
@@ -102,12 +102,3 @@ def made_by_us(path: Path) -> str | None:
 def relative_image_path(image: Path, json_file: Path) -> str:
     """``imagePath`` for a JSON file: relative, forward slashes, as labelme itself writes it."""
     return Path(os.path.relpath(image.resolve(), json_file.resolve().parent)).as_posix()
-
-
-def set_aside(path: Path) -> Path:
-    """Keep a copy of a file beside it before it is overwritten; returns the copy's path, ``name.json.bak`` or numbered."""
-    copy, number = path.with_name(f"{path.name}.bak"), 2
-    while copy.exists():
-        copy, number = path.with_name(f"{path.name}.bak{number}"), number + 1
-    write_atomic(copy, path.read_bytes())
-    return copy

@@ -97,15 +97,14 @@ def mask_of(shape: Mapping[str, Any], where: str = "shape") -> Mask:
     """
     try:
         data = base64.b64decode(shape["mask"])
-        (x1, y1), (x2, y2) = shape["points"]
-    except (KeyError, TypeError, ValueError, binascii.Error) as error:
+        (x, y), (right, bottom) = ((int(a), int(b)) for a, b in shape["points"])
+    except (KeyError, TypeError, ValueError, OverflowError, binascii.Error) as error:
         raise InputError(f"{where}: expected a base64 mask and two points: {error}") from None
     try:
         crop = decode_png(data)
     except InputError as error:
         raise InputError(f"{where}.{error}") from None
-    x, y = int(x1), int(y1)
-    expected = (int(y2) - y + 1, int(x2) - x + 1)
+    expected = (bottom - y + 1, right - x + 1)
     if crop.shape != expected:
         raise InputError(f"{where}.points: the inclusive box is {expected[1]}x{expected[0]}, its mask {crop.shape[1]}x{crop.shape[0]}")
     return Mask(x, y, crop)

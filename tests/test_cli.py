@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,8 @@ from labelme._label_file import LabelFile
 
 from backend.annotate import Options, annotate
 from backend.cascade import Cascade
+from backend.demo.dataset import true_detections
+from backend.demo.scenes import Scene
 from backend.errors import Unavailable
 from backend.formats import labelstudio, voc
 from backend.geometry import full_frame
@@ -28,8 +31,10 @@ from tests.conftest import PYTHON, ROOT
 DEMO = ("--detector", "demo", "--segmenter", "demo", "--device", "cpu", "--no-progress")
 
 
-def write_prompts(path: Path, ids: list[str]) -> Path:
-    path.write_text(json.dumps([{"image_id": i, "category_id": 1, "bbox": [10, 20, 90, 100], "score": 0.9} for i in ids]))
+def write_prompts(path: Path, ids: list[str], scenes: Sequence[Scene] = ()) -> Path:
+    """One row of class 1 per image, with the box of its first object where scenes are given."""
+    boxes = [true_detections(scene).xyxy[0].tolist() for scene in scenes] or [[10, 20, 90, 100]] * len(ids)
+    path.write_text(json.dumps([{"image_id": i, "category_id": 1, "bbox": box, "score": 0.9} for i, box in zip(ids, boxes, strict=True)]))
     return path
 
 
@@ -84,9 +89,27 @@ def test_d06_what_a_person_made_is_kept(run_cli, pictures: Path, tmp_path: Path)
     assert (out / "a.json.bak").read_text() == hand
 
 
+def test_what_a_person_saves_during_the_run_is_kept(fake: Cascade, pictures: Path, tmp_path: Path) -> None:
+    """The annotator saves b while the run is on its way there; the other format of b is still written."""
+    out, items, hand = tmp_path / "out", collect([pictures], "val").items, '{"shapes": []}'
+    inner = fake.infer
+
+    def infer(images, given=None):  # type: ignore[no-untyped-def]
+        (out / "b.json").write_text(hand)
+        return inner(images, given)
+
+    fake.infer = infer  # type: ignore[method-assign]
+    summary = annotate(items, fake, ["labelme", "voc"], out, Options(progress=False))
+    assert (out / "b.json").read_text() == hand
+    assert (summary.labelled, summary.hand_made, summary.failed) == (3, 1, [])
+    assert (out / "SegmentationClass" / "b.png").is_file()
+    assert labelme.made_by_us(out / "a.json")
+
+
 def test_labels_beside_the_pictures(run_cli, pictures: Path) -> None:
-    code, _, _ = run_cli("annotate", pictures, "--out", pictures, *DEMO)
-    assert code == 0
+    for labelled in (3, 0):  # the pictures that the first run writes are not taken for new ones
+        code, text, _ = run_cli("annotate", pictures, "--out", pictures, "--format", "labelme,voc,overlay", "--json", *DEMO)
+        assert (code, json.loads(text)["images"]) == (0, labelled)
     assert labelme.read_document(pictures / "a.json")["imagePath"] == "a.jpg"
     assert labelme.read_document(pictures / "sub ä #1" / "图 c?.json")["imagePath"] == "图 c?.jpg"
 
@@ -102,8 +125,8 @@ def test_an_unreadable_image_among_good_ones(run_cli, pictures: Path, tmp_path: 
     assert len(list((tmp_path / "out").rglob("*.json"))) == 3
 
 
-def test_prompts_replace_the_detector(run_cli, pictures: Path, tmp_path: Path) -> None:
-    prompts = write_prompts(tmp_path / "p.json", ["a", "sub ä #1/图 c?"])
+def test_prompts_replace_the_detector(run_cli, pictures: Path, scenes: list[Scene], tmp_path: Path) -> None:
+    prompts = write_prompts(tmp_path / "p.json", ["a", "sub ä #1/图 c?"], [scenes[0], scenes[2]])
     code, text, _ = run_cli("annotate", pictures, "--out", tmp_path / "out", "--prompts", prompts, "--classes", "cat,dog", "--json", *DEMO[2:])
     summary = json.loads(text)
     assert code == 0
@@ -131,6 +154,76 @@ def test_visualize_draws(run_cli, pictures: Path, tmp_path: Path) -> None:
     assert code == 0
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["a.jpg"]
     assert (tmp_path / "out" / "a.jpg").read_bytes() != (pictures / "a.jpg").read_bytes()
+
+
+def test_pictures_are_never_overwritten(run_cli, pictures: Path) -> None:
+    before = (pictures / "a.jpg").read_bytes()
+    for flags in ((), ("--overwrite",)):
+        code, _, err = run_cli("visualize", pictures, "--out", pictures, *flags, *DEMO)
+        assert code == 2
+        assert "is one of the pictures to label" in err
+    assert (pictures / "a.jpg").read_bytes() == before
+
+
+def test_the_truth_of_a_dataset_is_never_overwritten(run_cli, tmp_path: Path) -> None:
+    from backend.demo.dataset import write_voc
+
+    root = tmp_path / "voc"
+    write_voc(root, 2_000_950, 1)
+    (root / "class_names.txt").write_text("_background_\ncat\ndog")
+    truth = root / "SegmentationClass" / "2000950.png"
+    with PIL.Image.open(truth) as picture:
+        picture.save(truth)  # as any other program saves it
+    before = truth.read_bytes()
+    code, _, err = run_cli("annotate", root, "--out", root, "--format", "voc", *DEMO)
+    assert code == 2
+    assert "class_names.txt: is there already, for other classes" in err
+    assert run_cli("annotate", root, "--out", root, "--format", "voc", "--overwrite", *DEMO)[0] == 0
+    assert (root / "SegmentationClass" / "2000950.png.bak").read_bytes() == before
+    assert (root / "class_names.txt.bak").read_text() == "_background_\ncat\ndog"
+
+
+def test_two_sources_with_the_same_names(run_cli, pictures: Path, tmp_path: Path) -> None:
+    for name, files in (("s1", ("a.jpg", "a_2.jpg")), ("s2", ("a.jpg",))):
+        (tmp_path / name).mkdir()
+        for file in files:
+            shutil.copy(pictures / "a.jpg", tmp_path / name / file)
+    sources = (tmp_path / "s1", tmp_path / "s2")
+    code, text, _ = run_cli("annotate", *sources, "--out", tmp_path / "out", "--json", *DEMO)
+    assert (code, json.loads(text)["images"]) == (0, 3)
+    assert len(list((tmp_path / "out").glob("*.json"))) == 3
+    code, _, err = run_cli("annotate", *sources, "--out", tmp_path / "out2", "--format", "label-studio", *DEMO)
+    assert code == 2
+    assert "a.jpg: is in two of the sources" in err
+
+
+def test_a_name_too_long_for_its_output_is_one_failure(run_cli, pictures: Path, tmp_path: Path) -> None:
+    shutil.copy(pictures / "a.jpg", pictures / ("n" * 251 + ".jpg"))
+    code, text, _ = run_cli("annotate", pictures, "--out", tmp_path / "out", *DEMO)
+    assert code == 1
+    assert "labelled 3 images" in text
+    assert "file name too long" in text
+
+
+def test_eighty_class_names_on_the_command_line(run_cli, pictures: Path, scenes: list[Scene], tmp_path: Path) -> None:
+    prompts = write_prompts(tmp_path / "p.json", ["a"], scenes[:1])
+    names = ",".join(f"class number {k}" for k in range(80))
+    code, text, _ = run_cli("annotate", pictures, "--out", tmp_path / "out", "-p", prompts, "--classes", names, "--json", *DEMO[2:])
+    assert (code, json.loads(text)["instances"]) == (0, {"class number 1": 1})
+
+
+def test_a_disk_that_fills_up_at_the_very_end_keeps_the_summary(fake: Cascade, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.replace
+
+    def full(source: object, target: object) -> None:
+        if str(target).endswith("import.json"):
+            raise OSError(28, "No space left on device")
+        real(source, target)
+
+    monkeypatch.setattr("os.replace", full)
+    summary = annotate(collect([pictures], "val").items, fake, ["label-studio"], tmp_path / "out", Options(progress=False))
+    assert summary.labelled == 3
+    assert "no space left on device" in summary.failed[0][1]
 
 
 def test_boxes_only(run_cli, pictures: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backend.errors import ConfigError, Unavailable
-from backend.files import ensure_writable, find_files, sweep_stale, unique_stems, write_atomic
+from backend.files import ensure_writable, find_files, set_aside, sweep_stale, unique_stems, write_atomic
 from tests.conftest import PYTHON, ROOT
 
 
@@ -45,8 +45,8 @@ def test_d01_a_full_disk_keeps_the_old_file(tmp_path: Path) -> None:
 def test_d02_stale_files_of_dead_runs_go_others_stay(tmp_path: Path) -> None:
     dead = subprocess.Popen([PYTHON, "-c", ""])
     dead.wait()
-    (tmp_path / f".a.json.{dead.pid}.0123abcd.tmp").write_text("x")
-    mine = tmp_path / f".b.json.{os.getpid()}.0123abcd.tmp"
+    (tmp_path / f".yolosam2.{dead.pid}.0123456789abcdef.tmp").write_text("x")
+    mine = tmp_path / f".yolosam2.{os.getpid()}.0123456789abcdef.tmp"
     mine.write_text("x")
     other = tmp_path / ".note.tmp"
     other.write_text("x")
@@ -70,6 +70,20 @@ def test_killed_in_mid_write_leaves_the_old_file(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["a.bin"]
 
 
+def test_long_names_in_any_script_fit(tmp_path: Path) -> None:
+    path = tmp_path / ("図" * 80 + ".json")
+    write_atomic(path, b"x")
+    assert path.read_bytes() == b"x"
+
+
+def test_set_aside_never_overwrites(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    for text in ("one", "two", "three"):
+        path.write_text(text)
+        set_aside(path)
+    assert sorted((p.name, p.read_text()) for p in tmp_path.glob("*.bak*")) == [("a.json.bak", "one"), ("a.json.bak2", "two"), ("a.json.bak3", "three")]
+
+
 def test_d04_folders_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(ConfigError, match="cannot write results there: not a directory"):
@@ -91,15 +105,18 @@ def test_find_files_is_ordered_and_stays_inside(tmp_path: Path) -> None:
 def test_stems_by_hand() -> None:
     paths = [Path("a.jpg"), Path("a.png"), Path("b.jpg"), Path("s/a.jpg"), Path("A_jpg.png")]
     stems = unique_stems(paths)
-    assert stems[Path("b.jpg")] == "b"
-    assert stems[Path("s/a.jpg")] == "s/a"
-    assert len({stem.casefold() for stem in stems.values()}) == 5
+    assert (stems[2], stems[3]) == ("b", "s/a")
+    assert len({stem.casefold() for stem in stems}) == 5
+    assert unique_stems([Path("a.jpg"), Path("a_2.jpg"), Path("a.jpg")]) == ["a_jpg", "a_2", "a_jpg_2"]
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from("aAbB"), st.sampled_from(["", "_jpg", "_png_2"]), st.sampled_from([".jpg", ".JPG", ".png"])), unique=True))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("aAbB"), st.sampled_from(["", "_jpg", "_png_2"]), st.sampled_from([".jpg", ".JPG", ".png"])),
+    )
+)
 def test_stems_never_collide(parts: list[tuple[str, str, str]]) -> None:
     paths = [Path("".join(part)) for part in parts]
     stems = unique_stems(paths)
-    assert set(stems) == set(paths)
-    assert len({stem.casefold() for stem in stems.values()}) == len(paths)
+    assert len(stems) == len({stem.casefold() for stem in stems}) == len(paths)

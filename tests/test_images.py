@@ -124,6 +124,8 @@ def test_i06_alpha_goes_onto_white() -> None:
     assert (decode_image(encoded(clear)) == 255).all()
     half = PIL.Image.new("RGBA", (16, 16), (0, 0, 0, 128))
     assert abs(int(decode_image(encoded(half))[0, 0, 0]) - 127) <= 1
+    solid = PIL.Image.new("RGB", (16, 16), (1, 2, 3))
+    assert (decode_image(encoded(solid, "PNG", transparency=(1, 2, 3))) == 255).all()
     palette = PIL.Image.new("P", (16, 16), 3)
     palette.putpalette([9] * 768)
     assert (decode_image(encoded(palette, "PNG", transparency=3)) == 255).all()

@@ -112,19 +112,14 @@ def test_our_files_are_known_until_someone_changes_them(picture: Path, rng: np.r
     document = json.loads(path.read_text())
     path.write_text(json.dumps(document, indent=2))  # saved again by a program, unchanged
     assert files.made_by_us(path) == "v1"
-    document["shapes"][0]["label"] = "dog"
-    path.write_text(json.dumps(document))
+    for key, value in (("flags", {"reject": True}), ("note", "mine"), ("shapes", [{**document["shapes"][0], "label": "dog"}])):
+        path.write_text(json.dumps({**document, key: value}))
+        assert files.made_by_us(path) is None, key
+    described = [{**document["shapes"][0], "description": "cut off"}]
+    path.write_text(json.dumps({**document, "shapes": described}))
     assert files.made_by_us(path) is None
     path.write_text("{}")
     assert files.made_by_us(path) is None
-
-
-def test_set_aside_never_overwrites(tmp_path: Path) -> None:
-    path = tmp_path / "a.json"
-    for text in ("one", "two", "three"):
-        path.write_text(text)
-        files.set_aside(path)
-    assert sorted((p.name, p.read_text()) for p in tmp_path.glob("*.bak*")) == [("a.json.bak", "one"), ("a.json.bak2", "two"), ("a.json.bak3", "three")]
 
 
 def good_shape() -> dict[str, object]:
@@ -134,10 +129,16 @@ def good_shape() -> dict[str, object]:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"points": [[3, 5], [9, 9]]}, r"shapes\[0\].points: the inclusive box is 7x5, its mask 6x4"), ({"mask": "%%%"}, "mask"), ({"mask": None}, "mask"),
-        ({"points": [[1, 2]]}, "two points"), ({"label": 5}, r"shapes\[0\].label"), ({"mask": base64.b64encode(b"no png").decode()}, "cannot decode"),
+        ({"points": [[3, 5], [9, 9]]}, r"shapes\[0\].points: the inclusive box is 7x5, its mask 6x4"),
+        ({"mask": "%%%"}, "mask"),
+        ({"mask": None}, "mask"),
+        ({"points": [[1, 2]]}, "two points"),
+        ({"points": [[None, 0], [1, 1]]}, "two points"),
+        ({"points": [[1e999, 0], [1, 1]]}, "two points"),
+        ({"label": 5}, r"shapes\[0\].label"),
+        ({"mask": base64.b64encode(b"no png").decode()}, "cannot decode"),
     ],
-)  # fmt: skip
+)
 def test_faults_are_named_by_path(tmp_path: Path, change: dict[str, object], words: str) -> None:
     path = tmp_path / "a.json"
     path.write_text(json.dumps({"shapes": [{**good_shape(), **change}]}))

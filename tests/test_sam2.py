@@ -176,6 +176,21 @@ def test_m05_a_wrong_pair_is_named() -> None:
         load_model("nothing.yaml", DEMO_SAM2)
 
 
+def test_the_version_follows_the_configuration(tmp_path: Path, segmenter: Sam2Segmenter) -> None:
+    changed = tmp_path / "other.yaml"
+    changed.write_text(DEMO_SAM2_CONFIG.read_text().replace("image_size: 448", "image_size: 384"))
+    other = Sam2Segmenter(DEMO_SAM2, str(changed), device="cpu")
+    assert other.version != segmenter.version
+    assert Sam2Segmenter(DEMO_SAM2, str(DEMO_SAM2_CONFIG), device="cpu").version == segmenter.version
+
+
+def test_a_yaml_file_decodes_as_build_sam2_does(tmp_path: Path, segmenter: Sam2Segmenter) -> None:
+    plain = tmp_path / "plain.yaml"
+    plain.write_text(DEMO_SAM2_CONFIG.read_text().split("  sam_mask_decoder_extra_args")[0])
+    assert load_model(str(plain), DEMO_SAM2).sam_mask_decoder.dynamic_multimask_via_stability is True
+    assert segmenter.model.sam_mask_decoder.dynamic_multimask_via_stability is False
+
+
 def test_packaged_configurations_load_through_build_sam2(tmp_path: Path) -> None:
     from sam2.build_sam import build_sam2
 

@@ -34,6 +34,13 @@ def test_the_first_environment_name_wins() -> None:
     assert load_settings({}, {"MODEL_CHECKPOINT": "x.pt", "MODEL_CONFIG": "y.yaml"}).segmenter_config == "y.yaml"
 
 
+def test_a_stronger_segmenter_drops_a_weaker_configuration() -> None:
+    container = {"MODEL_CHECKPOINT": "l.pt", "MODEL_CONFIG": "configs/sam2.1/sam2.1_hiera_l.yaml"}
+    assert load_settings({}, container).segmenter_config == container["MODEL_CONFIG"]
+    assert load_settings({"segmenter": "sam2.1_hiera_tiny"}, container).segmenter_config is None
+    assert load_settings({"segmenter": "x.pt", "segmenter_config": "x.yaml"}, container).segmenter_config == "x.yaml"
+
+
 def test_upstream_configuration_is_understood(tmp_path: Path) -> None:
     config = tmp_path / "config.json"
     config.write_text(json.dumps(UPSTREAM))

@@ -57,6 +57,24 @@ def test_painting_by_hand() -> None:
     assert objects.tolist() == [[2, 1, 0], [2, 2, 0]]
 
 
+def test_the_255th_object_is_not_ignore() -> None:
+    one = np.ones((1, 1), bool)
+    instances = tuple(Instance("c", 0, 0.5, np.zeros(4, np.float32), Mask(k, 0, one)) for k in range(300))
+    _, objects = voc.label_maps(Prediction(instances, (1, 300), "v"))
+    assert objects[0, 253:256].tolist() == [254, 256, 257]
+
+
+def test_our_maps_are_known(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(voc.encode_png(np.zeros((4, 4), np.uint8)))
+    assert voc.made_by_us(path)
+    with PIL.Image.open(path) as picture:
+        picture.save(path)
+    assert not voc.made_by_us(path)
+    path.write_bytes(b"x")
+    assert not voc.made_by_us(path)
+
+
 def test_class_names(tmp_path: Path) -> None:
     path = tmp_path / "class_names.txt"
     path.write_text(voc.class_names_text(["cat", "dog"]))

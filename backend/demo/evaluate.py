@@ -45,7 +45,7 @@ class Report:
     @property
     def missed(self) -> list[str]:
         """The floors that are not reached."""
-        return [name for name, floor in FLOORS.items() if not self.figures.get(name, 1.0) >= floor]
+        return [name for name, floor in FLOORS.items() if not self.figures.get(name, float("nan")) >= floor]
 
 
 def yolo_map(seeds: Sequence[int]) -> dict[str, float]:
@@ -102,7 +102,7 @@ def mask_figures(segmenter: Sam2Segmenter, scenes: Sequence[Scene]) -> dict[str,
             clicked.append(_iou(click, truth[k]))
             guessed.append(float(answer.quality[k]))
     return {
-        "objects": float(len(whole)), "box_iou": float(np.mean(cut)), "box_iou_median": float(np.median(cut)), "box_iou_uncut": float(np.mean(whole)),
+        "objects": float(len(whole)), "box_iou": float(np.mean(whole)), "box_iou_median": float(np.median(whole)), "box_iou_tidied": float(np.mean(cut)),
         "click_iou": float(np.mean(clicked)), "quality_error": float(np.abs(np.array(guessed) - whole).mean()),
         "quality_correlation": float(np.corrcoef(guessed, whole)[0, 1]),
     }  # fmt: skip

@@ -135,6 +135,8 @@ def _read_region(region: Mapping[str, Any], class_ids: Mapping[str, int]) -> tup
         if mask is None:
             return None
         return Instance(label, class_id, score, mask_xyxy(mask), mask), size_hw
+    if value.get("rotation"):
+        raise InputError("rotated rectangles are not supported")
     scale = np.array([size_hw[1], size_hw[0]] * 2) / 100
     box = np.array([value["x"], value["y"], value["x"] + value["width"], value["y"] + value["height"]]) * scale
     return Instance(label, class_id, score, box.astype(np.float32)), size_hw

@@ -21,6 +21,7 @@ from backend.errors import ConfigError
 from backend.types import Detections
 
 _SHOWN = 5
+_FAR = 1e7  # pixels; no coordinate lies beyond, and nan is not below it
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +56,7 @@ def _fault(row: Any, n_classes: int) -> str | None:
     box = row.get("bbox")
     if not isinstance(box, list) or len(box) != 4 or any(isinstance(v, bool) or not isinstance(v, int | float) for v in box):
         return f"bbox: expected four numbers, got {box!r}"
-    if not all(np.isfinite(box)) or box[2] <= box[0] or box[3] <= box[1]:
+    if not all(abs(v) < _FAR for v in box) or box[2] <= box[0] or box[3] <= box[1]:
         return f"bbox: expected x1 < x2 and y1 < y2, got {box!r}"
     score = row.get("score", 1.0)
     if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:

@@ -17,14 +17,16 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 import PIL.Image
+import PIL.PngImagePlugin
 from numpy.typing import NDArray
 
 from backend.errors import ConfigError, InputError
-from backend.geometry import paint
+from backend.geometry import IGNORE, paint
 from backend.images import SUFFIXES
 from backend.types import LabelMap, Prediction
 
 BACKGROUND = "_background_"
+_MARK = "yolosam2"
 _NOT_CLASSES = (BACKGROUND, "__ignore__", "background")
 
 
@@ -50,8 +52,19 @@ def encode_png(label_map: LabelMap) -> bytes:
         picture.putpalette(palette().ravel().tolist())
     else:
         picture = PIL.Image.fromarray(label_map.astype(np.uint16))
-    picture.save(stream, "PNG", compress_level=3)
+    mark = PIL.PngImagePlugin.PngInfo()
+    mark.add_text("Software", _MARK)
+    picture.save(stream, "PNG", compress_level=3, pnginfo=mark)
     return stream.getvalue()
+
+
+def made_by_us(path: Path) -> bool:
+    """True for a label map that ``encode_png`` wrote; editors and other programs drop or replace its mark."""
+    try:
+        with PIL.Image.open(path, formats=("PNG",)) as picture:
+            return picture.info.get("Software") == _MARK
+    except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError):
+        return False
 
 
 def decode_png(data: bytes, name: str) -> LabelMap:
@@ -77,12 +90,13 @@ def label_maps(prediction: Prediction) -> tuple[LabelMap, LabelMap]:
     """Paint a prediction: class values and object values, low scores first, so that where objects overlap the surer one stays.
 
     Returns:
-        Two (H, W) maps. Objects count from 1 in the order of ``prediction.instances``; instances without a mask are left out.
+        Two (H, W) maps. Objects count from 1 in the order of ``prediction.instances``, leaving out 255; instances without a
+        mask are left out.
     """
     with_mask = [(instance, k) for k, instance in enumerate(prediction.instances) if instance.mask is not None]
     pairs = sorted(with_mask, key=lambda pair: pair[0].score)
     classes = paint([(i.mask, i.class_id + 1) for i, _ in pairs if i.mask is not None], prediction.size_hw)
-    objects = paint([(i.mask, k + 1) for i, k in pairs if i.mask is not None], prediction.size_hw)
+    objects = paint([(i.mask, k + 1 + (k + 1 >= IGNORE)) for i, k in pairs if i.mask is not None], prediction.size_hw)
     return classes, objects
 
 

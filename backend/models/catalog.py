@@ -117,6 +117,14 @@ def _looks_like_file(name: str) -> bool:
     return name.endswith((".pt", ".pth", ".onnx", ".yaml")) or "/" in name or "\\" in name
 
 
+def _find(name: str, root: Path, option: str) -> Path:
+    """A weights file as named, or below MODEL_ROOT."""
+    for path in (Path(name), root / name):
+        if path.is_file():
+            return path
+    raise ConfigError(f"{option}: no such file: {name}, here or in {root}")
+
+
 def load_detector(settings: Settings, device: str) -> Detector:
     """Load the detector that the settings name.
 
@@ -132,9 +140,7 @@ def load_detector(settings: Settings, device: str) -> Detector:
         _check_demo(DEMO_YOLO)
         path = DEMO_YOLO
     elif _looks_like_file(name):
-        path = Path(name)
-        if not path.is_file():
-            raise ConfigError(f"--detector: no such file: {path}")
+        path = _find(name, settings.model_root, "--detector")
     elif _YOLO_NAME.fullmatch(name):
         path = _fetch_yolo(settings.model_root / f"{name}.pt", name)
     else:
@@ -159,9 +165,7 @@ def load_segmenter(settings: Settings, device: str) -> Segmenter:
         spec = SAM2_MODELS[name]
         path, config = _fetch_sam2(settings.model_root / spec.weights, spec), config or spec.config
     elif _looks_like_file(name):
-        path = Path(name)
-        if not path.is_file():
-            raise ConfigError(f"--segmenter: no such file: {path}")
+        path = _find(name, settings.model_root, "--segmenter")
         known = SAM2_MODELS.get(path.stem)
         config = config or (known.config if known else None)
         if config is None:

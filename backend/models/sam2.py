@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,6 +29,12 @@ T = TypeVar("T")
 _MEAN = (0.485, 0.456, 0.406)  # of sam2.utils.transforms.SAM2Transforms
 _STD = (0.229, 0.224, 0.225)
 _CPU_CHUNK = 4  # on a CPU a few boxes at a time stay in its caches
+# What `build_sam2` adds unless told otherwise: an unstable single mask gives way to the best of three.
+_BUILD_SAM2_EXTRAS = {
+    "dynamic_multimask_via_stability": True,
+    "dynamic_multimask_stability_delta": 0.05,
+    "dynamic_multimask_stability_thresh": 0.98,
+}
 _LOGIT_LIMIT = 60_000.0  # of float16
 
 
@@ -42,11 +49,13 @@ def _build(config: str, checkpoint: Path) -> Any:
         from sam2.build_sam import build_sam2
 
         return build_sam2(config, str(checkpoint), device="cpu")
-    # `build_sam2` finds packaged files only; outside them the same three steps are done here, without hydra's global state.
+    # `build_sam2` finds packaged files only; outside them its steps are done here, without hydra's global state.
     from hydra.utils import instantiate
     from omegaconf import OmegaConf
 
-    model = instantiate(OmegaConf.load(config).model, _recursive_=True)
+    recipe = OmegaConf.load(config).model
+    recipe.setdefault("sam_mask_decoder_extra_args", _BUILD_SAM2_EXTRAS)
+    model = instantiate(recipe, _recursive_=True)
     model.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True)["model"])
     return model
 
@@ -100,11 +109,12 @@ class Sam2Segmenter:
         self.model = model.to(device)
         self._device = torch.device(device)
         self._chunk = min(box_chunk, _CPU_CHUNK) if self._device.type == "cpu" else box_chunk
-        self._version = f"{checkpoint.stem}-{file_digest(checkpoint)[:8]}"
+        recipe = file_digest(Path(config)) if Path(config).is_file() else config
+        self._version = f"{checkpoint.stem}-{sha256((file_digest(checkpoint) + recipe).encode()).hexdigest()[:8]}"
 
     @property
     def version(self) -> str:
-        """Name and weights in one short string."""
+        """Name, weights and configuration in one short string."""
         return self._version
 
     @contextmanager
