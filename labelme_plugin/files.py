@@ -64,12 +64,8 @@ def to_json(prediction: Prediction, image_path: str) -> bytes:
     return (json.dumps(to_document(prediction, image_path), ensure_ascii=False, separators=(",", ":")) + "\n").encode()
 
 
-def read_document(path: Path) -> dict[str, Any]:
-    """Read a labelme file and check what every labelme version needs.
-
-    Raises:
-        InputError: naming the file, and the field if it is one.
-    """
+def _parse(path: Path) -> dict[str, Any]:
+    """The JSON of a labelme file, its shapes unchecked."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -78,6 +74,16 @@ def read_document(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: is not valid JSON: {error}") from None
     if not isinstance(document, dict) or not isinstance(document.get("shapes"), list):
         raise InputError(f"{path}: is not a labelme file: no list of shapes")
+    return document
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """Read a labelme file and check what every labelme version needs.
+
+    Raises:
+        InputError: naming the file, and the field if it is one.
+    """
+    document = _parse(path)
     for index, shape in enumerate(document["shapes"]):
         where = f"{path}: shapes[{index}]"
         if not isinstance(shape, dict) or not isinstance(shape.get("label"), str):
@@ -88,9 +94,12 @@ def read_document(path: Path) -> dict[str, Any]:
 
 
 def made_by_us(path: Path) -> str | None:
-    """The model version that wrote a file, if nobody changed anything in it since; None for everything else."""
+    """The model version that wrote a file, if nobody changed anything in it since; None for everything else.
+
+    No mask is decoded for this: a run that is resumed asks it of every file.
+    """
     try:
-        document = read_document(path)
+        document = _parse(path)
         mark = document.get(_MARK)
         if isinstance(mark, dict) and mark.get("digest") == _digest(document):
             return str(mark.get("model_version"))
