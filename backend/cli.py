@@ -63,7 +63,7 @@ def _model_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--model-root", metavar="DIR", help="where named weights lie and are downloaded to (default: models)")
     group.add_argument("--device", metavar="auto|cpu|cuda|mps", help="default: auto")
     group.add_argument("--classes", metavar="NAMES", help="a,b,c or a file: classes to keep, or the names behind category_id of --prompts")
-    group.add_argument("--conf", metavar="0..1", help="detections below are dropped (default: 0.25)")
+    group.add_argument("--conf", "-conf", metavar="0..1", help="detections below are dropped (default: 0.25)")
     group.add_argument("--iou", metavar="0..1", help="overlap for non-maximum suppression (default: 0.7)")
     group.add_argument("--max-det", metavar="N", help="most detections per image (default: 300)")
     group.add_argument("--box-margin", metavar="SHARE", help="cut masks to their box grown by this share of its sides (default: off)")

@@ -233,6 +233,33 @@ def test_boxes_only(run_cli, pictures: Path, tmp_path: Path) -> None:
     assert kinds == {"rectangle"}
 
 
+def test_the_command_line_of_upstream(run_cli, pictures: Path, scenes: list[Scene], tmp_path: Path) -> None:
+    prompts, config = write_prompts(tmp_path / "p.json", ["a"], scenes[:1]), tmp_path / "config.json"
+    config.write_text(json.dumps({"arch": {"sam_weights": "demo"}, "dataset": {"conf": 0.95}}))
+    given = (
+        "annotate",
+        pictures,
+        "--out",
+        tmp_path / "out",
+        "-c",
+        config,
+        "-b",
+        "16",
+        "-p",
+        prompts,
+        "--classes",
+        "cat,dog",
+        "--device",
+        "cpu",
+        "--json",
+        "--no-progress",
+    )
+    code, text, _ = run_cli(*given, "-conf", "0.25")
+    assert (code, json.loads(text)["instances"]) == (0, {"dog": 1})
+    code, text, _ = run_cli(*given, "--overwrite")
+    assert (code, json.loads(text)["instances"]) == (0, {})  # the file's 0.95 is above the row's 0.9
+
+
 def test_a_config_file_of_upstream(run_cli, pictures: Path, tmp_path: Path) -> None:
     config = tmp_path / "config.json"
     config.write_text(json.dumps({"arch": {"yolo_weights": "demo", "sam_weights": "demo"}, "dataset": {"conf": 0.99}, "dataloader": {"batch_size": 2}}))

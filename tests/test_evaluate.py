@@ -9,7 +9,7 @@ import pytest
 
 from backend.cascade import Cascade
 from backend.demo.dataset import true_detections, true_masks
-from backend.demo.evaluate import FLOORS, Report, cascade_figures, mask_figures
+from backend.demo.evaluate import FLOORS, Report, automatic_figures, cascade_figures, mask_figures
 from backend.demo.objects import CLASS_NAMES
 from backend.demo.scenes import Scene
 from backend.geometry import full_frame
@@ -68,6 +68,13 @@ def test_the_embedded_pair(demo: Cascade, scenes: list[Scene]) -> None:
     assert masks["box_iou"] > 0.8
     assert masks["click_iou"] > 0.5
     assert masks["quality_correlation"] > 0.2
+
+
+def test_automatic_masks_work_on_the_embedded_pair(scenes: list[Scene]) -> None:
+    segmenter = load_segmenter(Settings(segmenter="demo"), "cpu")
+    figures = automatic_figures(segmenter, scenes[:2])  # type: ignore[arg-type]
+    assert figures["automatic_recall75"] > 0.25
+    assert figures["automatic_precision75"] > 0.4
 
 
 def test_missed_floors_are_named() -> None:

@@ -149,13 +149,14 @@ class Sam2Segmenter:
     def _prepare(self, images: Sequence[Image]) -> Tensor:
         """(B, 3, s, s) float32 on the device, resized as SAM2Transforms does it: antialiased, ignoring the aspect."""
         side = self.model.image_size
+        device = torch.device("cpu") if self._device.type == "mps" else self._device  # MPS has no antialiased resize everywhere
         resized = []
         for image in images:
-            pixels = torch.from_numpy(np.ascontiguousarray(image)).to(self._device).permute(2, 0, 1)[None].float() / 255
+            pixels = torch.from_numpy(np.ascontiguousarray(image)).to(device).permute(2, 0, 1)[None].float() / 255
             resized.append(F.interpolate(pixels, (side, side), mode="bilinear", align_corners=False, antialias=True))
-        mean = torch.tensor(_MEAN, device=self._device).view(1, 3, 1, 1)
-        std = torch.tensor(_STD, device=self._device).view(1, 3, 1, 1)
-        return (torch.cat(resized) - mean) / std
+        mean = torch.tensor(_MEAN, device=device).view(1, 3, 1, 1)
+        std = torch.tensor(_STD, device=device).view(1, 3, 1, 1)
+        return ((torch.cat(resized) - mean) / std).to(self._device)
 
     def _encode(self, images: Sequence[Image]) -> _Features:
         levels = self.model.forward_image(self._prepare(images))["backbone_fpn"][-self.model.num_feature_levels :]
