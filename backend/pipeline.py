@@ -58,50 +58,41 @@ class _Run(Generic[K, L, R, F]):
         self._finishing: queue.Queue[tuple[K, Future[F]] | None] = queue.Queue(batch)
         self._outcomes: queue.Queue[Outcome[K] | BaseException | None] = queue.Queue()
         self._loaders, self._finishers = ThreadPoolExecutor(workers, "load"), ThreadPoolExecutor(workers, "finish")
+        self._error: BaseException | None = None
         self._ahead = 2 * batch  # one batch loads while the model works on the other
 
     def _infer(self, items: list[tuple[K, Future[L]]]) -> None:
-        loaded: list[tuple[K, L]] = []
-        order: list[tuple[K, Future[F] | None]] = []
-        failed: dict[int, BaseException] = {}
-        for k, (_, future) in enumerate(items):
+        """Run the model on what could be loaded and hand everything, failures too, to the writer in order."""
+        loaded: list[tuple[K, L | _Failure]] = []
+        for key, pending in items:
             try:
-                loaded.append((items[k][0], future.result()))
+                loaded.append((key, pending.result()))
             except Exception as error:
-                failed[k] = error
-        answers = iter(self._answers(loaded))
-        ready = iter(loaded)
-        for k, (key, _) in enumerate(items):
-            if k in failed:
-                order.append((key, _failed(failed[k])))
-                continue
-            answer, (_, item) = next(answers), next(ready)
-            if isinstance(answer, BaseException):
-                order.append((key, _failed(answer)))
+                loaded.append((key, _Failure(error)))
+        answers = iter(self._answers([item for _, item in loaded if not isinstance(item, _Failure)]))
+        for key, item in loaded:
+            answer = item if isinstance(item, _Failure) else next(answers)
+            if isinstance(item, _Failure) or isinstance(answer, _Failure):
+                future: Future[F] = Future()
+                future.set_exception(answer.error)  # type: ignore[union-attr]
             else:
-                order.append((key, self._finishers.submit(self._stages.finish, key, item, answer)))
-        for key, result in order:
-            if result is not None:
-                self._finishing.put((key, result))
+                future = self._finishers.submit(self._stages.finish, key, item, answer)
+            self._finishing.put((key, future))
 
-    def _answers(self, loaded: list[tuple[K, L]]) -> list[R | BaseException]:
+    def _answers(self, items: list[L]) -> list[R | _Failure]:
         """The model's answers; if a batch fails, its items go one by one, so that one bad image is one failure."""
-        if not loaded:
+        if not items:
             return []
-        items = [item for _, item in loaded]
         try:
-            return list(self._stages.infer(items))
+            answers = list(self._stages.infer(items))
+            if len(answers) != len(items):
+                raise InputError(f"the model gave {len(answers)} answers for {len(items)} images")
+            return [*answers]
         except Exception as error:
             if len(items) == 1:
-                return [error]
+                return [_Failure(error)]
             logger.warning("a batch of %d failed (%s); trying its images one by one", len(items), error)
-        answers: list[R | BaseException] = []
-        for item in items:
-            try:
-                answers.extend(self._stages.infer([item]))
-            except Exception as error:
-                answers.append(error)
-        return answers
+        return [answer for item in items for answer in self._answers([item])]
 
     def model_thread(self, keys: Iterator[K]) -> None:
         """Keep loads in flight, batch them, run the model, hand over to the finishers."""
@@ -113,8 +104,8 @@ class _Run(Generic[K, L, R, F]):
                 if not pending:
                     break
                 self._infer([pending.popleft() for _ in range(min(self._batch, len(pending)))])
-        except BaseException as error:  # the caller's thread must hear of it
-            self._outcomes.put(error)
+        except BaseException as error:  # the caller's thread must hear of it, after everything that was finished
+            self._error = error
         finally:
             self._loaders.shutdown(wait=False, cancel_futures=True)  # after a stop: loaded ahead, but never with the model
             self._finishing.put(None)
@@ -128,7 +119,7 @@ class _Run(Generic[K, L, R, F]):
                 self._outcomes.put(Outcome(key, None))
             except Exception as error:
                 self._outcomes.put(Outcome(key, _as_failure(error)))
-        self._outcomes.put(None)
+        self._outcomes.put(self._error)
 
     def outcomes(self, keys: Iterable[K]) -> Iterator[Outcome[K]]:
         threads = [
@@ -152,10 +143,11 @@ class _Run(Generic[K, L, R, F]):
 _END = object()
 
 
-def _failed(error: BaseException) -> Future[F]:
-    future: Future[F] = Future()
-    future.set_exception(error)
-    return future
+@dataclass(frozen=True)
+class _Failure:
+    """Takes the place of an item or an answer that there is not."""
+
+    error: Exception
 
 
 def run(keys: Iterable[K], stages: Stages[K, L, R, F], *, batch: int, workers: int, stop: threading.Event | None = None) -> Iterator[Outcome[K]]:

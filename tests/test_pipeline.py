@@ -121,6 +121,12 @@ def test_an_error_in_the_source_reaches_the_caller() -> None:
         list(run(keys(), echo(), batch=4, workers=1))
 
 
+def test_a_model_that_answers_too_little_is_a_failure_of_the_images() -> None:
+    found = failures(list(run(range(6), echo(infer=lambda items: list(items)[1:]), batch=3, workers=1)))
+    assert len(found) == 6
+    assert "0 answers for 1 images" in found[0]
+
+
 def test_stages_overlap() -> None:
     """Not a timing test: load of a later item must begin before the write of an earlier one is over."""
     events: list[tuple[str, int]] = []
