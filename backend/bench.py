@@ -24,6 +24,7 @@ from backend import pipeline
 from backend.files import write_atomic
 from backend.formats import labelstudio, rle
 from backend.geometry import crop_masks, mask_from_full, mask_xyxy
+from backend.memory import limit_arenas
 from backend.types import Instance, Mask, Masks, Prediction
 from labelme_plugin import files as labelme
 
@@ -142,6 +143,7 @@ def _rle(repeats: int) -> list[Row]:
 
 def stub_run(count: int, size_hw: tuple[int, int] = (540, 960)) -> int:
     """Push ``count`` stub images through the real pipeline and both encoders; returns this process's peak memory in KiB."""
+    limit_arenas()
     logits = canned_logits()
 
     def finish(key: int, image: NDArray[np.uint8], answer: Masks) -> list[bytes]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from backend.errors import LabelingError
+from backend.memory import limit_arenas
 from backend.settings import Settings, load_settings
 
 _EPILOG = """examples:
@@ -200,6 +201,7 @@ _COMMANDS = {"annotate": _annotate, "visualize": _annotate, "models": _models, "
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
+    limit_arenas()
     args = _parser().parse_args(argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be text

@@ -63,20 +63,24 @@ class _Run(Generic[K, L, R, F]):
 
     def _infer(self, items: list[tuple[K, Future[L]]]) -> None:
         """Run the model on what could be loaded and hand everything, failures too, to the writer in order."""
-        loaded: list[tuple[K, L | _Failure]] = []
-        for key, pending in items:
+        loaded: deque[tuple[K, L | _Failure]] = deque()
+        while items:  # emptied on the way, so that nothing holds on to an image longer than its own stages do
+            key, pending = items.pop(0)
             try:
                 loaded.append((key, pending.result()))
             except Exception as error:
                 loaded.append((key, _Failure(error)))
-        answers = iter(self._answers([item for _, item in loaded if not isinstance(item, _Failure)]))
-        for key, item in loaded:
-            answer = item if isinstance(item, _Failure) else next(answers)
+            del pending
+        answers = deque(self._answers([item for _, item in loaded if not isinstance(item, _Failure)]))
+        while loaded:
+            key, item = loaded.popleft()
+            answer = item if isinstance(item, _Failure) else answers.popleft()
             if isinstance(item, _Failure) or isinstance(answer, _Failure):
                 future: Future[F] = Future()
                 future.set_exception(answer.error)  # type: ignore[union-attr]
             else:
                 future = self._finishers.submit(self._stages.finish, key, item, answer)
+            del item, answer
             self._finishing.put((key, future))
 
     def _answers(self, items: list[L]) -> list[R | _Failure]:
