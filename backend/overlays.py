@@ -5,6 +5,7 @@ from __future__ import annotations
 import colorsys
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -17,6 +18,7 @@ from backend.geometry import painting_order
 from backend.types import Image, Instance, Prediction
 
 _FILL = 0.42  # opacity of a mask
+_MARK = b"yolosam2"
 
 
 def class_colour(class_id: int) -> tuple[int, int, int]:
@@ -105,6 +107,17 @@ def contact_sheet(pictures: Sequence[Image], columns: int, width: int) -> Image:
         y, x = (k // columns) * cell_h + (cell_h - h) // 2, (k % columns) * cell_w + (cell_w - w) // 2
         sheet[y : y + h, x : x + w] = small
     return sheet
+
+
+def mark_jpeg(data: bytes) -> bytes:
+    """Put our comment segment behind the first marker of a JPEG; see ``made_by_us``."""
+    return data[:2] + b"\xff\xfe" + (len(_MARK) + 2).to_bytes(2, "big") + _MARK + data[2:]
+
+
+def made_by_us(path: Path) -> bool:
+    """True for a JPEG that carries our comment; programs that edit pictures drop it or move it."""
+    with path.open("rb") as stream:
+        return stream.read(6 + len(_MARK)).endswith(_MARK)
 
 
 def encode_picture(picture: Image, suffix: str = ".jpg") -> bytes:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import quote
 
+from backend import overlays
 from backend.errors import ConfigError
 from backend.files import write_atomic
 from backend.formats import labelstudio, voc
-from backend.overlays import draw, encode_picture
 from backend.sources import Item
 from backend.types import Image, Prediction
 from labelme_plugin import files as labelme
@@ -141,10 +141,10 @@ class OverlaySink:
         return [self._out / f"{item.stem}.jpg"]
 
     def ours(self, path: Path) -> bool:
-        return True
+        return overlays.made_by_us(path)
 
     def encode(self, item: Item, image: Image, prediction: Prediction) -> list[Output]:
-        return [(self.paths(item)[0], encode_picture(draw(image, prediction)))]
+        return [(self.paths(item)[0], overlays.mark_jpeg(overlays.encode_picture(overlays.draw(image, prediction))))]
 
     def shared(self) -> list[Output]:
         return []

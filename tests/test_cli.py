@@ -23,6 +23,7 @@ from backend.demo.scenes import Scene
 from backend.errors import Unavailable
 from backend.formats import labelstudio, voc
 from backend.geometry import full_frame
+from backend.images import read_image
 from backend.sources import collect
 from labelme_plugin import files as labelme
 from labelme_plugin.shapes import mask_of
@@ -163,6 +164,21 @@ def test_pictures_are_never_overwritten(run_cli, pictures: Path) -> None:
         assert code == 2
         assert "is one of the pictures to label" in err
     assert (pictures / "a.jpg").read_bytes() == before
+
+
+def test_foreign_pictures_in_the_output_folder_are_kept(run_cli, pictures: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    shutil.copy(pictures / "b.JPG", out / "a.jpg")
+    code, text, _ = run_cli("visualize", pictures / "a.jpg", "--out", out, *DEMO)
+    assert code == 0
+    assert "kept 1 files that a person made" in text
+    assert (out / "a.jpg").read_bytes() == (pictures / "b.JPG").read_bytes()
+    assert run_cli("visualize", pictures / "a.jpg", "--out", out, "--overwrite", *DEMO)[0] == 0
+    assert (out / "a.jpg.bak").read_bytes() == (pictures / "b.JPG").read_bytes()
+    assert read_image(out / "a.jpg").shape == read_image(pictures / "a.jpg").shape
+    code, text, _ = run_cli("visualize", pictures / "a.jpg", "--out", out, "--json", *DEMO)
+    assert json.loads(text)["skipped"] == {"done": 1, "hand_made": 0}
 
 
 def test_the_truth_of_a_dataset_is_never_overwritten(run_cli, tmp_path: Path) -> None:
