@@ -6,7 +6,7 @@ import errno
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -203,7 +203,6 @@ def annotate(
     *,
     url_prefix: str = "/data/local-files/?d=",
     stop: threading.Event | None = None,
-    on_outcome: Callable[[Item, LabelingError | None], None] | None = None,
 ) -> Summary:
     """Label images into files.
 
@@ -218,7 +217,6 @@ def annotate(
         options: see ``Options``.
         url_prefix: for Label Studio tasks.
         stop: set it to finish what is in flight and end.
-        on_outcome: called per image, in order.
 
     Returns:
         What was done.
@@ -249,8 +247,6 @@ def annotate(
                     summary.stopped = text
                     stop.set()
             bar.update()
-            if on_outcome is not None:
-                on_outcome(outcome.key.item, outcome.error)
     if stop.is_set() and summary.stopped is None:
         summary.stopped = "interrupted"
     if summary.stopped in (None, "interrupted"):

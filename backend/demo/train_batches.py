@@ -57,9 +57,6 @@ class Scenes:
         self._names = sorted(path.stem for path in (folder / "labels").glob("*.txt"))
         self._rng = np.random.default_rng(seed)
 
-    def __len__(self) -> int:
-        return len(self._names)
-
     def _load(self, name: str) -> tuple[np.ndarray, np.ndarray, list[int]]:
         image = read_image(self._folder / "images" / f"{name}.jpg")
         path = self._folder / "objects" / f"{name}.png"

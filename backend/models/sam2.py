@@ -103,10 +103,7 @@ class Sam2Segmenter:
     """
 
     def __init__(self, checkpoint: Path, config: str, *, device: str, box_chunk: int = 32) -> None:
-        model = load_model(config, checkpoint)
-        # Point and mask prompts of the micro and the stock models alike; holes and specks need a compiled extension.
-        model.fill_hole_area = 0
-        self.model = model.to(device)
+        self.model = load_model(config, checkpoint).to(device)
         self._device = torch.device(device)
         self._chunk = min(box_chunk, _CPU_CHUNK) if self._device.type == "cpu" else box_chunk
         recipe = file_digest(Path(config)) if Path(config).is_file() else config
