@@ -11,7 +11,7 @@ import numpy as np
 
 from backend.errors import ConfigError, InputError
 from backend.geometry import check_boxes, clip_mask, crop_masks, tidy_mask, usable_boxes
-from backend.types import Detections, Detector, Image, Instance, Masks, Prediction, Segmenter
+from backend.types import Detections, Detector, Image, Instance, Mask, Masks, Prediction, Segmenter
 
 _FORMAT = 1  # part of every model_version; raised when the same models come to give other results
 
@@ -61,12 +61,13 @@ class Cascade:
         recipe = json.dumps([_FORMAT, parts, sorted(self.names.items()), conf, box_margin, min_part])
         self.model_version = f"{parts[0].split('-')[0]}+{parts[1].split('-')[0]}-{sha256(recipe.encode()).hexdigest()[:10]}"
 
-    def infer(self, images: Sequence[Image], given: Sequence[Detections | None] | None = None) -> list[Raw]:
+    def infer(self, images: Sequence[Image], given: Sequence[Detections | None] | None = None, thresholds: Mapping[int, float] | None = None) -> list[Raw]:
         """Run the models on a batch.
 
         Args:
             images: RGB uint8 (H, W, 3), any sizes.
             given: detections to use instead of the detector's, per image; None for none given.
+            thresholds: class index to lowest score; other classes are dropped before the segmenter sees them. None keeps all.
 
         Returns:
             Per image the usable detections (clipped to the image, at least a pixel wide) and their masks.
@@ -80,7 +81,7 @@ class Cascade:
             own = given[k] if given is not None else None
             if own is None and found is None:
                 raise InputError("no boxes were given for this image, and there is no detector")
-            kept.append(self._usable(own if own is not None else found[k], image, own is not None))  # type: ignore[index]
+            kept.append(self._usable(own if own is not None else found[k], image, own is not None, thresholds))  # type: ignore[index]
         masks: Sequence[Masks | None] = [None] * len(images)
         if self._segmenter is not None:
             masks = self._segmenter.segment(images, [d.xyxy for d in kept])
@@ -89,11 +90,13 @@ class Cascade:
     def _detect(self, images: Sequence[Image]) -> list[Detections] | None:
         return self._detector.detect(images) if self._detector is not None else None
 
-    def _usable(self, detections: Detections, image: Image, given: bool) -> Detections:
+    def _usable(self, detections: Detections, image: Image, given: bool, thresholds: Mapping[int, float] | None) -> Detections:
         boxes, keep = usable_boxes(check_boxes(detections.xyxy), (image.shape[0], image.shape[1]))
         if given:
             keep &= detections.scores >= self._conf
         keep &= np.isfinite(detections.scores)
+        if thresholds is not None:
+            keep &= detections.scores >= np.array([thresholds.get(int(k), np.inf) for k in detections.class_ids], np.float32)
         return Detections(boxes[keep], detections.class_ids[keep], detections.scores[keep])
 
     def finish(self, raw: Raw) -> Prediction:
@@ -112,6 +115,16 @@ class Cascade:
             quality = None if raw.masks is None else float(raw.masks.quality[k])
             instances.append(Instance(self.names[class_id], class_id, float(raw.detections.scores[k]), box, mask, quality))
         return Prediction(tuple(instances), raw.size_hw, self.model_version)
+
+    @property
+    def segmenter(self) -> Segmenter | None:
+        """For prompts given by a person; None where there is none."""
+        return self._segmenter
+
+    def outline(self, masks: Masks) -> list[Mask | None]:
+        """Pixel masks of a segmenter's answer, tidied as all others are; runs on any thread."""
+        found = crop_masks(masks)
+        return found if self._min_part is None else [None if mask is None else tidy_mask(mask, self._min_part) for mask in found]
 
     def predict(self, images: Sequence[Image], given: Sequence[Detections | None] | None = None) -> list[Prediction]:
         """``infer`` and ``finish`` in one call."""

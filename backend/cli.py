@@ -34,6 +34,16 @@ _FORMATS = """formats:
   voc            indexed PNGs: SegmentationClass, SegmentationObject, class_names.txt
   overlay        pictures with masks drawn"""
 
+_SERVICE_FIELDS = ("host", "port", "threads", "insecure", "label_studio_url", "label_studio_api_key")
+
+_SERVE = """environment:
+  LABEL_STUDIO_URL, LABEL_STUDIO_API_KEY   where images come from; the key is a legacy or a personal access token
+  BASIC_AUTH_USER, BASIC_AUTH_PASS         asked for on every route but the health checks
+  ALLOWED_HOSTS                            other hosts that images may come from: a.example.com,*.example.org,10.1.0.0/16
+  The README lists the rest.
+
+Label Studio itself must be started with ML_BLOCK_LOCAL_IP=false and SSRF_PROTECTION_ENABLED=false to talk to a private address."""
+
 _FIELDS = (
     "detector",
     "segmenter",
@@ -102,6 +112,17 @@ def _parser() -> argparse.ArgumentParser:
     prefix = "/data/local-files/?d="
     annotate.add_argument("--image-url-prefix", default=prefix, metavar="URL", help="put before each image's path in Label Studio tasks")
     _model_options(annotate)
+    about = "Serve masks to Label Studio: connect this address in a project under Settings, Model."
+    serve = commands.add_parser("serve", help="the Label Studio ML backend", formatter_class=kind, description=about, epilog=_SERVE)
+    serve.add_argument("--host", metavar="ADDRESS", help="where to listen; others than 127.0.0.1 need a password or --insecure (default: 127.0.0.1)")
+    serve.add_argument("--port", metavar="N", help="default: 9090")
+    serve.add_argument("--threads", metavar="N", help="HTTP threads; the models have one of their own (default: 16)")
+    serve.add_argument("--insecure", action="store_const", const=True, help="listen on an open address without a password")
+    serve.add_argument("--label-studio-url", "--url", metavar="URL", help="Label Studio, as this machine reaches it (LABEL_STUDIO_URL)")
+    _model_options(serve)
+    about = "Print a labeling config for a detector's classes: brush masks, and a smart point and box for refining by hand."
+    config = commands.add_parser("make-config", help="a labeling config for a detector's classes", description=about)
+    _model_options(config)
     about = "Write pictures with masks, outlines, labels and scores drawn over them."
     visualize = commands.add_parser("visualize", help="draw masks over images", description=about)
     _run_options(visualize)
@@ -181,6 +202,28 @@ def _models(args: argparse.Namespace) -> int:
     return 0
 
 
+def _serve(args: argparse.Namespace) -> int:
+    from backend.service_settings import load_service_settings
+    from backend.serving import serve
+
+    logging.getLogger("backend").setLevel(logging.DEBUG if args.verbose else logging.INFO)
+    flags = {name: getattr(args, name, None) for name in _SERVICE_FIELDS}
+    serve(_settings(args), load_service_settings(flags, os.environ))
+    return 0
+
+
+def _make_config(args: argparse.Namespace) -> int:
+    from backend.formats.binding import make_config
+    from backend.models.catalog import load_detector, resolve_device
+
+    settings = _settings(args)
+    names: Sequence[str] | None = settings.classes
+    if names is None:
+        names = list(load_detector(settings, resolve_device(settings.device)).names.values())
+    _print(make_config(names).rstrip())
+    return 0
+
+
 def _demo(args: argparse.Namespace) -> int:
     from backend.demo.run import run_demo
 
@@ -196,7 +239,7 @@ def _bench(args: argparse.Namespace) -> int:
     return 0 if all(row.met for row in rows) else 1
 
 
-_COMMANDS = {"annotate": _annotate, "visualize": _annotate, "models": _models, "demo": _demo, "bench": _bench}
+_COMMANDS = {"annotate": _annotate, "visualize": _annotate, "models": _models, "demo": _demo, "bench": _bench, "serve": _serve, "make-config": _make_config}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -40,7 +40,9 @@ class Settings:
     split: str = "val"  # of a VOC dataset
 
 
-def _number(low: float, high: float, kind: type[int] | type[float]) -> Callable[[Any], Any]:
+def number(low: float, high: float, kind: type[int] | type[float]) -> Callable[[Any], Any]:
+    """A reader of numbers within limits; it raises ``ValueError`` with what was expected and what was found."""
+
     def cast(value: Any) -> Any:
         if isinstance(value, bool):
             raise ValueError(f"expected a number, got {value!r}")
@@ -60,13 +62,19 @@ def _number(low: float, high: float, kind: type[int] | type[float]) -> Callable[
 def _margin(value: Any) -> float | None:
     if value is None or str(value).lower() in ("none", "off", ""):
         return None
-    return float(_number(0, 10, float)(value))
+    return float(number(0, 10, float)(value))
 
 
-def _text(value: Any) -> str:
+def text(value: Any) -> str:
+    """A reader of non-empty text."""
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"expected a name or a path, got {value!r}")
     return value.strip()
+
+
+def path(value: Any) -> Path:
+    """A reader of paths."""
+    return Path(text(str(value)))
 
 
 def _device(value: Any) -> str:
@@ -77,10 +85,10 @@ def _device(value: Any) -> str:
 
 
 def _existing(value: Any) -> Path:
-    path = Path(_text(str(value)))
-    if not path.is_file():
-        raise ValueError(f"no such file: {path}")
-    return path
+    file = path(value)
+    if not file.is_file():
+        raise ValueError(f"no such file: {file}")
+    return file
 
 
 def read_names(value: Any) -> tuple[str, ...]:
@@ -109,23 +117,23 @@ def read_names(value: Any) -> tuple[str, ...]:
 
 # field: (environment names in order, cast)
 _READ: dict[str, tuple[tuple[str, ...], Callable[[Any], Any]]] = {
-    "detector": (("DETECTOR",), _text),
-    "segmenter": (("SEGMENTER", "MODEL_CHECKPOINT"), _text),
-    "segmenter_config": (("MODEL_CONFIG",), _text),
-    "model_root": (("MODEL_ROOT",), lambda value: Path(_text(str(value)))),
+    "detector": (("DETECTOR",), text),
+    "segmenter": (("SEGMENTER", "MODEL_CHECKPOINT"), text),
+    "segmenter_config": (("MODEL_CONFIG",), text),
+    "model_root": (("MODEL_ROOT",), path),
     "device": (("DEVICE",), _device),
     "prompts": ((), _existing),
     "classes": ((), read_names),
-    "conf": (("MODEL_SCORE_THRESHOLD",), _number(0, 1, float)),
-    "iou": ((), _number(0, 1, float)),
-    "max_det": ((), _number(1, 10_000, int)),
+    "conf": (("MODEL_SCORE_THRESHOLD",), number(0, 1, float)),
+    "iou": ((), number(0, 1, float)),
+    "max_det": ((), number(1, 10_000, int)),
     "box_margin": ((), _margin),
     "min_part": ((), _margin),
-    "batch": (("BATCH_SIZE",), _number(1, 4096, int)),
-    "sam_batch": (("SAM_BATCH",), _number(1, 4096, int)),
-    "workers": ((), _number(1, 256, int)),
-    "max_pixels": (("MAX_IMAGE_PIXELS",), _number(64, 1 << 28, int)),
-    "split": ((), _text),
+    "batch": (("BATCH_SIZE",), number(1, 4096, int)),
+    "sam_batch": (("SAM_BATCH",), number(1, 4096, int)),
+    "workers": ((), number(1, 256, int)),
+    "max_pixels": (("MAX_IMAGE_PIXELS",), number(64, 1 << 28, int)),
+    "split": ((), text),
 }
 
 # Keys of upstream YOLO-SAM2's configuration; None: understood, but decided elsewhere here.
@@ -161,16 +169,16 @@ def read_config(path: Path) -> dict[str, Any]:
         ConfigError: unreadable, not a mapping, or with unknown keys (all of them listed).
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        source = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot read the configuration: {error}") from None
     try:
         if path.suffix.lower() in (".yaml", ".yml"):
             import yaml
 
-            content = yaml.safe_load(text)
+            content = yaml.safe_load(source)
         else:
-            content = json.loads(text)
+            content = json.loads(source)
     except Exception as error:  # two parsers, a dozen error classes, one meaning
         raise ConfigError(f"{path}: is neither valid JSON nor YAML: {error}") from None
     if not isinstance(content, dict):
@@ -193,20 +201,37 @@ def read_config(path: Path) -> dict[str, Any]:
     return found
 
 
-def _merge(flags: Mapping[str, Any], environ: Mapping[str, str], config: Path | None) -> dict[str, tuple[str, Any]]:
-    """Field name to where its value comes from and the value itself, the strongest source winning."""
-    sources: list[dict[str, tuple[str, Any]]] = []
-    if config is not None:
-        sources.append({name: (f"{config}: {name}", value) for name, value in read_config(config).items()})
-    given = {name: [v for v in variables if environ.get(v)] for name, (variables, _) in _READ.items()}
-    sources.append({name: (found[0], environ[found[0]]) for name, found in given.items() if found})
-    sources.append({name: (f"--{name.replace('_', '-')}", value) for name, value in flags.items() if value is not None})
-    raw: dict[str, tuple[str, Any]] = {}
-    for source in sources:
-        if "segmenter" in source:  # a configuration belongs to its checkpoint: a stronger checkpoint drops a weaker configuration
-            raw.pop("segmenter_config", None)
-        raw.update(source)
-    return raw
+Table = Mapping[str, tuple[tuple[str, ...], Callable[[Any], Any]]]  # field: (environment names in order, reader)
+Given = dict[str, tuple[str, Any]]  # field: (where it was given, raw value)
+
+
+def _from_environment(table: Table, environ: Mapping[str, str]) -> Given:
+    given = {name: [v for v in variables if environ.get(v)] for name, (variables, _) in table.items()}
+    return {name: (found[0], environ[found[0]]) for name, found in given.items() if found}
+
+
+def _from_flags(flags: Mapping[str, Any]) -> Given:
+    return {name: (f"--{name.replace('_', '-')}", value) for name, value in flags.items() if value is not None}
+
+
+def _read(table: Table, raw: Given) -> tuple[dict[str, Any], list[str]]:
+    values: dict[str, Any] = {}
+    faults: list[str] = []
+    for name, (source, value) in raw.items():
+        try:
+            values[name] = table[name][1](value)
+        except (ValueError, OSError) as error:
+            faults.append(f"{source}: {error}")
+    return values, faults
+
+
+def read_fields(table: Table, flags: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+    """Field values of any settings object from flags over environment.
+
+    Returns:
+        The values that could be read, and a sentence for each that could not.
+    """
+    return _read(table, {**_from_environment(table, environ), **_from_flags(flags)})
 
 
 def load_settings(flags: Mapping[str, Any], environ: Mapping[str, str], config: Path | None = None) -> Settings:
@@ -223,14 +248,15 @@ def load_settings(flags: Mapping[str, Any], environ: Mapping[str, str], config: 
     Raises:
         ConfigError: listing every fault there is, each with where the value came from.
     """
-    raw = _merge(flags, environ, config)
-    values: dict[str, Any] = {}
-    faults: list[str] = []
-    for name, (source, value) in raw.items():
-        try:
-            values[name] = _READ[name][1](value)
-        except (ValueError, OSError) as error:
-            faults.append(f"{source}: {error}")
+    sources = [_from_environment(_READ, environ), _from_flags(flags)]
+    if config is not None:
+        sources.insert(0, {name: (f"{config}: {name}", value) for name, value in read_config(config).items()})
+    raw: Given = {}
+    for source in sources:
+        if "segmenter" in source:  # a configuration belongs to its checkpoint: a stronger checkpoint drops a weaker configuration
+            raw.pop("segmenter_config", None)
+        raw.update(source)
+    values, faults = _read(_READ, raw)
     if faults:
         raise ConfigError("; ".join(faults))
     return Settings(**values)

@@ -11,6 +11,7 @@ from backend import overlays
 from backend.errors import ConfigError
 from backend.files import write_atomic
 from backend.formats import labelstudio, voc
+from backend.formats.binding import make_config
 from backend.sources import Item
 from backend.types import Image, Prediction
 from labelme_plugin import files as labelme
@@ -82,7 +83,7 @@ class LabelStudioSink:
         return [(self.paths(item)[0], labelstudio.task_json(prediction, url).encode())]
 
     def shared(self) -> list[Output]:
-        return [(self._out / "label_config.xml", labelstudio.label_config(self._names).encode())]
+        return [(self._out / "label_config.xml", make_config(self._names).encode())]
 
     def _chunks(self) -> Iterator[bytes]:
         texts: list[bytes] = []

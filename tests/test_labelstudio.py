@@ -11,6 +11,7 @@ from label_studio_sdk.label_interface import LabelInterface
 
 from backend.errors import InputError
 from backend.formats import labelstudio
+from backend.formats.binding import make_config
 from backend.geometry import full_frame, mask_from_full, mask_xyxy
 from backend.types import Instance, Prediction
 from tests.conftest import random_mask
@@ -39,7 +40,7 @@ def test_the_sdk_reads_the_masks_and_accepts_the_task(rng: np.random.Generator) 
     regions = task["predictions"][0]["result"]
     for region, instance in zip(regions[:-1], one.instances, strict=False):
         assert np.array_equal(decode_rle(region["value"]["rle"]).reshape(60, 80, 4)[..., 3] > 0, full_frame(instance.mask, one.size_hw))
-    interface = LabelInterface(labelstudio.label_config(NAMES))
+    interface = LabelInterface(make_config(NAMES))
     interface.validate()
     assert interface.validate_prediction(task["predictions"][0], return_errors=True) == []
     assert len({region["id"] for region in regions}) == len(regions)

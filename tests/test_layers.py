@@ -16,10 +16,14 @@ FILES = sorted([*(ROOT / "backend").rglob("*.py"), *(ROOT / "labelme_plugin").rg
 LAYERS = {
     "backend.memory": 0, "backend.errors": 0, "backend.types": 0,
     "backend.geometry": 1, "backend.images": 1, "backend.metrics": 2, "backend.settings": 1, "backend.files": 1, "backend.overlays": 2,
-    "backend.formats": 2,
+    "backend.formats": 2, "backend.service_settings": 2,
     "backend.sources": 3, "backend.cascade": 3, "labelme_plugin": 3, "backend.models": 3,
-    "backend.pipeline": 4, "backend.sinks": 4,
-    "backend.wiring": 5, "backend.annotate": 5,
+    "backend.label_studio.origins": 3, "backend.label_studio.transport": 3, "backend.label_studio.tokens": 3, "backend.label_studio.local_files": 3,
+    "backend.label_studio.fetch": 3, "backend.label_studio.caches": 3, "backend.label_studio.monitor": 3,
+    "backend.label_studio.access": 3, "backend.label_studio.requests": 3,
+    "backend.pipeline": 4, "backend.sinks": 4, "backend.gate": 4,
+    "backend.label_studio": 5,
+    "backend.wiring": 5, "backend.annotate": 5, "backend.serving": 6,
     "backend.bench": 6, "backend.demo": 6,
     "backend.cli": 7, "backend.__main__": 8,
 }  # fmt: skip

@@ -10,23 +10,30 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
-from xml.sax.saxutils import quoteattr
 
 import numpy as np
 
 from backend.errors import InputError
 from backend.formats import rle
+from backend.formats.binding import Output
+from backend.formats.outlines import bitmask_url, outlines
 from backend.geometry import mask_xyxy
 from backend.types import Instance, Prediction
 
-BRUSH, RECTANGLE = "brushlabels", "rectanglelabels"
+BRUSH, BITMASK, POLYGON, RECTANGLE = "brushlabels", "bitmasklabels", "polygonlabels", "rectanglelabels"
 _PLACE = "@rle@"
 
 
-def region_id(prediction: Prediction, index: int) -> str:
-    """Ten characters that are the same whenever the same prediction is written, and differ within one."""
+def region_id(prediction: Prediction, index: int, salt: str = "") -> str:
+    """Ten characters that are the same whenever the same prediction is written, and differ within one.
+
+    Args:
+        prediction: what is written.
+        index: of the instance.
+        salt: tells regions of one instance apart, such as those in several tags.
+    """
     instance = prediction.instances[index]
-    key = f"{prediction.model_version}|{index}|{instance.label}|{instance.xyxy.tolist()}|{prediction.size_hw}"
+    key = f"{prediction.model_version}|{index}|{instance.label}|{instance.xyxy.tolist()}|{prediction.size_hw}{salt}"
     return blake2b(key.encode(), digest_size=5).hexdigest()
 
 
@@ -36,34 +43,90 @@ def prediction_score(prediction: Prediction) -> float:
     return round(float(np.clip(np.mean(products), 0, 1)), 4) if products else 0.0
 
 
-def _region(prediction: Prediction, index: int, from_name: str, to_name: str) -> dict[str, Any]:
+def _box_percent(instance: Instance, size_hw: tuple[int, int]) -> dict[str, Any]:
+    height, width = size_hw
+    x0, y0, x1, y1 = np.clip(instance.xyxy, 0, [width, height, width, height]).tolist()
+    return {"x": 100 * x0 / width, "y": 100 * y0 / height, "width": 100 * (x1 - x0) / width, "height": 100 * (y1 - y0) / height, "rotation": 0}
+
+
+def _values(instance: Instance, size_hw: tuple[int, int], kind: str) -> list[tuple[dict[str, Any], int]]:
+    """What the regions of one instance hold in a tag of this kind, and how many holes each cannot show. Brush masks get a place holder."""
+    if kind == RECTANGLE:
+        return [(_box_percent(instance, size_hw), 0)]
+    if instance.mask is None:
+        return []
+    if kind == BRUSH:
+        return [({"format": "rle", "rle": _PLACE}, 0)]
+    if kind == BITMASK:
+        return [({"imageDataURL": bitmask_url(instance.mask, size_hw)}, 0)]
+    scale = 100 / np.array(size_hw[::-1])
+    rings = [(np.clip(outline.points_xy * scale, 0, 100).round(4).tolist(), outline.n_holes) for outline in outlines(instance.mask)]
+    return [({"points": points, "closed": True}, holes) for points, holes in rings]
+
+
+def _regions(prediction: Prediction, index: int, output: Output) -> list[dict[str, Any]]:
     height, width = prediction.size_hw
     instance = prediction.instances[index]
-    value: dict[str, Any]
-    if instance.mask is None:
-        x0, y0, x1, y1 = np.clip(instance.xyxy, 0, [width, height, width, height]).tolist()
-        value = {
-            "x": 100 * x0 / width,
-            "y": 100 * y0 / height,
-            "width": 100 * (x1 - x0) / width,
-            "height": 100 * (y1 - y0) / height,
-            "rotation": 0,
-            RECTANGLE: [instance.label],
+    made = []
+    for part, (value, holes) in enumerate(_values(instance, prediction.size_hw, output.kind)):
+        region = {
+            "id": region_id(prediction, index, f"|{output.from_name}|{part}"),
+            "type": output.kind,
+            "from_name": output.from_name,
+            "to_name": output.to_name,
+            "original_width": width,
+            "original_height": height,
+            "image_rotation": 0,
+            "origin": "prediction",
+            "score": round(float(instance.score), 4),
+            "value": {**value, output.kind: [output.labels.get(instance.class_id, instance.label)]},
         }
-    else:
-        value = {"format": "rle", "rle": _PLACE, BRUSH: [instance.label]}
-    return {
-        "id": region_id(prediction, index),
-        "type": RECTANGLE if instance.mask is None else BRUSH,
-        "from_name": from_name,
-        "to_name": to_name,
-        "original_width": width,
-        "original_height": height,
-        "image_rotation": 0,
-        "origin": "prediction",
-        "score": round(float(instance.score), 4),
-        "value": value,
-    }
+        if holes:
+            region["meta"] = {"text": [f"{holes} hole{'s' if holes > 1 else ''} not shown: a polygon cannot have any"]}
+        made.append(region)
+    return made
+
+
+def chosen(prediction: Prediction, output: Output) -> list[int]:
+    """Indices of the instances that a tag shows: labelled by it, over its thresholds, the best ``max_regions`` of them, in their own order."""
+    kept = []
+    for k, instance in enumerate(prediction.instances):
+        height, width = instance.xyxy[3] - instance.xyxy[1], instance.xyxy[2] - instance.xyxy[0]
+        area = height * width if instance.mask is None else np.count_nonzero(instance.mask.crop)
+        if instance.class_id in output.labels and instance.score >= output.thresholds[instance.class_id] and area >= output.min_area:
+            kept.append(k)
+    best = sorted(kept, key=lambda k: -prediction.instances[k].score)[: output.max_regions]
+    return sorted(best)
+
+
+def outputs_json(prediction: Prediction, outputs: Iterable[Output]) -> tuple[list[str], int]:
+    """Regions for every tag that is to be filled, as compact JSON texts; brush masks never become lists of integers.
+
+    Args:
+        prediction: of one image.
+        outputs: the tags, their labels and limits.
+
+    Returns:
+        One text per region, and how many holes polygons could not show.
+    """
+    texts, holes = [], 0
+    for output in outputs:
+        for k in chosen(prediction, output):
+            instance = prediction.instances[k]
+            for region in _regions(prediction, k, output):
+                text = json.dumps(region, ensure_ascii=False, separators=(",", ":"))
+                if output.kind == BRUSH:
+                    text = text.replace(f'"{_PLACE}"', rle.to_json(rle.encode(instance.mask, prediction.size_hw)), 1)
+                texts.append(text)
+                holes += "meta" in region
+    return texts, holes
+
+
+def _plain(prediction: Prediction, brush_name: str, box_name: str, to_name: str) -> tuple[Output, Output]:
+    """Every instance as it is: masks into the brush tag, instances without one into the rectangle tag."""
+    labels = {i.class_id: i.label for i in prediction.instances}
+    zero = dict.fromkeys(labels, 0.0)
+    return Output(BRUSH, brush_name, to_name, labels, zero), Output(RECTANGLE, box_name, to_name, labels, zero)
 
 
 def to_result(prediction: Prediction, brush_name: str = "brush", box_name: str = "box", to_name: str = "image") -> list[dict[str, Any]]:
@@ -78,20 +141,15 @@ def to_result(prediction: Prediction, brush_name: str = "brush", box_name: str =
     Returns:
         One region per instance, in the same order.
     """
-    result = []
-    for index, instance in enumerate(prediction.instances):
-        region = _region(prediction, index, box_name if instance.mask is None else brush_name, to_name)
-        if instance.mask is not None:
-            region["value"]["rle"] = list(rle.encode(instance.mask, prediction.size_hw))
-        result.append(region)
-    return result
+    return list(json.loads(result_json(prediction, brush_name, box_name, to_name)))
 
 
 def result_json(prediction: Prediction, brush_name: str = "brush", box_name: str = "box", to_name: str = "image") -> str:
-    """``to_result`` as compact JSON text, without ever making lists of integers."""
+    """``to_result`` as compact JSON text."""
+    brush, box = _plain(prediction, brush_name, box_name, to_name)
     texts = []
-    for index, instance in enumerate(prediction.instances):
-        region = _region(prediction, index, box_name if instance.mask is None else brush_name, to_name)
+    for k, instance in enumerate(prediction.instances):
+        (region,) = _regions(prediction, k, box if instance.mask is None else brush)
         text = json.dumps(region, ensure_ascii=False, separators=(",", ":"))
         if instance.mask is not None:
             text = text.replace(f'"{_PLACE}"', rle.to_json(rle.encode(instance.mask, prediction.size_hw)), 1)
@@ -110,16 +168,6 @@ def task_json(prediction: Prediction, image_url: str) -> str:
     version = json.dumps(prediction.model_version, ensure_ascii=False)
     score = prediction_score(prediction)
     return f'{{"data":{head},"predictions":[{{"model_version":{version},"score":{score},"result":{result_json(prediction)}}}]}}'
-
-
-def label_config(names: Sequence[str]) -> str:
-    """A label config that shows brush masks and boxes with these class names."""
-    labels = "\n".join(f"    <Label value={quoteattr(name)}/>" for name in names)
-    return (
-        '<View>\n  <Image name="image" value="$image" zoom="true"/>\n'
-        f'  <BrushLabels name="brush" toName="image">\n{labels}\n  </BrushLabels>\n'
-        f'  <RectangleLabels name="box" toName="image">\n{labels}\n  </RectangleLabels>\n</View>\n'
-    )
 
 
 def _read_region(region: Mapping[str, Any], class_ids: Mapping[str, int]) -> tuple[Instance, tuple[int, int]] | None:

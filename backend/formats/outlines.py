@@ -1,0 +1,69 @@
+"""Masks in the other shapes Label Studio draws: outlines for PolygonLabels, and 1-bit pictures for BitmaskLabels."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import PIL.Image
+from numpy.typing import NDArray
+
+from backend.geometry import full_frame
+from backend.types import Mask
+
+_TOLERANCE = 0.75  # pixels an outline may leave the mask's edge by, for far fewer points to drag
+
+
+@dataclass(frozen=True, eq=False)
+class Outline:
+    """One connected part of a mask as a closed ring, and how many holes the ring hides."""
+
+    points_xy: NDArray[np.float64]  # (P, 2) in pixels, P >= 3
+    n_holes: int
+
+
+def outlines(mask: Mask) -> list[Outline]:
+    """The parts of a mask as rings, the largest first.
+
+    Args:
+        mask: not empty; parts are 8-connected.
+
+    Returns:
+        A ring through the centres of the border pixels, simplified by Douglas and Peucker; parts too thin for a ring give their box.
+    """
+    contours, tree = cv2.findContours(mask.crop.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE, offset=(mask.x, mask.y))
+    if tree is None:
+        return []
+    parents = tree[0][:, 3]
+    rings: list[tuple[float, Outline]] = []
+    for k, contour in enumerate(contours):
+        if parents[k] >= 0:
+            continue
+        points = cv2.approxPolyDP(contour, _TOLERANCE, True).reshape(-1, 2).astype(np.float64) + 0.5
+        if len(points) < 3 or cv2.contourArea(contour) < 1:
+            x, y, w, h = cv2.boundingRect(contour)
+            points = np.array([[x, y], [x + w, y], [x + w, y + h], [x, y + h]], np.float64)
+        rings.append((cv2.contourArea(contour), Outline(points, int((parents == k).sum()))))
+    return [outline for _, outline in sorted(rings, key=lambda ring: -ring[0])]
+
+
+def bitmask_url(mask: Mask, size_hw: tuple[int, int]) -> str:
+    """The mask as Label Studio's ``imageDataURL``.
+
+    Args:
+        mask: a crop inside the image.
+        size_hw: of the upright image.
+
+    Returns:
+        A data URL of a 1-bit palette PNG of the image's size whose background is transparent; without alpha the editor would fill the
+        whole picture.
+    """
+    picture = PIL.Image.fromarray(full_frame(mask, size_hw).astype(np.uint8))
+    picture = picture.convert("P")
+    picture.putpalette([0, 0, 0, 255, 255, 255])
+    stream = io.BytesIO()
+    picture.save(stream, "PNG", bits=1, transparency=0)
+    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode("ascii")

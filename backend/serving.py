@@ -1,0 +1,154 @@
+"""From settings to a running server: the models are wired to the service, and gunicorn runs it in one process with threads."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from flask import Flask
+from gunicorn.app.base import BaseApplication
+
+from backend.cascade import Cascade
+from backend.errors import ConfigError, InputError
+from backend.files import is_inside
+from backend.images import ImageLimits
+from backend.label_studio.server import create_app
+from backend.label_studio.service import Service
+from backend.service_settings import ServiceSettings, check_listening
+from backend.settings import Settings
+from backend.types import Segmenter
+
+logger = logging.getLogger(__name__)
+EXIT_STUCK = 70  # of sysexits.h: internal software error
+_FLOOR = 0.05  # the detector reports from here on, so that a label config may ask for less than --conf
+
+
+def model_file(model_path: str, root: Path) -> Path:
+    """The detector that a label config names.
+
+    Args:
+        model_path: relative to ``root``.
+        root: MODEL_ROOT.
+
+    Raises:
+        InputError: outside MODEL_ROOT, or no such file; the message does not tell which.
+    """
+    path = root / model_path
+    if "\0" in model_path or Path(model_path).is_absolute() or not is_inside(path, root) or not path.is_file():
+        raise InputError(f"model_path={model_path[:80]!r}: no such file in MODEL_ROOT on the backend")
+    return path
+
+
+def cascade_loader(settings: Settings) -> Callable[[str | None], Cascade]:
+    """What loads cascades for a server; the segmenter is loaded once and shared.
+
+    Args:
+        settings: of the models; ``conf`` becomes the threshold of labels that have none, which the service applies.
+    """
+    segmenters: list[Segmenter] = []
+
+    def load(model_path: str | None) -> Cascade:
+        from backend.models.catalog import load_detector, load_segmenter, resolve_device
+
+        device = resolve_device(settings.device)
+        own = replace(settings, conf=min(settings.conf, _FLOOR))
+        if model_path is not None:
+            own = replace(own, detector=str(model_file(model_path, settings.model_root)))
+        detector = load_detector(own, device)
+        if not segmenters:
+            segmenters.append(load_segmenter(own, device))
+        cascade = Cascade(detector, segmenters[0], conf=own.conf, box_margin=own.box_margin, min_part=own.min_part)
+        logger.info("loaded %s on %s, %d classes", cascade.model_version, device, len(cascade.names))
+        return cascade
+
+    return load
+
+
+def build_service(settings: Settings, service_settings: ServiceSettings, on_stuck: Callable[[], None] | None = None) -> Service:
+    """A service over the models that the settings name; nothing is loaded until it is started."""
+    return Service(
+        cascade_loader(settings),
+        service_settings,
+        threshold=settings.conf,
+        batch=settings.batch,
+        limits=ImageLimits(max_pixels=settings.max_pixels),
+        on_stuck=on_stuck,
+    )
+
+
+def _exit_stuck() -> None:
+    logging.shutdown()
+    os._exit(EXIT_STUCK)  # a thread that hangs in native code cannot be ended otherwise; gunicorn starts a new worker
+
+
+class Server(BaseApplication):  # type: ignore[misc]
+    """gunicorn around an app that is made in the worker, after the fork, because neither CUDA nor threads survive one.
+
+    Args:
+        make: makes the service in the worker.
+        settings: where to listen.
+    """
+
+    def __init__(self, make: Callable[[], Service], settings: ServiceSettings) -> None:
+        self._make, self._settings = make, settings
+        super().__init__()
+
+    def load_config(self) -> None:
+        """gunicorn's settings; one process, because the models and what they remember are in it."""
+        host = f"[{self._settings.host}]" if ":" in self._settings.host else self._settings.host
+        options: dict[str, Any] = {
+            "bind": f"{host}:{self._settings.port}",
+            "workers": 1,
+            "threads": self._settings.threads,
+            "worker_class": "gthread",
+            "timeout": 0,  # for gthread it would be a heartbeat, not a limit on requests; the gate has its own watchdog
+            "graceful_timeout": int(self._settings.deadline_s) + 5,
+            "preload_app": False,
+            "control_socket_disable": True,
+            "loglevel": "warning",
+            "post_worker_init": _drain_on_sigterm,
+        }
+        for name, value in options.items():
+            if name in self.cfg.settings:
+                self.cfg.set(name, value)
+
+    def load(self) -> Flask:
+        """Called by gunicorn in the worker."""
+        return create_app(self._make())
+
+
+def _drain_on_sigterm(worker: Any) -> None:
+    """New requests are refused from the signal on; gunicorn waits for the others. A second signal ends them too."""
+    service: Service = worker.wsgi.extensions["service"]
+    before: Any = signal.getsignal(signal.SIGTERM)
+
+    def drain(number: int, frame: FrameType | None) -> None:
+        service.gate.begin_drain()
+        if callable(before):
+            before(number, frame)
+
+    signal.signal(signal.SIGTERM, drain)
+
+
+def serve(settings: Settings, service_settings: ServiceSettings) -> None:
+    """Listen until a signal comes.
+
+    Raises:
+        ConfigError: the address is open to others and has no password, or cannot be listened on.
+    """
+    check_listening(service_settings)
+    if settings.prompts is not None:
+        raise ConfigError("--prompts: a server needs a detector")
+    where = f"http://{service_settings.host}:{service_settings.port}"
+    logger.info("listening on %s; connect this address in Label Studio under Settings, Model", where)
+    if not service_settings.label_studio_url:
+        logger.warning("LABEL_STUDIO_URL is not set: images of Label Studio cannot be fetched")
+    elif not service_settings.label_studio_api_key:
+        logger.warning("LABEL_STUDIO_API_KEY is not set: Label Studio will refuse to hand out images")
+    Server(lambda: build_service(settings, service_settings, _exit_stuck), service_settings).run()
