@@ -5,7 +5,8 @@ The rules of ``predicted_values`` and the ``model_*`` attributes are those of th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from colorsys import hsv_to_rgb
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from xml.sax.saxutils import quoteattr
@@ -178,9 +179,15 @@ def prompt_target(config: LabelConfig, from_name: str, label: str | None) -> tup
     raise InputError(f'label {str(label)[:80]!r} of "{from_name}" is not a label of "{targets[0].name}"; use the same names in both: {there}')
 
 
-def make_config(names: Iterable[str]) -> str:
-    """A labeling config for class names: masks from the detector, and a smart point and a smart box for refining by hand."""
-    labels = "\n".join(f"    <Label value={quoteattr(name)}/>" for name in names)
+def make_config(names: Sequence[str]) -> str:
+    """A labeling config for class names: masks from the detector, and a smart point and a smart box for refining by hand.
+
+    Colours of neighbouring classes are far apart, as Label Studio's own choice for a name may be close to the object's.
+    """
+    colours = [
+        f"#{int(255 * r):02x}{int(255 * g):02x}{int(255 * b):02x}" for r, g, b in (hsv_to_rgb((0.03 + k * 0.618) % 1, 0.9, 0.95) for k in range(len(names)))
+    ]
+    labels = "\n".join(f'    <Label value={quoteattr(name)} background="{colour}"/>' for name, colour in zip(names, colours, strict=True))
     return (
         '<View>\n  <Image name="image" value="$image" zoom="true" zoomControl="true"/>\n'
         f'  <BrushLabels name="brush" toName="image">\n{labels}\n  </BrushLabels>\n'

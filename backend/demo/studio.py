@@ -1,0 +1,241 @@
+"""A real Label Studio beside the backend, from nothing to masks on the screen; ``make studio`` and the end-to-end tests use it.
+
+Label Studio lives in an environment of its own, because its pins and ours do not agree. It runs on SQLite, on the loopback address, with
+telemetry off, and with the two settings that let it talk to a backend on a private address.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from backend.demo.run import DEMO_MARGIN, DEMO_MIN_PART, SAMPLES
+from backend.errors import ConfigError, Unavailable
+from backend.formats.binding import make_config
+
+USER, PASSWORD = "demo@example.com", "masks-for-everyone"  # of a server on this machine's loopback address
+TOKEN = "0123456789abcdef0123456789abcdef01234567"  # noqa: S105 - likewise
+BOOT_S = 400.0  # an empty data folder takes 100 s on two cores
+
+
+def free_port() -> int:
+    """A port of the loopback address that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def label_studio_environment(data: Path, url: str) -> dict[str, str]:
+    """The environment of a private Label Studio.
+
+    Args:
+        data: its folder for database and uploads.
+        url: where it will listen; it tells backends this address.
+    """
+    settings = {
+        "LABEL_STUDIO_BASE_DATA_DIR": str(data),
+        "LABEL_STUDIO_USERNAME": USER,
+        "LABEL_STUDIO_PASSWORD": PASSWORD,
+        "LABEL_STUDIO_USER_TOKEN": TOKEN,
+        "LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN": "true",  # read on the very first start only
+        "LABEL_STUDIO_HOST": url,
+        "ML_BLOCK_LOCAL_IP": "false",
+        "SSRF_PROTECTION_ENABLED": "false",
+        "COLLECT_ANALYTICS": "false",
+        "LATEST_VERSION_CHECK": "false",
+        "SENTRY_DSN": "",
+        "FRONTEND_SENTRY_DSN": "",
+        "SENTRY_RATE": "0",
+    }
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("LABEL_STUDIO_", "PYTHON", "DJANGO_"))}
+    return {**kept, **settings}
+
+
+def wait_for(url: str, process: subprocess.Popen[bytes], log: Path, timeout_s: float) -> None:
+    """Wait until a server answers.
+
+    Raises:
+        Unavailable: it ended or did not answer in time; the end of its log is told.
+    """
+    session = requests.Session()
+    session.trust_env = False
+    end = time.monotonic() + timeout_s
+    while time.monotonic() < end:
+        if process.poll() is not None:
+            break
+        with contextlib.suppress(requests.RequestException):
+            if session.get(url, timeout=2).status_code == 200:
+                return
+        time.sleep(0.5)
+    tail = log.read_text(errors="replace")[-1500:] if log.is_file() else ""
+    raise Unavailable(f"{url}: no answer; the end of {log}:\n{tail}")
+
+
+@contextlib.contextmanager
+def running(command: Sequence[str], environment: Mapping[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A program in a process group of its own that is ended with the block."""
+    with log.open("ab") as stream:
+        process = subprocess.Popen(list(command), env=dict(environment), stdout=stream, stderr=stream, start_new_session=True)  # noqa: S603
+    try:
+        yield process
+    finally:
+        for number, wait_s in ((signal.SIGTERM, 20), (signal.SIGKILL, 5)):
+            if process.poll() is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, number)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(wait_s)
+
+
+@contextlib.contextmanager
+def label_studio(program: Path, data: Path, port: int) -> Iterator[str]:
+    """A running Label Studio; gives its URL.
+
+    Args:
+        program: the ``label-studio`` script of its environment.
+        data: kept between runs.
+        port: to listen on.
+
+    Raises:
+        Unavailable: it did not start.
+    """
+    data.mkdir(parents=True, exist_ok=True)
+    url = f"http://127.0.0.1:{port}"
+    command = [str(program), "start", "--no-browser", "--internal-host", "127.0.0.1", "--port", str(port)]
+    with running(command, label_studio_environment(data, url), data / "label-studio.log") as process:
+        wait_for(f"{url}/health", process, data / "label-studio.log", BOOT_S)
+        yield url
+
+
+@contextlib.contextmanager
+def backend(label_studio_url: str, port: int, log: Path, token: str = TOKEN, options: Sequence[str] = ()) -> Iterator[str]:
+    """A running backend on the embedded models; gives its URL."""
+    url = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "backend", "serve", "--port", str(port), "--detector", "demo", "--segmenter", "demo", "--device", "cpu"]
+    command += ["--box-margin", str(DEMO_MARGIN), "--min-part", str(DEMO_MIN_PART), *options]
+    environment = {**os.environ, "LABEL_STUDIO_URL": label_studio_url, "LABEL_STUDIO_API_KEY": token}
+    with running(command, environment, log) as process:
+        wait_for(f"{url}/readyz", process, log, 120)
+        yield url
+
+
+class Studio:
+    """What a person would do in Label Studio, through its API.
+
+    Args:
+        url: of Label Studio.
+        token: legacy.
+    """
+
+    def __init__(self, url: str, token: str = TOKEN) -> None:
+        self.url = url
+        self._session = requests.Session()
+        self._session.trust_env = False
+        self._session.headers["Authorization"] = f"Token {token}"
+
+    def call(self, method: str, path: str, **options: Any) -> Any:
+        """One API call.
+
+        Returns:
+            The JSON of the answer.
+
+        Raises:
+            Unavailable: a status over 399, with what Label Studio said.
+        """
+        reply = self._session.request(method, self.url + path, timeout=180, **options)
+        if reply.status_code >= 400:
+            raise Unavailable(f"Label Studio answered {reply.status_code} to {method} {path}: {reply.text[:500]}")
+        return reply.json() if reply.content else None
+
+    def create_project(self, title: str, label_config: str) -> int:
+        """A project's id."""
+        return int(self.call("POST", "/api/projects", json={"title": title, "label_config": label_config})["id"])
+
+    def upload(self, project: int, pictures: Sequence[Path]) -> None:
+        """Import pictures, one task each."""
+        files = {f"file{k}": (path.name, path.read_bytes()) for k, path in enumerate(pictures)}
+        self.call("POST", f"/api/projects/{project}/import", files=files)
+
+    def connect(self, project: int, url: str, **options: Any) -> int:
+        """Connect a backend for batch and clicks; its id."""
+        body = {"project": project, "url": url, "title": "YOLO-SAM2", "is_interactive": True, **options}
+        return int(self.call("POST", "/api/ml", json=body)["id"])
+
+    def tasks(self, project: int) -> list[dict[str, Any]]:
+        """All tasks with everything."""
+        page = self.call("GET", "/api/tasks", params={"project": project, "page_size": 1000, "fields": "all"})
+        return sorted(page["tasks"], key=lambda task: task["id"])
+
+    def retrieve_predictions(self, project: int) -> str:
+        """What the Data Manager's action for batch predictions does, on all tasks."""
+        body = {"selectedItems": {"all": True, "excluded": []}, "ordering": [], "filters": {"conjunction": "and", "items": []}}
+        reply = self.call("POST", "/api/dm/actions", params={"id": "retrieve_tasks_predictions", "project": project}, json=body)
+        return str(reply.get("detail"))
+
+
+def run_studio(program: Path, data: Path, port: int, backend_port: int) -> None:
+    """Start both, make a project with the sample pictures, retrieve predictions, and wait for Ctrl-C."""
+    if not program.is_file():
+        raise ConfigError(f"{program}: Label Studio is not installed there; `make studio` does it")
+    say = sys.stdout.write
+    say(f"Starting Label Studio (the first start takes a minute or two; log in {data / 'label-studio.log'}) ...\n")
+    sys.stdout.flush()
+    with label_studio(program, data, port) as url, backend(url, backend_port, data / "backend.log") as backend_url:
+        studio = Studio(url)
+        names = (SAMPLES / "class_names.txt").read_text().split()
+        project = studio.create_project("YOLO-SAM2 samples", make_config(names))
+        studio.upload(project, sorted((SAMPLES / "JPEGImages").glob("*.jpg")))
+        studio.connect(project, backend_url)
+        studio.retrieve_predictions(project)
+        tasks = studio.tasks(project)
+        n_regions = sum(len(p["result"]) for task in tasks for p in task["predictions"])
+        say(f"""
+{len(tasks)} pictures with {n_regions} predicted masks are waiting.
+
+  open      {url}/projects/{project}/data
+  login     {USER}   password {PASSWORD}
+  look      click a row: the masks carry their classes; Submit accepts them
+  refine    switch on Auto-Annotation at the bottom, choose a label of "point" and click on an object (Alt-click: not this),
+            or choose a label of "box" and draw a rough box
+  backend   {backend_url}, connected under Settings > Model; log in {data / "backend.log"}
+
+Press Ctrl-C to stop both. The project stays in {data}.
+""")
+        sys.stdout.flush()
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.pause()
+
+
+def main() -> int:
+    """Parse the options, run, and return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m backend.demo.studio", description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--label-studio", type=Path, default=Path(shutil.which("label-studio") or "label-studio"), help="its program")
+    parser.add_argument("--data", type=Path, default=Path(tempfile.gettempdir()) / "yolosam2-studio", help="database, uploads and logs")
+    parser.add_argument("--port", type=int, default=8080)
+    parser.add_argument("--backend-port", type=int, default=9090)
+    args = parser.parse_args()
+    try:
+        run_studio(args.label_studio, args.data, args.port, args.backend_port)
+    except (ConfigError, Unavailable) as error:
+        sys.stderr.write(f"studio: {error}\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
