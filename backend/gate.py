@@ -106,10 +106,10 @@ class Gate:
             job = self._jobs.get()
             if job.order == STOP:
                 return
+            if not job.future.set_running_or_notify_cancel():
+                continue
             if time.monotonic() >= job.deadline:
                 job.future.set_exception(DeadlineExceeded("waited for the model until the deadline"))
-                continue
-            if not job.future.set_running_or_notify_cancel():
                 continue
             self._since = time.monotonic()
             try:
