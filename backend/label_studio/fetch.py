@@ -23,7 +23,7 @@ from backend.label_studio.tokens import Tokens
 from backend.label_studio.transport import Limits, Reply, request
 from backend.service_settings import ServiceSettings
 
-MAX_HOPS, MAX_TRIES, MAX_WAIT_S = 3, 4, 60.0
+MAX_HOPS, MAX_TRIES, MAX_WAIT_S, MAX_RENEWALS = 3, 4, 60.0, 3
 _CLOUD = ("s3://", "gs://", "azure-blob://", "azure_blob://", "azure_spi://", "redis://")
 # Where Label Studio keeps images. The token must not be spent on other paths because a task says so.
 _IMAGE_PATHS = ("/data/", "/storage-data/", "/tasks/", "/static/", "/media/")
@@ -200,14 +200,17 @@ class Fetcher:
         raise InputError(f"{url}: more than {MAX_HOPS} redirects")
 
     def _authorized(self, url: Url, deadline: float, method: str = "GET", body: bytes | None = None) -> Reply:
-        """A request to Label Studio; a personal access token that was refused is renewed once."""
+        """A request to Label Studio; an access token that was refused is renewed."""
         header = self.tokens.header()
         headers = {"Authorization": header} if header else {}
         if body is not None:
             headers["Content-Type"] = "application/json"
         reply = self._send(url, headers, deadline, method, body)
-        if reply.status == 401 and header and self.tokens.kind == "personal":
-            reply = self._send(url, {**headers, "Authorization": self.tokens.renew(header)}, deadline, method, body)
+        for _ in range(MAX_RENEWALS):  # more than once, because with many threads an access token may end between renewal and use
+            if reply.status != 401 or header is None or self.tokens.kind != "personal":
+                break
+            header = self.tokens.renew(header)
+            reply = self._send(url, {**headers, "Authorization": header}, deadline, method, body)
         return reply
 
     def _send(self, url: Url, headers: dict[str, str], deadline: float, method: str = "GET", body: bytes | None = None) -> Reply:

@@ -52,16 +52,17 @@ def read_local_file(root: Path, relative: str, max_bytes: int) -> bytes:
         handle = os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError):
         raise missing from None
-    with os.fdopen(handle, "rb") as file:
+    try:
         status = os.fstat(handle)
-        if not stat.S_ISREG(status.st_mode):
-            raise missing
         opened = f"/proc/self/fd/{handle}"
-        if os.path.exists(opened) and not Path(os.readlink(opened)).is_relative_to(root):  # a folder on the way was swapped
+        swapped = os.path.exists(opened) and not Path(os.readlink(opened)).is_relative_to(root)  # a folder on the way is another one by now
+        if not stat.S_ISREG(status.st_mode) or swapped:
             raise missing
         if status.st_size > max_bytes:
             raise InputError(f"{PREFIX}: larger than the limit of {max_bytes / (1 << 20):g} MiB")
-        try:
+        with open(handle, "rb", closefd=False) as file:
             return file.read(max_bytes + 1)
-        except OSError as error:
-            raise Unavailable(f"{PREFIX}: cannot read: {error.strerror}") from None
+    except OSError as error:
+        raise Unavailable(f"{PREFIX}: cannot read: {error.strerror}") from None
+    finally:
+        os.close(handle)

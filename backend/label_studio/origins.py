@@ -150,6 +150,12 @@ class Policy:
     def _in_networks(self, ip: Ip) -> bool:
         return any(ip in network for network in self._networks if network.version == ip.version)
 
+    def _lookup(self, url: Url) -> Sequence[str]:
+        found = self._resolve(url.host, url.port)
+        if not found:
+            raise Unavailable(f"{url.host}: the name has no address")
+        return found
+
     def address(self, url: Url) -> str:
         """The one address to connect to; the name is looked up once.
 
@@ -158,7 +164,7 @@ class Policy:
             Unavailable: the name cannot be resolved now.
         """
         if self.is_label_studio(url):
-            return self._resolve(url.host, url.port)[0]
+            return self._lookup(url)[0]
         try:
             literal = _unwrapped(ip_address(url.host))
         except ValueError:
@@ -167,7 +173,7 @@ class Policy:
             return str(literal)
         if literal is not None or not self._listed(url):
             raise SourceRefused(f"{url}: host {url.host} is neither Label Studio nor in ALLOWED_HOSTS")
-        for text in self._resolve(url.host, url.port):
+        for text in self._lookup(url):
             ip = _unwrapped(ip_address(text.split("%")[0]))
             if _is_public(ip) or self._in_networks(ip):
                 return str(ip)
