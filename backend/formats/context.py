@@ -7,7 +7,6 @@ positive unless ``is_positive`` (or ``value.positive``) says false.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -51,7 +50,7 @@ def _numbers(value: Mapping[str, Any], names: Sequence[str], where: str) -> list
     numbers = []
     for name in names:
         number = value.get(name)
-        if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
+        if isinstance(number, bool) or not isinstance(number, int | float) or not abs(number) < 1e9:
             raise InputError(f"{where}.value.{name}: expected a finite number of percent, got {type(number).__name__}")
         numbers.append(float(number))
     return numbers
