@@ -23,7 +23,7 @@ LAYERS = {
     "backend.label_studio.access": 3, "backend.label_studio.requests": 3,
     "backend.pipeline": 4, "backend.sinks": 4, "backend.gate": 4,
     "backend.label_studio": 5,
-    "backend.wiring": 5, "backend.annotate": 5, "backend.serving": 6,
+    "backend.wiring": 5, "backend.annotate": 5, "backend.serving": 6, "backend.label_studio.model": 7,
     "backend.bench": 6, "backend.demo": 6,
     "backend.cli": 7, "backend.__main__": 8,
 }  # fmt: skip
