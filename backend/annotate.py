@@ -6,16 +6,15 @@ import errno
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from tqdm import tqdm
 
 from backend import pipeline
-from backend.cascade import Cascade, Raw
 from backend.errors import ConfigError, LabelingError, disk_error
 from backend.files import ensure_writable, set_aside, sweep_stale, write_atomic
 from backend.formats.prompts import PromptFile
@@ -23,6 +22,15 @@ from backend.images import DEFAULT_LIMITS, ImageLimits, read_image
 from backend.sinks import Output, Sink, check_outputs, make_sinks, state
 from backend.sources import Item, check_distinct
 from backend.types import Detections, Image, Prediction
+
+
+class Labeler(Protocol):
+    """What a run needs of a cascade; ``backend.cascade.Cascade`` is one, and so is a backend that is asked over HTTP."""
+
+    @property
+    def names(self) -> Mapping[int, str]: ...
+    def infer(self, images: Sequence[Image], given: Sequence[Detections | None] | None = None) -> Sequence[Any]: ...
+    def finish(self, raw: Any) -> Prediction: ...
 
 
 @dataclass(frozen=True)
@@ -116,17 +124,17 @@ class _Job:
 _Finished = tuple[Prediction, list[tuple[Sink, list[Output]]]]
 
 
-def _stages(cascade: Cascade, options: Options, summary: Summary) -> pipeline.Stages[_Job, _Loaded, Raw, _Finished]:
+def _stages(cascade: Labeler, options: Options, summary: Summary) -> pipeline.Stages[_Job, _Loaded, Any, _Finished]:
     def load(job: _Job) -> _Loaded:
         image = read_image(job.item.path, options.limits)
         given = None if options.prompts is None else options.prompts.lookup(job.item.relative) or _no_detections()
         return _Loaded(image, given)
 
-    def infer(loaded: Sequence[_Loaded]) -> list[Raw]:
+    def infer(loaded: Sequence[_Loaded]) -> list[Any]:
         given = None if options.prompts is None else [one.given for one in loaded]
-        return cascade.infer([one.image for one in loaded], given)
+        return list(cascade.infer([one.image for one in loaded], given))
 
-    def finish(job: _Job, loaded: _Loaded, raw: Raw) -> _Finished:
+    def finish(job: _Job, loaded: _Loaded, raw: Any) -> _Finished:
         prediction = cascade.finish(raw)
         return prediction, [(sink, sink.encode(job.item, loaded.image, prediction)) for sink in job.sinks]
 
@@ -196,7 +204,7 @@ def _is_disk_error(error: LabelingError | None) -> bool:
 
 def annotate(
     items: Sequence[Item],
-    cascade: Cascade,
+    cascade: Labeler,
     formats: Sequence[str],
     out: Path,
     options: Options,
@@ -211,7 +219,7 @@ def annotate(
 
     Args:
         items: from ``sources.collect``.
-        cascade: loaded models.
+        cascade: loaded models, or a stand-in for them.
         formats: of ``sinks.FORMATS``.
         out: output folder, made if missing.
         options: see ``Options``.

@@ -14,7 +14,7 @@ FILES = sorted([*(ROOT / "backend").rglob("*.py"), *(ROOT / "labelme_plugin").rg
 
 # Lower numbers never import higher ones. A name stands for itself and everything below it.
 LAYERS = {
-    "backend.memory": 0, "backend.errors": 0, "backend.types": 0,
+    "backend.memory": 0, "backend.options": 0, "backend.errors": 0, "backend.types": 0,
     "backend.geometry": 1, "backend.images": 1, "backend.metrics": 2, "backend.settings": 1, "backend.files": 1, "backend.overlays": 2,
     "backend.formats": 2, "backend.service_settings": 2,
     "backend.sources": 3, "backend.cascade": 3, "labelme_plugin": 3, "backend.models": 3,
@@ -23,9 +23,9 @@ LAYERS = {
     "backend.label_studio.access": 3, "backend.label_studio.requests": 3,
     "backend.pipeline": 4, "backend.sinks": 4, "backend.gate": 4,
     "backend.label_studio": 5,
-    "backend.wiring": 5, "backend.annotate": 5, "backend.serving": 6, "backend.label_studio.model": 7,
-    "backend.bench": 6, "backend.demo": 6,
-    "backend.cli": 7, "backend.__main__": 8,
+    "backend.wiring": 5, "backend.annotate": 5, "backend.serving": 6, "backend.doctor": 6, "backend.label_studio.model": 7,
+    "backend.bench": 6, "backend.demo": 7,
+    "backend.cli": 8, "backend.__main__": 9,
 }  # fmt: skip
 HEAVY = ("torch", "torchvision", "ultralytics", "sam2", "transformers", "hydra", "omegaconf")
 

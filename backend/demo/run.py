@@ -1,4 +1,4 @@
-"""The demo: the embedded models over the bundled samples, through the same code as everything else, compared with the truth."""
+"""The demo: the embedded models over the bundled samples, through the real backend app, compared with the truth."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from backend.annotate import Options, annotate
+from backend.demo.through_server import ServedCascade, served
 from backend.errors import ConfigError, disk_error
 from backend.files import ensure_writable, write_atomic
 from backend.formats import voc
 from backend.images import read_image
 from backend.metrics import Confusion, confusion, iou_table
 from backend.overlays import contact_sheet, encode_picture
-from backend.settings import Settings
+from backend.settings import Settings, read_names
 from backend.sources import Item, collect
-from backend.wiring import load
 
 SAMPLES = Path(__file__).parent / "samples"
 
@@ -61,18 +61,19 @@ def run_demo(out: Path, progress: bool = True) -> str:
     start = time.perf_counter()
     ensure_writable(out)
     pictures = _copy_pictures(out)
-    loaded = load(Settings(detector="demo", segmenter="demo", device="cpu", box_margin=DEMO_MARGIN, min_part=DEMO_MIN_PART))
+    names = [name for name in read_names(str(SAMPLES / "class_names.txt")) if name != "_background_"]
     work = collect(pictures, "val")
-    summary = annotate(work.items, loaded.cascade, ("labelme", "label-studio", "voc", "overlay"), out, Options(overwrite=True, progress=progress))
+    with served(Settings(detector="demo", segmenter="demo", device="cpu", box_margin=DEMO_MARGIN, min_part=DEMO_MIN_PART)) as url:
+        cascade = ServedCascade(url, names)
+        summary = annotate(work.items, cascade, ("labelme", "label-studio", "voc", "overlay"), out, Options(overwrite=True, progress=progress))
     if summary.failed:
         raise ConfigError("; ".join(reason for _, reason in summary.failed))
-    names = [loaded.cascade.names[k] for k in sorted(loaded.cascade.names)]
     total = compare(out, work.items, SAMPLES, len(names))
     sheet = contact_sheet([read_image(out / "overlays" / f"{item.stem}.jpg") for item in work.items], 4, 1600)
     write_atomic(out / "contact_sheet.png", encode_picture(sheet, ".png"))
     took = time.perf_counter() - start
     lines = [
-        f"{summary.labelled} pictures, {sum(summary.per_class.values())} objects in {took:.1f} s, model version {loaded.cascade.model_version}",
+        f"{summary.labelled} pictures, {sum(summary.per_class.values())} objects in {took:.1f} s, model version {cascade.model_version}",
         "",
         "IoU against the truth:",
         iou_table(total, names),

@@ -64,6 +64,34 @@ def resolve_device(device: str) -> str:
     return device
 
 
+def describe_device(device: str) -> str:
+    """A device with its name, memory and threads, for people."""
+    import torch
+
+    if device.startswith("cuda"):
+        found = torch.cuda.get_device_properties(device)
+        return f"{device}: {found.name}, {found.total_memory / (1 << 30):.0f} GiB"
+    return f"{device}, {torch.get_num_threads()} threads"
+
+
+def torchvision_fault() -> str | None:
+    """Why torchvision does not work with this torch, or None."""
+    try:
+        import torchvision  # noqa: F401
+    except Exception as error:  # an extension built for another torch fails in many ways
+        return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+    return None
+
+
+def missing_weights(settings: Settings, device: str) -> list[Path]:
+    """Files of published models that the settings name and that would have to be downloaded."""
+    detector = settings.detector or ("yolov8n" if device == "cpu" else "yolov8m")
+    segmenter = settings.segmenter or ("sam2.1_hiera_tiny" if device == "cpu" else "sam2.1_hiera_large")
+    named = [settings.model_root / f"{detector}.pt"] if _YOLO_NAME.fullmatch(detector) else []
+    named += [settings.model_root / SAM2_MODELS[segmenter].weights] if segmenter in SAM2_MODELS else []
+    return [path for path in named if not path.is_file()]
+
+
 def _check_demo(path: Path) -> None:
     lines = (line.split() for line in _SUMS.read_text(encoding="ascii").splitlines())
     sums = {name: digest for digest, name in lines}

@@ -1,0 +1,131 @@
+"""The options of the ``yolosam2`` program: what ``--help`` says."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+_EPILOG = """examples:
+  yolosam2 demo                                            the embedded models on the bundled samples
+  yolosam2 annotate photos/ --out labels/                  labelme JSON for a folder, resumable
+  yolosam2 annotate photos/ --out out/ --format labelme,label-studio,voc,overlay
+  yolosam2 annotate VOC/ --out out/ --prompts prediction.json --segmenter sam2.1_hiera_large
+  yolosam2 serve                                           the Label Studio ML backend, on 127.0.0.1:9090
+  yolosam2 doctor --url http://localhost:8080 --project 1  why nothing appears in Label Studio
+  yolosam2 visualize photos/ --out pictures/ --detector demo --segmenter demo
+
+exit codes: 0 done, 1 some items failed (each is listed), 2 usage or settings, 3 refused by Label Studio, 130 interrupted"""
+
+_FORMATS = """formats:
+  labelme        one JSON per image, masks as labelme draws them
+  label-studio   importable tasks with brush masks, and a labeling config
+  voc            indexed PNGs: SegmentationClass, SegmentationObject, class_names.txt
+  overlay        pictures with masks drawn"""
+
+_SERVE = """environment:
+  LABEL_STUDIO_URL, LABEL_STUDIO_API_KEY   where images come from; the key is a legacy or a personal access token
+  BASIC_AUTH_USER, BASIC_AUTH_PASS         asked for on every route but the health checks
+  ALLOWED_HOSTS                            other hosts that images may come from: a.example.com,*.example.org,10.1.0.0/16
+  The README lists the rest.
+
+Label Studio itself must be started with ML_BLOCK_LOCAL_IP=false and SSRF_PROTECTION_ENABLED=false to talk to a private address."""
+
+
+def _model_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("models and thresholds")
+    group.add_argument("-c", "--config", type=Path, metavar="FILE", help="settings as JSON or YAML; upstream YOLO-SAM2's keys are understood")
+    group.add_argument("-p", "--prompts", metavar="JSON", help="boxes come from this prediction.json; no detector is loaded")
+    group.add_argument("--detector", metavar="MODEL", help="demo, an Ultralytics name (yolov8n .. yolo26x) or a .pt file")
+    group.add_argument("--segmenter", metavar="MODEL", help="demo, sam2.1_hiera_tiny|small|base_plus|large, sam2_hiera_*, or a checkpoint file")
+    group.add_argument("--segmenter-config", metavar="YAML", help="configuration of a checkpoint file")
+    group.add_argument("--model-root", metavar="DIR", help="where named weights lie and are downloaded to (default: models)")
+    group.add_argument("--device", metavar="auto|cpu|cuda|mps", help="default: auto")
+    group.add_argument("--classes", metavar="NAMES", help="a,b,c or a file: classes to keep, or the names behind category_id of --prompts")
+    group.add_argument("--conf", "-conf", metavar="0..1", help="detections below are dropped (default: 0.25)")
+    group.add_argument("--iou", metavar="0..1", help="overlap for non-maximum suppression (default: 0.7)")
+    group.add_argument("--max-det", metavar="N", help="most detections per image (default: 300)")
+    group.add_argument("--box-margin", metavar="SHARE", help="cut masks to their box grown by this share of its sides (default: off)")
+    group.add_argument("--min-part", metavar="SHARE", help="drop parts and fill holes below this share of a mask's area (default: off)")
+    group.add_argument("-b", "--batch", metavar="N", help="images per model call (default: 8)")
+    group.add_argument("--sam-batch", metavar="N", help="boxes per decoder call (default: 32)")
+    group.add_argument("--workers", metavar="N", help="threads that decode, and as many that encode (default: 2)")
+    group.add_argument("--split", metavar="NAME", help="list of a VOC dataset (default: val)")
+
+
+def _run_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("sources", nargs="+", type=Path, metavar="SRC", help="image files, folders (recursive) or VOC datasets")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="output folder; made if missing")
+    parser.add_argument("--mode", choices=("cascade", "boxes"), default="cascade", help="cascade: boxes and masks; boxes: no segmenter")
+    parser.add_argument("--overwrite", action="store_true", help="do again what is done; hand-made files are copied to .bak first")
+    parser.add_argument("--json", action="store_true", help="print the summary as JSON")
+    parser.add_argument("--no-progress", action="store_true", help="no progress bar")
+
+
+def _labelling(commands: Any) -> None:
+    kind = argparse.RawDescriptionHelpFormatter
+    about = "Label the bundled samples with the embedded models and compare with their truth."
+    demo = commands.add_parser("demo", help="the embedded models over the bundled samples", description=about)
+    demo.add_argument("--out", type=Path, default=Path("demo-out"), metavar="DIR", help="default: demo-out")
+    demo.add_argument("--no-progress", action="store_true", help="no progress bar")
+    about = "Label images. Run the same command again to go on after an interruption: what is done is skipped."
+    annotate = commands.add_parser("annotate", help="label images into files", formatter_class=kind, description=about, epilog=_FORMATS)
+    _run_options(annotate)
+    annotate.add_argument("--format", default="labelme", metavar="F[,F..]", help="labelme, label-studio, voc, overlay (default: labelme)")
+    prefix = "/data/local-files/?d="
+    annotate.add_argument("--image-url-prefix", default=prefix, metavar="URL", help="put before each image's path in Label Studio tasks")
+    _model_options(annotate)
+    about = "Write pictures with masks, outlines, labels and scores drawn over them."
+    visualize = commands.add_parser("visualize", help="draw masks over images", description=about)
+    _run_options(visualize)
+    _model_options(visualize)
+
+
+def _label_studio(commands: Any) -> None:
+    kind = argparse.RawDescriptionHelpFormatter
+    about = "Serve masks to Label Studio: connect this address in a project under Settings, Model."
+    serve = commands.add_parser("serve", help="the Label Studio ML backend", formatter_class=kind, description=about, epilog=_SERVE)
+    serve.add_argument("--host", metavar="ADDRESS", help="where to listen; others than 127.0.0.1 need a password or --insecure (default: 127.0.0.1)")
+    serve.add_argument("--port", metavar="N", help="default: 9090")
+    serve.add_argument("--threads", metavar="N", help="HTTP threads; the models have one of their own (default: 16)")
+    serve.add_argument("--insecure", action="store_const", const=True, help="listen on an open address without a password")
+    serve.add_argument("--label-studio-url", "--url", metavar="URL", help="Label Studio, as this machine reaches it (LABEL_STUDIO_URL)")
+    _model_options(serve)
+    about = "Check packages, device, weights, and, with an address, Label Studio, its settings, a project and one real image; print the fix for each fault."
+    doctor = commands.add_parser("doctor", help="find out why nothing appears", description=about)
+    doctor.add_argument("--url", metavar="URL", help="Label Studio (default: LABEL_STUDIO_URL)")
+    doctor.add_argument(
+        "--api-key", metavar="TOKEN", help="legacy or personal access token (default: LABEL_STUDIO_API_KEY, which does not show in the process list)"
+    )
+    doctor.add_argument("--project", type=int, metavar="ID", help="the number in the project's address")
+    doctor.add_argument("--backend-url", metavar="URL", help="the backend's address as Label Studio would call it")
+    doctor.add_argument("--json", action="store_true", help="print as JSON")
+    _model_options(doctor)
+    about = "Print a labeling config for a detector's classes: brush masks, and a smart point and box for refining by hand."
+    config = commands.add_parser("make-config", help="a labeling config for a detector's classes", description=about)
+    _model_options(config)
+
+
+def _about_models(commands: Any) -> None:
+    about = "List models by name and whether their files are here."
+    models = commands.add_parser("models", help="list the models known by name", description=about)
+    models.add_argument("--model-root", metavar="DIR", help="where named weights lie (default: models)")
+    models.add_argument("--json", action="store_true", help="print as JSON")
+    about = "Ratios by CPU time in one process, interleaved, against label-studio-sdk and upstream's way; exit 1 if a goal is missed."
+    bench = commands.add_parser("bench", help="measure codecs and pipeline against their peers", description=about)
+    bench.add_argument("--repeats", type=int, default=7, metavar="N", help="default: 7")
+    bench.add_argument("--json", action="store_true", help="print as JSON")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    kind = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        prog="yolosam2", description="Pre-annotation with masks: YOLO finds and names objects, SAM 2 outlines them.", epilog=_EPILOG, formatter_class=kind
+    )
+    parser.add_argument("-v", "--verbose", action="store_true", help="log more")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _labelling(commands)
+    _label_studio(commands)
+    _about_models(commands)
+    return parser
