@@ -6,13 +6,20 @@ STAMP := $(VENV)/.installed
 # sam2 ships as source and needs torch and setuptools to build; taking those from .venv keeps pip from fetching torch twice.
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test check bench clean
+# Label Studio in an environment of its own, for `make studio` and the end-to-end tests.
+STUDIO := .venv-studio
+STUDIO_STAMP := $(STUDIO)/.installed
+
+.PHONY: demo studio test check bench clean
 .DELETE_ON_ERROR:
 
 demo: $(STAMP)
 	$(BIN)/yolosam2 demo
 
-test: $(STAMP)
+studio: $(STAMP) $(STUDIO_STAMP)
+	$(BIN)/python -m backend.demo.studio --label-studio $(STUDIO)/bin/label-studio --data studio-data
+
+test: $(STAMP) $(STUDIO_STAMP)
 	$(BIN)/python -m pytest
 
 check: $(STAMP)
@@ -31,5 +38,10 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PIP) install -q -c constraints.txt -e ".[dev]"
 	touch $@
 
+$(STUDIO_STAMP): docker/label-studio.txt
+	test -x $(STUDIO)/bin/python || $(PYTHON) -m venv $(STUDIO)
+	$(STUDIO)/bin/python -m pip --disable-pip-version-check install -q -r docker/label-studio.txt
+	touch $@
+
 clean:
-	rm -rf $(VENV) demo-out build *.egg-info
+	rm -rf $(VENV) $(STUDIO) .venv-label-studio-ml studio-out demo-out build *.egg-info

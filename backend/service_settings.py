@@ -100,10 +100,10 @@ def _mebibytes(value: Any) -> int:
 
 
 _READ: dict[str, tuple[tuple[str, ...], Callable[[Any], Any]]] = {
-    "host": (("HOST",), text),
+    "host": (("LISTEN_HOST",), text),
     "port": (("PORT",), number(0, 65535, int)),
     "threads": (("THREADS",), number(1, 256, int)),
-    "insecure": (("INSECURE",), _flag),
+    "insecure": ((), _flag),
     "basic_auth_user": (("BASIC_AUTH_USER",), text),
     "basic_auth_pass": (("BASIC_AUTH_PASS",), lambda value: Secret(text(value))),
     "label_studio_url": (("LABEL_STUDIO_URL", "LABEL_STUDIO_HOST"), _url),

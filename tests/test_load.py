@@ -202,7 +202,7 @@ def test_c07_memory_is_flat_over_five_thousand_calls(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("environment", "said"),
-    [({"HOST": "0.0.0.0"}, "BASIC_AUTH_USER"), ({"PORT": "x"}, "PORT: expected an integer"), ({"BASIC_AUTH_USER": "a"}, "both or neither")],
+    [({"LISTEN_HOST": "0.0.0.0"}, "BASIC_AUTH_USER"), ({"PORT": "x"}, "PORT: expected an integer"), ({"BASIC_AUTH_USER": "a"}, "both or neither")],
 )
 def test_c08_a01_what_cannot_be_served_is_refused_before_anything_loads(environment: dict[str, str], said: str) -> None:
     done = subprocess.run(
