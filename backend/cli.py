@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from backend.errors import LabelingError
+from backend.logs import log_to_stderr
 from backend.memory import limit_arenas
 from backend.options import make_parser
 from backend.settings import Settings, load_settings
@@ -178,7 +179,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be text
     # Pillow's remarks on damaged metadata; what matters about a picture is raised as an error.
     warnings.filterwarnings("ignore", module="PIL")
-    logging.basicConfig(level=logging.INFO if args.verbose else logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    log_to_stderr(logging.INFO if args.verbose else logging.WARNING)
     try:
         return _COMMANDS[args.command](args)
     except LabelingError as error:

@@ -24,6 +24,7 @@ T = TypeVar("T")
 
 LOADING, READY, FAILED, DRAINING, STUCK = "LOADING", "READY", "FAILED", "DRAINING", "STUCK"
 CLICK, BATCH, STOP = 0, 1, 2  # order in the queue
+CLICK_PLACES = 2
 
 
 class Busy(Unavailable):
@@ -107,9 +108,11 @@ class Gate:
             if job.order == STOP:
                 return
             if not job.future.set_running_or_notify_cancel():
+                del job
                 continue
             if time.monotonic() >= job.deadline:
                 job.future.set_exception(DeadlineExceeded("waited for the model until the deadline"))
+                del job
                 continue
             self._since = time.monotonic()
             try:
@@ -118,6 +121,7 @@ class Gate:
                 job.future.set_exception(error)
             finally:
                 self._since = None
+                del job  # or an idle lane would keep the last batch's images
 
     def _watch(self) -> None:
         while not self._stop_watching.wait(min(1.0, self._stuck_after_s / 4)):
@@ -142,8 +146,11 @@ class Gate:
             raise Busy("the server is shutting down", 10)
 
     @contextmanager
-    def admit(self) -> Iterator[None]:
+    def admit(self, order: int = BATCH) -> Iterator[None]:
         """Count one request in for as long as the block runs.
+
+        Args:
+            order: of its work; a few places are kept for clicks, so that long batches do not shut annotators out.
 
         Raises:
             Busy: as many as allowed are in already, or the server is shutting down.
@@ -151,7 +158,7 @@ class Gate:
         """
         with self._lock:
             self.check()
-            if self._admitted > self._queue_size:
+            if self._admitted > self._queue_size + (CLICK_PLACES if order == CLICK else 0):
                 raise Busy(f"busy: {self._admitted} requests are in work, try again in a few seconds")
             self._admitted += 1
         try:
@@ -161,13 +168,14 @@ class Gate:
                 self._admitted -= 1
                 self._idle.notify_all()
 
-    def run(self, work: Callable[[], T], deadline: float, order: int = BATCH) -> T:
+    def run(self, work: Callable[[], T], deadline: float, order: int = BATCH, late: Callable[[T], object] | None = None) -> T:
         """Compute something on the lane and wait for it.
 
         Args:
             work: uses the models; whatever it raises is raised here.
             deadline: of ``time.monotonic``.
             order: CLICK goes before BATCH.
+            late: gets the result, on the lane, if it comes when nobody waits any more.
 
         Raises:
             DeadlineExceeded: it was not ready in time; if it had not started, it never will.
@@ -179,7 +187,8 @@ class Gate:
         except TimeoutError as error:
             if job.future.done() and job.future.exception() is error:
                 raise
-            job.future.cancel()
+            if not job.future.cancel() and late is not None:
+                job.future.add_done_callback(lambda future: None if future.exception() else late(future.result()))
             raise DeadlineExceeded("the model had no answer before the deadline") from None
 
     def begin_drain(self) -> None:

@@ -72,7 +72,7 @@ def _url(value: Any) -> str:
     except ValueError:
         known = False
     if not known or "@" in parts.netloc or parts.query or parts.fragment:
-        raise ValueError(f"expected http(s)://host[:port][/path], got {value!r}")
+        raise ValueError("expected http(s)://host[:port][/path] without user name and query")  # the value may hold a password
     return url
 
 
@@ -84,6 +84,13 @@ def _hosts(value: Any) -> tuple[str, ...]:
         elif "://" in entry or "@" in entry or entry == "*":
             raise ValueError(f"expected host names, *.names, addresses or networks without a scheme, got {entry!r}")
     return entries
+
+
+def _token(value: Any) -> Secret:
+    token = text(value)
+    if not all("!" <= c <= "~" for c in token):
+        raise ValueError("expected a token of printable ASCII without spaces")
+    return Secret(token)
 
 
 def _root(value: Any) -> Path:
@@ -108,7 +115,7 @@ _READ: dict[str, tuple[tuple[str, ...], Callable[[Any], Any]]] = {
     "basic_auth_pass": (("BASIC_AUTH_PASS",), lambda value: Secret(text(value))),
     "label_studio_url": (("LABEL_STUDIO_URL", "LABEL_STUDIO_HOST"), _url),
     "label_studio_public_url": (("LABEL_STUDIO_PUBLIC_URL",), _url),
-    "label_studio_api_key": (("LABEL_STUDIO_API_KEY", "LABEL_STUDIO_ACCESS_TOKEN"), lambda value: Secret(text(value))),
+    "label_studio_api_key": (("LABEL_STUDIO_API_KEY", "LABEL_STUDIO_ACCESS_TOKEN"), _token),
     "allowed_hosts": (("ALLOWED_HOSTS",), _hosts),
     "local_files_root": (("LOCAL_FILES_ROOT", "LOCAL_FILES_DOCUMENT_ROOT"), _root),
     "allow_custom_model_path": (("ALLOW_CUSTOM_MODEL_PATH",), _flag),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
+import struct
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -25,8 +27,9 @@ from backend.settings import Settings
 from backend.types import Segmenter
 
 logger = logging.getLogger(__name__)
+_RECEIVE_S = 10
 EXIT_STUCK = 70  # of sysexits.h: internal software error
-_FLOOR = 0.05  # the detector reports from here on, so that a label config may ask for less than --conf
+_FLOOR = 0.01  # the detector reports from here on, so that a label config may ask for less than --conf
 
 
 def model_file(model_path: str, root: Path) -> Path:
@@ -40,9 +43,12 @@ def model_file(model_path: str, root: Path) -> Path:
         InputError: outside MODEL_ROOT, or no such file; the message does not tell which.
     """
     path = root / model_path
-    if "\0" in model_path or Path(model_path).is_absolute() or not is_inside(path, root) or not path.is_file():
-        raise InputError(f"model_path={model_path[:80]!r}: no such file in MODEL_ROOT on the backend")
-    return path
+    try:
+        if "\0" not in model_path and not Path(model_path).is_absolute() and is_inside(path, root) and path.is_file():
+            return path
+    except OSError:  # such as a name that is too long
+        pass
+    raise InputError(f"model_path={model_path[:80]!r}: no such file in MODEL_ROOT on the backend")
 
 
 def cascade_loader(settings: Settings) -> Callable[[str | None], Cascade]:
@@ -83,7 +89,6 @@ def build_service(settings: Settings, service_settings: ServiceSettings, on_stuc
 
 
 def _exit_stuck() -> None:
-    logging.shutdown()
     os._exit(EXIT_STUCK)  # a thread that hangs in native code cannot be ended otherwise; gunicorn starts a new worker
 
 
@@ -124,7 +129,10 @@ class Server(BaseApplication):  # type: ignore[misc]
 
 
 def _drain_on_sigterm(worker: Any) -> None:
-    """New requests are refused from the signal on; gunicorn waits for the others. A second signal ends them too."""
+    """New requests are refused from the signal on; gunicorn waits for the others. SIGINT or SIGQUIT ends them too."""
+    for listener in worker.sockets:
+        # Inherited by accepted connections: whoever sends nothing for this long must not keep a thread.
+        listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", _RECEIVE_S, 0))
     service: Service = worker.wsgi.extensions["service"]
     before: Any = signal.getsignal(signal.SIGTERM)
 
@@ -136,6 +144,16 @@ def _drain_on_sigterm(worker: Any) -> None:
     signal.signal(signal.SIGTERM, drain)
 
 
+def _check_free(settings: ServiceSettings) -> None:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((settings.host, settings.port))
+    except OSError as error:
+        raise ConfigError(f"{settings.host}:{settings.port}: cannot listen there: {(error.strerror or str(error)).lower()}; name another --port") from None
+
+
 def serve(settings: Settings, service_settings: ServiceSettings) -> None:
     """Listen until a signal comes.
 
@@ -145,6 +163,7 @@ def serve(settings: Settings, service_settings: ServiceSettings) -> None:
     check_listening(service_settings)
     if settings.prompts is not None:
         raise ConfigError("--prompts: a server needs a detector")
+    _check_free(service_settings)
     where = f"http://{service_settings.host}:{service_settings.port}"
     logger.info("listening on %s; connect this address in Label Studio under Settings, Model", where)
     if not service_settings.label_studio_url:

@@ -83,7 +83,8 @@ def test_drawn_from_the_lower_right_and_beyond_the_edge() -> None:
         ({"result": [point(True, 1)]}, r"value.x"),
         ({"result": [{**point(1, 1), "from_name": 3}]}, "from_name"),
         ({"result": [point(1, 1, is_positive=False)]}, "only negative points"),
-        ({"result": [point(1, 1)] * 1001}, "limit"),
+        ({"result": [point(1, 1)] * 201}, "limit is 200"),
+        ({"result": [box(1, 1, 5, 5)] * 33}, "33 objects at once"),
     ],
 )
 def test_x09_what_cannot_prompt_is_named(context: dict, match: str) -> None:

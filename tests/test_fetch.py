@@ -139,18 +139,25 @@ def test_s01_an_allowed_network_may() -> None:
 def test_s04_a_name_that_changes_its_mind_is_asked_once() -> None:
     answers = iter([["93.184.216.34"], ["127.0.0.1"]])
     policy = Policy(None, ["images.example.com"], lambda host, port: next(answers))
-    assert policy.address(parse_url("http://images.example.com/x.png")) == "93.184.216.34"
+    assert policy.addresses(parse_url("http://images.example.com/x.png")) == ["93.184.216.34"]
     with pytest.raises(SourceRefused):
-        policy.address(parse_url("http://images.example.com/x.png"))
+        policy.addresses(parse_url("http://images.example.com/x.png"))
 
 
 def test_wildcards_and_ports_of_allowed_hosts() -> None:
-    policy = Policy(None, ["*.example.org", "a.example.com:8443", "10.1.0.0/16"], lambda host, port: ["93.184.216.34"])
-    for good in ("https://x.example.org/a", "https://x.y.example.org/a", "https://a.example.com:8443/a", "http://10.1.2.3/a"):
-        policy.address(parse_url(good))
-    for bad in ("https://example.org/a", "https://xexample.org/a", "https://a.example.com/a", "http://10.2.2.3/a"):
+    policy = Policy(None, ["*.example.org", "a.example.com:8443", "10.1.0.0/16", "10.9.0.5:9000", "[fd00::5]:9000"], lambda host, port: ["93.184.216.34"])
+    for good in (
+        "https://x.example.org/a",
+        "https://x.y.example.org/a",
+        "https://a.example.com:8443/a",
+        "http://10.1.2.3/a",
+        "http://10.9.0.5:9000/a",
+        "http://[fd00::5]:9000/a",
+    ):
+        policy.addresses(parse_url(good))
+    for bad in ("https://example.org/a", "https://xexample.org/a", "https://a.example.com/a", "http://10.2.2.3/a", "http://10.9.0.5/a"):
         with pytest.raises(SourceRefused):
-            policy.address(parse_url(bad))
+            policy.addresses(parse_url(bad))
 
 
 def test_s03_every_hop_is_judged() -> None:
@@ -285,6 +292,76 @@ def test_s08_size_is_limited_after_decoding(kind: str) -> None:
         assert psutil.Process().memory_info().rss - before < 100 << 20
 
 
+def close_and_drip(handler) -> None:
+    """With Connection: close, http.client lets go of its socket while the body is still being read; the limit must hold all the same."""
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n")
+    try:
+        for _ in range(50):
+            handler.wfile.write(b"0")
+            handler.wfile.flush()
+            time.sleep(0.1)
+    except OSError:
+        pass
+
+
+def test_s07_a_body_that_never_becomes_a_chunk_is_left_in_time() -> None:
+    with http_server(lambda *_: close_and_drip) as server:
+        start = time.monotonic()
+        with pytest.raises(Unavailable, match="not complete after 1 s"):
+            fetcher(server.url, limits=Limits(total_s=1)).fetch("/data/a.png", 1, start + 1.1)
+        assert time.monotonic() - start < 2
+
+
+def test_a_name_with_several_addresses_is_tried_in_order() -> None:
+    with http_server(lambda *_: (200, {}, PNG)) as server:
+        target = fetcher(f"http://localhost:{server.port}", resolve=lambda host, port: ["::1", "127.0.0.1"])
+        assert target.fetch("/data/a.png", 1, soon()) == PNG
+
+
+def test_what_is_the_operators_fault_is_not_the_images() -> None:
+    for answer in ((404, {}, b""), (302, {"Location": "/"}, b""), (200, {}, b"<html>maintenance")):
+        with http_server(lambda *_, answer=answer: answer) as server, pytest.raises(Unavailable, match="without an access token"):
+            fetcher(server.url, key="per.so.nal").fetch("/data/a.png", 1, soon(0.2))
+    moved = (301, {"Location": "https://127.0.0.1/data/a.png"}, b"")
+    with http_server(lambda *_: moved) as server, pytest.raises(Unavailable, match="set LABEL_STUDIO_URL to that"):
+        fetcher(server.url).fetch("/data/a.png", 1, soon(0.2))
+
+
+def test_a_token_exchange_keeps_the_deadline_for_all_threads() -> None:
+    with http_server(lambda *_: silent) as server:
+        target = fetcher(server.url, key="per.so.nal")
+        start = time.monotonic()
+
+        def ask() -> None:
+            with pytest.raises(Unavailable):
+                target.fetch("/data/a.png", 1, start + 0.5)
+
+        threads = [threading.Thread(target=ask) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert time.monotonic() - start < 1.5
+
+
+def test_a_redirect_to_the_public_name_is_label_studio() -> None:
+    answers = iter([(302, {"Location": "https://label.example.com/data/b.png"}, b""), (200, {}, PNG)])
+    with http_server(lambda *_: next(answers)) as server:
+        assert fetcher(server.url, label_studio_public_url="https://label.example.com").fetch("/data/a.png", 1, soon()) == PNG
+        assert [path for _, path, _, _ in server.requests] == ["/data/a.png", "/data/b.png"]
+
+
+@pytest.mark.parametrize("uri", ["/data/upload/\ud800.png", "s3://b/\ud800", "http://[", "http://a:99999/"])
+def test_addresses_that_are_no_text_or_no_url_are_refused(uri: str) -> None:
+    with pytest.raises((InputError, UnicodeEncodeError)):  # tasks are checked for the latter before
+        fetcher("http://ls.example").fetch(uri, 1, soon())
+
+
+def test_a_redirect_to_nonsense_is_an_input_error() -> None:
+    with http_server(lambda *_: (302, {"Location": "http://["}, b"")) as server, pytest.raises(InputError):
+        fetcher(server.url).fetch("/data/a.png", 1, soon())
+
+
 def test_s08_a_short_body_is_not_an_image() -> None:
     with http_server(lambda *_: liar) as server, pytest.raises(Unavailable, match="5 bytes early"):
         fetcher(server.url).fetch("/data/a.png", 1, soon(1))
@@ -404,14 +481,14 @@ def test_a06_personal_tokens_are_exchanged_and_renewed_once_for_all_threads() ->
 def test_a06_a_token_near_its_end_is_renewed_before_it_is_refused() -> None:
     issued = []
 
-    def exchange(personal: str) -> str:
+    def exchange(personal: str, deadline: float) -> str:
         issued.append(access_token(len(issued), lifetime_s=10 if not issued else 300))
         return issued[-1]
 
     tokens = Tokens(Secret("a.b.c"), exchange)
-    assert tokens.header() == f"Bearer {issued[0]}"
-    assert tokens.header() == f"Bearer {issued[1]}"
-    assert tokens.header() == f"Bearer {issued[1]}"
+    assert tokens.header(soon()) == f"Bearer {issued[0]}"
+    assert tokens.header(soon()) == f"Bearer {issued[1]}"
+    assert tokens.header(soon()) == f"Bearer {issued[1]}"
 
 
 def test_a06_a_refused_personal_token_is_an_auth_error() -> None:
@@ -475,6 +552,16 @@ def test_p01_the_root_of_the_disk_is_refused() -> None:
 
     with pytest.raises(ConfigError, match="LOCAL_FILES_ROOT: must not be the root"):
         load_service_settings({}, {"LOCAL_FILES_ROOT": "/"})
+
+
+@pytest.mark.parametrize(("name", "value"), [("LABEL_STUDIO_URL", "http://admin:canary@ls"), ("LABEL_STUDIO_API_KEY", "canary\ntwo"), ("PORT", "x")])
+def test_a03_a_setting_that_cannot_be_read_is_not_shown(name: str, value: str) -> None:
+    from backend.errors import ConfigError
+    from backend.service_settings import load_service_settings
+
+    with pytest.raises(ConfigError, match=name) as caught:
+        load_service_settings({}, {name: value})
+    assert "canary" not in str(caught.value)
 
 
 def test_p01_off_by_default() -> None:

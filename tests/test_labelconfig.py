@@ -36,6 +36,10 @@ def test_names_match_exactly_then_without_case() -> None:
     assert both.groups[0].outputs[0].labels == {1: "Car"}
 
 
+def test_an_exact_match_of_a_later_label_comes_first() -> None:
+    assert labels(brush('<Label value="Car"/><Label value="car"/>')) == {0: "car"}
+
+
 def test_predicted_values_replace_the_value() -> None:
     assert labels(brush('<Label value="vehicle" predicted_values="car, TRUCK ,tram"/>')) == {0: "vehicle", 2: "vehicle"}
     assert labels(brush('<Label value="car" predicted_values="bus"/>')) == {3: "car"}
@@ -111,6 +115,12 @@ def test_the_digest_follows_what_changes_results_only() -> None:
     assert bound(brush('<Label value="car"/>'), 0.5).digest != plain
 
 
+def test_the_digest_follows_the_order_by_which_results_are_kept() -> None:
+    images = '<Image name="l" value="$l"/><Image name="r" value="$r"/>'
+    tags = [brush('<Label value="car"/>', name=f"b{side}").replace('"image"', f'"{side}"') for side in "lr"]
+    assert bound("".join(tags), images=images).digest != bound("".join(tags[::-1]), images=images).digest
+
+
 @pytest.mark.parametrize(
     "attribute", ['model_score_threshold="x"', 'model_score_threshold="1.5"', 'model_skip="maybe"', 'model_min_area="-1"', 'model_max_regions="nan"']
 )
@@ -134,6 +144,9 @@ X01 = {
     "deep": "<a>" * 100_000 + "</a>" * 100_000,
     "labels": config(brush('<Label value="car"/>' * 40_000)),
     "long": config(" " * (1 << 20)),
+    "tags": config("".join(f'<RectangleLabels name="a{k}" toName="image" smart="1"/>' for k in range(10_000))),
+    "images": "<View>" + "".join(f'<Image name="i{k}" value="$x"/><BrushLabels name="b{k}" toName="i{k}"/>' for k in range(20)) + "</View>",
+    "predicted": config(brush(f'<Label value="car" predicted_values="{"x," * 100_000}"/>')),
     "broken": "<View><Image",
     "nul": "<View>\0</View>",
 }

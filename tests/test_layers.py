@@ -14,7 +14,7 @@ FILES = sorted([*(ROOT / "backend").rglob("*.py"), *(ROOT / "labelme_plugin").rg
 
 # Lower numbers never import higher ones. A name stands for itself and everything below it.
 LAYERS = {
-    "backend.memory": 0, "backend.options": 0, "backend.errors": 0, "backend.types": 0,
+    "backend.memory": 0, "backend.options": 0, "backend.logs": 0, "backend.errors": 0, "backend.types": 0,
     "backend.geometry": 1, "backend.images": 1, "backend.metrics": 2, "backend.settings": 1, "backend.files": 1, "backend.overlays": 2,
     "backend.formats": 2, "backend.service_settings": 2,
     "backend.sources": 3, "backend.cascade": 3, "labelme_plugin": 3, "backend.models": 3,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -150,6 +152,48 @@ def test_c11_a_killed_worker_is_replaced(tmp_path: Path) -> None:
         server.wait_ready()
         assert time.monotonic() - start < 5.5 + 5
         assert server.predict(inline(1)).status_code == 200
+
+
+def test_half_sent_requests_do_not_starve_health(tmp_path: Path) -> None:
+    with serving(tmp_path / "log") as server:
+        host, port = "127.0.0.1", int(server.url.rsplit(":", 1)[1])
+        sockets = [socket.create_connection((host, port)) for _ in range(16)]
+        for k, sock in enumerate(sockets):
+            sock.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n" if k % 2 else b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{")
+        time.sleep(0.3)
+        assert server.get("/health", timeout=14).status_code == 200, "their threads are free again after ten seconds of silence"
+        for sock in sockets:
+            sock.close()
+        assert server.predict(inline(1)).status_code == 200
+
+
+def test_large_old_predictions_do_not_hold_health_up(tmp_path: Path) -> None:
+    with serving(tmp_path / "log") as server, requests.Session() as session:
+        old = {"result": [{"value": {"rle": list(range(256)) * 2000}} for _ in range(25)]}
+        tasks = [{"id": 1, "data": {"image": inline(1)}, "predictions": [old]}]
+        body = json.dumps({"tasks": tasks, "label_config": CONFIG}).encode()
+        assert len(body) > 50 << 20
+        statuses: list[int] = []
+        thread = threading.Thread(target=lambda: statuses.append(requests.post(f"{server.url}/predict", data=body, timeout=60).status_code))
+        thread.start()
+        slowest = 0.0
+        while thread.is_alive():
+            start = time.perf_counter()
+            session.get(f"{server.url}/health", timeout=5)
+            slowest = max(slowest, time.perf_counter() - start)
+        thread.join()
+        assert statuses == [200]
+        assert slowest < 0.8, "Label Studio takes a second for a disconnected backend"
+
+
+def test_a_port_in_use_is_one_sentence() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        command = [sys.executable, "-m", "backend", "serve", "--port", str(taken.getsockname()[1])]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60, check=False)
+    assert done.returncode == 2
+    assert "cannot listen there" in done.stderr
 
 
 def test_twelve_hundred_tasks_in_one_request(tmp_path: Path) -> None:

@@ -57,6 +57,20 @@ def test_thin_parts_still_have_an_outline(crop: list[list[int]]) -> None:
     assert all(len(ring.points_xy) >= 3 for ring in rings)
 
 
+def test_a_thin_diagonal_line_does_not_become_a_large_box() -> None:
+    (ring,) = outlines(Mask(0, 0, np.eye(200, dtype=bool)))
+    assert cv2.contourArea(ring.points_xy.astype(np.float32)) < 500
+
+
+def test_specks_of_a_mask_are_no_polygons_where_a_tag_has_a_least_area() -> None:
+    frame = np.zeros((100, 100), bool)
+    frame[10:50, 10:50] = True
+    frame[60:95:5, 60:95:5] = True
+    whole = Prediction((Instance("cat", 0, 0.9, np.array([10, 10, 95, 95], np.float32), mask_from_full(frame)),), (100, 100), "v")
+    assert len(outputs_json(whole, [output("polygonlabels")])[0]) == 20, "and never more than twenty for one instance"
+    assert len(outputs_json(whole, [output("polygonlabels", min_area=50.0)])[0]) == 1
+
+
 def prediction() -> Prediction:
     frame = np.zeros((100, 200), bool)
     frame[10:60, 20:120] = True

@@ -278,7 +278,7 @@ def test_model_path_needs_permission() -> None:
     assert predict(server.client, "a", label_config=config).json["results"][0]["result"]
 
 
-@pytest.mark.parametrize("path", ["/etc/passwd", "../x.pt", "sub/../../x.pt", "a\0.pt", "missing.pt", "link.pt", ""])
+@pytest.mark.parametrize("path", ["/etc/passwd", "a" * 300, "../x.pt", "sub/../../x.pt", "a\0.pt", "missing.pt", "link.pt", ""])
 def test_m02_model_files_stay_inside_model_root(tmp_path, path: str) -> None:
     from backend.serving import model_file
 
@@ -535,6 +535,129 @@ def test_x03_no_mutated_body_is_a_500(server: SimpleNamespace) -> None:
         assert server.client.post("/setup", data=data).status_code in (400, 422)
         assert server.client.post("/webhook", data=data).status_code == 201
     assert statuses >= {200, 400, 422}
+
+
+def test_x03_surrogates_and_deep_text_are_no_500(server: SimpleNamespace) -> None:
+    mark = {"type": "keypointlabels", "from_name": "\ud800", "is_positive": True, "value": {"x": 5, "y": 5, "width": 1, "keypointlabels": ["cat"]}}
+    assert predict(server.client, "a", params={"context": {"result": [mark]}}).status_code == 422
+    assert predict(server.client, "a", params={"context": "[" * 100_000}).status_code == 400
+    (item,) = predict(server.client, "/data/\ud800.png").json["results"]
+    assert item["result"] == []
+    assert click(server.client, "data:image/png,\ud800", (5, 5)).status_code == 422
+
+
+def test_old_masks_are_dropped_before_parsing() -> None:
+    from backend.label_studio.requests import drop_masks, read_json
+
+    rng = np.random.default_rng(0)
+    for separators in ((",", ":"), (", ", ": ")):
+        regions = [{"value": {"rle": rng.integers(0, 255, 50).tolist(), "note": 'say "rle": [1, 2]'}, "id": k} for k in range(5)]
+        text = json.dumps({"tasks": [{"predictions": [{"result": regions}], "data": {"rle": "text", "x": []}}]}, separators=separators)
+        found = read_json(text.encode())["tasks"][0]
+        assert [region["value"] for region in found["predictions"][0]["result"]] == [{"rle": [], "note": 'say "rle": [1, 2]'}] * 5
+        assert found["data"] == {"rle": "text", "x": []}
+    for odd in (b"", b'"rle":', b'"rle": [', b'"rle":[1', b'"rle":"rle":[]', b'{"rle":[]}'):
+        assert drop_masks(odd).startswith(odd[:3])
+
+
+def test_a_host_that_is_not_allowed_is_asked_again_later() -> None:
+    from backend.label_studio.fetch import Fetcher
+
+    settings = ServiceSettings(label_studio_url="http://127.0.0.1:1")
+    service = Service(lambda path: Cascade(FakeDetector(), Clicker()), settings, fetcher=Fetcher(settings), warm=False)
+    client = create_app(service).test_client()
+    reply = predict(client, "https://images.example.com/a.png", "data:image/png;base64," + base64.b64encode(png()).decode())
+    assert "result" not in reply.json["results"][0], "an empty result would mark the task as done, and the operator may still allow the host"
+    assert reply.json["results"][1]["result"]
+
+
+def test_what_the_lane_finishes_late_is_kept() -> None:
+    class Slow(FakeDetector):
+        def detect(self, batch):
+            time.sleep(0.4)
+            return super().detect(batch)
+
+    server = start(lambda path: Cascade(Slow(), Clicker()), deadline_s=0.2)
+    assert predict(server.client, "a").status_code == 504
+    time.sleep(0.6)
+    assert predict(server.client, "a").json["results"][0]["result"], "although every single image takes longer than the deadline"
+
+
+def test_batches_shrink_to_what_the_lane_can_do_in_time() -> None:
+    sizes = []
+
+    class Slow(FakeDetector):
+        def detect(self, batch):
+            sizes.append(len(batch))
+            time.sleep(0.9 * len(batch))
+            return super().detect(batch)
+
+    server = start(lambda path: Cascade(Slow(), Clicker()), deadline_s=20)
+    server.images.answers = {str(k): png(k) for k in range(12)}
+    predict(server.client, "0")
+    predict(server.client, *(str(k) for k in range(1, 6)))
+    assert max(sizes) == 2, "a click must not wait longer than about two seconds"
+
+
+def test_a_failure_while_encoding_costs_one_task(server: SimpleNamespace) -> None:
+    class Picky(Cascade):
+        def finish(self, raw):
+            if raw.size_hw[0] == 50:
+                raise MemoryError
+            return super().finish(raw)
+
+    server = start(lambda path: Picky(FakeDetector(), Clicker()))
+    server.images.answers = {"a": png(1), "b": png(2, (50, 60)), "c": png(3)}
+    assert ["result" in item for item in predict(server.client, "a", "b", "c").json["results"]] == [True, False, True]
+
+
+def test_tags_that_change_places_do_not_change_results(server: SimpleNamespace) -> None:
+    images = '<Image name="l" value="$image"/><Image name="r" value="$other"/>'
+    tags = [f'<BrushLabels name="b-{side}" toName="{side}"><Label value="cat"/></BrushLabels>' for side in "lr"]
+    server.images.answers = {"p": png(1, (40, 60)), "q": png(2, (60, 40))}
+    for order in (tags, tags[::-1]):
+        for left, right in (("p", "q"), ("q", "p")):
+            body = {"tasks": [{"id": 1, "data": {"image": left, "other": right}}], "label_config": f"<View>{images}{''.join(order)}</View>"}
+            for region in server.client.post("/predict", json=body).json["results"][0]["result"]:
+                source = left if region["to_name"] == "l" else right
+                assert (region["original_height"], region["original_width"]) == ((40, 60) if source == "p" else (60, 40))
+
+
+def test_clicks_have_places_of_their_own() -> None:
+    release = threading.Event()
+
+    class Blocked(FakeDetector):
+        def detect(self, batch):
+            release.wait(5)
+            return super().detect(batch)
+
+    server = start(lambda path: Cascade(Blocked(), Clicker()), queue_size=0)
+    thread = threading.Thread(target=lambda: predict(server.client, "a"))
+    thread.start()
+    time.sleep(0.2)
+    assert predict(server.client, "b").status_code == 503
+    replies: list[int] = []
+    clicker = threading.Thread(target=lambda: replies.append(click(server.app.test_client(), "c", (50, 50)).status_code))
+    clicker.start()
+    time.sleep(0.2)
+    release.set()
+    thread.join()
+    clicker.join()
+    assert replies == [200]
+
+
+def test_log_lines_cannot_be_forged(server: SimpleNamespace) -> None:
+    from backend.logs import OneLine
+
+    record = logging.LogRecord("x", logging.INFO, "", 0, "path %s", ("/x\nCRITICAL forged\x1b[31m",), None)
+    assert OneLine("%(message)s").format(record) == "path /x\\nCRITICAL forged\\x1b[31m"
+
+
+def test_a_password_in_either_encoding() -> None:
+    client = start(basic_auth_user="u", basic_auth_pass=Secret("pässwort")).client
+    for encoding in ("utf-8", "latin-1"):
+        header = "Basic " + base64.b64encode("u:pässwort".encode(encoding)).decode()
+        assert client.get("/", headers={"Authorization": header}).status_code == 200
 
 
 def test_x08_regions_are_finite_and_inside(server: SimpleNamespace) -> None:

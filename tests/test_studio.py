@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import pytest
 import requests
 
 from backend.demo.run import SAMPLES
-from backend.demo.studio import PASSWORD, USER, Studio, backend, free_port, label_studio
+from backend.demo.studio import PASSWORD, TOKEN, USER, Studio, backend, free_port, label_studio
 from backend.formats import rle, voc
 from backend.formats.binding import make_config
 from backend.geometry import full_frame
@@ -206,26 +207,14 @@ def test_a_config_that_maps_nothing_is_explained_where_the_user_sees_it(lab: Lab
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 @pytest.mark.parametrize("which", [UPRIGHT, "turned"])
 def test_the_editor_draws_the_masks_where_the_objects_are(lab: Lab, which: str) -> None:
-    from playwright.sync_api import sync_playwright
-
     tasks = {task["id"]: task for task in lab.studio.tasks(lab.project)}
     task = next(t for t, name in lab.names.items() if name == which)
     predicted = np.logical_or.reduce([mask for _, mask in regions(tasks[task])])
     objects = np.logical_or.reduce([mask for _, mask in truth(UPRIGHT)])
-    OUT.mkdir(exist_ok=True)
-    arguments = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update"]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
-        page = browser.new_context(viewport={"width": 1500, "height": 950}).new_page()
-        page.goto(f"{lab.studio.url}/user/login")
-        page.fill("input[name=email]", USER)
-        page.fill("input[name=password]", PASSWORD)
-        page.click("[type=submit]")
-        page.wait_for_load_state("networkidle")
+    with editor(lab) as page:
         opened = open_task(page, f"{lab.studio.url}/projects/{lab.project}/data?task={task}", len(tasks[task]["predictions"][0]["result"]))
         page.screenshot(path=str(OUT / f"editor-{which}.png"))
         drawn, where, size = page.evaluate(_DRAWN)
-        browser.close()
     assert opened, "the editor stayed empty"
     shown = PIL.Image.open(io.BytesIO(bytes(drawn)))
     alpha = np.array(shown)[..., 3]
@@ -236,6 +225,25 @@ def test_the_editor_draws_the_masks_where_the_objects_are(lab: Lab, which: str) 
     assert visible.mean() > 0.8
     assert iou(on_screen, predicted) >= 0.93
     assert iou(on_screen, objects) >= 0.75
+
+
+@contextmanager
+def editor(lab: Lab) -> Iterator:
+    """A page of headless Chromium, logged in."""
+    from playwright.sync_api import sync_playwright
+
+    OUT.mkdir(exist_ok=True)
+    arguments = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        page = browser.new_context(viewport={"width": 1500, "height": 1200}).new_page()
+        page.goto(f"{lab.studio.url}/user/login")
+        page.fill("input[name=email]", USER)
+        page.fill("input[name=password]", PASSWORD)
+        page.click("[type=submit]")
+        page.wait_for_load_state("networkidle")
+        yield page
+        browser.close()
 
 
 def open_task(page, url: str, n_regions: int) -> bool:
@@ -267,9 +275,44 @@ _DRAWN = """async () => {
 }"""
 
 
-def test_no_secret_is_in_the_backend_log(lab: Lab) -> None:
-    from backend.demo.studio import TOKEN
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+def test_a_click_in_the_editor_suggests_the_mask_of_the_object(lab: Lab) -> None:
+    project = lab.studio.create_project("clicks", CONFIG)
+    lab.studio.call("PATCH", f"/api/projects/{project}/", json={"show_collab_predictions": False})  # nothing is there to be selected by the click
+    lab.studio.upload(project, [SAMPLES / "JPEGImages" / f"{UPRIGHT}.jpg"])
+    lab.studio.connect(project, lab.backend_url)
+    (task,) = lab.studio.tasks(project)
+    label, mask = max(truth(UPRIGHT), key=lambda pair: np.count_nonzero(pair[1]))
+    y, x = (float(np.median(values)) for values in np.nonzero(mask))
+    with editor(lab) as page:
+        page.goto(f"{lab.studio.url}/projects/{project}/data?task={task['id']}")
+        page.wait_for_selector(".konvajs-content canvas", timeout=60_000)
+        page.wait_for_timeout(3_000)
+        page.get_by_text("Auto-Annotation", exact=True).click()
+        page.get_by_text(label, exact=True).nth(1).click()  # of the smart point, the second row of labels
+        page.locator(".lsf-tool_smart").first.click()
+        page.locator(".konvajs-content").first.scroll_into_view_if_needed()
+        picture = page.evaluate("JSON.stringify([...document.querySelectorAll('img')].filter(i => i.src.startsWith('blob:')).pop().getBoundingClientRect())")
+        place = json.loads(picture)
+        with page.expect_response(lambda reply: "interactive-annotating" in reply.url, timeout=30_000) as caught:
+            page.mouse.click(place["x"] + place["width"] * (x + 0.5) / mask.shape[1], place["y"] + place["height"] * (y + 0.5) / mask.shape[0])
+        page.wait_for_function("Htx.annotationStore.selected.suggestions.size > 0", timeout=15_000)
+        page.wait_for_timeout(500)
+        page.screenshot(path=str(OUT / "editor-click.png"))
+        (region,) = caught.value.json()["data"]["result"]
+    assert region["value"]["brushlabels"] == [label]
+    assert iou(mask, full_frame(rle.decode(region["value"]["rle"], mask.shape), mask.shape)) >= 0.6
 
+
+def test_the_doctor_finds_nothing_wrong(lab: Lab, run_cli) -> None:
+    options = ("--detector", "demo", "--segmenter", "demo", "--url", lab.studio.url, "--api-key", TOKEN, "--project", lab.project)
+    code, out, _ = run_cli("doctor", *options, "--backend-url", lab.backend_url)
+    assert code == 0, out
+    assert "is 640x480 pixels" in out
+    assert "everything that was checked works" in out
+
+
+def test_no_secret_is_in_the_backend_log(lab: Lab) -> None:
     text = lab.backend_log.read_text()
     assert "POST /predict 200" in text
     assert TOKEN not in text

@@ -38,6 +38,16 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def usable_port(wanted: int) -> int:
+    """This port, or a free one where somebody listens on it already; Label Studio itself would move on without a word."""
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", wanted))
+        except OSError:
+            return free_port()
+    return wanted
+
+
 def label_studio_environment(data: Path, url: str) -> dict[str, str]:
     """The environment of a private Label Studio.
 
@@ -186,20 +196,35 @@ class Studio:
         return str(reply.get("detail"))
 
 
+_TITLE = "YOLO-SAM2 samples"
+
+
+def _sample_project(studio: Studio, backend_url: str) -> int:
+    """The project of an earlier start with all that was done in it, or a new one; connected, with predictions."""
+    known = [p["id"] for p in studio.call("GET", "/api/projects", params={"page_size": 1000})["results"] if p["title"] == _TITLE]
+    if known:
+        project = int(known[0])
+    else:
+        names = [name for name in (SAMPLES / "class_names.txt").read_text(encoding="utf-8").split() if name != "_background_"]
+        project = studio.create_project(_TITLE, make_config(names))
+        studio.upload(project, sorted((SAMPLES / "JPEGImages").glob("*.jpg")))
+    if backend_url not in [one["url"] for one in studio.call("GET", "/api/ml", params={"project": project})]:
+        studio.connect(project, backend_url)
+    studio.retrieve_predictions(project)
+    return project
+
+
 def run_studio(program: Path, data: Path, port: int, backend_port: int) -> None:
     """Start both, make a project with the sample pictures, retrieve predictions, and wait for Ctrl-C."""
     if not program.is_file():
         raise ConfigError(f"{program}: Label Studio is not installed there; `make studio` does it")
+    program, data = program.absolute(), data.absolute()
     say = sys.stdout.write
-    say(f"Starting Label Studio (the first start takes a minute or two; log in {data / 'label-studio.log'}) ...\n")
+    say(f"Starting Label Studio; its first start takes a minute or two, its log is {data / 'label-studio.log'}\n")
     sys.stdout.flush()
-    with label_studio(program, data, port) as url, backend(url, backend_port, data / "backend.log") as backend_url:
+    with label_studio(program, data, usable_port(port)) as url, backend(url, usable_port(backend_port), data / "backend.log") as backend_url:
         studio = Studio(url)
-        names = (SAMPLES / "class_names.txt").read_text().split()
-        project = studio.create_project("YOLO-SAM2 samples", make_config(names))
-        studio.upload(project, sorted((SAMPLES / "JPEGImages").glob("*.jpg")))
-        studio.connect(project, backend_url)
-        studio.retrieve_predictions(project)
+        project = _sample_project(studio, backend_url)
         tasks = studio.tasks(project)
         n_regions = sum(len(p["result"]) for task in tasks for p in task["predictions"])
         say(f"""
@@ -208,8 +233,9 @@ def run_studio(program: Path, data: Path, port: int, backend_port: int) -> None:
   open      {url}/projects/{project}/data
   login     {USER}   password {PASSWORD}
   look      click a row: the masks carry their classes; Submit accepts them
-  refine    switch on Auto-Annotation at the bottom, choose a label of "point" and click on an object (Alt-click: not this),
-            or choose a label of "box" and draw a rough box
+  refine    switch on Auto-Annotation at the bottom, choose a label under "Smart point", take the smart tool (the last one beside the
+            picture) and click on an object that has no mask yet; Alt and a click says what does not belong to it. "Smart box": draw a
+            rough box. The tick at the bottom accepts the suggestion.
   backend   {backend_url}, connected under Settings > Model; log in {data / "backend.log"}
 
 Press Ctrl-C to stop both. The project stays in {data}.

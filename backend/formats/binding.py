@@ -48,10 +48,11 @@ class Binding:
     digest: str
 
 
-def _find(wanted: str, names: Mapping[int, str]) -> list[int]:
-    """Class indices of a name: those spelled just so, else those that differ in case only."""
-    exact = [k for k, name in names.items() if name == wanted]
-    return exact or [k for k, name in names.items() if name.casefold() == wanted.casefold()]
+def _index(names: Mapping[int, str], fold: bool) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for k, name in names.items():
+        found.setdefault(name.casefold() if fold else name, []).append(k)
+    return found
 
 
 def map_labels(labels: Iterable[LabelTag], names: Mapping[int, str]) -> dict[int, LabelTag]:
@@ -64,11 +65,21 @@ def map_labels(labels: Iterable[LabelTag], names: Mapping[int, str]) -> dict[int
         labels: of one tag.
         names: class index to name.
     """
+    exact, folded = _index(names, False), _index(names, True)
+
+    def wanted(label: LabelTag) -> list[str]:
+        known = [name for name in label.predicted if name in exact or name.casefold() in folded]
+        return known or [label.value]
+
+    pairs = [(name, label) for label in labels for name in wanted(label)]
     found: dict[int, LabelTag] = {}
-    for label in labels:
-        classes = [k for name in label.predicted for k in _find(name, names)] or _find(label.value, names)
-        for k in classes:
+    for name, label in pairs:  # all exact matches come before any that differ in case
+        for k in exact.get(name, []):
             found.setdefault(k, label)
+    for name, label in pairs:
+        if name not in exact:
+            for k in folded.get(name.casefold(), []):
+                found.setdefault(k, label)
     return found
 
 
@@ -137,7 +148,7 @@ def bind(config: LabelConfig, names_of: Callable[[str | None], Mapping[int, str]
             f"No label is a class of the model. Labels: {listed(labels)}. Classes: {listed(classes)}. "
             f'Rename labels, or add predicted_values="{next(iter(classes), "class")}" to a Label; for clicks and boxes only set model_skip="true"'
         )
-    digest = sha256(repr(sorted(groups.items(), key=repr)).encode()).hexdigest()[:6]
+    digest = sha256(repr(list(groups.values())).encode("utf-8", "backslashreplace")).hexdigest()  # in their order, by which results are kept
     return Binding(tuple(groups.values()), tuple(notes), digest)
 
 
@@ -190,7 +201,10 @@ def make_config(names: Sequence[str]) -> str:
     labels = "\n".join(f'    <Label value={quoteattr(name)} background="{colour}"/>' for name, colour in zip(names, colours, strict=True))
     return (
         '<View>\n  <Image name="image" value="$image" zoom="true" zoomControl="true"/>\n'
-        f'  <BrushLabels name="brush" toName="image">\n{labels}\n  </BrushLabels>\n'
-        f'  <KeyPointLabels name="point" toName="image" smart="true">\n{labels}\n  </KeyPointLabels>\n'
-        f'  <RectangleLabels name="box" toName="image" smart="true" model_skip="true">\n{labels}\n  </RectangleLabels>\n</View>\n'
+        '  <Header size="6" value="Masks"/>\n'
+        f'  <BrushLabels name="brush" toName="image" smart="false">\n{labels}\n  </BrushLabels>\n'
+        '  <Header size="6" value="Smart point"/>\n'
+        f'  <KeyPointLabels name="point" toName="image" smart="true" smartOnly="true">\n{labels}\n  </KeyPointLabels>\n'
+        '  <Header size="6" value="Smart box"/>\n'
+        f'  <RectangleLabels name="box" toName="image" smart="true" smartOnly="true" model_skip="true">\n{labels}\n  </RectangleLabels>\n</View>\n'
     )

@@ -17,8 +17,8 @@ import numpy as np
 from backend.errors import InputError
 from backend.types import Prompts
 
-MAX_PROMPTS = 1000
-_KINDS = {"keypointlabels": "point", "keypoint": "point", "rectanglelabels": "box", "rectangle": "box"}
+MAX_PROMPTS, MAX_OBJECTS = 200, 32  # all of them are one job on the lane
+_KINDS = {"keypointlabels": "point", "rectanglelabels": "box"}
 
 
 @dataclass(frozen=True)
@@ -123,6 +123,8 @@ def read_context(context: Mapping[str, Any]) -> list[Target]:
             home = home or [groups[-1][1]]
         for group in home:
             group.append(point)
+    if len(groups) > MAX_OBJECTS:
+        raise InputError(f"context.result: {len(groups)} objects at once, the limit is {MAX_OBJECTS}")
     return [Target(first.from_name, first.label, tuple(group)) for first, group in groups]
 
 
@@ -160,7 +162,7 @@ def context_of(params: Mapping[str, Any]) -> Mapping[str, Any] | None:
     if isinstance(context, str):
         try:
             context = json.loads(context)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise InputError("params.context: is text, but not JSON") from None
     if context is None or context == {}:
         return None

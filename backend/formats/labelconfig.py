@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from posixpath import normpath
 from xml.etree.ElementTree import Element, ParseError
 
 from defusedxml import DefusedXmlException
@@ -19,7 +20,7 @@ from backend.errors import InputError
 MASK_KINDS = ("brushlabels", "bitmasklabels", "polygonlabels")
 OUTPUT_KINDS = (*MASK_KINDS, "rectanglelabels")
 PROMPT_KINDS = ("keypointlabels", "rectanglelabels")
-MAX_CHARS, MAX_DEPTH, MAX_LABELS = 1 << 20, 64, 10_000
+MAX_CHARS, MAX_DEPTH, MAX_LABELS, MAX_TAGS, MAX_IMAGES = 1 << 20, 64, 10_000, 100, 8
 _TRUE, _FALSE = ("1", "true", "yes"), ("0", "false", "no")
 
 
@@ -130,11 +131,19 @@ def _control(element: Element, kind: str, to_name: str, data_key: str) -> Contro
         labels,
         threshold=_threshold(element, where),
         skip=_flag(element, "model_skip", where),
-        model_path=(element.get("model_path") or "").strip() or None,
+        model_path=normpath(path) if (path := (element.get("model_path") or "").strip()) else None,
         max_regions=None if most is None else int(most),
         min_area=_number(element, "model_min_area", 0, 1e12, where) or 0.0,
         smart=_flag(element, "smart", where) or False,
     )
+
+
+def _check_counts(tags: list[ControlTag]) -> None:
+    """Bound what one task can cost."""
+    if len(tags) > MAX_TAGS or len({tag.to_name for tag in tags}) > MAX_IMAGES:
+        raise InputError(f"label config: more than {MAX_TAGS} control tags, or tags on more than {MAX_IMAGES} images")
+    if sum(1 + len(label.predicted) for tag in tags for label in tag.labels) > MAX_LABELS:
+        raise InputError(f"label config: more than {MAX_LABELS} labels and predicted values")
 
 
 def parse_label_config(text: str) -> LabelConfig:
@@ -168,4 +177,5 @@ def parse_label_config(text: str) -> LabelConfig:
             notes.append(f'{element.tag} "{element.get("name")}": its toName "{to_name[:80]}" is no Image')
             continue
         tags.append(_control(element, kind, to_name, images[to_name]))
+    _check_counts(tags)
     return LabelConfig(tuple(tags), tuple(notes))

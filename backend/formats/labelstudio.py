@@ -21,7 +21,9 @@ from backend.geometry import mask_xyxy
 from backend.types import Instance, Prediction
 
 BRUSH, BITMASK, POLYGON, RECTANGLE = "brushlabels", "bitmasklabels", "polygonlabels", "rectanglelabels"
-_PLACE = "@rle@"
+_PLACE = "\0rle"  # no text from an XML file can hold a zero
+_MOST_PARTS = 20  # polygons of one instance
+_PLACE_JSON = json.dumps(_PLACE)
 
 
 def region_id(prediction: Prediction, index: int, salt: str = "") -> str:
@@ -49,7 +51,7 @@ def _box_percent(instance: Instance, size_hw: tuple[int, int]) -> dict[str, Any]
     return {"x": 100 * x0 / width, "y": 100 * y0 / height, "width": 100 * (x1 - x0) / width, "height": 100 * (y1 - y0) / height, "rotation": 0}
 
 
-def _values(instance: Instance, size_hw: tuple[int, int], kind: str) -> list[tuple[dict[str, Any], int]]:
+def _values(instance: Instance, size_hw: tuple[int, int], kind: str, min_area: float) -> list[tuple[dict[str, Any], int]]:
     """What the regions of one instance hold in a tag of this kind, and how many holes each cannot show. Brush masks get a place holder."""
     if kind == RECTANGLE:
         return [(_box_percent(instance, size_hw), 0)]
@@ -60,7 +62,8 @@ def _values(instance: Instance, size_hw: tuple[int, int], kind: str) -> list[tup
     if kind == BITMASK:
         return [({"imageDataURL": bitmask_url(instance.mask, size_hw)}, 0)]
     scale = 100 / np.array(size_hw[::-1])
-    rings = [(np.clip(outline.points_xy * scale, 0, 100).round(4).tolist(), outline.n_holes) for outline in outlines(instance.mask)]
+    kept = [ring for k, ring in enumerate(outlines(instance.mask)) if k == 0 or ring.area >= min_area][:_MOST_PARTS]
+    rings = [(np.clip(outline.points_xy * scale, 0, 100).round(4).tolist(), outline.n_holes) for outline in kept]
     return [({"points": points, "closed": True}, holes) for points, holes in rings]
 
 
@@ -68,7 +71,7 @@ def _regions(prediction: Prediction, index: int, output: Output) -> list[dict[st
     height, width = prediction.size_hw
     instance = prediction.instances[index]
     made = []
-    for part, (value, holes) in enumerate(_values(instance, prediction.size_hw, output.kind)):
+    for part, (value, holes) in enumerate(_values(instance, prediction.size_hw, output.kind, output.min_area)):
         region = {
             "id": region_id(prediction, index, f"|{output.from_name}|{part}"),
             "type": output.kind,
@@ -116,7 +119,7 @@ def outputs_json(prediction: Prediction, outputs: Iterable[Output]) -> tuple[lis
             for region in _regions(prediction, k, output):
                 text = json.dumps(region, ensure_ascii=False, separators=(",", ":"))
                 if output.kind == BRUSH:
-                    text = text.replace(f'"{_PLACE}"', rle.to_json(rle.encode(instance.mask, prediction.size_hw)), 1)
+                    text = text.replace(_PLACE_JSON, rle.to_json(rle.encode(instance.mask, prediction.size_hw)), 1)
                 texts.append(text)
                 holes += "meta" in region
     return texts, holes
@@ -152,7 +155,7 @@ def result_json(prediction: Prediction, brush_name: str = "brush", box_name: str
         (region,) = _regions(prediction, k, box if instance.mask is None else brush)
         text = json.dumps(region, ensure_ascii=False, separators=(",", ":"))
         if instance.mask is not None:
-            text = text.replace(f'"{_PLACE}"', rle.to_json(rle.encode(instance.mask, prediction.size_hw)), 1)
+            text = text.replace(_PLACE_JSON, rle.to_json(rle.encode(instance.mask, prediction.size_hw)), 1)
         texts.append(text)
     return f"[{','.join(texts)}]"
 

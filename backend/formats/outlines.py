@@ -23,6 +23,7 @@ class Outline:
 
     points_xy: NDArray[np.float64]  # (P, 2) in pixels, P >= 3
     n_holes: int
+    area: float  # pixels inside the ring
 
 
 def outlines(mask: Mask) -> list[Outline]:
@@ -32,22 +33,23 @@ def outlines(mask: Mask) -> list[Outline]:
         mask: not empty; parts are 8-connected.
 
     Returns:
-        A ring through the centres of the border pixels, simplified by Douglas and Peucker; parts too thin for a ring give their box.
+        A ring through the centres of the border pixels, simplified by Douglas and Peucker; parts too thin for a ring give the
+        narrowest box around them.
     """
     contours, tree = cv2.findContours(mask.crop.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE, offset=(mask.x, mask.y))
     if tree is None:
         return []
     parents = tree[0][:, 3]
-    rings: list[tuple[float, Outline]] = []
+    rings: list[Outline] = []
     for k, contour in enumerate(contours):
         if parents[k] >= 0:
             continue
         points = cv2.approxPolyDP(contour, _TOLERANCE, True).reshape(-1, 2).astype(np.float64) + 0.5
         if len(points) < 3 or cv2.contourArea(contour) < 1:
-            x, y, w, h = cv2.boundingRect(contour)
-            points = np.array([[x, y], [x + w, y], [x + w, y + h], [x, y + h]], np.float64)
-        rings.append((cv2.contourArea(contour), Outline(points, int((parents == k).sum()))))
-    return [outline for _, outline in sorted(rings, key=lambda ring: -ring[0])]
+            centre, (w, h), angle = cv2.minAreaRect(contour)
+            points = cv2.boxPoints((centre, (max(w, 1.0), max(h, 1.0)), angle)).astype(np.float64) + 0.5
+        rings.append(Outline(points, int((parents == k).sum()), float(cv2.contourArea(contour))))
+    return sorted(rings, key=lambda ring: -ring.area)
 
 
 def bitmask_url(mask: Mask, size_hw: tuple[int, int]) -> str:

@@ -29,5 +29,7 @@ def is_allowed(settings: ServiceSettings, path: str, authorization: str | None) 
         given = base64.b64decode(payload.strip().encode("latin-1"), validate=True)
     except (binascii.Error, ValueError):
         given = b""
-    expected = f"{settings.basic_auth_user}:{settings.basic_auth_pass.reveal()}".encode()
-    return hmac.compare_digest(given, expected) and kind.lower() == "basic"
+    expected = f"{settings.basic_auth_user}:{settings.basic_auth_pass.reveal()}"
+    # Label Studio's client writes latin-1, others UTF-8; both are compared, whichever fits.
+    matches = [hmac.compare_digest(given, expected.encode(encoding, "backslashreplace")) for encoding in ("utf-8", "latin-1")]
+    return any(matches) and kind.lower() == "basic"

@@ -6,14 +6,11 @@ time limit has not worked in vain: the next one finds what was done.
 
 from __future__ import annotations
 
-import itertools
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 
 import numpy as np
 
@@ -21,17 +18,18 @@ from backend.cascade import Raw
 from backend.errors import InputError, LabelingError, Unavailable
 from backend.formats.binding import Group
 from backend.formats.labelstudio import chosen, outputs_json, prediction_score
-from backend.gate import DeadlineExceeded, Gate
-from backend.images import ImageLimits, decode_image
+from backend.gate import Gate
+from backend.images import ImageLimits
+from backend.label_studio.ahead import HELD_BYTES, Ahead, Fetch, Ready, Unit
 from backend.label_studio.caches import ByteLru
 from backend.label_studio.monitor import Monitor
-from backend.label_studio.origins import shown
+from backend.label_studio.origins import HostRefused
 from backend.label_studio.predictors import Predictor, Predictors, Project
 from backend.label_studio.requests import Task
 from backend.types import Image, Prediction
 
 logger = logging.getLogger(__name__)
-Fetch = Callable[[str, int | None, float], bytes]
+_JOB_S = 2.0  # what one job on the lane should take at most
 
 
 @dataclass(frozen=True)
@@ -51,26 +49,17 @@ class Item:
     reason: str = ""
 
 
-@dataclass(frozen=True, eq=False)
-class _Ready:
-    """A unit of work after fetching: a remembered result, or an image to look at."""
-
-    digest: str
-    result: Result | None
-    image: Image | None
+Found = dict[str, Result | BaseException]  # by digest of the image bytes
 
 
-@dataclass(frozen=True)
-class _Unit:
-    """One image of one task for one group of tags."""
-
-    task: int
-    group: int
+def _key(digest: str, project: Project, group: int) -> tuple[str, str, str, int]:
+    """What a result depends on. The version is short, for people; the digest of the binding is the whole one."""
+    return digest, project.model_version, project.binding.digest, group
 
 
 def _describe(error: BaseException) -> tuple[str, str]:
     """Outcome and reason of an error."""
-    if isinstance(error, InputError):
+    if isinstance(error, InputError) and not isinstance(error, HostRefused):  # a refused host is a matter of settings, which change
         return "failed", str(error)
     if isinstance(error, LabelingError):
         return "later", str(error)
@@ -86,7 +75,7 @@ class BatchPredictor:
         fetch: address, task id and deadline to image bytes.
         monitor: counts.
         cache_bytes: for results.
-        batch: images per model call.
+        batch: most images per model call.
         fetch_workers: images fetched and decoded at once, over all requests.
         limits: what images are refused.
     """
@@ -103,15 +92,15 @@ class BatchPredictor:
         fetch_workers: int = 8,
         limits: ImageLimits | None = None,
     ) -> None:
-        self._predictors, self._gate, self._fetch, self._monitor = predictors, gate, fetch, monitor
+        self._predictors, self._gate, self._monitor = predictors, gate, monitor
         self._results: ByteLru[Result] = ByteLru(cache_bytes)
-        self._batch, self._limits = batch, limits or ImageLimits()
-        self._pool = ThreadPoolExecutor(fetch_workers, thread_name_prefix="fetch")
-        self._ahead = max(2 * batch, fetch_workers)
+        self._batch = batch
+        self._seconds_per_image = 0.0  # what the lane took lately
+        self._ahead: Ahead[Result] = Ahead(fetch, fetch_workers, 2 * batch, limits or ImageLimits())
 
     def close(self) -> None:
         """Stop fetching."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._ahead.close()
 
     def predict(self, tasks: Sequence[Task], project: Project, deadline: float) -> list[Item]:
         """One item per task, in their order.
@@ -122,66 +111,41 @@ class BatchPredictor:
             deadline: of ``time.monotonic``; tasks not reached by then are for later.
         """
         groups = project.binding.groups
-        units = [_Unit(k, g) for k in range(len(tasks)) for g in range(len(groups))]
+        units = [Unit(k, g, group.data_key) for k in range(len(tasks)) for g, group in enumerate(groups)]
         found: list[dict[int, Result | BaseException]] = [{} for _ in tasks]
-        waiting: dict[int, list[tuple[_Unit, _Ready]]] = {g: [] for g in range(len(groups))}
-        for unit, ready in self._prepared(tasks, units, project, deadline):
+        waiting: dict[int, list[tuple[Unit, Ready[Result]]]] = {g: [] for g in range(len(groups))}
+
+        def known(digest: str, unit: Unit) -> Result | None:
+            result = self._results.get(_key(digest, project, unit.group))
+            if result is not None:
+                self._monitor.cache_hits.inc()
+            return result
+
+        for unit, ready in self._ahead(tasks, units, known, deadline):
             if isinstance(ready, BaseException):
                 found[unit.task][unit.group] = ready
-            elif ready.result is not None:
-                found[unit.task][unit.group] = ready.result
+            elif ready.known is not None:
+                found[unit.task][unit.group] = ready.known
             else:
                 waiting[unit.group].append((unit, ready))
-                if len(waiting[unit.group]) >= self._batch:
-                    self._run(waiting[unit.group], groups[unit.group], project, deadline, found)
+                full = len(waiting[unit.group]) >= self._chunk()
+                if full or sum(one.n_bytes for rest in waiting.values() for _, one in rest) > HELD_BYTES:
+                    for g in [unit.group] if full else list(waiting):
+                        self._run(waiting[g], groups[g], project, deadline, found)
         for g, rest in waiting.items():
-            if rest:
-                self._run(rest, groups[g], project, deadline, found)
+            self._run(rest, groups[g], project, deadline, found)
         items = [self._item(task, results, project) for task, results in zip(tasks, found, strict=True)]
         for item in items:
             self._monitor.tasks.labels(item.outcome).inc()
         return items
 
-    def _prepared(self, tasks: Sequence[Task], units: Sequence[_Unit], project: Project, deadline: float) -> Iterator[tuple[_Unit, _Ready | BaseException]]:
-        """Units with their images, in order; a bounded number is fetched ahead."""
-        pending: list[tuple[_Unit, Future[_Ready]]] = []
-        queue = iter(units)
-        try:
-            while True:
-                for unit in itertools.islice(queue, self._ahead - len(pending)):
-                    pending.append((unit, self._pool.submit(self._prepare, tasks[unit.task], project, unit.group, deadline)))
-                if not pending:
-                    return
-                unit, future = pending.pop(0)
-                try:
-                    yield unit, future.result(max(0.0, deadline - time.monotonic()))
-                except GeneratorExit:
-                    raise
-                except TimeoutError:
-                    future.cancel()
-                    yield unit, DeadlineExceeded("the image was not there before the deadline")
-                except Exception as error:
-                    yield unit, error
-        finally:
-            for _, future in pending:
-                future.cancel()
-
-    def _prepare(self, task: Task, project: Project, group: int, deadline: float) -> _Ready:
-        """On a fetching thread."""
-        if time.monotonic() >= deadline:
-            raise DeadlineExceeded("not reached before the deadline")
-        uri = task.image(project.binding.groups[group].data_key)
-        data = self._fetch(uri, task.id, deadline)
-        digest = sha256(data).hexdigest()
-        result = self._results.get((digest, project.model_version, group))
-        if result is not None:
-            self._monitor.cache_hits.inc()
-            return _Ready(digest, result, None)
-        return _Ready(digest, None, decode_image(data, shown(uri), self._limits))
+    def _chunk(self) -> int:
+        """Images for one job on the lane: few enough that a click does not wait long, and that a deadline finds most work done."""
+        return max(1, min(self._batch, int(_JOB_S / max(self._seconds_per_image, 1e-6))))
 
     def _run(
         self,
-        waiting: list[tuple[_Unit, _Ready]],
+        waiting: list[tuple[Unit, Ready[Result]]],
         group: Group,
         project: Project,
         deadline: float,
@@ -189,43 +153,63 @@ class BatchPredictor:
     ) -> None:
         """Empty ``waiting`` into ``found``; equal images are looked at once."""
         units, waiting[:] = list(waiting), []
-        number = units[0][0].group
-        results: dict[str, Result | BaseException] = {}
+        results: Found = {}
         images: dict[str, Image] = {}
-        for _, ready in units:  # another request, or an equal image just before, may have had it by now
-            known = self._results.get((ready.digest, project.model_version, number))
+        for unit, ready in units:  # another request, or an equal image just before, may have had it by now
+            known = self._results.get(_key(ready.digest, project, unit.group))
             if known is not None:
                 results[ready.digest] = known
             elif ready.image is not None:
                 images[ready.digest] = ready.image
-        for digest, result in self._infer(list(images.items()), group, deadline).items():
-            results[digest] = result
-            if isinstance(result, Result):
-                self._results.put((digest, project.model_version, number), result, len(result.regions) + 500)
+
+        def keep(done: Found) -> None:
+            for digest, result in done.items():
+                if isinstance(result, Result):
+                    self._results.put(_key(digest, project, units[0][0].group), result, len(result.regions) + 500)
+
+        done = self._infer(list(images.items()), group, deadline, keep)
+        keep(done)
+        results.update(done)
         for unit, ready in units:
             found[unit.task][unit.group] = results[ready.digest]
 
-    def _infer(self, images: Sequence[tuple[str, Image]], group: Group, deadline: float) -> dict[str, Result | BaseException]:
-        """Results by digest. If a batch fails for a reason of its content, its images are tried one by one."""
+    def _infer(self, images: Sequence[tuple[str, Image]], group: Group, deadline: float, keep: Callable[[Found], None]) -> Found:
+        """Results by digest. If a batch fails for a reason of its content, its images are tried one by one.
+
+        What the lane finishes after the deadline goes to ``keep``, so that the next request finds it.
+        """
         if not images:
             return {}
 
         def work() -> tuple[Predictor, list[Raw]]:
             predictor = self._predictors.get(group.model_path)
-            return predictor, predictor.infer([image for _, image in images], thresholds=group.thresholds)
+            start = time.monotonic()
+            raws = predictor.infer([image for _, image in images], thresholds=group.thresholds)
+            self._seconds_per_image = (time.monotonic() - start) / len(images)
+            return predictor, raws
+
+        def finish(answer: tuple[Predictor, list[Raw]]) -> Found:
+            self._monitor.images.inc(len(images))
+            return {digest: self._finished(answer[0], raw, group) for (digest, _), raw in zip(images, answer[1], strict=True)}
 
         try:
-            predictor, raws = self._gate.run(work, deadline)
+            answer = self._gate.run(work, deadline, late=lambda late: self._ahead.pool.submit(lambda: keep(finish(late))))
         except Unavailable as error:
             return {digest: error for digest, _ in images}
         except Exception as error:
             if len(images) > 1:
-                return {d: r for pair in images for d, r in self._infer([pair], group, deadline).items()}
+                return {d: r for pair in images for d, r in self._infer([pair], group, deadline, keep).items()}
             if not isinstance(error, LabelingError):
                 logger.exception("inference failed on one image of %dx%d", images[0][1].shape[1], images[0][1].shape[0])
             return {images[0][0]: error}
-        self._monitor.images.inc(len(images))
-        return {digest: self._result(predictor.finish(raw), group) for (digest, _), raw in zip(images, raws, strict=True)}
+        return finish(answer)
+
+    def _finished(self, predictor: Predictor, raw: Raw, group: Group) -> Result | BaseException:
+        try:
+            return self._result(predictor.finish(raw), group)
+        except Exception as error:  # of one image; the others are not affected
+            logger.exception("encoding failed on one image of %dx%d", raw.size_hw[1], raw.size_hw[0])
+            return error
 
     def _result(self, prediction: Prediction, group: Group) -> Result:
         texts, holed = outputs_json(prediction, group.outputs)

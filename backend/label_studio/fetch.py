@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import json
 import random
 import re
@@ -80,7 +81,7 @@ class Fetcher:
 
     def setup_fault(self) -> str | None:
         """Why no image of a usual project could be fetched, as advice to the operator; None if nothing speaks against it."""
-        if self._base is None and not self._settings.allowed_hosts:
+        if self._base is None and not self._settings.allowed_hosts and self._settings.local_files_root is None:
             return "Start the backend with LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY: without them it cannot fetch images"
         return None
 
@@ -142,7 +143,7 @@ class Fetcher:
             raise InputError(f"data: image: larger than the limit of {self._settings.max_image_bytes / (1 << 20):g} MiB")
         payload = uri[head.end() :]
         if not head.group(1).endswith(";base64"):
-            return unquote_to_bytes(payload)
+            return unquote_to_bytes(payload.encode("utf-8", "replace"))
         try:
             return base64.b64decode(payload, validate=True)
         except (binascii.Error, ValueError):
@@ -170,7 +171,10 @@ class Fetcher:
             return self._join(f"/tasks/{task_id}/presign/?fileuri={base64.urlsafe_b64encode(uri.encode()).decode('ascii')}")
         if uri.startswith("/") and not uri.startswith("//") and "\\" not in uri.split("?")[0]:
             return self._checked_path(self._join(uri))
-        url = parse_url(uri)
+        return self._mapped(parse_url(uri))
+
+    def _mapped(self, url: Url) -> Url:
+        """Label Studio's public name as the address it is reached at; its paths checked, other hosts as they are."""
         if self._public is not None and url.origin == self._public.origin:
             prefix = self._public.target.rstrip("/")
             return self._checked_path(self._join(url.target.removeprefix(prefix)))
@@ -195,13 +199,22 @@ class Fetcher:
                 raise InputError(f"{url}: redirects to nowhere")
             if "/user/login" in location:
                 raise AuthError(f"{url}: leads to a login page; check LABEL_STUDIO_API_KEY")
-            url = parse_url(urljoin(f"{url.scheme}://{url.host_header}{url.target}", location))
-            url = self._checked_path(url) if self._policy.is_label_studio(url) else url
+            url = self._hop(url, location)
         raise InputError(f"{url}: more than {MAX_HOPS} redirects")
+
+    def _hop(self, url: Url, location: str) -> Url:
+        """Where a redirect leads. Where Label Studio really is, is the operator's to correct, not the image's fault."""
+        try:
+            following = self._mapped(parse_url(urljoin(f"{url.scheme}://{url.host_header}{url.target}", location)))
+        except ValueError:
+            raise InputError(f"{url}: redirects to something that is not a URL") from None
+        if self._policy.is_label_studio(url) and following.origin != url.origin and following.target == url.target:
+            raise Unavailable(f"{url}: Label Studio redirects to {following.scheme}://{following.host_header}; set LABEL_STUDIO_URL to that")
+        return following
 
     def _authorized(self, url: Url, deadline: float, method: str = "GET", body: bytes | None = None) -> Reply:
         """A request to Label Studio; an access token that was refused is renewed."""
-        header = self.tokens.header()
+        header = self.tokens.header(deadline)
         headers = {"Authorization": header} if header else {}
         if body is not None:
             headers["Content-Type"] = "application/json"
@@ -209,7 +222,7 @@ class Fetcher:
         for _ in range(MAX_RENEWALS):  # more than once, because with many threads an access token may end between renewal and use
             if reply.status != 401 or header is None or self.tokens.kind != "personal":
                 break
-            header = self.tokens.renew(header)
+            header = self.tokens.renew(header, deadline)
             reply = self._send(url, {**headers, "Authorization": header}, deadline, method, body)
         return reply
 
@@ -218,19 +231,19 @@ class Fetcher:
         if left <= 0:
             raise Unavailable(f"{url}: no time left")
         limits = Limits(self._limits.connect_s, self._limits.read_s, min(self._limits.total_s, left), self._limits.max_bytes)
-        return request(url, self._policy.address(url), headers=headers, limits=limits, method=method, body=body)
+        return request(url, self._policy.addresses(url), headers=headers, limits=limits, method=method, body=body)
 
-    def _exchange(self, personal: str) -> str:
+    def _exchange(self, personal: str, deadline: float) -> str:
         url = self._join("/api/token/refresh/")
         body = json.dumps({"refresh": personal}).encode()
-        reply = self._send(url, {"Content-Type": "application/json"}, time.monotonic() + self._limits.total_s, "POST", body)
+        reply = self._send(url, {"Content-Type": "application/json"}, deadline, "POST", body)
         if reply.status in (400, 401, 403):
             raise AuthError("Label Studio refused the personal access token in LABEL_STUDIO_API_KEY")
-        _classify(reply, url)
-        try:
-            return str(_json(reply, url)["access"])
-        except (KeyError, TypeError):
-            raise Unavailable(f"{url}: answered without an access token") from None
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            if reply.status == 200:
+                return str(json.loads(reply.body)["access"])
+        # Whatever is wrong here is no fault of the image that was asked for, so it must not count as one.
+        raise Unavailable(f"{url}: answered {reply.status} without an access token; is LABEL_STUDIO_URL right?")
 
 
 def _json(reply: Reply, url: Url) -> Any:

@@ -25,7 +25,7 @@ from backend.formats.labelstudio import outputs_json, prediction_score
 from backend.gate import CLICK, Gate
 from backend.geometry import mask_xyxy
 from backend.images import ImageLimits, decode_image
-from backend.label_studio.batch import Fetch
+from backend.label_studio.ahead import Fetch
 from backend.label_studio.caches import ByteLru
 from backend.label_studio.monitor import Monitor
 from backend.label_studio.origins import shown

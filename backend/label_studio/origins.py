@@ -8,7 +8,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from urllib.parse import quote, urlsplit
 
 from backend.errors import InputError, Unavailable
@@ -24,6 +24,10 @@ Ip = IPv4Address | IPv6Address
 
 class SourceRefused(InputError):
     """An image address that must not be contacted, or cannot be."""
+
+
+class HostRefused(SourceRefused):
+    """A host that is not allowed now; unlike a bad image, the operator may change that."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,7 @@ def parse_url(text: str) -> Url:
         SourceRefused: another scheme, a backslash, a user name, control characters, or no usable host and port.
     """
     name = shown(text)
-    if len(text) > _MAX_URL or any(ord(c) < 32 or ord(c) == 127 for c in text):
+    if len(text) > _MAX_URL or any(ord(c) < 32 or ord(c) == 127 or 0xD800 <= ord(c) < 0xE000 for c in text):
         raise SourceRefused(f"{name}: is too long for a URL or holds control characters")
     try:
         parts = urlsplit(text)
@@ -127,10 +131,12 @@ class Policy:
 
     def __init__(self, label_studio: Url | None, allowed_hosts: Sequence[str], resolve: Resolve = resolve_host) -> None:
         self._label_studio, self._resolve = label_studio, resolve
-        self._names, self._networks = [], []
+        self._names: list[str] = []
+        self._networks: list[tuple[IPv4Network | IPv6Network, int | None]] = []
         for entry in allowed_hosts:
+            host, _, port = entry.rpartition(":") if entry.count(":") == 1 or "]:" in entry else (entry, "", "")
             try:
-                self._networks.append(ip_network(entry.strip("[]"), strict=False))
+                self._networks.append((ip_network(host.strip("[]"), strict=False), int(port) if port else None))
             except ValueError:
                 self._names.append(entry)
 
@@ -147,8 +153,8 @@ class Policy:
                 return True
         return False
 
-    def _in_networks(self, ip: Ip) -> bool:
-        return any(ip in network for network in self._networks if network.version == ip.version)
+    def _in_networks(self, ip: Ip, port: int) -> bool:
+        return any(ip in network for network, only in self._networks if network.version == ip.version and only in (None, port))
 
     def _lookup(self, url: Url) -> Sequence[str]:
         found = self._resolve(url.host, url.port)
@@ -156,25 +162,25 @@ class Policy:
             raise Unavailable(f"{url.host}: the name has no address")
         return found
 
-    def address(self, url: Url) -> str:
-        """The one address to connect to; the name is looked up once.
+    def addresses(self, url: Url) -> list[str]:
+        """The addresses that may be connected to; the name is looked up once.
 
         Raises:
             SourceRefused: neither Label Studio nor allowed, with what the operator would have to set.
             Unavailable: the name cannot be resolved now.
         """
         if self.is_label_studio(url):
-            return self._lookup(url)[0]
+            return list(self._lookup(url))
         try:
             literal = _unwrapped(ip_address(url.host))
         except ValueError:
             literal = None
-        if literal is not None and self._in_networks(literal):
-            return str(literal)
+        if literal is not None and self._in_networks(literal, url.port):
+            return [str(literal)]
         if literal is not None or not self._listed(url):
-            raise SourceRefused(f"{url}: host {url.host} is neither Label Studio nor in ALLOWED_HOSTS")
-        for text in self._lookup(url):
-            ip = _unwrapped(ip_address(text.split("%")[0]))
-            if _is_public(ip) or self._in_networks(ip):
-                return str(ip)
-        raise SourceRefused(f"{url}: host {url.host} leads to a private address; if that is meant, add its network to ALLOWED_HOSTS")
+            raise HostRefused(f"{url}: host {url.host} is neither Label Studio nor in ALLOWED_HOSTS")
+        found = [_unwrapped(ip_address(text.split("%")[0])) for text in self._lookup(url)]
+        allowed = [str(ip) for ip in found if _is_public(ip) or self._in_networks(ip, url.port)]
+        if allowed:
+            return allowed
+        raise HostRefused(f"{url}: host {url.host} leads to a private address; if that is meant, add its network to ALLOWED_HOSTS")

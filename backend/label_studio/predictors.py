@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from hashlib import sha256
 from typing import Protocol
 
 import numpy as np
@@ -15,10 +15,12 @@ from backend.errors import InputError, Unavailable
 from backend.formats.binding import Binding, bind, listed
 from backend.formats.labelconfig import LabelConfig, parse_label_config
 from backend.gate import Gate
+from backend.label_studio.caches import ByteLru
 from backend.types import Detections, Image, Mask, Masks, Prediction, Segmenter
 
 logger = logging.getLogger(__name__)
 SETUP_WAIT_S = 2.0  # Label Studio gives /setup three seconds
+_PROJECT_BYTES = 32 << 20  # of bound label configs, which take a few times their text
 
 
 class Predictor(Protocol):
@@ -64,7 +66,7 @@ class Predictors:
         self._load, self._threshold, self._allow_paths, self._most = load, threshold, allow_paths, most
         self._loaded: dict[str | None, Predictor] = {}
         self._announced: set[str] = set()
-        self._bind = lru_cache(maxsize=64)(self._bind_uncached)
+        self._projects: ByteLru[Project] = ByteLru(_PROJECT_BYTES)
 
     def load_default(self) -> None:
         """On the lane: load the detector and segmenter of the settings."""
@@ -116,16 +118,19 @@ class Predictors:
             raise InputError(f"model_path={listed(sorted(paths))} in the labeling config needs ALLOW_CUSTOM_MODEL_PATH=1 on the backend")
         for path in paths - self._loaded.keys():
             gate.run(lambda path=path: self.get(path), deadline)  # type: ignore[misc]
-        project = self._bind(label_config)
-        self._announce(project)
+        key = sha256(label_config.encode("utf-8", "surrogatepass")).hexdigest()
+        project = self._projects.get(key)
+        if project is None:
+            project = self._bound(config)
+            self._projects.put(key, project, 8 * len(label_config) + 1000)
+            self._announce(project)
         return project
 
-    def _bind_uncached(self, label_config: str) -> Project:
-        config = parse_label_config(label_config)
+    def _bound(self, config: LabelConfig) -> Project:
         binding = bind(config, lambda path: self._loaded[path].names, self._threshold)
         paths = dict.fromkeys(group.model_path for group in binding.groups) or {None: None}
         version = "~".join(self._loaded[path].model_version for path in paths)
-        return Project(config, binding, f"{version}.{binding.digest}")
+        return Project(config, binding, f"{version}.{binding.digest[:8]}")
 
     def _announce(self, project: Project) -> None:
         """Once per version: which tag gets which model and labels, so that a silent mismatch has a place to be seen."""

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
-from backend.errors import AuthError, InputError, LabelingError
+from backend.errors import AuthError, ConfigError, InputError, LabelingError
 from backend.gate import STUCK, DeadlineExceeded
 from backend.label_studio.access import is_allowed
 from backend.label_studio.requests import read_json, read_predict, read_setup
@@ -39,8 +39,7 @@ def reason_phrase(status: int, sentence: str) -> str:
 
 
 def _reply(content: object, status: int = 200, sentence: str | None = None) -> Response:
-    body = json.dumps(content, ensure_ascii=False)
-    return Response(body, status=status if sentence is None else reason_phrase(status, sentence), mimetype="application/json")
+    return Response(json.dumps(content), status=status if sentence is None else reason_phrase(status, sentence), mimetype="application/json")
 
 
 def _error(status: int, sentence: str, retry_after_s: int | None = None) -> Response:
@@ -53,7 +52,7 @@ def _error(status: int, sentence: str, retry_after_s: int | None = None) -> Resp
 def _status(error: LabelingError) -> int:
     if isinstance(error, TooLarge):
         return 413
-    if isinstance(error, InputError):
+    if isinstance(error, InputError | ConfigError):
         return 422 if request.path == "/setup" or g.get("checked") else 400
     if isinstance(error, AuthError):
         return 502
@@ -69,11 +68,14 @@ def _body(limit: int) -> bytes:
     if (request.content_length or 0) > limit:
         raise TooLarge(f"body: larger than the limit of {limit / (1 << 20):g} MiB; raise MAX_BODY_MB or select fewer tasks")
     parts, size = [], 0
-    while piece := request.stream.read(min(1 << 20, limit + 1 - size)):
-        size += len(piece)
-        if size > limit:
-            raise TooLarge(f"body: larger than the limit of {limit / (1 << 20):g} MiB; raise MAX_BODY_MB or select fewer tasks")
-        parts.append(piece)
+    try:
+        while piece := request.stream.read(min(1 << 20, limit + 1 - size)):
+            size += len(piece)
+            if size > limit:
+                raise TooLarge(f"body: larger than the limit of {limit / (1 << 20):g} MiB; raise MAX_BODY_MB or select fewer tasks")
+            parts.append(piece)
+    except OSError:  # cut off, too slow, or chunks that are none
+        raise InputError("body: did not arrive") from None
     return b"".join(parts)
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from backend.errors import InputError, Unavailable
-from backend.gate import READY, DeadlineExceeded, Gate
+from backend.gate import BATCH, CLICK, READY, DeadlineExceeded, Gate
 from backend.images import ImageLimits
 from backend.label_studio.batch import BatchPredictor, Item
+from backend.label_studio.caches import ByteLru
 from backend.label_studio.fetch import Fetcher
 from backend.label_studio.interactive import InteractivePredictor
 from backend.label_studio.monitor import Monitor
@@ -19,7 +19,8 @@ from backend.label_studio.predictors import SETUP_WAIT_S, Predictor, Predictors,
 from backend.label_studio.requests import PredictRequest, SetupRequest
 from backend.service_settings import ServiceSettings
 
-_PROJECTS = 1000  # label configs remembered
+_CONFIG_BYTES = 32 << 20  # of label configs remembered
+_SETUPS = 4
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,8 @@ class Service:
             limits=limits,
         )
         self._interactive = InteractivePredictor(self.predictors, self.gate, fetch, self.monitor, cache_bytes=settings.embed_cache_bytes, limits=limits)
-        self._configs: OrderedDict[str, str] = OrderedDict()
+        self._configs: ByteLru[str] = ByteLru(_CONFIG_BYTES)
+        self._waiting_setups = threading.BoundedSemaphore(_SETUPS)
         self._lock = threading.Lock()
         self.versions: tuple[str, ...] = ()
 
@@ -104,15 +106,17 @@ class Service:
         fault = self.fetcher.setup_fault()
         if fault is not None:
             raise InputError(fault)
+        patient = self._waiting_setups.acquire(blocking=False)  # only a few may keep an HTTP thread while models load
         try:
-            project = self.predictors.project(request.label_config, self.gate, SETUP_WAIT_S, time.monotonic() + SETUP_WAIT_S)
+            wait_s = SETUP_WAIT_S if patient else 0.0
+            project = self.predictors.project(request.label_config, self.gate, wait_s, time.monotonic() + wait_s)
         except DeadlineExceeded:
             raise StillLoading("The models are still loading; try again in a few seconds") from None
+        finally:
+            if patient:
+                self._waiting_setups.release()
+        self._configs.put(request.project, request.label_config, 4 * len(request.label_config) + 200)
         with self._lock:
-            self._configs[request.project] = request.label_config
-            self._configs.move_to_end(request.project)
-            while len(self._configs) > _PROJECTS:
-                self._configs.popitem(last=False)
             self.versions = tuple(dict.fromkeys([project.model_version, *self.versions]))[:20]
         return project.model_version
 
@@ -130,7 +134,7 @@ class Service:
             Unavailable: nothing could be done now; for some tasks only, their items say so instead.
         """
         deadline = time.monotonic() + self.settings.deadline_s
-        with self.gate.admit():
+        with self.gate.admit(BATCH if request.context is None else CLICK):
             project = self._project(request, deadline)
             if request.context is not None:
                 return Answer(f'{{"results":[{self._interactive.predict(request.tasks[0], request.context, project, deadline)}]}}')

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from backend.errors import AuthError
+from backend.errors import AuthError, Unavailable
 from backend.service_settings import Secret
 
 _EARLY_S = 20.0  # renewed this long before it ends
@@ -38,10 +38,10 @@ class Tokens:
 
     Args:
         key: the token as the operator gave it.
-        exchange: personal access token to access token; raises ``AuthError`` when refused.
+        exchange: personal access token and deadline to access token; raises ``AuthError`` when refused.
     """
 
-    def __init__(self, key: Secret, exchange: Callable[[str], str]) -> None:
+    def __init__(self, key: Secret, exchange: Callable[[str, float], str]) -> None:
         self._key, self._exchange = key, exchange
         self._lock = threading.Lock()
         self._access: Secret | None = None
@@ -52,8 +52,11 @@ class Tokens:
         """none, legacy or personal."""
         return "none" if not self._key else "personal" if is_personal(self._key.reveal()) else "legacy"
 
-    def header(self) -> str | None:
+    def header(self, deadline: float) -> str | None:
         """The value of Authorization, or None without a token.
+
+        Args:
+            deadline: of ``time.monotonic``.
 
         Raises:
             AuthError: the personal access token was refused.
@@ -61,13 +64,17 @@ class Tokens:
         """
         if self.kind != "personal":
             return f"Token {self._key.reveal()}" if self._key else None
-        with self._lock:
+        if not self._lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            raise Unavailable("Label Studio did not hand out an access token in time")
+        try:
             if self._access is None or time.time() > self._ends - _EARLY_S:
-                access = self._exchange(self._key.reveal())
+                access = self._exchange(self._key.reveal(), deadline)
                 self._access, self._ends = Secret(access), _expiry(access)
             return f"Bearer {self._access.reveal()}"
+        finally:
+            self._lock.release()
 
-    def renew(self, refused: str) -> str:
+    def renew(self, refused: str, deadline: float) -> str:
         """Another header after this one was refused; threads that were refused together renew once.
 
         Raises:
@@ -75,7 +82,7 @@ class Tokens:
         """
         if self.kind != "personal":
             raise AuthError("Label Studio refused LABEL_STUDIO_API_KEY")
-        with self._lock:
-            if self._access is not None and refused == f"Bearer {self._access.reveal()}":
-                self._access = None
-        return self.header() or ""
+        access = self._access
+        if access is not None and refused == f"Bearer {access.reveal()}":
+            self._ends = 0.0
+        return self.header(deadline) or ""

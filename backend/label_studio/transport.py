@@ -14,7 +14,7 @@ import ssl
 import threading
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -52,13 +52,27 @@ def _tls() -> ssl.SSLContext:
     return ssl.create_default_context(cafile=None if own else certifi.where())
 
 
-def _connect(connection: http.client.HTTPConnection, url: Url, limits: Limits) -> None:
-    """TLS over the connected socket; the connection always holds the one to cut when time is over."""
-    sock = connection.sock
+def _dial(addresses: Sequence[str], url: Url, limits: Limits, deadline: float) -> socket.socket:
+    """A connection to the first address that takes one; all of them were judged before."""
+    for k, address in enumerate(addresses):
+        try:
+            left = max(0.001, deadline - time.monotonic())
+            return socket.create_connection((address, url.port), min(limits.connect_s, left))
+        except OSError:
+            if k == len(addresses) - 1:
+                raise
+    raise OSError("no address")
+
+
+def _secure(sock: socket.socket, url: Url, limits: Limits, live: list[socket.socket]) -> socket.socket:
+    """TLS over a connected socket; ``live`` always ends with the one to cut when time is over."""
+    live.append(sock)
     sock.settimeout(limits.read_s)
     if url.scheme == "https":
-        connection.sock = _tls().wrap_socket(sock, server_hostname=url.host, do_handshake_on_connect=False)
-        connection.sock.do_handshake()
+        sock = _tls().wrap_socket(sock, server_hostname=url.host, do_handshake_on_connect=False)
+        live.append(sock)
+        sock.do_handshake()
+    return sock
 
 
 def _body(response: http.client.HTTPResponse, url: Url, limits: Limits, deadline: float) -> bytes:
@@ -85,12 +99,12 @@ def _body(response: http.client.HTTPResponse, url: Url, limits: Limits, deadline
     return b"".join(parts)
 
 
-def request(url: Url, address: str, *, headers: Mapping[str, str], limits: Limits, method: str = "GET", body: bytes | None = None) -> Reply:
+def request(url: Url, addresses: Sequence[str], *, headers: Mapping[str, str], limits: Limits, method: str = "GET", body: bytes | None = None) -> Reply:
     """Send one request and read the whole answer; redirects are not followed.
 
     Args:
         url: what to ask for; its host goes into Host and SNI.
-        address: what to connect to.
+        addresses: what to connect to, in order.
         headers: sent as they are.
         limits: of time and size.
         method: of HTTP.
@@ -104,18 +118,22 @@ def request(url: Url, address: str, *, headers: Mapping[str, str], limits: Limit
     late = threading.Event()
     connection = http.client.HTTPConnection(url.host, url.port)
 
+    live: list[socket.socket] = []
+
     def cut() -> None:
         late.set()
-        with contextlib.suppress(OSError, AttributeError):
-            socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
+        # Not of the connection: http.client lets go of its socket while the body is still being read from it.
+        for sock in live[-1:]:
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
     timer = threading.Timer(max(0.0, deadline - time.monotonic()), cut)
     timer.daemon = True
     try:
-        connection.sock = socket.create_connection((address, url.port), limits.connect_s)
+        sock = _dial(addresses, url, limits, deadline)
         timer.start()
         try:
-            _connect(connection, url, limits)
+            connection.sock = _secure(sock, url, limits, live)
             connection.putrequest(method, url.target, skip_host=True, skip_accept_encoding=True)
             sent = {"Host": url.host_header, "Accept-Encoding": "identity", "Connection": "close", "User-Agent": "yolosam2", **headers}
             if body is not None:
@@ -127,7 +145,7 @@ def request(url: Url, address: str, *, headers: Mapping[str, str], limits: Limit
             return Reply(response.status, {k.lower(): v for k, v in response.getheaders()}, _body(response, url, limits, deadline))
         finally:
             timer.cancel()
-    except (OSError, http.client.HTTPException, zlib.error) as error:
+    except (OSError, http.client.HTTPException, zlib.error, ValueError) as error:
         if late.is_set():
             raise Unavailable(f"{url}: not complete after {limits.total_s:g} s") from None
         reason = "timed out" if isinstance(error, TimeoutError) else getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -1,0 +1,114 @@
+"""Images of tasks, fetched and decoded ahead of their use: so many at once, and never more than so many bytes."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Generic, TypeVar
+
+from backend.errors import LabelingError
+from backend.gate import DeadlineExceeded
+from backend.images import ImageLimits, decode_image
+from backend.label_studio.origins import shown
+from backend.label_studio.requests import Task
+from backend.types import Image
+
+logger = logging.getLogger(__name__)
+R = TypeVar("R")
+Fetch = Callable[[str, int | None, float], bytes]
+HELD_BYTES = 256 << 20  # of decoded images that one request may hold before the lane has to work
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One image of one task for one group of tags."""
+
+    task: int
+    group: int
+    data_key: str
+
+
+@dataclass(frozen=True, eq=False)
+class Ready(Generic[R]):
+    """A unit after fetching: what is known of it already, or an image to look at."""
+
+    digest: str
+    known: R | None
+    image: Image | None
+
+    @property
+    def n_bytes(self) -> int:
+        """Of the decoded image."""
+        return 0 if self.image is None else self.image.nbytes
+
+
+class Ahead(Generic[R]):
+    """Fetches and decodes on threads of its own, shared by all requests.
+
+    Args:
+        fetch: address, task id and deadline to image bytes.
+        workers: threads.
+        at_once: units of one request that are on their way.
+        limits: what images are refused.
+    """
+
+    def __init__(self, fetch: Fetch, workers: int, at_once: int, limits: ImageLimits) -> None:
+        self._fetch, self._at_once, self._limits = fetch, max(at_once, workers), limits
+        self.pool = ThreadPoolExecutor(workers, thread_name_prefix="fetch")
+
+    def close(self) -> None:
+        """Stop fetching."""
+        self.pool.shutdown(wait=False, cancel_futures=True)
+
+    def _prepare(self, task: Task, unit: Unit, known: Callable[[str, Unit], R | None], deadline: float) -> Ready[R]:
+        if time.monotonic() >= deadline:
+            raise DeadlineExceeded("not reached before the deadline")
+        uri = task.image(unit.data_key)
+        data = self._fetch(uri, task.id, deadline)
+        digest = sha256(data).hexdigest()
+        result = known(digest, unit)
+        return Ready(digest, result, None if result is not None else decode_image(data, shown(uri), self._limits))
+
+    def __call__(
+        self, tasks: Sequence[Task], units: Sequence[Unit], known: Callable[[str, Unit], R | None], deadline: float
+    ) -> Iterator[tuple[Unit, Ready[R] | BaseException]]:
+        """Units with their images, or why there is none, in order.
+
+        Args:
+            tasks: of the request.
+            units: what to fetch.
+            known: digest of the bytes and unit to what is remembered; such images are not decoded.
+            deadline: of ``time.monotonic``.
+        """
+        pending: list[tuple[Unit, Future[Ready[R]]]] = []
+        queue = iter(units)
+        try:
+            while True:
+                held = sum(future.result().n_bytes for _, future in pending if future.done() and not future.cancelled() and not future.exception())
+                room = self._at_once - len(pending) if held < HELD_BYTES else int(not pending)
+                for unit in itertools.islice(queue, max(0, room)):
+                    pending.append((unit, self.pool.submit(self._prepare, tasks[unit.task], unit, known, deadline)))
+                if not pending:
+                    return
+                unit, future = pending.pop(0)
+                yield unit, _outcome(future, deadline)
+        finally:
+            for _, future in pending:
+                future.cancel()
+
+
+def _outcome(future: Future[Ready[R]], deadline: float) -> Ready[R] | BaseException:
+    try:
+        return future.result(max(0.0, deadline - time.monotonic()))
+    except TimeoutError:
+        future.cancel()
+        return DeadlineExceeded("the image was not there before the deadline")
+    except Exception as error:
+        if not isinstance(error, LabelingError):
+            logger.error("fetching or decoding failed", exc_info=error)
+        return error
