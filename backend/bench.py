@@ -199,6 +199,13 @@ def _overlap(items: int = 300, stage_s: float = 0.02) -> Row:
     return Row("staged wall time over the slowest stage", wall / (stage_s * done), 1.1, False, f"{wall:.2f} s for {done} items")
 
 
+def _second_click() -> Row:
+    from backend.bench_clicks import second_click
+
+    value, detail = second_click()
+    return Row("second prompt on an image over the first", value, 0.1, False, detail)
+
+
 def run_bench(repeats: int) -> list[Row]:
     """Measure everything; takes a minute or two.
 
@@ -206,4 +213,4 @@ def run_bench(repeats: int) -> list[Row]:
         repeats: interleaved pairs behind each median.
     """
     with tempfile.TemporaryDirectory() as folder:
-        return [*_routes(repeats, Path(folder)), *_rle(repeats), _memory(), _overlap()]
+        return [*_routes(repeats, Path(folder)), *_rle(repeats), _memory(), _overlap(), _second_click()]

@@ -64,7 +64,7 @@ class Tokens:
         """
         if self.kind != "personal":
             return f"Token {self._key.reveal()}" if self._key else None
-        if not self._lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
+        if not self._lock.acquire(timeout=min(max(0.0, deadline - time.monotonic()), threading.TIMEOUT_MAX)):
             raise Unavailable("Label Studio did not hand out an access token in time")
         try:
             if self._access is None or time.time() > self._ends - _EARLY_S:

@@ -83,3 +83,18 @@ def labelme_file(logits: NDArray[Any], size_hw: tuple[int, int], labels: Sequenc
     }
     with path.open("w") as text:
         json.dump(document, text, indent=4)
+
+
+def untrained_sam2(folder: Path, config: str = "configs/sam2.1/sam2.1_hiera_t.yaml") -> Path:
+    """A checkpoint of a stock SAM 2 with random weights: it costs what the real one costs, and its masks mean nothing.
+
+    Args:
+        folder: gets the file.
+        config: a name inside the sam2 package.
+    """
+    from sam2.build_sam import build_sam2
+
+    torch.manual_seed(0)
+    path = folder / "untrained.pt"
+    torch.save({"model": build_sam2(config, None, device="cpu").state_dict()}, path)
+    return path
