@@ -660,6 +660,32 @@ def test_a_password_in_either_encoding() -> None:
         assert client.get("/", headers={"Authorization": header}).status_code == 200
 
 
+def test_x07_sizes_are_those_of_the_upright_picture_whatever_the_request_says(server: SimpleNamespace) -> None:
+    from label_studio_sdk.converter.brush import decode_rle
+
+    stream = io.BytesIO()
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6
+    PIL.Image.new("RGB", (61, 37)).save(stream, "JPEG", exif=exif)
+    server.images.answers["turned"] = stream.getvalue()
+    mark = {"type": "keypointlabels", "from_name": "kp", "original_width": 999, "original_height": 3, "value": {"x": 50, "y": 50, "keypointlabels": ["cat"]}}
+    for reply in (predict(server.client, "turned"), predict(server.client, "turned", params={"context": {"result": [mark]}})):
+        for region in reply.json["results"][0]["result"]:
+            assert (region["original_width"], region["original_height"], region["image_rotation"]) == (37, 61, 0)
+            assert len(decode_rle(region["value"]["rle"])) == 37 * 61 * 4
+
+
+def test_p04_p06_nothing_from_a_task_becomes_a_path_and_no_archive_is_unpacked() -> None:
+    from tests.conftest import ROOT
+
+    for path in (ROOT / "backend").rglob("*.py"):
+        text = path.read_text()
+        assert not any(name in text for name in ("extractall", "unpack_archive", "zipfile", "tarfile")), path
+    for path in (ROOT / "backend" / "label_studio").glob("*.py"):
+        assert "write_atomic" not in path.read_text(), "the backend writes no files at all"
+        assert not any(call in path.read_text() for call in (".write_bytes(", ".write_text(", '"wb"', '"w"')), path
+
+
 def test_x08_regions_are_finite_and_inside(server: SimpleNamespace) -> None:
     boxes = [[-50, -50, 20, 20], [10, 10, 10.2, 10.1], [30, 30, 500, 500], [np.nan, 0, 5, 5], [20, 20, 5, 5], [1, 1, 59, 39]]
 

@@ -183,6 +183,22 @@ def test_an_accepted_prediction_is_exported_with_its_regions(lab: Lab) -> None:
     assert [(r["id"], r["value"]["rle"]) for r in annotation["result"]] == [(r["id"], r["value"]["rle"]) for r in prediction["result"]]
 
 
+def test_a_picture_that_never_works_is_not_asked_for_again_and_one_that_may_is(lab: Lab, tmp_path: Path) -> None:
+    project = lab.studio.create_project("faults", CONFIG)
+    (tmp_path / "broken.jpg").write_bytes((SAMPLES / "JPEGImages" / f"{UPRIGHT}.jpg").read_bytes()[:5000])
+    lab.studio.upload(project, [tmp_path / "broken.jpg", SAMPLES / "JPEGImages" / f"{UPRIGHT}.jpg"])
+    lab.studio.call("POST", f"/api/projects/{project}/import", json=[{"image": "https://images.example.com/not-allowed-yet.jpg"}])
+    lab.studio.connect(project, lab.backend_url)
+    lab.studio.retrieve_predictions(project)
+    broken, good, later = lab.studio.tasks(project)
+    assert [len(p["result"]) for p in broken["predictions"]] == [0]
+    assert broken["predictions"][0]["model_version"] == good["predictions"][0]["model_version"]
+    assert len(good["predictions"][0]["result"]) == 3
+    assert later["predictions"] == []
+    lab.studio.retrieve_predictions(project)
+    assert [line for line in lab.backend_log.read_text().splitlines() if f"project={project} batch tasks=1" in line and "/predict 503" in line]
+
+
 def test_a_personal_access_token_fetches_images(lab: Lab) -> None:
     session = requests.Session()
     session.trust_env = False
