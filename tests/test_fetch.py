@@ -35,7 +35,7 @@ PNG = b"\x89PNG and so on"
 
 
 def fetcher(url: str | None = None, key: str = LEGACY, **options) -> Fetcher:
-    more = {name: options.pop(name) for name in ("resolve", "sleep", "limits") if name in options}
+    more = {name: options.pop(name) for name in ("resolve", "sleep", "limits", "patience_s") if name in options}
     more.setdefault("sleep", lambda seconds: None)
     return Fetcher(ServiceSettings(label_studio_url=url, label_studio_api_key=Secret(key), **options), **more)
 
@@ -397,6 +397,14 @@ def test_s10_retry_after_is_honoured_and_capped() -> None:
     with http_server(lambda *_: next(answers)) as server:
         assert fetcher(server.url, sleep=waits.append).fetch("/data/a.png", 1, soon(1000)) == PNG
     assert waits == [7.0, 60.0]
+
+
+def test_s10_a_server_does_not_wait_long_for_one_host() -> None:
+    with http_server(lambda *_: (429, {"Retry-After": "30"}, b"")) as server:
+        start = time.monotonic()
+        with pytest.raises(Unavailable):
+            fetcher(server.url, patience_s=5.0, sleep=time.sleep).fetch("/data/a.png", 1, soon(90))
+        assert time.monotonic() - start < 1
 
 
 def test_s10_no_waiting_beyond_the_deadline() -> None:

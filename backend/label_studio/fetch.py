@@ -65,13 +65,21 @@ class Fetcher:
         settings: addresses, token, limits.
         resolve: host and port to addresses.
         sleep: waits between tries.
+        patience_s: longest wait between tries; where a host asks for more, the image is for later. A server keeps this short, because
+            the threads that wait are those that fetch for everybody.
         limits: of one request; its ``max_bytes`` is taken from the settings.
     """
 
     def __init__(
-        self, settings: ServiceSettings, *, resolve: Resolve = resolve_host, sleep: Callable[[float], None] = time.sleep, limits: Limits | None = None
+        self,
+        settings: ServiceSettings,
+        *,
+        resolve: Resolve = resolve_host,
+        sleep: Callable[[float], None] = time.sleep,
+        limits: Limits | None = None,
+        patience_s: float = MAX_WAIT_S,
     ) -> None:
-        self._settings, self._sleep = settings, sleep
+        self._settings, self._sleep, self._patience_s = settings, sleep, patience_s
         self._base = parse_url(settings.label_studio_url) if settings.label_studio_url else None
         self._public = parse_url(settings.label_studio_public_url) if settings.label_studio_public_url else None
         self._policy = Policy(self._base, settings.allowed_hosts, resolve)
@@ -109,7 +117,7 @@ class Fetcher:
             except Unavailable as error:
                 asked = error.after_s if isinstance(error, _Later) else None
                 wait = min(MAX_WAIT_S, asked if asked is not None else 0.5 * 2**tries * random.uniform(0.5, 1.0))  # noqa: S311
-                if tries == MAX_TRIES or time.monotonic() + wait >= deadline:
+                if tries == MAX_TRIES or wait > self._patience_s or time.monotonic() + wait >= deadline:
                     raise
                 self._sleep(wait)
         raise Unavailable(f"{url}: no answer")  # not reached

@@ -20,7 +20,8 @@ from backend.label_studio.requests import PredictRequest, SetupRequest
 from backend.service_settings import ServiceSettings
 
 _CONFIG_BYTES = 32 << 20  # of label configs remembered
-_SETUPS = 4
+_SETUPS = 4  # that may wait for the models at once
+_PATIENCE_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Service:
         on_stuck: Callable[[], None] | None = None,
     ) -> None:
         self.settings = settings
-        self.fetcher = fetcher or Fetcher(settings)
+        self.fetcher = fetcher or Fetcher(settings, patience_s=_PATIENCE_S)
 
         def load_warm(model_path: str | None) -> Predictor:
             predictor = load(model_path)
