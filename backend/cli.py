@@ -34,6 +34,7 @@ _FIELDS = (
     "conf",
     "iou",
     "max_det",
+    "agnostic_nms",
     "box_margin",
     "min_part",
     "batch",

@@ -45,6 +45,7 @@ def _model_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--conf", "-conf", metavar="0..1", help="detections below are dropped (default: 0.25)")
     group.add_argument("--iou", metavar="0..1", help="overlap for non-maximum suppression (default: 0.7)")
     group.add_argument("--max-det", metavar="N", help="most detections per image (default: 300)")
+    group.add_argument("--agnostic-nms", action="store_const", const=True, help="one box per object, whatever its class (default: one per class)")
     group.add_argument("--box-margin", metavar="SHARE", help="cut masks to their box grown by this share of its sides (default: off)")
     group.add_argument("--min-part", metavar="SHARE", help="drop parts and fill holes below this share of a mask's area (default: off)")
     group.add_argument("-b", "--batch", metavar="N", help="images per model call (default: 8)")

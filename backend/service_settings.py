@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from backend.errors import ConfigError
-from backend.settings import number, path, read_fields, text
+from backend.settings import flag, number, path, read_fields, text
 
 
 class Secret:
@@ -54,14 +54,6 @@ class ServiceSettings:
     max_body_bytes: int = 256 << 20
     result_cache_bytes: int = 256 << 20
     embed_cache_bytes: int = 1024 << 20
-
-
-def _flag(value: Any) -> bool:
-    if str(value).strip().lower() in ("1", "true", "yes", "on"):
-        return True
-    if str(value).strip().lower() in ("0", "false", "no", "off", ""):
-        return False
-    raise ValueError(f"expected true or false, got {value!r}")
 
 
 def _url(value: Any) -> str:
@@ -110,7 +102,7 @@ _READ: dict[str, tuple[tuple[str, ...], Callable[[Any], Any]]] = {
     "host": (("LISTEN_HOST",), text),
     "port": (("PORT",), number(0, 65535, int)),
     "threads": (("THREADS",), number(1, 256, int)),
-    "insecure": ((), _flag),
+    "insecure": ((), flag),
     "basic_auth_user": (("BASIC_AUTH_USER",), text),
     "basic_auth_pass": (("BASIC_AUTH_PASS",), lambda value: Secret(text(value))),
     "label_studio_url": (("LABEL_STUDIO_URL", "LABEL_STUDIO_HOST"), _url),
@@ -118,7 +110,7 @@ _READ: dict[str, tuple[tuple[str, ...], Callable[[Any], Any]]] = {
     "label_studio_api_key": (("LABEL_STUDIO_API_KEY", "LABEL_STUDIO_ACCESS_TOKEN"), _token),
     "allowed_hosts": (("ALLOWED_HOSTS",), _hosts),
     "local_files_root": (("LOCAL_FILES_ROOT", "LOCAL_FILES_DOCUMENT_ROOT"), _root),
-    "allow_custom_model_path": (("ALLOW_CUSTOM_MODEL_PATH",), _flag),
+    "allow_custom_model_path": (("ALLOW_CUSTOM_MODEL_PATH",), flag),
     "queue_size": (("QUEUE_SIZE",), number(0, 1000, int)),
     "deadline_s": (("PREDICT_DEADLINE",), number(0.1, 3600, float)),
     "stuck_after_s": (("STUCK_AFTER",), number(1, 86400, float)),

@@ -31,6 +31,7 @@ class Settings:
     conf: float = 0.25  # detections below are dropped
     iou: float = 0.7  # of the detector's non-maximum suppression
     max_det: int = 300  # per image
+    agnostic_nms: bool = False  # one box per object, whatever its class: detections of different classes suppress each other too
     box_margin: float | None = None  # masks are cut to their box grown by this share of its sides; None leaves them whole
     min_part: float | None = None  # parts and holes of a mask below this share of its area are dropped and filled; None leaves them
     batch: int = 8  # images per model call
@@ -75,6 +76,15 @@ def text(value: Any) -> str:
 def path(value: Any) -> Path:
     """A reader of paths."""
     return Path(text(str(value)))
+
+
+def flag(value: Any) -> bool:
+    """A reader of true and false."""
+    if str(value).strip().lower() in ("1", "true", "yes", "on"):
+        return True
+    if str(value).strip().lower() in ("0", "false", "no", "off", ""):
+        return False
+    raise ValueError(f"expected true or false, got {value!r}")
 
 
 def _device(value: Any) -> str:
@@ -127,6 +137,7 @@ _READ: dict[str, tuple[tuple[str, ...], Callable[[Any], Any]]] = {
     "conf": (("MODEL_SCORE_THRESHOLD",), number(0, 1, float)),
     "iou": ((), number(0, 1, float)),
     "max_det": ((), number(1, 10_000, int)),
+    "agnostic_nms": ((), flag),
     "box_margin": ((), _margin),
     "min_part": ((), _margin),
     "batch": (("BATCH_SIZE",), number(1, 4096, int)),

@@ -72,6 +72,25 @@ def test_thresholds_and_classes(scenes: list[Scene]) -> None:
         YoloDetector(DEMO_YOLO, device="cpu", classes=["dragon"])
 
 
+def test_agnostic_suppression_leaves_one_box_per_object() -> None:
+    pictures = [decode_image(path.read_bytes()) for path in sorted((ROOT / "backend/demo/samples/JPEGImages").glob("*.jpg"))]
+
+    def doubles(detector: YoloDetector) -> int:
+        count = 0
+        for found in detector.detect(pictures):
+            low = np.maximum(found.xyxy[:, None, :2], found.xyxy[None, :, :2])
+            high = np.minimum(found.xyxy[:, None, 2:], found.xyxy[None, :, 2:])
+            common = np.clip(high - low, 0, None).prod(-1)
+            areas = (found.xyxy[:, 2:] - found.xyxy[:, :2]).prod(-1)
+            count += int((np.triu(common / (areas[:, None] + areas[None] - common), 1) > 0.75).sum())
+        return count
+
+    per_class, agnostic = YoloDetector(DEMO_YOLO, device="cpu", conf=0.05), YoloDetector(DEMO_YOLO, device="cpu", conf=0.05, agnostic_nms=True)
+    assert doubles(per_class) > 0
+    assert doubles(agnostic) == 0
+    assert per_class.version != agnostic.version
+
+
 def test_the_version_follows_the_thresholds() -> None:
     versions = {YoloDetector(DEMO_YOLO, device="cpu", conf=c).version for c in (0.2, 0.3)}
     assert len(versions) == 2

@@ -175,7 +175,15 @@ def load_detector(settings: Settings, device: str) -> Detector:
         raise ConfigError(f"--detector: unknown model {name!r}; known are demo, {', '.join(YOLO_MODELS)}, or a file")
     from backend.models.yolo import YoloDetector
 
-    return YoloDetector(path, device=device, conf=settings.conf, iou=settings.iou, max_det=settings.max_det, classes=settings.classes)
+    return YoloDetector(
+        path,
+        device=device,
+        conf=settings.conf,
+        iou=settings.iou,
+        max_det=settings.max_det,
+        agnostic_nms=settings.agnostic_nms,
+        classes=settings.classes,
+    )
 
 
 def load_segmenter(settings: Settings, device: str) -> Segmenter:

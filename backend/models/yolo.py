@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -41,13 +42,24 @@ class YoloDetector:
         conf: detections below are dropped, 0..1.
         iou: of non-maximum suppression, 0..1.
         max_det: most detections per image.
+        agnostic_nms: whether detections of different classes suppress each other.
         classes: names to keep, or None for all.
 
     Raises:
         ConfigError: the file does not load, is for another task, or has none of the classes.
     """
 
-    def __init__(self, path: Path, *, device: str, conf: float = 0.25, iou: float = 0.7, max_det: int = 300, classes: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        device: str,
+        conf: float = 0.25,
+        iou: float = 0.7,
+        max_det: int = 300,
+        agnostic_nms: bool = False,
+        classes: Sequence[str] | None = None,
+    ) -> None:
         quiet_ultralytics(offline=True)
         from ultralytics import YOLO
 
@@ -60,7 +72,9 @@ class YoloDetector:
             raise ConfigError(f"{path}: is a YOLO model for {task}, expected one for {' or '.join(_TASKS)}")
         self._names = {int(k): str(v) for k, v in names.items()}
         self._keep = self._class_ids(path, classes)
-        self._options = {"conf": conf, "iou": iou, "max_det": max_det, "classes": self._keep, "device": device, "verbose": False, "save": False}
+        self._options: dict[str, Any] = {"conf": conf, "iou": iou, "max_det": max_det, "classes": self._keep, "device": device, "verbose": False, "save": False}
+        if agnostic_nms:
+            self._options["agnostic_nms"] = True
         stable = f"{sorted(self._options.items(), key=str)}".replace(device, "") + sha256(path.read_bytes()).hexdigest()
         self._version = f"{path.stem}-{sha256(stable.encode()).hexdigest()[:8]}"
 
