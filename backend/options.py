@@ -23,7 +23,10 @@ _FORMATS = """formats:
   voc            indexed PNGs: SegmentationClass, SegmentationObject, class_names.txt
   overlay        pictures with masks drawn"""
 
-_SERVE = """environment:
+_SERVE = """example:
+  LABEL_STUDIO_URL=http://localhost:8080 LABEL_STUDIO_API_KEY=... yolosam2 serve --detector my-yolo.pt --segmenter sam2.1_hiera_large
+
+environment:
   LABEL_STUDIO_URL, LABEL_STUDIO_API_KEY   where images come from; the key is a legacy or a personal access token
   BASIC_AUTH_USER, BASIC_AUTH_PASS         asked for on every route but the health checks
   ALLOWED_HOSTS                            other hosts that images may come from: a.example.com,*.example.org,10.1.0.0/16
@@ -32,16 +35,19 @@ _SERVE = """environment:
 Label Studio itself must be started with ML_BLOCK_LOCAL_IP=false and SSRF_PROTECTION_ENABLED=false to talk to a private address."""
 
 
-def _model_options(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("models and thresholds")
+def _detector_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("-c", "--config", type=Path, metavar="FILE", help="settings as JSON or YAML; upstream YOLO-SAM2's keys are understood")
-    group.add_argument("-p", "--prompts", metavar="JSON", help="boxes come from this prediction.json; no detector is loaded")
     group.add_argument("--detector", metavar="MODEL", help="demo, an Ultralytics name (yolov8n .. yolo26x) or a .pt file")
-    group.add_argument("--segmenter", metavar="MODEL", help="demo, sam2.1_hiera_tiny|small|base_plus|large, sam2_hiera_*, or a checkpoint file")
-    group.add_argument("--segmenter-config", metavar="YAML", help="configuration of a checkpoint file")
     group.add_argument("--model-root", metavar="DIR", help="where named weights lie and are downloaded to (default: models)")
     group.add_argument("--device", metavar="auto|cpu|cuda|mps", help="default: auto")
     group.add_argument("--classes", metavar="NAMES", help="a,b,c or a file: classes to keep, or the names behind category_id of --prompts")
+
+
+def _model_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    group = parser.add_argument_group("models and thresholds")
+    _detector_options(group)
+    group.add_argument("--segmenter", metavar="MODEL", help="demo, sam2.1_hiera_tiny|small|base_plus|large, sam2_hiera_*, or a checkpoint file")
+    group.add_argument("--segmenter-config", metavar="YAML", help="configuration of a checkpoint file")
     group.add_argument("--conf", "-conf", metavar="0..1", help="detections below are dropped (default: 0.25)")
     group.add_argument("--iou", metavar="0..1", help="overlap for non-maximum suppression (default: 0.7)")
     group.add_argument("--max-det", metavar="N", help="most detections per image (default: 300)")
@@ -50,6 +56,13 @@ def _model_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--min-part", metavar="SHARE", help="drop parts and fill holes below this share of a mask's area (default: off)")
     group.add_argument("-b", "--batch", metavar="N", help="images per model call (default: 8)")
     group.add_argument("--sam-batch", metavar="N", help="boxes per decoder call (default: 32)")
+    return group
+
+
+def _file_options(parser: argparse.ArgumentParser) -> None:
+    """Of the commands that read files; a server has no use for them."""
+    group = _model_options(parser)
+    group.add_argument("-p", "--prompts", metavar="JSON", help="boxes come from this prediction.json; no detector is loaded")
     group.add_argument("--workers", metavar="N", help="threads that decode, and as many that encode (default: 2)")
     group.add_argument("--split", metavar="NAME", help="list of a VOC dataset (default: val)")
 
@@ -75,11 +88,11 @@ def _labelling(commands: Any) -> None:
     annotate.add_argument("--format", default="labelme", metavar="F[,F..]", help="labelme, label-studio, voc, overlay (default: labelme)")
     prefix = "/data/local-files/?d="
     annotate.add_argument("--image-url-prefix", default=prefix, metavar="URL", help="put before each image's path in Label Studio tasks")
-    _model_options(annotate)
+    _file_options(annotate)
     about = "Write pictures with masks, outlines, labels and scores drawn over them."
     visualize = commands.add_parser("visualize", help="draw masks over images", description=about)
     _run_options(visualize)
-    _model_options(visualize)
+    _file_options(visualize)
 
 
 def _label_studio(commands: Any) -> None:
@@ -93,7 +106,8 @@ def _label_studio(commands: Any) -> None:
     serve.add_argument("--label-studio-url", "--url", metavar="URL", help="Label Studio, as this machine reaches it (LABEL_STUDIO_URL)")
     _model_options(serve)
     about = "Check packages, device, weights, and, with an address, Label Studio, its settings, a project and one real image; print the fix for each fault."
-    doctor = commands.add_parser("doctor", help="find out why nothing appears", description=about)
+    example = "example:\n  yolosam2 doctor --url http://localhost:8080 --project 1 --detector my-yolo.pt    (the same model options as for serve)"
+    doctor = commands.add_parser("doctor", help="find out why nothing appears", description=about, epilog=example, formatter_class=kind)
     doctor.add_argument("--url", metavar="URL", help="Label Studio (default: LABEL_STUDIO_URL)")
     doctor.add_argument(
         "--api-key", metavar="TOKEN", help="legacy or personal access token (default: LABEL_STUDIO_API_KEY, which does not show in the process list)"
@@ -102,9 +116,9 @@ def _label_studio(commands: Any) -> None:
     doctor.add_argument("--backend-url", metavar="URL", help="the backend's address as Label Studio would call it")
     doctor.add_argument("--json", action="store_true", help="print as JSON")
     _model_options(doctor)
-    about = "Print a labeling config for a detector's classes: brush masks, and a smart point and box for refining by hand."
+    about = "Print a labeling config for a detector's classes, or for --classes a,b alone; paste it under Settings, Labeling Interface, Code."
     config = commands.add_parser("make-config", help="a labeling config for a detector's classes", description=about)
-    _model_options(config)
+    _detector_options(config.add_argument_group("the detector"))
 
 
 def _about_models(commands: Any) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import struct
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from flask import Flask
 from gunicorn.app.base import BaseApplication
 
 from backend.cascade import Cascade
-from backend.errors import ConfigError, InputError
+from backend.errors import ConfigError, InputError, LabelingError
 from backend.files import is_inside
 from backend.images import ImageLimits
 from backend.label_studio.server import create_app
@@ -167,7 +168,27 @@ def serve(settings: Settings, service_settings: ServiceSettings) -> None:
     where = f"http://{service_settings.host}:{service_settings.port}"
     logger.info("listening on %s; connect this address in Label Studio under Settings, Model", where)
     if not service_settings.label_studio_url:
-        logger.warning("LABEL_STUDIO_URL is not set: images of Label Studio cannot be fetched")
+        logger.warning("LABEL_STUDIO_URL is not set, so no image can be fetched: start with LABEL_STUDIO_URL=http://... LABEL_STUDIO_API_KEY=...")
     elif not service_settings.label_studio_api_key:
-        logger.warning("LABEL_STUDIO_API_KEY is not set: Label Studio will refuse to hand out images")
-    Server(lambda: build_service(settings, service_settings, _exit_stuck), service_settings).run()
+        logger.warning("LABEL_STUDIO_API_KEY is not set, so Label Studio will refuse to hand out images: make a token under Account & Settings")
+
+    def make() -> Service:
+        service = build_service(settings, service_settings, _exit_stuck)
+        threading.Thread(target=_try_token, args=(service,), name="token", daemon=True).start()
+        return service
+
+    Server(make, service_settings).run()
+
+
+def _try_token(service: Service) -> None:
+    """Say at once what would otherwise only show at the first image."""
+    if not service.settings.label_studio_url or not service.settings.label_studio_api_key:
+        return
+    try:
+        status = service.fetcher.send("GET", "/api/current-user/whoami").status
+        if status == 200:
+            logger.info("Label Studio accepts the token")
+        else:
+            logger.warning("Label Studio answered %d to LABEL_STUDIO_API_KEY; `yolosam2 doctor` tells more", status)
+    except LabelingError as error:
+        logger.warning("Label Studio cannot be asked yet: %s", error)

@@ -181,10 +181,20 @@ def test_row_9_localhost_inside_a_container(doctor, server: Recorder, run_cli, m
     assert "host.docker.internal" in out
 
 
+def test_row_8_one_picture_of_every_place_is_looked_at(doctor, fake: LabelStudio) -> None:
+    uris = ["/data/upload/7/a.jpg"] * 3 + ["https://elsewhere.example/x.jpg", "s3://bucket/a.jpg", "https://elsewhere.example/y.jpg"]
+    fake.answers["/api/tasks"] = (200, {"tasks": [{"id": k, "data": {"image": uri}} for k, uri in enumerate(uris)]})
+    code, out = doctor()
+    assert code == 1
+    assert out.count("ALLOWED_HOSTS=elsewhere.example") == 1
+    assert "/tasks/4/presign/" in out
+    assert out.count("is 640x480 pixels") == 1
+
+
 def test_another_project(doctor) -> None:
     code, out = doctor(project="8")
     assert code == 1
-    assert "is 8 the project's id" in out
+    assert out.count("is 8 the project's id") == 1
 
 
 def test_as_json(doctor) -> None:

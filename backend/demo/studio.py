@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import fcntl
 import os
 import shutil
 import signal
@@ -41,10 +42,13 @@ def free_port() -> int:
 def usable_port(wanted: int) -> int:
     """This port, or a free one where somebody listens on it already; Label Studio itself would move on without a word."""
     with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a server that ended a moment ago is not in the way
         try:
             probe.bind(("127.0.0.1", wanted))
         except OSError:
-            return free_port()
+            port = free_port()
+            sys.stdout.write(f"Port {wanted} is taken, using {port}.\n")
+            return port
     return wanted
 
 
@@ -196,6 +200,22 @@ class Studio:
         return str(reply.get("detail"))
 
 
+@contextlib.contextmanager
+def locked(data: Path) -> Iterator[None]:
+    """Keep others off the data folder: two Label Studios on one database would spoil it.
+
+    Raises:
+        ConfigError: somebody is on it.
+    """
+    data.mkdir(parents=True, exist_ok=True)
+    with (data / "studio.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ConfigError(f"{data}: a studio is running on this folder already; end it first, or name another --data") from None
+        yield
+
+
 _TITLE = "YOLO-SAM2 samples"
 
 
@@ -208,8 +228,11 @@ def _sample_project(studio: Studio, backend_url: str) -> int:
         names = [name for name in (SAMPLES / "class_names.txt").read_text(encoding="utf-8").split() if name != "_background_"]
         project = studio.create_project(_TITLE, make_config(names))
         studio.upload(project, sorted((SAMPLES / "JPEGImages").glob("*.jpg")))
-    if backend_url not in [one["url"] for one in studio.call("GET", "/api/ml", params={"project": project})]:
+    connections = studio.call("GET", "/api/ml", params={"project": project})
+    if not connections:
         studio.connect(project, backend_url)
+    elif connections[0]["url"] != backend_url:
+        studio.call("PATCH", f"/api/ml/{connections[0]['id']}", json={"url": backend_url, "project": project})
     studio.retrieve_predictions(project)
     return project
 
@@ -222,7 +245,7 @@ def run_studio(program: Path, data: Path, port: int, backend_port: int) -> None:
     say = sys.stdout.write
     say(f"Starting Label Studio; its first start takes a minute or two, its log is {data / 'label-studio.log'}\n")
     sys.stdout.flush()
-    with label_studio(program, data, usable_port(port)) as url, backend(url, usable_port(backend_port), data / "backend.log") as backend_url:
+    with locked(data), label_studio(program, data, usable_port(port)) as url, backend(url, usable_port(backend_port), data / "backend.log") as backend_url:
         studio = Studio(url)
         project = _sample_project(studio, backend_url)
         tasks = studio.tasks(project)
@@ -233,9 +256,13 @@ def run_studio(program: Path, data: Path, port: int, backend_port: int) -> None:
   open      {url}/projects/{project}/data
   login     {USER}   password {PASSWORD}
   look      click a row: the masks carry their classes; Submit accepts them
-  refine    switch on Auto-Annotation at the bottom, choose a label under "Smart point", take the smart tool (the last one beside the
-            picture) and click on an object that has no mask yet; Alt and a click says what does not belong to it. "Smart box": draw a
-            rough box. The tick at the bottom accepts the suggestion.
+  refine    1. select a mask and press Backspace, so that there is an object without one
+            2. switch on Auto-Annotation at the bottom, and leave Auto-Accept off
+            3. take the smart tool, the last one beside the picture: three dots are the point, a dashed square is the box; a click on
+               it changes between them
+            4. choose the object's label under "Smart point" (its key: 7 8 9 0 q w), then click on the object; for every further click
+               choose the label again first; Alt and a click says what does not belong to it
+            5. the tick at the bottom accepts the suggestion
   backend   {backend_url}, connected under Settings > Model; log in {data / "backend.log"}
 
 Press Ctrl-C to stop both. The project stays in {data}.
@@ -247,12 +274,19 @@ Press Ctrl-C to stop both. The project stays in {data}.
 
 def main() -> int:
     """Parse the options, run, and return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m backend.demo.studio", description=__doc__.splitlines()[0] if __doc__ else "")
+    kind = argparse.ArgumentDefaultsHelpFormatter
+    parser = argparse.ArgumentParser(prog="python -m backend.demo.studio", description=__doc__.splitlines()[0] if __doc__ else "", formatter_class=kind)
     parser.add_argument("--label-studio", type=Path, default=Path(shutil.which("label-studio") or "label-studio"), help="its program")
     parser.add_argument("--data", type=Path, default=Path(tempfile.gettempdir()) / "yolosam2-studio", help="database, uploads and logs")
-    parser.add_argument("--port", type=int, default=8080)
-    parser.add_argument("--backend-port", type=int, default=9090)
+    parser.add_argument("--port", type=int, default=8080, help="of Label Studio")
+    parser.add_argument("--backend-port", type=int, default=9090, help="of the backend")
     args = parser.parse_args()
+
+    def leave(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt  # so that both servers are ended, whichever way this program is told to
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, leave)
     try:
         run_studio(args.label_studio, args.data, args.port, args.backend_port)
     except (ConfigError, Unavailable) as error:

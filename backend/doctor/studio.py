@@ -19,6 +19,7 @@ from backend.label_studio.requests import Task
 from backend.service_settings import ServiceSettings
 
 _PRIVATE = "http://127.0.0.1:1/"  # nobody listens there, so nothing can come of asking Label Studio to connect it
+_PLACES = 10
 _BLOCKED = "reserved network address"
 _TOKEN_HELP = "make one in Label Studio under Account & Settings, Personal Access Token, and set it as LABEL_STUDIO_API_KEY"  # noqa: S105
 
@@ -36,9 +37,11 @@ def check_address(settings: ServiceSettings, fetcher: Fetcher) -> Iterator[Check
     except AuthError as error:  # a personal access token is exchanged before anything else can be asked
         yield Check(REFUSED, "token", str(error), _TOKEN_HELP)
     except (LabelingError, ValueError, AttributeError) as error:
-        fix = "start it, or correct LABEL_STUDIO_URL"
+        fix = "is Label Studio running, and is this its address?"
         if _in_container() and any(name in url for name in ("localhost", "127.0.0.1")):
-            fix = "inside a container, localhost is the container itself: use the service's name (http://label-studio:8080) or http://host.docker.internal:8080"
+            fix += (
+                "\ninside a container, localhost is the container itself: use the service's name (http://label-studio:8080) or http://host.docker.internal:8080"
+            )
         found = str(error) if isinstance(error, LabelingError) else f"{url}: answers, but not as Label Studio does"
         yield Check(FAULT, "label studio", found, fix)
 
@@ -86,7 +89,9 @@ def check_project(fetcher: Fetcher, project: int, names: Mapping[str | None, Map
     content = fetcher.get_json(f"/api/projects/{project}/")
     try:
         config = parse_label_config(str(content.get("label_config") or ""))
-        if None in names:
+        if None not in names:
+            yield Check(NOTE, "labels", "not compared, as the detector is not loaded", "give the same --detector as `yolosam2 serve`")
+        else:
             binding = bind(config, lambda path: names.get(path, names[None]), threshold)
             for group in binding.groups:
                 for output in group.outputs:
@@ -122,35 +127,45 @@ def check_connection(fetcher: Fetcher, project: int) -> Iterator[Check]:
             if not one.get("is_interactive"):
                 yield Check(NOTE, "connection", "clicks are off", "Settings, Model, Edit: switch on 'Interactive preannotations'")
         elif state == "DI":
-            fix = "start it; if it runs, its address as Label Studio's machine or container sees it is another one (not localhost across containers)"
+            fix = "if Label Studio's settings above are at fault, correct those first; else start it\n"
+            fix += "if it runs: Label Studio's machine or container sees it at another address (not localhost across containers)"
             yield Check(FAULT, "connection", f"Label Studio cannot reach {where}", fix)
         else:
             yield Check(FAULT, "connection", f"{where}: {one.get('error_message') or state}", "correct what it says, then open the page again")
 
 
 def check_image(fetcher: Fetcher, project: int) -> Iterator[Check]:
-    """Fetch and decode the first task's image the way the backend does."""
-    content = fetcher.get_json(f"/api/tasks?project={project}&page_size=1&fields=all")
+    """Fetch and decode an image the way the backend does, one for every place that the first hundred tasks' images come from."""
+    content = fetcher.get_json(f"/api/tasks?project={project}&page_size=100&fields=task_only")
     tasks: list[dict[str, Any]] = content.get("tasks", []) if isinstance(content, dict) else []
     if not tasks:
         yield Check(NOTE, "image", "the project has no tasks")
         return
     config = parse_label_config(str(fetcher.get_json(f"/api/projects/{project}/").get("label_config") or ""))
     key = next((tag.data_key for tag in config.tags), "image")
-    task = Task(int(tasks[0]["id"]), tasks[0]["data"])
+    seen: set[str] = set()
+    for one in tasks:  # one picture of every place they come from
+        task = Task(int(one["id"]), one["data"])
+        place = str(one["data"].get(key)).partition("?")[0].rpartition("/")[0].split("/")[:3]
+        if str(place) not in seen and len(seen) < _PLACES:
+            seen.add(str(place))
+            yield _check_one(fetcher, task, key)
+
+
+def _check_one(fetcher: Fetcher, task: Task, key: str) -> Check:
     try:
         uri = task.image(key)
         pixels = decode_image(fetcher.fetch(uri, task.id, time.monotonic() + 30), shown(uri))
-        yield Check(OK, "image", f"task {task.id}: {shown(uri)} is {pixels.shape[1]}x{pixels.shape[0]} pixels")
+        return Check(OK, "image", f"task {task.id}: {shown(uri)} is {pixels.shape[1]}x{pixels.shape[0]} pixels")
     except AuthError as error:
-        yield Check(REFUSED, "image", f"task {task.id}: {error}", _TOKEN_HELP)
+        return Check(REFUSED, "image", f"task {task.id}: {error}", _TOKEN_HELP)
     except LabelingError as error:
-        yield Check(FAULT, "image", f"task {task.id}: {error}", _image_fix(str(error)))
+        return Check(FAULT, "image", f"task {task.id}: {error}", _image_fix(str(error)))
 
 
 def _image_fix(sentence: str) -> str:
     if "ALLOWED_HOSTS" in sentence:
-        return "if these images are meant to be used, start the backend with ALLOWED_HOSTS=<that host>"
+        return "if these images are meant to be used, do as it says; doctor reads ALLOWED_HOSTS too"
     if "is not where Label Studio keeps images" in sentence:
         return "the address in the task is not one of Label Studio's image paths; import it again"
     if "local-files" in sentence:
@@ -187,3 +202,5 @@ def check_label_studio(
         except LabelingError as error:
             fix = f"is {project} the project's id, and may the token's user see it?" if about in ("project", "connection", "image") else "see the message"
             yield Check(REFUSED if isinstance(error, AuthError) else FAULT, about, str(error), fix)
+            if about == "project":
+                return  # the rest would say the same

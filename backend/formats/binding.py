@@ -128,7 +128,9 @@ def bind(config: LabelConfig, names_of: Callable[[str | None], Mapping[int, str]
     """
     outputs = [tag for tag in config.tags if tag.kind in OUTPUT_KINDS]
     if not outputs:
-        raise InputError("The labeling config has no BrushLabels, BitmaskLabels, PolygonLabels or RectangleLabels on an Image")
+        raise InputError(
+            "The labeling config has no BrushLabels, BitmaskLabels, PolygonLabels or RectangleLabels on an Image; `yolosam2 make-config` prints one"
+        )
     filled = [tag for tag in outputs if _is_filled(tag, config)]
     groups: dict[tuple[str, str | None], Group] = {}
     notes = list(config.notes)

@@ -178,7 +178,9 @@ class Policy:
         if literal is not None and self._in_networks(literal, url.port):
             return [str(literal)]
         if literal is not None or not self._listed(url):
-            raise HostRefused(f"{url}: host {url.host} is neither Label Studio nor in ALLOWED_HOSTS")
+            raise HostRefused(
+                f"{url}: host {url.host} is neither Label Studio nor in ALLOWED_HOSTS; to allow it, start the backend with ALLOWED_HOSTS={url.host}"
+            )
         found = [_unwrapped(ip_address(text.split("%")[0])) for text in self._lookup(url)]
         allowed = [str(ip) for ip in found if _is_public(ip) or self._in_networks(ip, url.port)]
         if allowed:
