@@ -29,6 +29,7 @@ from backend.label_studio.requests import Task
 from backend.types import Image, Prediction
 
 logger = logging.getLogger(__name__)
+_TELL_S = 10.0  # between lines about a long request
 _JOB_S = 2.0  # what one job on the lane should take at most
 
 
@@ -121,7 +122,11 @@ class BatchPredictor:
                 self._monitor.cache_hits.inc()
             return result
 
-        for unit, ready in self._ahead(tasks, units, known, deadline):
+        told = time.monotonic()
+        for number, (unit, ready) in enumerate(self._ahead(tasks, units, known, deadline)):
+            if time.monotonic() - told > _TELL_S:
+                told = time.monotonic()
+                logger.info("%d of %d images", number, len(units))
             if isinstance(ready, BaseException):
                 found[unit.task][unit.group] = ready
             elif ready.known is not None:
