@@ -16,6 +16,7 @@ from typing import Any
 
 from flask import Flask
 from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
 
 from backend.cascade import Cascade
 from backend.errors import ConfigError, InputError, LabelingError
@@ -93,6 +94,18 @@ def _exit_stuck() -> None:
     os._exit(EXIT_STUCK)  # a thread that hangs in native code cannot be ended otherwise; gunicorn starts a new worker
 
 
+class _Master(Arbiter):  # type: ignore[misc]
+    """gunicorn's master, for which a second SIGTERM means now."""
+
+    _told = False
+
+    def signal(self, sig: int, frame: FrameType | None) -> None:
+        if sig == signal.SIGTERM and self._told:
+            sig = signal.SIGQUIT
+        self._told = self._told or sig == signal.SIGTERM
+        super().signal(sig, frame)
+
+
 class Server(BaseApplication):  # type: ignore[misc]
     """gunicorn around an app that is made in the worker, after the fork, because neither CUDA nor threads survive one.
 
@@ -124,13 +137,17 @@ class Server(BaseApplication):  # type: ignore[misc]
             if name in self.cfg.settings:
                 self.cfg.set(name, value)
 
+    def run(self) -> None:
+        """Run until a signal comes."""
+        _Master(self).run()
+
     def load(self) -> Flask:
         """Called by gunicorn in the worker."""
         return create_app(self._make())
 
 
 def _drain_on_sigterm(worker: Any) -> None:
-    """New requests are refused from the signal on; gunicorn waits for the others. SIGINT or SIGQUIT ends them too."""
+    """New requests are refused from the signal on; gunicorn waits for the others. A second signal ends them too."""
     for listener in worker.sockets:
         # Inherited by accepted connections: whoever sends nothing for this long must not keep a thread.
         listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", _RECEIVE_S, 0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import json
 import os
@@ -128,6 +129,24 @@ def test_c10_work_in_flight_is_finished_on_sigterm(tmp_path: Path) -> None:
         assert replies[0].status_code == 200
         assert sum("result" in item for item in replies[0].json()["results"]) == 20, "three batches, two of them after the signal"
         assert server.process.wait(10) == 0
+
+
+def test_c10_a_second_signal_means_now(tmp_path: Path) -> None:
+    with serving(tmp_path / "log", STUB_SLEEP=20) as server:
+
+        def ask() -> None:
+            with contextlib.suppress(requests.RequestException):
+                server.predict(inline(1))
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        time.sleep(0.5)
+        server.process.send_signal(signal.SIGTERM)
+        time.sleep(1)
+        assert server.process.poll() is None
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(6) == 0
+        thread.join()
 
 
 def test_c05_a_stuck_inference_ends_the_process_and_a_new_one_serves(tmp_path: Path) -> None:
