@@ -327,6 +327,40 @@ def test_what_is_the_operators_fault_is_not_the_images() -> None:
         fetcher(server.url).fetch("/data/a.png", 1, soon(0.2))
 
 
+def test_login_pages_of_proxies_are_no_images() -> None:
+    for location in ("/oauth2/sign_in?next=x", "/accounts/login/", "/login"):
+        with http_server(lambda *_, location=location: (302, {"Location": location}, b"")) as server, pytest.raises(AuthError, match="login page"):
+            fetcher(server.url).fetch("/data/a.png", 1, soon())
+    page = (200, {"Content-Type": "text/html; charset=utf-8"}, b"<html>")
+    with http_server(lambda *_: page) as server, pytest.raises(AuthError, match="login page"):
+        fetcher(server.url).fetch("/data/a.png", 1, soon())
+    moved = (301, {"Location": "https://ls.example/data/a.png"}, b"")
+    with http_server(lambda *_: moved) as server, pytest.raises(Unavailable, match="its public address"):
+        fetcher(server.url, label_studio_public_url="https://ls.example").fetch("/data/a.png", 1, soon(0.2))
+
+
+def test_label_studio_may_redirect_to_the_same_path_elsewhere() -> None:
+    with http_server(lambda *_: (200, {}, PNG)) as cdn:
+        moved = (302, {"Location": f"http://cdn.example:{cdn.port}/data/upload/a.png"}, b"")
+        with http_server(lambda *_: moved) as server:
+            target = fetcher(server.url, allowed_hosts=("cdn.example", "127.0.0.1"), resolve=lambda host, port: ["127.0.0.1"])
+            assert target.fetch("/data/upload/a.png", 1, soon()) == PNG
+
+
+def test_a_server_does_not_try_a_silent_host_twice() -> None:
+    with http_server(lambda *_: silent) as server:
+        start = time.monotonic()
+        with pytest.raises(Unavailable, match="timed out"):
+            fetcher(server.url, patience_s=5.0, limits=Limits(read_s=0.3)).fetch("/data/a.png", 1, soon(60))
+        assert time.monotonic() - start < 1
+
+
+def test_s08_half_a_compressed_body_is_not_the_whole() -> None:
+    whole = gzip.compress(bytes(range(256)) * 800)
+    with http_server(lambda *_: (200, {"Content-Encoding": "gzip"}, whole[: len(whole) // 2])) as server, pytest.raises(Unavailable, match="ends early"):
+        fetcher(server.url).fetch("/data/a.png", 1, soon(0.2))
+
+
 def test_a_token_exchange_keeps_the_deadline_for_all_threads() -> None:
     with http_server(lambda *_: silent) as server:
         target = fetcher(server.url, key="per.so.nal")
@@ -620,7 +654,8 @@ def test_i09_a_web_page_instead_of_an_image_is_said_so() -> None:
     from backend.images import decode_image
 
     with http_server(lambda *_: (200, {"Content-Type": "text/html"}, b"<!doctype html><html>login</html>")) as server:
-        data = fetcher(server.url).fetch("/data/a.png", 1, soon())
+        target = fetcher("http://ls.example", allowed_hosts=("127.0.0.1",))
+        data = target.fetch(f"{server.url}/a.png", 1, soon())
     with pytest.raises(InputError, match="login page"):
         decode_image(data)
 

@@ -186,6 +186,12 @@ def test_half_sent_requests_do_not_starve_health(tmp_path: Path) -> None:
         assert server.predict(inline(1)).status_code == 200
 
 
+def test_a_chunk_that_is_none_is_no_500(tmp_path: Path) -> None:
+    with serving(tmp_path / "log") as server, socket.create_connection(("127.0.0.1", int(server.url.rsplit(":", 1)[1]))) as sock:
+        sock.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")
+        assert sock.recv(100).startswith(b"HTTP/1.1 400")
+
+
 def test_large_old_predictions_do_not_hold_health_up(tmp_path: Path) -> None:
     with serving(tmp_path / "log") as server, requests.Session() as session:
         old = {"result": [{"value": {"rle": list(range(256)) * 2000}} for _ in range(25)]}

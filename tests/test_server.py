@@ -556,6 +556,12 @@ def test_old_masks_are_dropped_before_parsing() -> None:
         found = read_json(text.encode())["tasks"][0]
         assert [region["value"] for region in found["predictions"][0]["result"]] == [{"rle": [], "note": 'say "rle": [1, 2]'}] * 5
         assert found["data"] == {"rle": "text", "x": []}
+    for kept in ({"rle": [[1, 2], [3]]}, {"rle": ["a]b", 1]}, {"rle": [{"x": 1}]}, {"rle": [1.5, -2, True]}, {"rle": {"rle": [[]]}}):
+        assert read_json(json.dumps(kept).encode()) == kept
+    start_s = time.process_time()
+    for unclosed in (b'"rle":[' * 100_000, b'"rle":[1,' * 100_000, b'{"rle":["' * 100_000 + b"]"):
+        assert drop_masks(unclosed) == unclosed
+    assert time.process_time() - start_s < 1
     for odd in (b"", b'"rle":', b'"rle": [', b'"rle":[1', b'"rle":"rle":[]', b'{"rle":[]}'):
         assert drop_masks(odd).startswith(odd[:3])
 
@@ -569,6 +575,29 @@ def test_a_host_that_is_not_allowed_is_asked_again_later() -> None:
     reply = predict(client, "https://images.example.com/a.png", "data:image/png;base64," + base64.b64encode(png()).decode())
     assert "result" not in reply.json["results"][0], "an empty result would mark the task as done, and the operator may still allow the host"
     assert reply.json["results"][1]["result"]
+
+
+def test_large_pictures_are_not_all_decoded_ahead() -> None:
+    from backend.images import ImageLimits
+    from backend.label_studio.ahead import HELD_BYTES, Ahead, Unit
+    from backend.label_studio.requests import Task
+
+    stream = io.BytesIO()
+    PIL.Image.new("RGB", (6000, 5000)).save(stream, "PNG")
+    asked: list[str] = []
+
+    def fetch(uri: str, task_id: int | None, deadline: float) -> bytes:
+        asked.append(uri)
+        return stream.getvalue()
+
+    ahead: Ahead[int] = Ahead(fetch, 8, 16, ImageLimits())
+    tasks = [Task(k, {"image": str(k)}) for k in range(24)]
+    units = ahead(tasks, [Unit(k, 0, "image") for k in range(24)], lambda digest, unit: None, time.monotonic() + 60)
+    next(units)
+    time.sleep(1.5)
+    assert len(asked) * 90e6 < HELD_BYTES + 3 * 90e6
+    assert sum(1 for _ in units) == 23
+    ahead.close()
 
 
 def test_what_the_lane_finishes_late_is_kept() -> None:

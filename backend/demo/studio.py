@@ -99,10 +99,10 @@ def wait_for(url: str, process: subprocess.Popen[bytes], log: Path, timeout_s: f
 
 
 @contextlib.contextmanager
-def running(command: Sequence[str], environment: Mapping[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A program in a process group of its own that is ended with the block."""
+def running(command: Sequence[str], environment: Mapping[str, str], log: Path, keep: Sequence[int] = ()) -> Iterator[subprocess.Popen[bytes]]:
+    """A program in a process group of its own that is ended with the block; it holds the files in ``keep`` open as long as it lives."""
     with log.open("ab") as stream:
-        process = subprocess.Popen(list(command), env=dict(environment), stdout=stream, stderr=stream, start_new_session=True)  # noqa: S603
+        process = subprocess.Popen(list(command), env=dict(environment), stdout=stream, stderr=stream, start_new_session=True, pass_fds=keep)  # noqa: S603
     try:
         yield process
     finally:
@@ -115,13 +115,14 @@ def running(command: Sequence[str], environment: Mapping[str, str], log: Path) -
 
 
 @contextlib.contextmanager
-def label_studio(program: Path, data: Path, port: int) -> Iterator[str]:
+def label_studio(program: Path, data: Path, port: int, keep: Sequence[int] = ()) -> Iterator[str]:
     """A running Label Studio; gives its URL.
 
     Args:
         program: the ``label-studio`` script of its environment.
         data: kept between runs.
         port: to listen on.
+        keep: open files it shall hold, such as a lock.
 
     Raises:
         Unavailable: it did not start.
@@ -129,7 +130,7 @@ def label_studio(program: Path, data: Path, port: int) -> Iterator[str]:
     data.mkdir(parents=True, exist_ok=True)
     url = f"http://127.0.0.1:{port}"
     command = [str(program), "start", "--no-browser", "--internal-host", "127.0.0.1", "--port", str(port)]
-    with running(command, label_studio_environment(data, url), data / "label-studio.log") as process:
+    with running(command, label_studio_environment(data, url), data / "label-studio.log", keep) as process:
         wait_for(f"{url}/health", process, data / "label-studio.log", BOOT_S)
         yield url
 
@@ -201,8 +202,8 @@ class Studio:
 
 
 @contextlib.contextmanager
-def locked(data: Path) -> Iterator[None]:
-    """Keep others off the data folder: two Label Studios on one database would spoil it.
+def locked(data: Path) -> Iterator[int]:
+    """Keep others off the data folder: two Label Studios on one database would spoil it. Gives the file that is locked.
 
     Raises:
         ConfigError: somebody is on it.
@@ -213,7 +214,7 @@ def locked(data: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise ConfigError(f"{data}: a studio is running on this folder already; end it first, or name another --data") from None
-        yield
+        yield file.fileno()
 
 
 _TITLE = "YOLO-SAM2 samples"
@@ -245,7 +246,11 @@ def run_studio(program: Path, data: Path, port: int, backend_port: int) -> None:
     say = sys.stdout.write
     say(f"Starting Label Studio; its first start takes a minute or two, its log is {data / 'label-studio.log'}\n")
     sys.stdout.flush()
-    with locked(data), label_studio(program, data, usable_port(port)) as url, backend(url, usable_port(backend_port), data / "backend.log") as backend_url:
+    with (
+        locked(data) as lock,
+        label_studio(program, data, usable_port(port), [lock]) as url,
+        backend(url, usable_port(backend_port), data / "backend.log") as backend_url,
+    ):
         studio = Studio(url)
         project = _sample_project(studio, backend_url)
         tasks = studio.tasks(project)
@@ -283,9 +288,14 @@ def main() -> int:
     args = parser.parse_args()
 
     def leave(number: int, frame: Any) -> None:
-        raise KeyboardInterrupt  # so that both servers are ended, whichever way this program is told to
+        for ending in endings:
+            signal.signal(ending, signal.SIG_IGN)  # ending both servers must not be interrupted; it takes seconds
+        raise KeyboardInterrupt
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    endings = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
+        endings.append(signal.SIGHUP)
+    for number in endings:
         signal.signal(number, leave)
     try:
         run_studio(args.label_studio, args.data, args.port, args.backend_port)

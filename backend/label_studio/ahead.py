@@ -21,6 +21,7 @@ from backend.types import Image
 logger = logging.getLogger(__name__)
 R = TypeVar("R")
 Fetch = Callable[[str, int | None, float], bytes]
+_FIRST_GUESS = 64 << 20
 HELD_BYTES = 256 << 20  # of decoded images that one request may hold before the lane has to work
 
 
@@ -58,7 +59,9 @@ class Ahead(Generic[R]):
     """
 
     def __init__(self, fetch: Fetch, workers: int, at_once: int, limits: ImageLimits) -> None:
-        self._fetch, self._at_once, self._limits = fetch, max(at_once, workers), limits
+        self._fetch, self._limits = fetch, limits
+        self._at_once, self._running = max(at_once, workers), max(2, workers // 2)  # one request leaves threads to the others
+        self._largest = float(_FIRST_GUESS)  # bytes of a decoded image, the largest of late
         self.pool = ThreadPoolExecutor(workers, thread_name_prefix="fetch")
 
     def close(self) -> None:
@@ -72,7 +75,19 @@ class Ahead(Generic[R]):
         data = self._fetch(uri, task.id, deadline)
         digest = sha256(data).hexdigest()
         result = known(digest, unit)
-        return Ready(digest, result, None if result is not None else decode_image(data, shown(uri), self._limits))
+        if result is not None:
+            return Ready(digest, result, None)
+        image = decode_image(data, shown(uri), self._limits)
+        self._largest = max(float(image.nbytes), 0.8 * self._largest)
+        return Ready(digest, None, image)
+
+    def _room(self, pending: Sequence[tuple[Unit, Future[Ready[R]]]]) -> int:
+        """How many more units may start, by count and by the bytes that are there and to be expected."""
+        done = [future for _, future in pending if future.done()]
+        held = sum(future.result().n_bytes for future in done if not future.cancelled() and not future.exception())
+        running = len(pending) - len(done)
+        left = int((HELD_BYTES - held) / max(self._largest, 1.0)) - running
+        return max(int(not pending), min(self._at_once - len(pending), self._running - running, left))
 
     def __call__(
         self, tasks: Sequence[Task], units: Sequence[Unit], known: Callable[[str, Unit], R | None], deadline: float
@@ -89,9 +104,7 @@ class Ahead(Generic[R]):
         queue = iter(units)
         try:
             while True:
-                held = sum(future.result().n_bytes for _, future in pending if future.done() and not future.cancelled() and not future.exception())
-                room = self._at_once - len(pending) if held < HELD_BYTES else int(not pending)
-                for unit in itertools.islice(queue, max(0, room)):
+                for unit in itertools.islice(queue, self._room(pending)):
                     pending.append((unit, self.pool.submit(self._prepare, tasks[unit.task], unit, known, deadline)))
                 if not pending:
                     return

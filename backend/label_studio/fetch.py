@@ -21,7 +21,7 @@ from backend.errors import AuthError, InputError, Unavailable
 from backend.label_studio.local_files import PREFIX, read_local_file, relative_path
 from backend.label_studio.origins import Policy, Resolve, SourceRefused, Url, parse_url, resolve_host, shown
 from backend.label_studio.tokens import Tokens
-from backend.label_studio.transport import Limits, Reply, request
+from backend.label_studio.transport import Limits, Reply, TimedOut, request
 from backend.service_settings import ServiceSettings
 
 MAX_HOPS, MAX_TRIES, MAX_WAIT_S, MAX_RENEWALS = 3, 4, 60.0, 3
@@ -117,7 +117,8 @@ class Fetcher:
             except Unavailable as error:
                 asked = error.after_s if isinstance(error, _Later) else None
                 wait = min(MAX_WAIT_S, asked if asked is not None else 0.5 * 2**tries * random.uniform(0.5, 1.0))  # noqa: S311
-                if tries == MAX_TRIES or wait > self._patience_s or time.monotonic() + wait >= deadline:
+                hopeless = isinstance(error, TimedOut) and self._patience_s < MAX_WAIT_S  # a server has no thread to spare for a silent host
+                if tries == MAX_TRIES or hopeless or wait > self._patience_s or time.monotonic() + wait >= deadline:
                     raise
                 self._sleep(wait)
         raise Unavailable(f"{url}: no answer")  # not reached
@@ -201,6 +202,8 @@ class Fetcher:
             reply = self._authorized(url, deadline) if self._policy.is_label_studio(url) else self._send(url, {}, deadline)
             if reply.status not in (301, 302, 303, 307, 308):
                 _classify(reply, url)
+                if self._policy.is_label_studio(url) and reply.headers.get("content-type", "").startswith("text/html"):
+                    raise AuthError(f"{url}: answered with a web page instead of an image, a login page perhaps; check LABEL_STUDIO_URL and the key")
                 return reply.body
             location = reply.headers.get("location")
             if not location:
@@ -213,11 +216,19 @@ class Fetcher:
     def _hop(self, url: Url, location: str) -> Url:
         """Where a redirect leads. Where Label Studio really is, is the operator's to correct, not the image's fault."""
         try:
-            following = self._mapped(parse_url(urljoin(f"{url.scheme}://{url.host_header}{url.target}", location)))
+            target = parse_url(urljoin(f"{url.scheme}://{url.host_header}{url.target}", location))
         except ValueError:
             raise InputError(f"{url}: redirects to something that is not a URL") from None
-        if self._policy.is_label_studio(url) and following.origin != url.origin and following.target == url.target:
-            raise Unavailable(f"{url}: Label Studio redirects to {following.scheme}://{following.host_header}; set LABEL_STUDIO_URL to that")
+        if not self._policy.is_label_studio(url):
+            return self._mapped(target)
+        if target.host == url.host and target.origin != url.origin and target.target == url.target:
+            raise Unavailable(f"{url}: Label Studio redirects to {target.scheme}://{target.host_header}; set LABEL_STUDIO_URL to that")
+        try:
+            following = self._mapped(target)
+        except SourceRefused:
+            raise AuthError(f"{url}: Label Studio redirects to {target}, a login page perhaps; check LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY") from None
+        if following == url:
+            raise Unavailable(f"{url}: Label Studio redirects to its public address; set LABEL_STUDIO_URL to that")
         return following
 
     def _authorized(self, url: Url, deadline: float, method: str = "GET", body: bytes | None = None) -> Reply:

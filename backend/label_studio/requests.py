@@ -65,16 +65,21 @@ def drop_masks(body: bytes) -> bytes:
     Label Studio embeds all old predictions of every task, which nobody here reads; parsing a hundred megabytes of them would hold
     every other thread up. Quotes inside JSON text are escaped, so the name can only be a key.
     """
-    parts, start = [], 0
-    while (key := body.find(b'"rle":', start)) >= 0:
+    parts, start, look = [], 0, 0
+    while (key := body.find(b'"rle":', look)) >= 0:
         opening = key + 6 + (body[key + 6 : key + 7] == b" ")
-        closing = body.find(b"]", opening)
-        if body[opening : opening + 1] != b"[" or closing < 0:
-            closing = opening - 1
-            parts.append(body[start : closing + 1])
-        else:
-            parts += [body[start : opening + 1], b"]"]
-        start = closing + 1
+        look = opening
+        if body[opening : opening + 1] != b"[":
+            continue
+        if (closing := body.find(b"]", opening)) < 0:
+            break
+        # Only a flat list of numbers is a mask; of anything else every byte stays.
+        other = [at for byte in (b'"', b"[", b"{") if (at := body.find(byte, opening + 1, closing)) >= 0]
+        if other or body[opening + 1 : closing].translate(None, b"0123456789, "):
+            look = min(other, default=closing)
+            continue
+        parts.append(body[start : opening + 1])
+        start = look = closing
     return b"".join([*parts, body[start:]]) if parts else body
 
 

@@ -17,7 +17,7 @@ from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
 from backend.errors import AuthError, ConfigError, InputError, LabelingError
-from backend.gate import STUCK, DeadlineExceeded
+from backend.gate import STUCK, Busy, DeadlineExceeded
 from backend.label_studio.access import is_allowed
 from backend.label_studio.requests import read_json, read_predict, read_setup
 from backend.label_studio.service import Service
@@ -74,7 +74,9 @@ def _body(limit: int) -> bytes:
             if size > limit:
                 raise TooLarge(f"body: larger than the limit of {limit / (1 << 20):g} MiB; raise MAX_BODY_MB or select fewer tasks")
             parts.append(piece)
-    except OSError:  # cut off, too slow, or chunks that are none
+    except TooLarge:
+        raise
+    except Exception:  # cut off, too slow, or chunks that are none; the server below has error classes of its own for each
         raise InputError("body: did not arrive") from None
     return b"".join(parts)
 
@@ -126,8 +128,7 @@ def _add_protocol(app: Flask, service: Service) -> None:
     @app.post("/webhook")
     def webhook() -> Response:
         # Label Studio waits for the answer inside the annotator's own request; nothing is learned from these events yet.
-        body = _body(limit)
-        if b'"START_TRAINING"' in body[:200]:
+        if b'"START_TRAINING"' in _body(limit)[:200]:
             logger.warning("training from Label Studio is not supported; nothing was started")
         return _reply({}, 201)
 
@@ -159,7 +160,10 @@ def _add_frame(app: Flask, service: Service) -> None:
     def expected(error: LabelingError) -> Response:
         status = _status(error)
         logger.warning("id=%s: %s", g.get("id"), error)
-        return _error(status, str(error), getattr(error, "retry_after_s", 5) if status in (503, 504) else None)
+        response = _error(status, str(error), getattr(error, "retry_after_s", 5) if status in (503, 504) else None)
+        if isinstance(error, Busy):
+            response.headers["Connection"] = "close"  # or the server below would wait for the rest of a body that nobody reads
+        return response
 
     @app.errorhandler(HTTPException)
     def http_error(error: HTTPException) -> Response:

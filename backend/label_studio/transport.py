@@ -75,6 +75,10 @@ def _secure(sock: socket.socket, url: Url, limits: Limits, live: list[socket.soc
     return sock
 
 
+class TimedOut(Unavailable):
+    """No answer, or not all of it, in time."""
+
+
 def _body(response: http.client.HTTPResponse, url: Url, limits: Limits, deadline: float) -> bytes:
     coding = (response.getheader("Content-Encoding") or "identity").lower()
     if coding not in ("identity", "gzip", "deflate"):
@@ -85,7 +89,7 @@ def _body(response: http.client.HTTPResponse, url: Url, limits: Limits, deadline
     while True:
         raw = response.read1(_CHUNK)
         if time.monotonic() > deadline:
-            raise Unavailable(f"{url}: not complete after {limits.total_s:g} s")
+            raise TimedOut(f"{url}: not complete after {limits.total_s:g} s")
         piece = raw if inflate is None else inflate.decompress(raw, limits.max_bytes - size + 1)
         size += len(piece)
         if size > limits.max_bytes:
@@ -93,6 +97,8 @@ def _body(response: http.client.HTTPResponse, url: Url, limits: Limits, deadline
         parts.append(piece)
         if not raw:
             break
+    if inflate is not None and size and not inflate.eof:
+        raise Unavailable(f"{url}: the compressed body ends early")
     expected = response.length
     if expected:  # what Content-Length promised and the server did not send
         raise Unavailable(f"{url}: the connection ended {expected} bytes early")
@@ -147,8 +153,10 @@ def request(url: Url, addresses: Sequence[str], *, headers: Mapping[str, str], l
             timer.cancel()
     except (OSError, http.client.HTTPException, zlib.error, ValueError) as error:
         if late.is_set():
-            raise Unavailable(f"{url}: not complete after {limits.total_s:g} s") from None
-        reason = "timed out" if isinstance(error, TimeoutError) else getattr(error, "strerror", None) or str(error) or type(error).__name__
+            raise TimedOut(f"{url}: not complete after {limits.total_s:g} s") from None
+        if isinstance(error, TimeoutError):
+            raise TimedOut(f"{url}: timed out") from None
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise Unavailable(f"{url}: {reason}") from None
     finally:
         connection.close()
