@@ -210,6 +210,7 @@ def annotate(
     options: Options,
     *,
     url_prefix: str = "/data/local-files/?d=",
+    more_sinks: Sequence[Sink] = (),
     stop: threading.Event | None = None,
 ) -> Summary:
     """Label images into files.
@@ -224,6 +225,7 @@ def annotate(
         out: output folder, made if missing.
         options: see ``Options``.
         url_prefix: for Label Studio tasks.
+        more_sinks: besides those of ``formats``.
         stop: set it to finish what is in flight and end.
 
     Returns:
@@ -241,7 +243,7 @@ def annotate(
         check_prompts(options.prompts, items)
     stop = stop or threading.Event()
     summary = Summary()
-    sinks = make_sinks(formats, out, [cascade.names[k] for k in sorted(cascade.names)], url_prefix)
+    sinks = [*make_sinks(formats, out, [cascade.names[k] for k in sorted(cascade.names)], url_prefix), *more_sinks]
     check_outputs(sinks, items, options.overwrite)
     jobs = _jobs(items, sinks, options.overwrite, summary)
     stages = _stages(cascade, options, summary)

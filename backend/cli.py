@@ -13,13 +13,16 @@ import threading
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from backend.errors import LabelingError
+from backend.errors import ConfigError, LabelingError
 from backend.logs import log_to_stderr
 from backend.memory import limit_arenas
 from backend.options import make_parser
 from backend.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from backend.judging import Outputs
 
 _SERVICE_FIELDS = ("host", "port", "threads", "insecure", "label_studio_url", "label_studio_api_key")
 
@@ -70,10 +73,11 @@ def _stop_on_interrupt() -> threading.Event:
 
 def _annotate(args: argparse.Namespace) -> int:
     from backend.annotate import Options, annotate
-    from backend.errors import ConfigError
+    from backend.class_mapping import parse_rename
     from backend.files import ensure_writable
+    from backend.formats.voc import has_truth
     from backend.images import ImageLimits
-    from backend.sinks import FORMATS
+    from backend.sinks import FORMATS, ComparisonSink, Sink
     from backend.sources import collect
     from backend.wiring import load
 
@@ -85,9 +89,14 @@ def _annotate(args: argparse.Namespace) -> int:
     work = collect(args.sources, settings.split, args.out)
     ensure_writable(args.out)
     loaded = load(settings, args.mode, work.class_names)
+    more: list[Sink] = []
+    if args.command == "visualize" and not args.plain and all(has_truth(source) for source in args.sources):
+        names = work.class_names or settings.classes or tuple(loaded.cascade.names[k] for k in sorted(loaded.cascade.names))
+        formats, more = [], [ComparisonSink(args.out, loaded.cascade.names, names, parse_rename(args.rename))]
     options = Options(settings.batch, settings.workers, args.overwrite, ImageLimits(max_pixels=settings.max_pixels), loaded.prompts, not args.no_progress)
     stop = _stop_on_interrupt()
-    summary = annotate(work.items, loaded.cascade, formats, args.out, options, url_prefix=getattr(args, "image_url_prefix", ""), stop=stop)
+    prefix = getattr(args, "image_url_prefix", "")
+    summary = annotate(work.items, loaded.cascade, formats, args.out, options, url_prefix=prefix, more_sinks=more, stop=stop)
     _print(json.dumps(summary.as_dict(), indent=2, ensure_ascii=False) if args.json else summary.as_text())
     if summary.stopped == "interrupted":
         return 130
@@ -160,7 +169,60 @@ def _bench(args: argparse.Namespace) -> int:
     return 0 if all(row.met for row in rows) else 1
 
 
+def _outputs(args: argparse.Namespace) -> Outputs:
+    from backend.judging import Outputs
+
+    if args.resamples < 0:
+        raise ConfigError(f"--resamples: expected 0 or more, got {args.resamples}")
+    return Outputs(args.json, args.report, getattr(args, "images", None), args.resamples, not args.no_progress)
+
+
+def _print_document(args: argparse.Namespace, document: dict[str, Any], texts: Sequence[str]) -> int:
+    from backend.judging import exit_code
+    from backend.scoring.text import faults_text
+
+    if str(args.json) == "-":
+        _print(json.dumps(document, indent=1, ensure_ascii=False))
+    else:
+        wrote = [f"wrote {path}" for path in (args.json, args.report) if path is not None]
+        _print("\n\n".join(text for text in (*texts, faults_text(document), "\n".join(wrote)) if text))
+    return exit_code(document)
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    from backend.class_mapping import parse_rename
+    from backend.judging import run_evaluate
+    from backend.scoring.text import classes_text, figures_text, upstream_lines
+
+    settings, outputs, stop = _settings(args), _outputs(args), _stop_on_interrupt()
+    document = run_evaluate(args.dataset, settings, args.predictions, args.overlap, parse_rename(args.rename), outputs, stop)
+    view = document["views"][0]
+    code = _print_document(args, document, [upstream_lines(view), classes_text(view), figures_text(view)])
+    return 130 if stop.is_set() else code
+
+
+def _score(args: argparse.Namespace) -> int:
+    from backend.class_mapping import parse_rename
+    from backend.judging import ScoreOptions, run_score
+    from backend.scoring.pairs import Selection
+    from backend.scoring.text import score_texts
+    from backend.service_settings import load_service_settings
+
+    names = None if args.classes is None else load_settings({"classes": args.classes}, {}).classes
+    selection = Selection(
+        frozenset(args.annotator), frozenset(args.model_version), frozenset(args.tag), args.include_cancelled, args.ground_truth, args.latest, args.missing
+    )
+    options = ScoreOptions(args.source, args.predictions, args.project, selection, names, parse_rename(args.rename), args.overlap)
+    service = load_service_settings({"label_studio_url": args.url, "label_studio_api_key": args.api_key}, os.environ)
+    outputs, stop = _outputs(args), _stop_on_interrupt()
+    document = run_score(options, service, outputs, stop)
+    code = _print_document(args, document, score_texts(document, args.suggest_thresholds))
+    return 130 if stop.is_set() else code
+
+
 _COMMANDS = {
+    "evaluate": _evaluate,
+    "score": _score,
     "annotate": _annotate,
     "visualize": _annotate,
     "models": _models,

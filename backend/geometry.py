@@ -235,6 +235,25 @@ def painting_order(instances: Sequence[Instance]) -> list[int]:
     return sorted(range(len(instances)), key=lambda k: (-areas[k], instances[k].score))
 
 
+OVERLAPS = {
+    "score": "the surer instance is seen",
+    "smallest": "the smaller instance is seen",
+    "last": "the instance that comes later in the prediction is seen",
+}
+
+
+def stacking_order(instances: Sequence[Instance], overlap: str = "score") -> list[int]:
+    """Indices of the instances that have a mask, in the order to paint them in, later over earlier.
+
+    Args:
+        instances: of one image.
+        overlap: of ``OVERLAPS``; equals keep their order.
+    """
+    with_mask = [(k, instance.score, np.count_nonzero(instance.mask.crop)) for k, instance in enumerate(instances) if instance.mask is not None]
+    keys = {"score": lambda one: one[1], "smallest": lambda one: -one[2], "last": lambda one: one[0]}
+    return [k for k, _, _ in sorted(with_mask, key=keys[overlap])]
+
+
 def paint(masks: Iterable[tuple[Mask, int]], size_hw: tuple[int, int]) -> LabelMap:
     """Paint masks into one index image, later over earlier.
 

@@ -14,6 +14,8 @@ _EPILOG = """examples:
   yolosam2 serve                                           the Label Studio ML backend, on 127.0.0.1:9090
   yolosam2 doctor --url http://localhost:8080 --project 1  why nothing appears in Label Studio
   yolosam2 visualize photos/ --out pictures/ --detector demo --segmenter demo
+  yolosam2 evaluate VOC/ --report report.html              masks against ground truth: mIoU, AP, PQ
+  yolosam2 score export.json --report report.html          accepted annotations against predictions, with edit effort
 
 exit codes: 0 done, 1 some items failed (each is listed), 2 usage or settings, 3 refused by Label Studio, 130 interrupted"""
 
@@ -22,6 +24,32 @@ _FORMATS = """formats:
   label-studio   importable tasks with brush masks, and a labeling config
   voc            indexed PNGs: SegmentationClass, SegmentationObject, class_names.txt
   overlay        pictures with masks drawn"""
+
+_EVALUATE = """prints Pixel_Accuracy, Mean_IOU and Class_IOU as upstream YOLO-SAM2 does, then a table by class name.
+
+examples:
+  yolosam2 evaluate VOC/ --detector my-yolo.pt --segmenter sam2.1_hiera_large --report report.html
+  yolosam2 evaluate VOC/ --prompts prediction.json --segmenter sam2.1_hiera_large    boxes from any detector
+  yolosam2 evaluate VOC/ --detector yolov8m --rename airplane=aeroplane,couch=sofa   where names differ
+  yolosam2 annotate VOC/ --out out/ --format voc && yolosam2 evaluate VOC/ --predictions out/    in two steps that can be resumed
+
+Every listed image counts; one without a prediction counts as all background. A class that occurs in neither truth nor prediction is n/a, not 0."""
+
+_SCORE = """inputs:
+  EXPORT.json                            a snapshot export of Label Studio with full predictions, or a plain JSON export
+                                         with --url, --api-key and --project, from where the predictions are fetched
+  FOLDER --predictions FOLDER            labelme JSON as people left it, and as it was predicted
+
+a snapshot with full predictions:
+  curl -H "Authorization: Token $KEY" -H "Content-Type: application/json" $URL/api/projects/1/exports/ \\
+    -d '{"serialization_options": {"predictions": {"only_id": false}}}'
+  then, with the id it answers: curl -H "Authorization: Token $KEY" "$URL/api/projects/1/exports/ID/download?exportType=JSON" -o export.json
+
+examples:
+  yolosam2 score export.json --report report.html --json scores.json
+  yolosam2 score export.json --annotator anna@example.com --model-version demo+demo-1a2b3c
+  yolosam2 score export.json --suggest-thresholds      model_score_threshold per class, ready to paste
+  yolosam2 score accepted/ --predictions labels/       two folders of labelme JSON"""
 
 _SERVE = """example:
   LABEL_STUDIO_URL=http://localhost:8080 LABEL_STUDIO_API_KEY=... yolosam2 serve --detector my-yolo.pt --segmenter sam2.1_hiera_large
@@ -33,6 +61,9 @@ environment:
   The README lists the rest.
 
 Label Studio itself must be started with ML_BLOCK_LOCAL_IP=false and SSRF_PROTECTION_ENABLED=false to talk to a private address."""
+
+
+OVERLAPS = ("score", "smallest", "last")  # explained in geometry, which is not loaded for --help
 
 
 def _detector_options(group: argparse._ArgumentGroup) -> None:
@@ -89,9 +120,11 @@ def _labelling(commands: Any) -> None:
     prefix = "/data/local-files/?d="
     annotate.add_argument("--image-url-prefix", default=prefix, metavar="URL", help="put before each image's path in Label Studio tasks")
     _file_options(annotate)
-    about = "Write pictures with masks, outlines, labels and scores drawn over them."
+    about = "Write pictures with masks, outlines, labels and scores drawn over them; for a VOC dataset with truth, prediction, truth and errors side by side."
     visualize = commands.add_parser("visualize", help="draw masks over images", description=about)
     _run_options(visualize)
+    visualize.add_argument("--plain", action="store_true", help="only the prediction, also for a dataset with truth")
+    visualize.add_argument("--rename", metavar="A=B,..", help="class A of the model is class B of the dataset")
     _file_options(visualize)
 
 
@@ -121,6 +154,57 @@ def _label_studio(commands: Any) -> None:
     _detector_options(config.add_argument_group("the detector"))
 
 
+def _result_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write everything as JSON; - prints it instead of the tables")
+    parser.add_argument("--report", type=Path, metavar="HTML", help="also write a page with charts and the worst images; one file, no network")
+    parser.add_argument("--overlap", choices=OVERLAPS, default="score", help="which instance is seen where several are (default: score, the surer one)")
+    parser.add_argument("--rename", metavar="A=B,..", help="score label A under the name B")
+    parser.add_argument("--resamples", type=int, default=1000, metavar="N", help="of the bootstrap behind the 95 %% intervals; 0 for none (default: 1000)")
+    parser.add_argument("--no-progress", action="store_true", help="no progress bar")
+
+
+def _scoring(commands: Any) -> None:
+    kind = argparse.RawDescriptionHelpFormatter
+    about = "Compare masks with the ground truth of a dataset in PASCAL VOC layout."
+    evaluate = commands.add_parser("evaluate", help="mIoU, AP and PQ on a VOC dataset", formatter_class=kind, description=about, epilog=_EVALUATE)
+    evaluate.add_argument(
+        "dataset", type=Path, metavar="DATASET", help="JPEGImages, SegmentationClass, ImageSets/Segmentation/<split>.txt or <split>_videos.txt"
+    )
+    evaluate.add_argument("--predictions", type=Path, metavar="DIR", help="label maps made before; no model is loaded")
+    _result_options(evaluate)
+    _file_options(evaluate)
+    about = "Compare what annotators accepted with what was predicted: how good the masks were, and how much work was left."
+    score = commands.add_parser("score", help="accepted annotations against predictions", formatter_class=kind, description=about, epilog=_SCORE)
+    score.add_argument("source", type=Path, metavar="SOURCE", help="an export of Label Studio, or a folder of labelme JSON")
+    score.add_argument("--predictions", type=Path, metavar="DIR", help="the folder of labelme JSON as it was predicted")
+    _score_options(score)
+    _result_options(score)
+
+
+def _score_options(score: argparse.ArgumentParser) -> None:
+    score.add_argument("--suggest-thresholds", action="store_true", help="print the score threshold with the best F1 per class, as Label tags")
+    score.add_argument("--images", type=Path, metavar="DIR", help="where the pictures are, for the page")
+    which = score.add_argument_group("what counts (default: every annotation that was not skipped, against every model version)")
+    which.add_argument("--annotator", action="append", default=[], metavar="WHO", help="e-mail address or user id; may be repeated")
+    which.add_argument("--model-version", action="append", default=[], metavar="V", help="may be repeated")
+    which.add_argument(
+        "--tag",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="only regions of this control tag; may be repeated (default: boxes that repeat masks are left out)",
+    )
+    which.add_argument("--ground-truth", action="store_true", help="only annotations marked as ground truth")
+    which.add_argument("--latest", action="store_true", help="only the last annotation of a task")
+    which.add_argument("--include-cancelled", action="store_true", help="annotations that were skipped count too")
+    which.add_argument("--missing", action="store_true", help="an annotated task without a prediction counts as one that found nothing")
+    which.add_argument("--classes", metavar="NAMES", help="a,b,c or a file: the classes, in this order; other labels are faults")
+    where = score.add_argument_group("Label Studio, for exports that hold only the ids of predictions")
+    where.add_argument("--url", metavar="URL", help="default: LABEL_STUDIO_URL")
+    where.add_argument("--api-key", metavar="TOKEN", help="default: LABEL_STUDIO_API_KEY, which does not show in the process list")
+    where.add_argument("--project", type=int, metavar="ID", help="the number in the project's address")
+
+
 def _about_models(commands: Any) -> None:
     about = "List models by name and whether their files are here."
     models = commands.add_parser("models", help="list the models known by name", description=about)
@@ -142,5 +226,6 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _labelling(commands)
     _label_studio(commands)
+    _scoring(commands)
     _about_models(commands)
     return parser

@@ -28,7 +28,8 @@ def class_colour(class_id: int) -> tuple[int, int, int]:
 
 
 @cache
-def _font(size: int) -> PIL.ImageFont.FreeTypeFont | PIL.ImageFont.ImageFont:
+def font(size: int) -> PIL.ImageFont.FreeTypeFont | PIL.ImageFont.ImageFont:
+    """Pillow's own font; it knows Latin letters."""
     return PIL.ImageFont.load_default(size)
 
 
@@ -52,7 +53,7 @@ def _fill(canvas: NDArray[np.uint8], instance: Instance, thickness: int) -> None
 def _tag(pen: PIL.ImageDraw.ImageDraw, instance: Instance, size_hw: tuple[int, int], taken: list[tuple[float, float, float, float]], size: int) -> None:
     """The label on a dark plate at the top of the box, moved down past tags that are there already."""
     text = f"{instance.label} {instance.score:.2f}"
-    left, top, right, bottom = pen.textbbox((0, 0), text, font=_font(size))
+    left, top, right, bottom = pen.textbbox((0, 0), text, font=font(size))
     w, h = right - left + 8, bottom - top + 6
     x = min(max(0.0, float(instance.xyxy[0])), max(0.0, size_hw[1] - w))
     y = max(0.0, float(instance.xyxy[1]) - h)
@@ -60,7 +61,7 @@ def _tag(pen: PIL.ImageDraw.ImageDraw, instance: Instance, size_hw: tuple[int, i
         y += h
     taken.append((x, y, x + w, y + h))
     pen.rectangle((x, y, x + w, y + h), fill=(20, 20, 20), outline=class_colour(instance.class_id), width=max(1, size // 9))
-    pen.text((x + 4 - left, y + 3 - top), text, fill=(255, 255, 255), font=_font(size))
+    pen.text((x + 4 - left, y + 3 - top), text, fill=(255, 255, 255), font=font(size))
 
 
 def draw(image: Image, prediction: Prediction) -> Image:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import quote
 
 from backend import overlays
-from backend.errors import ConfigError
+from backend.class_mapping import class_mapping, map_instances
+from backend.comparisons import compare
+from backend.errors import ConfigError, InputError
 from backend.files import write_atomic
 from backend.formats import labelstudio, voc
 from backend.formats.binding import make_config
@@ -146,6 +149,46 @@ class OverlaySink:
 
     def encode(self, item: Item, image: Image, prediction: Prediction) -> list[Output]:
         return [(self.paths(item)[0], overlays.mark_jpeg(overlays.encode_picture(overlays.draw(image, prediction))))]
+
+    def shared(self) -> list[Output]:
+        return []
+
+    def close(self) -> list[Path]:
+        return [self._out]
+
+
+class ComparisonSink:
+    """Prediction, truth and error map of a VOC dataset side by side.
+
+    Args:
+        out: folder.
+        model_names: class index to name of the model.
+        names: of the dataset's classes.
+        rename: model's name to the dataset's, where they differ.
+
+    Raises:
+        ConfigError: no class of the model is one of the dataset.
+    """
+
+    def __init__(self, out: Path, model_names: Mapping[int, str], names: Sequence[str], rename: Mapping[str, str]) -> None:
+        self._out, self._names = out, names
+        self._mapping = class_mapping(model_names, names, rename)
+
+    def paths(self, item: Item) -> list[Path]:
+        return [self._out / f"{item.stem}.jpg"]
+
+    def ours(self, path: Path) -> bool:
+        return overlays.made_by_us(path)
+
+    def encode(self, item: Item, image: Image, prediction: Prediction) -> list[Output]:
+        root = item.path.parents[len(item.relative.parts)]  # pictures lie in JPEGImages below it
+        path = root / "SegmentationClass" / item.relative.with_suffix(".png")
+        truth = voc.read_label_map(path)
+        if truth.shape != image.shape[:2]:
+            raise InputError(f"{path}: is {truth.shape[1]}x{truth.shape[0]}, its picture {image.shape[1]}x{image.shape[0]}")
+        known = replace(prediction, instances=tuple(map_instances(prediction.instances, self._mapping, self._names)))
+        sheet = compare(image, truth, voc.label_maps(known)[0], self._names)
+        return [(self.paths(item)[0], overlays.mark_jpeg(overlays.encode_picture(sheet)))]
 
     def shared(self) -> list[Output]:
         return []

@@ -108,6 +108,13 @@ def made_by_us(path: Path) -> str | None:
     return None
 
 
+def predicted_by(document: Mapping[str, Any]) -> str | None:
+    """The model version a document was first written by, also where a person changed it since."""
+    mark = document.get(_MARK)
+    version = mark.get("model_version") if isinstance(mark, dict) else None
+    return version if isinstance(version, str) else None
+
+
 def relative_image_path(image: Path, json_file: Path) -> str:
     """``imagePath`` for a JSON file: relative, forward slashes, as labelme itself writes it."""
     return Path(os.path.relpath(image.resolve(), json_file.resolve().parent)).as_posix()

@@ -15,15 +15,16 @@ FILES = sorted([*(ROOT / "backend").rglob("*.py"), *(ROOT / "labelme_plugin").rg
 # Lower numbers never import higher ones. A name stands for itself and everything below it.
 LAYERS = {
     "backend.memory": 0, "backend.options": 0, "backend.logs": 0, "backend.errors": 0, "backend.types": 0,
-    "backend.geometry": 1, "backend.images": 1, "backend.metrics": 2, "backend.settings": 1, "backend.files": 1, "backend.overlays": 2,
-    "backend.formats": 2, "backend.service_settings": 2,
+    "backend.geometry": 1, "backend.images": 1, "backend.metrics": 1, "backend.settings": 1, "backend.files": 1, "backend.overlays": 2,
+    "backend.formats": 2, "backend.service_settings": 2, "backend.class_mapping": 1, "backend.rasters": 1, "backend.matching": 2, "backend.comparisons": 2,
     "backend.sources": 3, "backend.cascade": 3, "labelme_plugin": 3, "backend.models": 3,
     "backend.label_studio.origins": 3, "backend.label_studio.transport": 3, "backend.label_studio.tokens": 3, "backend.label_studio.local_files": 3,
     "backend.label_studio.fetch": 3, "backend.label_studio.caches": 3, "backend.label_studio.monitor": 3,
     "backend.label_studio.access": 3, "backend.label_studio.requests": 3,
-    "backend.pipeline": 4, "backend.sinks": 4, "backend.gate": 4,
+    "backend.label_studio.stored": 3,
+    "backend.pipeline": 4, "backend.sinks": 4, "backend.gate": 4, "backend.scoring": 4,
     "backend.label_studio": 5,
-    "backend.wiring": 5, "backend.annotate": 5, "backend.serving": 6, "backend.doctor": 6, "backend.label_studio.model": 7,
+    "backend.wiring": 5, "backend.annotate": 5, "backend.evaluate": 5, "backend.judging": 6, "backend.serving": 6, "backend.doctor": 6, "backend.label_studio.model": 7,
     "backend.bench": 7, "backend.bench_clicks": 6, "backend.demo": 7,
     "backend.cli": 8, "backend.__main__": 9,
 }  # fmt: skip
@@ -82,7 +83,7 @@ def test_modules_and_functions_stay_small(path: Path) -> None:
 
 
 def test_light_parts_need_no_torch() -> None:
-    light = ["backend.cli", "backend.metrics", "backend.sinks", "backend.annotate", "backend.wiring", "backend.formats.rle", "labelme_plugin.files"]
+    light = ["backend.cli", "backend.metrics", "backend.sinks", "backend.annotate", "backend.wiring", "backend.formats.rle", "labelme_plugin.files", "backend.evaluate", "backend.judging"]
     light += ["backend.label_studio.server", "backend.label_studio.service", "backend.serving", "backend.doctor.studio"]
     code = f"import sys\nfor m in {light!r}: __import__(m)\nprint([m for m in {HEAVY!r} if m in sys.modules])"
     done = subprocess.run([PYTHON, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)

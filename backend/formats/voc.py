@@ -21,9 +21,9 @@ import PIL.PngImagePlugin
 from numpy.typing import NDArray
 
 from backend.errors import ConfigError, InputError
-from backend.geometry import IGNORE, paint
+from backend.geometry import IGNORE, mask_from_full, mask_xyxy, paint, stacking_order
 from backend.images import SUFFIXES
-from backend.types import LabelMap, Prediction
+from backend.types import Instance, LabelMap, Prediction
 
 BACKGROUND = "_background_"
 _MARK = "yolosam2"
@@ -86,18 +86,71 @@ def decode_png(data: bytes, name: str) -> LabelMap:
         raise InputError(f"{name}: cannot read the label map: {error}") from None
 
 
-def label_maps(prediction: Prediction) -> tuple[LabelMap, LabelMap]:
-    """Paint a prediction: class values and object values, low scores first, so that where objects overlap the surer one stays.
+def label_maps(prediction: Prediction, overlap: str = "score") -> tuple[LabelMap, LabelMap]:
+    """Paint a prediction: class values and object values.
+
+    Args:
+        prediction: instances without a mask are left out.
+        overlap: of ``geometry.OVERLAPS``: which instance is seen where several are.
 
     Returns:
-        Two (H, W) maps. Objects count from 1 in the order of ``prediction.instances``, leaving out 255; instances without a
-        mask are left out.
+        Two (H, W) maps. Objects count from 1 in the order of ``prediction.instances``, leaving out 255.
     """
-    with_mask = [(instance, k) for k, instance in enumerate(prediction.instances) if instance.mask is not None]
-    pairs = sorted(with_mask, key=lambda pair: pair[0].score)
+    pairs = [(prediction.instances[k], k) for k in stacking_order(prediction.instances, overlap)]
     classes = paint([(i.mask, i.class_id + 1) for i, _ in pairs if i.mask is not None], prediction.size_hw)
     objects = paint([(i.mask, k + 1 + (k + 1 >= IGNORE)) for i, k in pairs if i.mask is not None], prediction.size_hw)
     return classes, objects
+
+
+def read_label_map(path: Path) -> LabelMap:
+    """Read a label map from a file; see ``decode_png``.
+
+    Raises:
+        InputError: also for a file that is missing or unreadable.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot read: {(error.strerror or str(error)).lower()}") from None
+    return decode_png(data, str(path))
+
+
+def instances_of(classes: LabelMap, objects: LabelMap, names: Sequence[str], where: str) -> list[Instance]:
+    """The objects of a pair of label maps.
+
+    Args:
+        classes: (H, W) class values.
+        objects: (H, W) object values, 0 none and 255 ignored.
+        names: of the classes; value k + 1 is ``names[k]``.
+        where: for messages.
+
+    Returns:
+        One instance per object value, with score 1 and the class that most of its pixels have; objects without a class are left out.
+
+    Raises:
+        InputError: the maps differ in size, or a class value is beyond the names.
+    """
+    if classes.shape != objects.shape:
+        raise InputError(f"{where}: SegmentationObject is {objects.shape[1]}x{objects.shape[0]}, SegmentationClass {classes.shape[1]}x{classes.shape[0]}")
+    found = []
+    for value in np.unique(objects):
+        if value in (0, IGNORE):
+            continue
+        mask = mask_from_full(objects == value)
+        if mask is None:
+            continue
+        h, w = mask.crop.shape
+        inside = classes[mask.y : mask.y + h, mask.x : mask.x + w][mask.crop]
+        inside = inside[(inside != 0) & (inside != IGNORE)]
+        if not len(inside):
+            continue
+        class_id = int(np.bincount(inside).argmax()) - 1
+        if class_id >= len(names):
+            raise InputError(f"{where}: value {class_id + 1} is beyond the {len(names)} classes")
+        found.append(Instance(names[class_id], class_id, 1.0, mask_xyxy(mask), mask))
+    return found
 
 
 def class_names_text(names: Sequence[str]) -> str:
@@ -145,6 +198,10 @@ class VocDataset:
             for spelled in (suffix, suffix.upper()):
                 if (path := folder / f"{image_id}{spelled}").is_file():
                     return path
+        if direct.parent.is_dir():
+            for path in sorted(direct.parent.iterdir()):
+                if path.stem == direct.name and path.suffix.lower() in SUFFIXES and path.is_file():
+                    return path
         raise InputError(f"{folder / image_id}: no image with this name and a suffix of {', '.join(SUFFIXES)}")
 
 
@@ -153,15 +210,28 @@ def is_voc(root: Path) -> bool:
     return (root / "JPEGImages").is_dir() and (root / "ImageSets" / "Segmentation").is_dir()
 
 
+def has_truth(root: Path) -> bool:
+    """True if the folder is a dataset with ``SegmentationClass``."""
+    return is_voc(root) and (root / "SegmentationClass").is_dir()
+
+
 def _frames(root: Path, split: str) -> list[str]:
     listing = root / "ImageSets" / "Segmentation" / f"{split}_videos.txt"
     if not listing.is_file():
         return []
     ids: list[str] = []
     for folder in filter(None, map(str.strip, listing.read_text(encoding="utf-8").splitlines())):
+        _check_inside(listing, folder)
         found = sorted(p for p in (root / "JPEGImages" / folder).glob("*") if p.suffix.lower() in SUFFIXES)
+        if not found:
+            raise ConfigError(f"{listing}: {folder!r}: no such folder of frames in {root / 'JPEGImages'}, or no image in it")
         ids.extend(f"{folder}/{path.stem}" for path in found)
     return ids
+
+
+def _check_inside(listing: Path, entry: str) -> None:
+    if ".." in PurePosixPath(entry).parts or entry.startswith("/"):
+        raise ConfigError(f"{listing}: {entry!r} points outside the dataset")
 
 
 def open_voc(root: Path, split: str) -> VocDataset:
@@ -180,8 +250,7 @@ def open_voc(root: Path, split: str) -> VocDataset:
     if not ids:
         known = ", ".join(sorted(path.stem for path in listing.parent.glob("*.txt"))) or "none"
         raise ConfigError(f"{listing}: no such list, or nothing in it; lists there: {known}")
-    outside = [i for i in ids if ".." in PurePosixPath(i).parts or i.startswith("/")]
-    if outside:
-        raise ConfigError(f"{listing}: {outside[0]!r} points outside the dataset")
+    for image_id in ids:
+        _check_inside(listing, image_id)
     files = [root / name for name in ("class_names.txt", "labels.txt") if (root / name).is_file()]
     return VocDataset(root, tuple(ids), read_class_names(files[0]) if files else None)

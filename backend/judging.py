@@ -1,0 +1,240 @@
+"""From options to a finished evaluation or scoring: the one place that knows which reader, which models and which pictures go together."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import unquote
+
+from tqdm import tqdm
+
+from backend.errors import ConfigError, InputError, Unavailable
+from backend.files import ensure_writable, find_files, write_atomic
+from backend.images import SUFFIXES, ImageLimits, decode_image, read_image
+from backend.label_studio.fetch import Fetcher
+from backend.label_studio.stored import Stored
+from backend.scoring.exports import FetchPredictions, TaskReader, read_tasks
+from backend.scoring.folders import FolderReader
+from backend.scoring.gallery import LoadPicture, render
+from backend.scoring.pairs import ClassIndex, Fault, Pair, Picture, Selection
+from backend.scoring.report import render_report, write_report
+from backend.scoring.score import Run, score
+from backend.service_settings import ServiceSettings
+from backend.settings import Settings
+from backend.types import Image
+
+_UPLOAD_PREFIX = 9  # Label Studio puts eight hexadecimal digits and a dash before the name of an upload
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where the results go besides the terminal."""
+
+    json: Path | None = None  # "-" is standard output
+    report: Path | None = None
+    images: Path | None = None  # folder of the pictures, for the report
+    resamples: int = 1000
+    progress: bool = True
+
+    def check(self) -> None:
+        """Refuse what could not be written, before hours of work.
+
+        Raises:
+            ConfigError: naming the folder.
+        """
+        for path in (self.json, self.report):
+            if path is not None and str(path) != "-":
+                if path.is_dir():
+                    raise ConfigError(f"{path}: is a folder; name a file")
+                ensure_writable(path.parent)
+
+
+def finish(run: Run, outputs: Outputs, settings: Mapping[str, Any], title: str, captions: tuple[str, str], load: LoadPicture) -> dict[str, Any]:
+    """Compute the document and write JSON and page.
+
+    Raises:
+        ConfigError: nothing could be scored; what was wrong with the first is told.
+    """
+    if not run.tally.groups:
+        first = f", for example: {run.faults[0].sentence}" if run.faults else ""
+        raise ConfigError(f"nothing could be scored{first}")
+    document = run.document(settings, outputs.resamples)
+    if outputs.json is not None and str(outputs.json) != "-":
+        write_atomic(outputs.json, (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
+    if outputs.report is not None:
+        facts = [(name.replace("_", " "), str(value)) for name, value in settings.items() if value not in (None, "", [], {}, False)]
+        whole = document["views"][0]
+        facts.append(("images", str(whole["images"])))
+        shown = render(run.gallery.worst(), run.classes.names, load, captions)
+        write_report(outputs.report, render_report(document, shown, title, facts, captions))
+    return document
+
+
+def pictures(outputs: Outputs, limits: ImageLimits, stored: Stored | None) -> LoadPicture:
+    """How to get at the pixels of a picture: its file, the folder of pictures, or Label Studio."""
+    by_name = {} if outputs.images is None else {path.name: path for path in find_files(outputs.images, SUFFIXES)}
+
+    def load(picture: Picture) -> Image:
+        if picture.path is not None and picture.path.is_file():
+            return read_image(picture.path, limits)
+        name = PurePosixPath(
+            unquote(str(picture.uri or picture.path or "").partition("?d=")[2] or str(picture.uri or picture.path or "").partition("?")[0])
+        ).name
+        found = by_name.get(name) or by_name.get(name[_UPLOAD_PREFIX:])
+        if found is not None:
+            return read_image(found, limits)
+        if stored is not None and picture.uri is not None:
+            return decode_image(stored.image(picture.uri, picture.task_id), name, limits)
+        raise InputError("the picture is not at hand; --images DIR, or --url, --api-key and --project, let the page show it")
+
+    return load
+
+
+@dataclass(frozen=True)
+class ScoreOptions:
+    """What ``score`` was asked for."""
+
+    source: Path
+    predictions: Path | None
+    project: int | None
+    selection: Selection
+    classes: tuple[str, ...] | None
+    rename: Mapping[str, str]
+    overlap: str
+
+
+def _stored(service: ServiceSettings, options: ScoreOptions) -> Stored | None:
+    if options.project is None:
+        return None
+    if service.label_studio_url is None:
+        raise ConfigError("--project: also give --url and --api-key, or set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY")
+    return Stored(Fetcher(service), options.project)
+
+
+def _of_folders(reader: FolderReader, progress: bool) -> Iterator[Pair | Fault]:
+    with tqdm(reader.files, unit="file", disable=not progress, file=sys.stderr, dynamic_ncols=True) as bar:
+        for relative in bar:
+            yield from reader.pairs(relative)
+
+
+_MOST_UNANSWERED = 3
+
+
+def _of_export(path: Path, reader: TaskReader, progress: bool, stop: threading.Event) -> Iterator[Pair | Fault]:
+    """The pairs of an export; a file that is cut off is a fault after all that could be read."""
+    try:
+        with path.open("rb") as stream, tqdm(total=os.fstat(stream.fileno()).st_size, unit="B", unit_scale=True, disable=not progress, file=sys.stderr) as bar:
+            failed = 0
+            for number, task in enumerate(read_tasks(stream, path)):
+                for item in reader.pairs(task, number):
+                    failed += isinstance(item, Fault)
+                    yield item
+                bar.update(min(stream.tell(), bar.total) - bar.n)
+                bar.set_postfix(tasks=number + 1, failed=failed, refresh=False)
+                if stop.is_set():
+                    return
+    except InputError as error:
+        yield Fault(str(path), str(error))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot read: {(error.strerror or str(error)).lower()}") from None
+
+
+def run_score(options: ScoreOptions, service: ServiceSettings, outputs: Outputs, stop: threading.Event) -> dict[str, Any]:
+    """Score an export or two folders.
+
+    Returns:
+        The document.
+
+    Raises:
+        ConfigError: the input is not there or cannot be scored at all.
+        AuthError: Label Studio refused.
+    """
+    outputs.check()
+    classes = ClassIndex(options.classes)
+    run = Run(classes, options.overlap, with_gallery=outputs.report is not None)
+    stored = _stored(service, options)
+    reader: FolderReader | TaskReader
+    if options.source.is_dir():
+        if options.predictions is None:
+            raise ConfigError(f"{options.source}: is a folder of labelme JSON; name the folder of what was predicted with --predictions DIR")
+        reader = FolderReader(options.source, options.predictions, classes, options.rename, options.selection.missing)
+        score(_of_folders(reader, outputs.progress), run)
+    elif options.predictions is not None:
+        raise ConfigError(f"--predictions is for a folder of labelme JSON; {options.source} is a file")
+    else:
+        fetch = None if stored is None else _fetch(stored)
+        reader = TaskReader(classes, options.selection, options.rename, fetch)
+        score(_of_export(options.source, reader, outputs.progress, stop), run)
+    settings: dict[str, Any] = {"source": str(options.source), "predictions": str(options.predictions or "") or None, "project": options.project}
+    settings |= {name: sorted(value) if isinstance(value, frozenset) else value for name, value in vars(options.selection).items()}
+    counts = {"tasks_without_annotation": reader.n_unannotated, "regions_left_out": reader.n_left_out}
+    load = pictures(outputs, ImageLimits(), stored)
+    return finish(run, outputs, {**settings, **counts}, "Pre-labels against accepted annotations", ("predicted", "accepted"), load)
+
+
+def _fetch(stored: Stored) -> FetchPredictions:
+    """Predictions of a task; once Label Studio has been silent for several tasks in a row, it is not asked again."""
+    silent = 0
+
+    def fetch(task: int) -> Sequence[Any]:
+        nonlocal silent
+        if silent >= _MOST_UNANSWERED:
+            raise Unavailable(f"task {task}: not asked for: Label Studio did not answer for {silent} tasks before it")
+        try:
+            found = stored.predictions(task)
+        except Unavailable:
+            silent += 1
+            raise
+        silent = 0
+        return found
+
+    return fetch
+
+
+def run_evaluate(
+    root: Path, settings: Settings, predictions: Path | None, overlap: str, rename: Mapping[str, str], outputs: Outputs, stop: threading.Event
+) -> dict[str, Any]:
+    """Evaluate a VOC dataset.
+
+    Raises:
+        ConfigError: the dataset, the models or their classes cannot work.
+    """
+    from backend.evaluate import Options, evaluate, evaluate_maps
+    from backend.formats.voc import is_voc, open_voc
+    from backend.wiring import load
+
+    if not root.is_dir():
+        raise ConfigError(f"{root}: no such folder")
+    if not is_voc(root):
+        raise ConfigError(f"{root}: is no VOC dataset; expected JPEGImages, SegmentationClass and ImageSets/Segmentation/<split>.txt in it")
+    outputs.check()
+    dataset = open_voc(root, settings.split)
+    names = dataset.class_names or settings.classes
+    limits = ImageLimits(max_pixels=settings.max_pixels)
+    options = Options(overlap, settings.batch, settings.workers, limits, None, tuple(rename.items()), outputs.report is not None, outputs.progress)
+    if predictions is not None:
+        if names is None:
+            raise ConfigError(f"{root}: has no class_names.txt or labels.txt; name the classes with --classes, in the order of their values")
+        run, version = evaluate_maps(dataset, predictions, names, options), "label maps"
+    else:
+        loaded = load(settings, "cascade", dataset.class_names)
+        names = names or tuple(loaded.cascade.names[k] for k in sorted(loaded.cascade.names))
+        run = evaluate(dataset, loaded.cascade, names, replace(options, prompts=loaded.prompts), stop)
+        version = loaded.cascade.model_version
+    told = {
+        "dataset": str(root), "split": settings.split, "model_version": version, "predictions": str(predictions or "") or None,
+        "prompts": str(settings.prompts or "") or None, "conf": settings.conf if predictions is None else None, "rename": dict(rename),
+        "listed_images": len(dataset.image_ids),
+    }  # fmt: skip
+    return finish(run, outputs, told, "Masks against ground truth", ("prediction", "truth"), pictures(outputs, limits, None))
+
+
+def exit_code(document: Mapping[str, Any]) -> int:
+    """1 where something could not be scored as it should be."""
+    return 1 if document["failed"] else 0

@@ -1,0 +1,98 @@
+"""Two folders of labelme JSON as pairs: what people accepted, and what was predicted for the same pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from backend.errors import ConfigError, InputError
+from backend.files import find_files, is_inside
+from backend.geometry import mask_xyxy
+from backend.scoring.pairs import IGNORE_LABEL, ClassIndex, Fault, Pair, Picture, Region, renamed
+from backend.types import Instance, Mask
+from labelme_plugin.files import predicted_by, read_document
+from labelme_plugin.instances import labelled_masks, size_of
+
+MISSING = "missing"
+
+
+def _picture(document: Mapping[str, Any], path: Path, folder: Path) -> Path | None:
+    """The picture beside a file; one that lies neither in the folder nor beside it is left alone, whatever the file says."""
+    name = document.get("imagePath")
+    picture = path.parent / name.replace("\\", "/") if isinstance(name, str) and name else None
+    return picture if picture is not None and is_inside(picture, folder.resolve().parent) else None
+
+
+class FolderReader:
+    """Pairs the JSON files of two folders by their relative paths.
+
+    Args:
+        accepted: folder, searched recursively.
+        predicted: likewise.
+        classes: of all files; grows.
+        rename: label to the name it is scored under.
+        missing: whether an accepted file without a predicted one counts as one that found nothing.
+
+    Raises:
+        ConfigError: a folder is not there, or nothing is accepted.
+    """
+
+    def __init__(self, accepted: Path, predicted: Path, classes: ClassIndex, rename: Mapping[str, str] | None = None, missing: bool = False) -> None:
+        for folder in (accepted, predicted):
+            if not folder.is_dir():
+                raise ConfigError(f"{folder}: no such folder")
+        if accepted.resolve() == predicted.resolve():
+            raise ConfigError(f"{accepted}: is compared with itself; --predictions names the folder as it was before anybody edited it")
+        self._accepted, self._predicted, self._classes, self._rename, self._missing = accepted, predicted, classes, rename or {}, missing
+        self.files = [path.relative_to(accepted) for path in find_files(accepted, (".json",), [predicted])]
+        if not self.files:
+            raise ConfigError(f"{accepted}: no labelme JSON there")
+        known = set(self.files)
+        theirs = [path.relative_to(predicted) for path in find_files(predicted, (".json",), [accepted])]
+        self.n_unannotated = sum(path not in known for path in theirs)
+        self.n_left_out = 0
+
+    def pairs(self, relative: Path) -> Iterator[Pair | Fault]:
+        """The pair of a file, or what is wrong with it."""
+        try:
+            yield self._pair(relative)
+        except InputError as error:
+            yield Fault(relative.as_posix(), str(error))
+
+    def _pair(self, relative: Path) -> Pair:
+        path, other = self._accepted / relative, self._predicted / relative
+        document = read_document(path)
+        size_hw = size_of(document, str(path))
+        accepted, void = self._regions(document, path)
+        predicted: list[Region] = []
+        version = MISSING
+        if other.is_file():
+            before = read_document(other)
+            if (theirs := size_of(before, str(other))) != size_hw:
+                raise InputError(f"{path}: is {size_hw[1]}x{size_hw[0]}, but {other} is {theirs[1]}x{theirs[0]}")
+            predicted, more = self._regions(before, other)
+            void, version = [*void, *more], predicted_by(before) or "unknown"
+        elif not self._missing:
+            raise InputError(f"{path}: there is no {other}, so nothing to compare it with; --missing counts it as one that found nothing")
+        picture = _picture(document, path, self._accepted)
+        return Pair(
+            relative.as_posix(), relative.as_posix(), size_hw, tuple(accepted), tuple(predicted), tuple(void), "", version, version != MISSING, Picture(picture)
+        )
+
+    def _regions(self, document: Mapping[str, Any], path: Path) -> tuple[list[Region], list[Mask]]:
+        objects, others = labelled_masks(document, str(path))
+        self.n_left_out += others
+        regions, void = [], []
+        for k, one in enumerate(objects):
+            label = renamed(one.label, self._rename)
+            if label == IGNORE_LABEL:
+                void.append(one.mask)
+                continue
+            try:
+                class_id = self._classes.index(label)
+            except InputError as error:
+                raise InputError(f"{path}: object {k}: {error}") from None
+            instance = Instance(label, class_id, 1.0 if one.score is None else one.score, mask_xyxy(one.mask), one.mask)
+            regions.append(Region(None, instance, one.score is not None))
+        return regions, void

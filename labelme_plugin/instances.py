@@ -1,0 +1,140 @@
+"""The instances of a labelme file: masks of every shape that covers an area, parts with a common group joined.
+
+Shapes are drawn as labelme's ``shape_to_mask`` draws them (labelme 5.5 to 6.3, with Pillow), so that masks equal what its own exports hold.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import PIL.ImageDraw
+
+from backend.errors import InputError
+from backend.geometry import check_mask, full_frame, mask_from_full
+from backend.types import Mask
+from labelme_plugin.shapes import mask_of
+
+_AREAS = ("mask", "polygon", "rectangle", "circle", "oriented_rectangle")
+_FAR = 1e6  # pixels
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledMask:
+    """One object of a labelme file."""
+
+    label: str
+    score: float | None  # 0..1
+    mask: Mask
+
+
+def size_of(document: Mapping[str, Any], where: str) -> tuple[int, int]:
+    """Height and width that the file declares.
+
+    Raises:
+        InputError: missing or not numbers of pixels.
+    """
+    sides = [document.get("imageHeight"), document.get("imageWidth")]
+    for name, side in zip(("imageHeight", "imageWidth"), sides, strict=True):
+        if isinstance(side, bool) or not isinstance(side, int) or not 0 < side <= 1 << 16:
+            raise InputError(f"{where}: {name}: expected a number of pixels, got {str(side)[:40]}")
+    return int(sides[0] or 0), int(sides[1] or 0)
+
+
+def _points(shape: Mapping[str, Any], where: str, least: int) -> list[tuple[float, float]]:
+    points = shape.get("points")
+    if not isinstance(points, list) or len(points) < least:
+        raise InputError(f"{where}.points: expected at least {least}")
+    for point in points:
+        if not isinstance(point, list) or len(point) != 2 or any(isinstance(v, bool) or not isinstance(v, int | float) or not abs(v) < _FAR for v in point):
+            raise InputError(f"{where}.points: expected pairs of numbers of pixels, got {str(point)[:60]}")
+    return [(float(x), float(y)) for x, y in points]
+
+
+def shape_mask(shape: Mapping[str, Any], size_hw: tuple[int, int], where: str) -> Mask | None:
+    """The pixels of a shape.
+
+    Args:
+        shape: of a kind that covers an area.
+        size_hw: of the image.
+        where: for messages, such as ``a.json: shapes[3]``.
+
+    Raises:
+        InputError: naming the field.
+    """
+    kind = shape.get("shape_type") or "polygon"
+    if kind == "mask":
+        mask = mask_of(shape, where)
+        if not mask.crop.any():
+            return None
+        try:
+            check_mask(mask, size_hw)
+        except InputError as error:
+            raise InputError(f"{where}.{error}") from None
+        inner = mask_from_full(mask.crop)
+        return None if inner is None else Mask(mask.x + inner.x, mask.y + inner.y, inner.crop)
+    picture = PIL.Image.new("L", size_hw[::-1])
+    pen = PIL.ImageDraw.Draw(picture)
+    if kind == "circle":
+        (cx, cy), (px, py) = _points(shape, where, 2)[:2]
+        radius = math.hypot(cx - px, cy - py)
+        pen.ellipse((cx - radius, cy - radius, cx + radius, cy + radius), outline=1, fill=1)
+    elif kind == "rectangle" and len(shape.get("points") or ()) == 2:
+        (x0, y0), (x1, y1) = _points(shape, where, 2)
+        pen.rectangle((min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)), outline=1, fill=1)
+    else:
+        pen.polygon(_points(shape, where, 3), outline=1, fill=1)
+    return mask_from_full(np.array(picture))
+
+
+def _score(shape: Mapping[str, Any]) -> float | None:
+    """The score that we, or labelme's own AI tools, left on a shape."""
+    score = shape.get("score")
+    if score is None and isinstance(shape.get("description"), str):
+        try:
+            score = json.loads(shape["description"]).get("score")
+        except (ValueError, AttributeError, RecursionError):
+            return None
+    return float(score) if isinstance(score, int | float) and not isinstance(score, bool) and 0 <= score <= 1 else None
+
+
+def _union(first: Mask, second: Mask, size_hw: tuple[int, int]) -> Mask:
+    joined = mask_from_full(full_frame(first, size_hw) | full_frame(second, size_hw))
+    return first if joined is None else joined
+
+
+def labelled_masks(document: Mapping[str, Any], where: str) -> tuple[list[LabelledMask], int]:
+    """The objects of a labelme document.
+
+    Args:
+        document: from ``files.read_document``.
+        where: the file, for messages.
+
+    Returns:
+        Objects in the order of their first shape, and how many shapes cover no area (points, lines). Shapes with the same label and group id are
+        parts of one object.
+
+    Raises:
+        InputError: naming the field.
+    """
+    size_hw = size_of(document, where)
+    found: dict[Any, LabelledMask] = {}
+    others = 0
+    shapes: Sequence[Mapping[str, Any]] = document["shapes"]
+    for k, shape in enumerate(shapes):
+        if (shape.get("shape_type") or "polygon") not in _AREAS:
+            others += 1
+            continue
+        mask = shape_mask(shape, size_hw, f"{where}: shapes[{k}]")
+        if mask is None:
+            continue
+        group = shape.get("group_id")
+        key = (shape["label"], str(group)) if group is not None else k
+        known = found.get(key)
+        found[key] = LabelledMask(shape["label"], _score(shape), mask if known is None else _union(known.mask, mask, size_hw))
+    return list(found.values()), others
