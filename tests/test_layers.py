@@ -24,7 +24,8 @@ LAYERS = {
     "backend.label_studio.stored": 3,
     "backend.pipeline": 4, "backend.sinks": 4, "backend.gate": 4, "backend.scoring": 4,
     "backend.label_studio": 5,
-    "backend.wiring": 5, "backend.annotate": 5, "backend.evaluate": 5, "backend.judging": 6, "backend.serving": 6, "backend.doctor": 6, "backend.label_studio.model": 7,
+    "backend.wiring": 5, "backend.annotate": 5, "backend.evaluate": 5,
+    "backend.judging": 6, "backend.serving": 6, "backend.doctor": 6, "backend.label_studio.model": 7,
     "backend.bench": 7, "backend.bench_clicks": 6, "backend.demo": 7,
     "backend.cli": 8, "backend.__main__": 9,
 }  # fmt: skip
@@ -83,7 +84,17 @@ def test_modules_and_functions_stay_small(path: Path) -> None:
 
 
 def test_light_parts_need_no_torch() -> None:
-    light = ["backend.cli", "backend.metrics", "backend.sinks", "backend.annotate", "backend.wiring", "backend.formats.rle", "labelme_plugin.files", "backend.evaluate", "backend.judging"]
+    light = [
+        "backend.cli",
+        "backend.metrics",
+        "backend.sinks",
+        "backend.annotate",
+        "backend.wiring",
+        "backend.formats.rle",
+        "labelme_plugin.files",
+        "backend.evaluate",
+        "backend.judging",
+    ]
     light += ["backend.label_studio.server", "backend.label_studio.service", "backend.serving", "backend.doctor.studio"]
     code = f"import sys\nfor m in {light!r}: __import__(m)\nprint([m for m in {HEAVY!r} if m in sys.modules])"
     done = subprocess.run([PYTHON, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)

@@ -155,8 +155,9 @@ def _polygon(region: StoredRegion) -> Mask | None:
         if not (isinstance(point, list | tuple) and len(point) == 2 and all(_is_percent(v) for v in point)):
             raise InputError(f"{field}: expected pairs of numbers of percent, got {str(point)[:60]}")
     height, width = region.size_hw
-    # Half a pixel, because our polygons run through the centres of border pixels; a percent counts from the edge of the image.
-    return polygon_mask([(x * width / 100 - 0.5, y * height / 100 - 0.5) for x, y in points], region.size_hw)
+    # Half a pixel, because our polygons run through the centres of border pixels, while a percent counts from the edge of the image. Rounded,
+    # because percents are, and a corner a hair before a pixel's centre would take in the pixel before.
+    return polygon_mask([(round(x * width / 100 - 0.5, 2), round(y * height / 100 - 0.5, 2)) for x, y in points], region.size_hw)
 
 
 def _is_percent(value: Any) -> bool:

@@ -27,7 +27,7 @@ def read_tasks(stream: BinaryIO, path: Path) -> Iterator[Any]:
     """The items of the list in an export, one after the other.
 
     Args:
-        stream: of the file, at its start.
+        stream: of the file, at its start; can seek.
         path: for messages.
 
     Raises:
@@ -35,32 +35,22 @@ def read_tasks(stream: BinaryIO, path: Path) -> Iterator[Any]:
     """
     import ijson
 
-    start = stream.read(1)
-    while start and start in b" \t\r\n\xef\xbb\xbf":
-        start = stream.read(1)
+    start, at = stream.read(1), 0
+    while start and start in b" \t\r\n\xef\xbb\xbf":  # blanks, and the mark some editors put before everything
+        start, at = stream.read(1), at + 1
     if not start:
         raise InputError(f"{path}: is empty")
     if start != b"[":
         raise InputError(f"{path}: expected a list of tasks, as Label Studio exports it; it begins with {start!r}")
+    stream.seek(at)
     n_items = 0
     try:
-        for item in ijson.items(_Prefixed(start, stream), "item", use_float=True):
+        for item in ijson.items(stream, "item", use_float=True):
             yield item
             n_items += 1
     except ijson.JSONError as error:
         reason = str(error).splitlines()[0].strip() if str(error) else "incomplete"
         raise InputError(f"{path}: is cut off or not JSON after {n_items} tasks ({reason})") from None
-
-
-class _Prefixed:
-    """A stream with a byte put back in front of it."""
-
-    def __init__(self, start: bytes, stream: BinaryIO) -> None:
-        self._start, self._stream = start, stream
-
-    def read(self, size: int = -1) -> bytes:
-        start, self._start = self._start, b""
-        return start + self._stream.read(size) if size else b""
 
 
 def person(annotation: Mapping[str, Any]) -> str:
