@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backend.geometry import IGNORE, full_frame, paint, stacking_order
-from backend.matching import Matched, match_instances
+from backend.matching import Matched, match_instances, outside_void
 from backend.metrics import Confusion, boundaries, confusion
 from backend.scoring.columns import AREAS, BOUNDARIES, COLUMNS, EFFORT, INSTANCES, Table
 from backend.scoring.effort import Edits, edits
@@ -62,15 +62,17 @@ def measure(
     areas, edge = pixels.areas, boundaries(truth_map, predicted_map, n_classes + 1)
     table[:, :_N_AREA] = np.stack([areas.hit, areas.truth, areas.predicted], 1)
     table[:, _N_AREA : _N_AREA + _N_EDGE] = np.stack([edge.truth, edge.truth_hit, edge.predicted, edge.predicted_hit], 1)
-    matched = None
+    matched, true_instances = None, list(truth or ())
     if truth is not None:
-        matched = match_instances(truth, predicted, n_classes, truth_map == IGNORE)
+        void = truth_map == IGNORE
+        true_instances, _ = outside_void(true_instances, void)
+        matched = match_instances(true_instances, predicted, n_classes, void)
         counts = matched.counts
         start = _N_AREA + _N_EDGE
         table[1:, start : start + _N_INSTANCE] = np.stack([counts.truth, counts.predicted, counts.hit50, counts.hit75, counts.iou_sum, counts.hit_above50], 1)
     if edited is not None:
         table[1:, -len(EFFORT) :] = edited.counts
-    classes = np.array([i.class_id for i in truth or ()], np.intp)
+    classes = np.array([i.class_id for i in true_instances], np.intp)
     return Measured(pixels, table, matched, classes, edited.relabelled if edited else ())
 
 
@@ -84,7 +86,7 @@ def maps_of(pair: Pair, overlap: str) -> tuple[LabelMap, LabelMap]:
     size_hw = pair.size_hw or (0, 0)
     truth = painted([region.instance for region in pair.accepted], size_hw, overlap)
     for mask in pair.void:
-        truth[full_frame(mask, size_hw) & (truth == 0)] = IGNORE
+        truth[full_frame(mask, size_hw)] = IGNORE
     return truth, painted([region.instance for region in pair.predicted], size_hw, overlap)
 
 

@@ -1,0 +1,390 @@
+"""``yolosam2 score`` on exports: numbers by hand, who and what counts, and bad input that costs only itself."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.exports import SIZE, disc, regions, task, write
+from tests.servers import http_server
+
+LEFT, RIGHT = disc(20, 30, 9), disc(60, 30, 9)
+
+
+def scored(run_cli, path: Path, *options: object) -> tuple[int, dict[str, Any]]:
+    code, out, err = run_cli("score", path, "--json", "-", "--no-progress", "--resamples", 50, *options)
+    assert out, err
+    return code, json.loads(out)
+
+
+def whole(document: dict[str, Any]) -> dict[str, Any]:
+    return document["views"][0]
+
+
+def of_class(document: dict[str, Any], name: str) -> dict[str, Any]:
+    return next(row for row in whole(document)["classes"] if row["name"] == name)
+
+
+def pair() -> list[dict[str, Any]]:
+    return regions(("car", LEFT, 0.9), ("dog", RIGHT, 0.6))
+
+
+def test_an_untouched_acceptance_is_perfect(run_cli, tmp_path: Path) -> None:
+    code, document = scored(run_cli, write(tmp_path / "e.json", [task(k, pair(), pair()) for k in range(3)]))
+    assert code == 0
+    figures = whole(document)["figures"]
+    assert {name: figure["value"] for name, figure in figures.items()} == dict.fromkeys(figures, 1.0)
+    assert figures["mean_iou"]["interval"] == [1.0, 1.0]
+    assert whole(document)["effort"]["untouched"] == 6
+    assert document["settings"]["overlap"] == "score"
+
+
+def test_numbers_by_hand(run_cli, tmp_path: Path) -> None:
+    half = LEFT.copy()
+    half[:30] = False
+    accepted = pair()
+    accepted[0]["value"]["rle"] = regions(("car", half, 0.9))[0]["value"]["rle"]
+    code, document = scored(run_cli, write(tmp_path / "e.json", [task(1, [accepted[0]], pair())]))  # the car cut in half, the dog deleted
+    assert code == 0
+    n_left, n_half, n_right = LEFT.sum(), half.sum(), RIGHT.sum()
+    assert of_class(document, "car")["iou"] == pytest.approx(n_half / n_left, abs=1e-6)
+    assert of_class(document, "dog")["iou"] == 0
+    assert of_class(document, "background")["iou"] == pytest.approx((4800 - n_left - n_right) / (4800 - n_half), abs=1e-6)
+    assert whole(document)["figures"]["pixel_accuracy"]["value"] == pytest.approx(1 - (n_left - n_half + n_right) / 4800, abs=1e-6)
+    effort = whole(document)["effort"]
+    assert (effort["untouched"], effort["reshaped"], effort["deleted"], effort["added"]) == (0, 1, 1, 0)
+    assert effort["changed_share_of_reshaped"] == pytest.approx((n_left - n_half) / n_left, abs=1e-6)
+    assert of_class(document, "car")["effort"]["reshaped"] == 1
+    assert of_class(document, "dog")["effort"]["deleted"] == 1
+
+
+def test_a_relabelled_region_is_named(run_cli, tmp_path: Path) -> None:
+    accepted = pair()
+    accepted[0]["value"]["brushlabels"] = ["cat"]
+    code, out, _ = run_cli("score", write(tmp_path / "e.json", [task(1, accepted, pair())]), "--no-progress")
+    assert code == 0
+    assert "car became cat 1 times" in out
+    assert re.search(r"relabelled +1 +50\.0 %", out)
+
+
+def test_other_kinds_of_region_are_compared_too(run_cli, tmp_path: Path) -> None:
+    size = {"original_height": SIZE[0], "original_width": SIZE[1], "from_name": "t", "to_name": "image"}
+    box = {**size, "id": "b", "type": "rectanglelabels", "value": {"x": 25, "y": 25, "width": 25, "height": 50, "rotation": 0, "rectanglelabels": ["car"]}}
+    frame = np.zeros(SIZE, bool)
+    frame[15:45, 20:40] = True
+    code, document = scored(run_cli, write(tmp_path / "e.json", [task(1, [box], regions(("car", frame, 0.9)))]))
+    assert code == 0
+    assert document["settings"]["regions_left_out"] == 1  # a box whose label a mask carries too
+    code, document = scored(run_cli, write(tmp_path / "e.json", [task(1, [box], [box])]))
+    assert of_class(document, "car")["pixels"] == {"true": 600, "predicted": 600}
+
+
+def test_boxes_that_repeat_masks_are_left_out_and_tags_can_be_chosen(run_cli, tmp_path: Path) -> None:
+    masks = pair()
+    boxes = [
+        {
+            **{key: masks[k][key] for key in ("original_height", "original_width", "to_name")},
+            "id": f"box{k}",
+            "type": "rectanglelabels",
+            "from_name": "box",
+            "score": 0.9,
+            "value": {"x": 10, "y": 10, "width": 50, "height": 50, "rectanglelabels": [label]},
+        }
+        for k, label in enumerate(("car", "dog"))
+    ]
+    path = write(tmp_path / "e.json", [task(1, masks + boxes[:1], masks + boxes)])
+    _, document = scored(run_cli, path)
+    assert whole(document)["figures"]["mean_iou"]["value"] == 1
+    assert document["settings"]["regions_left_out"] == 3
+    _, document = scored(run_cli, path, "--tag", "box")
+    effort = whole(document)["effort"]
+    assert (effort["predicted"], effort["untouched"], effort["deleted"]) == (2, 1, 1)
+
+
+def several() -> list[dict[str, Any]]:
+    """Two annotators, two model versions, a skipped annotation and one marked as ground truth."""
+    good, bad = pair(), regions(("car", LEFT, 0.9), salt="2")
+    first = task(1, good, good)
+    first["predictions"].append({"id": 900, "model_version": "v2", "result": bad})
+    other = {**copy.deepcopy(first["annotations"][0]), "id": 50, "completed_by": {"id": 2, "email": "anna@example.com"}, "ground_truth": True}
+    other["result"], other["parent_prediction"] = bad, 900
+    skipped = {**copy.deepcopy(first["annotations"][0]), "id": 51, "was_cancelled": True, "result": []}
+    first["annotations"] += [other, skipped]
+    return [first, task(2, good, good)]
+
+
+def view(document: dict[str, Any], annotator: str | None, version: str | None) -> dict[str, Any]:
+    return next(one for one in document["views"] if (one["annotator"], one["model_version"]) == (annotator, version))
+
+
+def test_everybody_and_every_version_has_numbers(run_cli, tmp_path: Path) -> None:
+    _, document = scored(run_cli, write(tmp_path / "e.json", several()))
+    assert document["model_versions"] == ["v1", "v2"]
+    assert whole(document)["images"] == 2
+    assert whole(document)["compared"] == 5  # task 1: two annotations against two versions; task 2: one
+    assert view(document, "1", "v1")["figures"]["mean_iou"]["value"] == 1
+    assert view(document, "anna@example.com", "v2")["figures"]["mean_iou"]["value"] == 1
+    assert view(document, "1", "v2")["figures"]["mean_iou"]["value"] < 1
+    # Effort is what was done to the prediction that the annotator began from.
+    assert view(document, None, "v2")["effort"] == {**view(document, None, "v2")["effort"], "annotations": 1, "predicted": 1, "untouched": 1}
+    assert view(document, "1", "v2")["effort"]["annotations"] == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "compared"),
+    [
+        (("--annotator", "1"), 3),
+        (("--annotator", "anna@example.com"), 2),
+        (("--annotator", "1", "--annotator", "anna@example.com"), 5),
+        (("--model-version", "v1"), 3),
+        (("--annotator", "1", "--model-version", "v2"), 1),
+        (("--ground-truth",), 2),
+        (("--include-cancelled",), 7),
+        (("--latest",), 3),
+    ],
+)
+def test_what_counts_can_be_chosen(run_cli, tmp_path: Path, options: Sequence[str], compared: int) -> None:
+    _, document = scored(run_cli, write(tmp_path / "e.json", several()), *options)
+    assert whole(document)["compared"] == compared
+
+
+def test_a_task_without_the_chosen_version_is_named(run_cli, tmp_path: Path) -> None:
+    code, document = scored(run_cli, write(tmp_path / "e.json", several()), "--model-version", "v2")
+    assert code == 1
+    assert [one["reason"] for one in document["failed"]] == ["task 2: predictions: there is none of v2; --missing counts it as one that found nothing"]
+    code, document = scored(run_cli, write(tmp_path / "e.json", several()), "--model-version", "v2", "--missing")
+    assert code == 0
+    assert whole(document)["images"] == 2
+
+
+def test_the_newest_of_several_predictions_of_one_version_counts(run_cli, tmp_path: Path) -> None:
+    one = task(1, pair(), pair())
+    one["predictions"].insert(0, {"id": 5, "model_version": "v1", "result": []})
+    _, document = scored(run_cli, write(tmp_path / "e.json", [one]))
+    assert whole(document)["figures"]["mean_iou"]["value"] == 1
+
+
+def test_an_annotated_task_without_prediction_is_a_fault_or_all_background(run_cli, tmp_path: Path) -> None:
+    path = write(tmp_path / "e.json", [task(1, pair(), pair()), task(2, pair(), None)])
+    code, document = scored(run_cli, path)
+    assert code == 1
+    assert document["failed"] == [{"where": "task 2", "reason": "task 2: predictions: there is none; --missing counts it as one that found nothing"}]
+    code, document = scored(run_cli, path, "--missing")
+    assert code == 0
+    assert of_class(document, "car")["iou"] == pytest.approx(0.5)
+
+
+def test_an_empty_prediction_counts_and_a_task_nobody_annotated_does_not(run_cli, tmp_path: Path) -> None:
+    code, document = scored(run_cli, write(tmp_path / "e.json", [task(1, pair(), []), task(2, None, pair()), task(3, [], [])]))
+    assert code == 0
+    assert of_class(document, "car")["iou"] == 0
+    assert document["settings"]["tasks_without_annotation"] == 1
+    assert whole(document)["images"] == 2
+
+
+def test_regions_to_be_ignored(run_cli, tmp_path: Path) -> None:
+    accepted = pair()
+    accepted[1]["value"]["brushlabels"] = ["__ignore__"]
+    _, document = scored(run_cli, write(tmp_path / "e.json", [task(1, accepted, pair())]))
+    assert whole(document)["figures"]["pixel_accuracy"]["value"] == 1
+    assert of_class(document, "dog")["iou"] is None  # its only prediction lies on ignored pixels
+    assert of_class(document, "dog")["f1_50"] is None
+
+
+def test_labels_can_be_renamed_and_fixed(run_cli, tmp_path: Path) -> None:
+    accepted = pair()
+    accepted[0]["value"]["brushlabels"] = ["vehicle"]
+    path = write(tmp_path / "e.json", [task(1, accepted, pair()), task(2, pair(), pair())])
+    code, document = scored(run_cli, path, "--rename", "vehicle=car")
+    assert (code, document["classes"]) == (0, ["car", "dog"])
+    code, document = scored(run_cli, path, "--classes", "dog,car")
+    assert (code, document["classes"]) == (1, ["dog", "car"])
+    assert document["failed"][0]["reason"] == "task 1: annotations[0].result[0]: label 'vehicle' is none of the classes dog, car"
+    assert whole(document)["images"] == 1
+    assert run_cli("score", path, "--rename", "vehicle")[0] == 2
+
+
+def broken(**change: Any) -> list[Any]:
+    one = task(7, pair(), pair())
+    one.update(change)
+    return [task(1, pair(), pair()), one, task(9, pair(), pair())]
+
+
+def bad_rle() -> list[dict[str, Any]]:
+    result = pair()
+    result[1]["value"]["rle"] = result[1]["value"]["rle"][:20]
+    return result
+
+
+def wrong_size() -> list[dict[str, Any]]:
+    result = pair()
+    for region in result:
+        region["original_width"] = 81
+    return result
+
+
+@pytest.mark.parametrize(
+    ("tasks", "sentence"),
+    [
+        (broken(annotations=None), r"task 7: annotations: expected a list, got NoneType; export as JSON"),
+        (broken(annotations=[3]), r"task 7: annotations\[0\]: expected an object, got int"),
+        (broken(annotations=[{"result": "x"}]), r"task 7: annotations\[0\]\.result: expected a list of regions, got str"),
+        (broken(annotations=[{"result": bad_rle()}]), r"task 7: annotations\[0\]\.result\[1\]\.value\.rle: "),
+        (broken(annotations=[{"result": wrong_size()}]), r"task 7: annotations\[0\] and predictions\[0\]: regions of several image sizes: 80x60 and 81x60"),
+        (
+            broken(predictions=[{"result": wrong_size()}], annotations=[{"result": []}]),
+            r"task 7: predictions\[0\]\.result\[0\]\.value\.rle: holds 19200 values",
+        ),
+        (broken(predictions=[12, 13]), r"task 7: predictions: holds only their ids; give --url"),
+        (broken(predictions=None), r"task 7: predictions: not in the export"),
+        (broken(predictions={"a": 1}), r"task 7: predictions: expected a list, got dict"),
+        (broken(id="seven"), r"item 1: expected a task with an id, got an object with annotations"),
+        ([task(1, pair(), pair()), "text", task(2, pair(), pair())], r'item 1: expected a task with an id, got "text"'),
+        (
+            [task(1, pair(), pair()), {"image": "a.jpg", "tag": []}, task(2, pair(), pair())],
+            r"item 1: expected a task with an id, got an object with image",
+        ),
+    ],
+)
+def test_bad_tasks_are_named_and_cost_only_themselves(run_cli, tmp_path: Path, tasks: list[Any], sentence: str) -> None:
+    code, document = scored(run_cli, write(tmp_path / "e.json", tasks))
+    assert code == 1
+    (fault,) = document["failed"]
+    assert re.match(sentence, fault["reason"])
+    assert whole(document)["images"] == 2
+    assert whole(document)["figures"]["mean_iou"]["value"] == 1
+
+
+def test_a_file_that_is_cut_off_is_scored_up_to_there(run_cli, tmp_path: Path) -> None:
+    path = write(tmp_path / "e.json", [task(k, pair(), pair()) for k in range(1, 5)])
+    text = path.read_text()
+    path.write_text(text[: int(len(text) * 0.6)])
+    code, document = scored(run_cli, path)
+    assert code == 1
+    assert whole(document)["images"] == 2
+    assert "is cut off or not JSON after 2 tasks" in document["failed"][0]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("", "is empty"),
+        ("{}", "expected a list of tasks"),
+        ("<html>", "expected a list of tasks, as Label Studio exports it; it begins with b'<'"),
+        ("[", "cut off or not JSON after 0 tasks"),
+        ("[]", "nothing could be scored"),
+        ('[{"id": 1, "image": "x"}]', "annotations: expected a list"),
+    ],
+)
+def test_files_with_nothing_to_score(run_cli, tmp_path: Path, content: str, sentence: str) -> None:
+    path = tmp_path / "e.json"
+    path.write_text(content)
+    code, out, err = run_cli("score", path, "--no-progress")
+    assert (code, out) == (2, "")
+    assert sentence in err
+    assert "Traceback" not in err
+
+
+def test_other_refusals(run_cli, tmp_path: Path) -> None:
+    path = write(tmp_path / "e.json", [task(1, pair(), pair())])
+    for arguments, sentence in (
+        ((tmp_path / "none.json",), "cannot read: no such file"),
+        ((path, "--predictions", tmp_path), "--predictions is for a folder"),
+        ((tmp_path,), "name the folder of what was predicted"),
+        ((path, "--report", tmp_path), "is a folder; name a file"),
+        ((path, "--resamples", "-1"), "--resamples: expected 0 or more"),
+        ((path, "--project", "3"), "--project: also give --url"),
+    ):
+        code, _, err = run_cli("score", *arguments, "--no-progress")
+        assert code == 2
+        assert sentence in err
+
+
+def test_a_byte_order_mark_and_blanks_are_no_matter(run_cli, tmp_path: Path) -> None:
+    path = write(tmp_path / "e.json", [task(1, pair(), pair())])
+    path.write_bytes(b"\xef\xbb\xbf \n" + path.read_bytes())
+    assert scored(run_cli, path)[0] == 0
+
+
+def only_ids(tasks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{**one, "predictions": [p["id"] for p in one["predictions"]]} for one in tasks]
+
+
+def test_predictions_are_fetched_where_the_export_has_only_their_ids(run_cli, tmp_path: Path) -> None:
+    tasks = several()
+    stored = {one["id"]: one["predictions"] for one in tasks}
+    answers = iter([503])
+
+    def answer(method: str, path: str, headers: dict[str, str], body: bytes) -> tuple[int, dict[str, str], bytes]:
+        assert headers["Authorization"] == "Token 0123456789012345678901234567890123456789"
+        found = re.fullmatch(r"/api/predictions\?project=3&task=(\d+)", path)
+        if next(answers, None):
+            return 503, {}, b"{}"
+        return 200, {"Content-Type": "application/json"}, json.dumps(stored[int(found[1])]).encode()
+
+    with http_server(answer) as server:
+        options = ("--url", server.url, "--api-key", "0123456789012345678901234567890123456789", "--project", "3")
+        code, fetched = scored(run_cli, write(tmp_path / "ids.json", only_ids(tasks)), *options)
+    _, full = scored(run_cli, write(tmp_path / "full.json", tasks))
+    assert code == 0
+    assert fetched["views"] == full["views"]
+    assert len(server.requests) == 3
+    assert {method for method, *_ in server.requests} == {"GET"}
+
+
+def test_a_refused_token_ends_the_run(run_cli, tmp_path: Path) -> None:
+    with http_server(lambda *_: (401, {}, b"{}")) as server:
+        options = ("--url", server.url, "--api-key", "x" * 40, "--project", "3")
+        code, _, err = run_cli("score", write(tmp_path / "ids.json", only_ids(several())), "--no-progress", *options)
+    assert code == 3
+    assert "401" in err
+    assert "x" * 40 not in err
+
+
+def test_a_silent_label_studio_is_not_asked_for_ever(run_cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("backend.label_studio.stored._FIRST_WAIT_S", 0.0)
+    tasks = [task(0, pair(), pair()), *only_ids([task(k, pair(), pair()) for k in range(1, 30)])]
+    with http_server(lambda *_: (502, {}, b"")) as server:
+        options = ("--url", server.url, "--api-key", "x" * 40, "--project", "3")
+        code, document = scored(run_cli, write(tmp_path / "ids.json", tasks), *options)
+    assert code == 1
+    assert whole(document)["images"] == 1
+    assert len(document["failed"]) == 29
+    assert len(server.requests) == 3 * 4
+    assert "not asked for" in document["failed"][-1]["reason"]
+
+
+def test_suggested_thresholds_are_printed_to_paste(run_cli, tmp_path: Path) -> None:
+    tasks = []
+    for k in range(20):  # sure cars are right, unsure ones are not there
+        predicted = regions(("car", LEFT, 0.8 + k / 200), ("car", RIGHT, 0.3 + k / 200))
+        tasks.append(task(k, predicted[:1], predicted))
+    code, out, _ = run_cli("score", write(tmp_path / "e.json", tasks), "--suggest-thresholds", "--no-progress")
+    assert code == 0
+    assert '<Label value="car" model_score_threshold="0.6"/>  <!-- F1 0.667 -> 1.000, keeps 20 of 40 -->' in out
+    assert "calibration of scores: expected error" in out
+
+
+def test_scores_that_are_not_there_are_not_made_up(run_cli, tmp_path: Path) -> None:
+    unscored = [{key: value for key, value in region.items() if key != "score"} for region in pair()]
+    code, out, _ = run_cli("score", write(tmp_path / "e.json", [task(1, unscored, unscored)]), "--suggest-thresholds", "--no-progress")
+    assert code == 0
+    assert "no threshold can be suggested" in out
+    assert "calibration" not in out
+
+
+def test_the_overlap_policy_decides_and_is_recorded(run_cli, tmp_path: Path) -> None:
+    large, small = disc(30, 30, 20), disc(30, 30, 5)
+    predicted = regions(("car", large, 0.9), ("dog", small, 0.5))
+    path = write(tmp_path / "e.json", [task(1, regions(("dog", small, 0.5)), predicted)])
+    for policy, seen in (("score", 0), ("smallest", small.sum()), ("last", small.sum())):
+        _, document = scored(run_cli, path, "--overlap", policy)
+        assert of_class(document, "dog")["pixels"]["predicted"] == seen
+        assert document["settings"]["overlap"] == policy
