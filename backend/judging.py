@@ -136,7 +136,7 @@ def _of_export(path: Path, reader: TaskReader, progress: bool, stop: threading.E
                     failed += isinstance(item, Fault)
                     yield item
                 bar.update(min(stream.tell(), bar.total) - bar.n)
-                bar.set_postfix(tasks=number + 1, failed=failed, refresh=False)
+                bar.set_postfix_str(f"{number + 1:,} tasks, {failed:,} failed", refresh=False)
                 if stop.is_set():
                     return
     except InputError as error:

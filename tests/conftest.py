@@ -15,6 +15,7 @@ from backend.demo.scenes import TEST_SEEDS, Scene, generate
 from backend.settings import Settings
 from backend.types import Detections, Embedding, Image, Masks, Prompts
 from backend.wiring import load
+from tests.lab import lab  # noqa: F401 - a fixture
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"

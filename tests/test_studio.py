@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import re
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -20,60 +16,15 @@ import pytest
 import requests
 
 from backend.demo.run import SAMPLES
-from backend.demo.studio import PASSWORD, TOKEN, USER, Studio, backend, free_port, label_studio
+from backend.demo.studio import PASSWORD, TOKEN, USER
 from backend.formats import rle, voc
 from backend.formats.binding import make_config
 from backend.geometry import full_frame
 from backend.label_studio.fetch import Fetcher
 from backend.service_settings import Secret, ServiceSettings
-from tests.conftest import ROOT
+from tests.lab import CONFIG, NAMES, OUT, UPRIGHT, Lab, browser_page, needs_chromium, needs_studio
 
-PROGRAM = Path(os.environ.get("LABEL_STUDIO_PROGRAM", ROOT / ".venv-studio" / "bin" / "label-studio"))
-CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
-NAMES = [name for name in (SAMPLES / "class_names.txt").read_text().split() if name != "_background_"]
-CONFIG = make_config(NAMES)
-UPRIGHT = "3000002"  # the sample that is also there on its side, and that the embedded models get right
-OUT = Path(os.environ.get("STUDIO_OUT", ROOT / "studio-out"))
-pytestmark = [
-    pytest.mark.skipif(not PROGRAM.is_file(), reason=f"Label Studio is not installed at {PROGRAM}; `make .venv-studio/.installed` does it"),
-    pytest.mark.timeout(900),
-]
-
-
-@dataclass
-class Lab:
-    """Everything that runs, and one project with predictions."""
-
-    studio: Studio
-    backend_url: str
-    backend_log: Path
-    project: int
-    connection: int
-    names: dict[int, str]  # task id to sample name
-
-
-def turned(source: Path, target: Path) -> None:
-    """The same picture with its pixels on their side, and EXIF that says how to turn them back."""
-    picture = PIL.Image.open(source).transpose(PIL.Image.Transpose.ROTATE_90)
-    exif = PIL.Image.Exif()
-    exif[0x0112] = 6
-    picture.save(target, quality=95, exif=exif)
-
-
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    folder = tmp_path_factory.mktemp("studio")
-    pictures = sorted((SAMPLES / "JPEGImages").glob("*.jpg"))
-    turned(SAMPLES / "JPEGImages" / f"{UPRIGHT}.jpg", folder / "turned.jpg")
-    log = folder / "backend.log"
-    with label_studio(PROGRAM, folder / "data", free_port()) as url, backend(url, free_port(), log) as backend_url:
-        studio = Studio(url)
-        project = studio.create_project("end to end", CONFIG)
-        studio.upload(project, [*pictures, folder / "turned.jpg"])
-        connection = studio.connect(project, backend_url)
-        studio.retrieve_predictions(project)
-        names = {task["id"]: re.sub(r"^[0-9a-f]{8}-", "", Path(task["data"]["image"]).stem) for task in studio.tasks(project)}
-        yield Lab(studio, backend_url, log, project, connection, names)
+pytestmark = [needs_studio, pytest.mark.timeout(900)]
 
 
 def truth(name: str) -> list[tuple[str, np.ndarray]]:
@@ -221,7 +172,7 @@ def test_a_config_that_maps_nothing_is_explained_where_the_user_sees_it(lab: Lab
     assert "ball, box, star" in reply.text
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+@needs_chromium
 @pytest.mark.parametrize("which", [UPRIGHT, "turned"])
 def test_the_editor_draws_the_masks_where_the_objects_are(lab: Lab, which: str) -> None:
     tasks = {task["id"]: task for task in lab.studio.tasks(lab.project)}
@@ -247,20 +198,14 @@ def test_the_editor_draws_the_masks_where_the_objects_are(lab: Lab, which: str) 
 @contextmanager
 def editor(lab: Lab) -> Iterator:
     """A page of headless Chromium, logged in."""
-    from playwright.sync_api import sync_playwright
-
     OUT.mkdir(exist_ok=True)
-    arguments = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update"]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
-        page = browser.new_context(viewport={"width": 1500, "height": 1200}).new_page()
+    with browser_page(viewport={"width": 1500, "height": 1200}) as page:
         page.goto(f"{lab.studio.url}/user/login")
         page.fill("input[name=email]", USER)
         page.fill("input[name=password]", PASSWORD)
         page.click("[type=submit]")
         page.wait_for_load_state("networkidle")
         yield page
-        browser.close()
 
 
 def open_task(page, url: str, n_regions: int) -> bool:
@@ -292,7 +237,7 @@ _DRAWN = """async () => {
 }"""
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+@needs_chromium
 def test_a_click_in_the_editor_suggests_the_mask_of_the_object(lab: Lab) -> None:
     project = lab.studio.create_project("clicks", CONFIG)
     lab.studio.call("PATCH", f"/api/projects/{project}/", json={"show_collab_predictions": False})  # nothing is there to be selected by the click
