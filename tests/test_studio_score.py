@@ -59,11 +59,12 @@ def relabelled(region: dict[str, Any]) -> dict[str, Any]:
     return made
 
 
-def added() -> dict[str, Any]:
-    frame = np.zeros((480, 640), bool)
+def added(beside: dict[str, Any]) -> dict[str, Any]:
+    height, width = beside["original_height"], beside["original_width"]
+    frame = np.zeros((height, width), bool)
     frame[5:25, 5:25] = True
     value = {"format": "rle", "rle": list(rle.encode(mask_from_full(frame), frame.shape)), "brushlabels": [NAMES[0]]}
-    size = {"original_width": 640, "original_height": 480, "image_rotation": 0}
+    size = {"original_width": width, "original_height": height, "image_rotation": 0}
     return {"id": "by-hand", "type": "brushlabels", "from_name": "brush", "to_name": "image", "origin": "manual", "value": value, **size}
 
 
@@ -98,7 +99,7 @@ def made(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Made:
     accept(lab, tasks[0], results[0])
     accept(lab, tasks[1], results[1][1:])  # one deleted
     smaller, changed, either = reshaped(results[2][0])
-    accept(lab, tasks[2], [smaller, *results[2][1:], added()])
+    accept(lab, tasks[2], [smaller, *results[2][1:], added(results[2][0])])
     accept(lab, tasks[3], [relabelled(results[3][0]), *results[3][1:]])
     both, changed2, either2 = reshaped(relabelled(results[4][0]))
     accept(lab, tasks[4], [both, *results[4][1:]])

@@ -41,7 +41,7 @@ function plot(id, traces, layout) {
   const axis = { automargin: true, zeroline: false, fixedrange: true };
   const base = {
     margin: { l: 48, r: 12, t: 8, b: 40 }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", showlegend: traces.length > 1,
-    legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 }, font: { family: getComputedStyle(document.body).fontFamily, size: 12 }, bargap: 0.25,
+    legend: { traceorder: "normal", orientation: "h", y: 1.02, yanchor: "bottom", x: 0 }, font: { family: getComputedStyle(document.body).fontFamily, size: 12 }, bargap: 0.25,
   };
   const full = { ...base, ...layout, xaxis: { ...axis, ...(layout.xaxis || {}) }, yaxis: { ...axis, ...(layout.yaxis || {}) } };
   return Plotly.react(byId(id), traces, full, { displayModeBar: false, responsive: true }).then(scalable);
