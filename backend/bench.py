@@ -206,6 +206,13 @@ def _second_click() -> Row:
     return Row("second prompt on an image over the first", value, 0.1, False, detail)
 
 
+def _counting(repeats: int) -> Row:
+    from backend.bench_scoring import counting_cost
+
+    value, detail = counting_cost(repeats)
+    return Row("confusion counts over reading both label maps once", value, 5, False, detail)
+
+
 def run_bench(repeats: int) -> list[Row]:
     """Measure everything; takes a minute or two.
 
@@ -213,4 +220,4 @@ def run_bench(repeats: int) -> list[Row]:
         repeats: interleaved pairs behind each median.
     """
     with tempfile.TemporaryDirectory() as folder:
-        return [*_routes(repeats, Path(folder)), *_rle(repeats), _memory(), _overlap(), _second_click()]
+        return [*_routes(repeats, Path(folder)), *_rle(repeats), _memory(), _overlap(), _second_click(), _counting(repeats)]

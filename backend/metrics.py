@@ -28,6 +28,7 @@ Ratios = NDArray[np.float64]
 
 BOUNDARY_TOLERANCE = 0.0075  # of the image diagonal; the share that MATLAB's bfscore takes
 _MOST_EXACT = 1 << 24  # cv2.calcHist counts in float32
+_PIECE = 1 << 18  # pixels; what is computed of so many stays in the processor's cache
 _BUSY = 16  # where more than one pixel in so many differs from the one before, a histogram is faster than runs
 
 
@@ -142,22 +143,34 @@ def _as_bytes(values: LabelMap, n_values: int, name: str) -> NDArray[np.uint8]:
     return np.ascontiguousarray(values, np.uint8).reshape(-1)
 
 
+def _stretch_ends(truth: NDArray[np.uint8], predicted: NDArray[np.uint8]) -> NDArray[np.intp]:
+    """The last pixel of every stretch over which neither map changes, piece by piece, so that nothing large is allocated."""
+    last = truth.size - 1
+    changes, others = np.empty(_PIECE, np.bool_), np.empty(_PIECE, np.bool_)
+    found = []
+    for start in range(0, last, _PIECE):
+        stop = min(start + _PIECE, last)
+        here, other = changes[: stop - start], others[: stop - start]
+        np.not_equal(truth[start + 1 : stop + 1], truth[start:stop], out=here)
+        np.not_equal(predicted[start + 1 : stop + 1], predicted[start:stop], out=other)
+        found.append(np.flatnonzero(np.logical_or(here, other, out=here)) + start)
+    return np.concatenate([*found, np.array([last])])
+
+
 def _pairs(truth: NDArray[np.uint8], predicted: NDArray[np.uint8], kinds: tuple[NDArray[np.uint8], NDArray[np.uint8]], side: int) -> NDArray[np.int64]:
     """How often each pair of kinds occurs, (side, side).
 
     Label maps are flat over long stretches, so both are compared with their own next pixel, which costs little more than reading them, and
     only the ends of stretches are looked at. Where maps are noisy, a histogram is faster.
     """
-    changes = truth[1:] != truth[:-1]
-    changes |= predicted[1:] != predicted[:-1]
-    if np.count_nonzero(changes) * _BUSY > truth.size:
+    ends = _stretch_ends(truth, predicted)
+    if len(ends) * _BUSY > truth.size:
         total = np.zeros((side, side), np.int64)
         for start in range(0, truth.size, _MOST_EXACT):
             piece = slice(start, start + _MOST_EXACT)
             channels = [cv2.LUT(truth[piece], kinds[0]), cv2.LUT(predicted[piece], kinds[1])]
             total += cv2.calcHist(channels, [0, 1], None, [side, side], [0, side, 0, side]).astype(np.int64)
         return total
-    ends = np.append(np.flatnonzero(changes), truth.size - 1)
     lengths = np.diff(ends, prepend=-1)
     index = np.multiply(kinds[0][truth[ends]], side, dtype=np.intp) + kinds[1][predicted[ends]]
     return np.bincount(index, lengths, side * side).reshape(side, side).astype(np.int64)  # a double holds any count of pixels exactly

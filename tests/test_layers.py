@@ -26,7 +26,7 @@ LAYERS = {
     "backend.label_studio": 5,
     "backend.wiring": 5, "backend.annotate": 5, "backend.evaluate": 5,
     "backend.judging": 6, "backend.serving": 6, "backend.doctor": 6, "backend.label_studio.model": 7,
-    "backend.bench": 7, "backend.bench_clicks": 6, "backend.demo": 7,
+    "backend.bench": 7, "backend.bench_clicks": 6, "backend.bench_scoring": 6, "backend.demo": 7,
     "backend.cli": 8, "backend.__main__": 9,
 }  # fmt: skip
 HEAVY = ("torch", "torchvision", "ultralytics", "sam2", "transformers", "hydra", "omegaconf")

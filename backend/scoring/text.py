@@ -117,11 +117,15 @@ def suggestions_text(view: Mapping[str, Any]) -> str:
     scores = view["scores"]
     if not scores or not scores["suggested"]:
         return "no threshold can be suggested: no predicted region has a score, or no class is both predicted and accepted"
-    width = max(len(one["tag"]) for one in scores["suggested"])
+    better = [one for one in scores["suggested"] if one["n_kept"] < one["n_predicted"]]
+    as_good = [one["label"] for one in scores["suggested"] if one["n_kept"] == one["n_predicted"]]
+    width = max((len(one["tag"]) for one in better), default=0)
     lines = [
         f"{one['tag'].ljust(width)}  <!-- F1 {number(one['f1_now'], 3)} -> {number(one['f1'], 3)}, keeps {one['n_kept']} of {one['n_predicted']} -->"
-        for one in scores["suggested"]
+        for one in better
     ]
+    if as_good:
+        lines.append(f"<!-- none is better than what was shown: {', '.join(as_good)} -->")
     return "\n".join(
         [*lines, f"<!-- the lowest score seen is {scores['lowest']:g}: what lies below was never predicted, so lower thresholds cannot be judged -->"]
     )

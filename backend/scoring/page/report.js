@@ -145,7 +145,7 @@ function drawTables(one, rows) {
   table("table-groups", ["annotator", "model version", "images", "mean IoU", "pixel accuracy", "F1 at 0.5", "untouched"], groups.map((row) => [row.annotator ?? "all",
     row.model_version ?? "all", row.images, figure(row, "mean_iou"), figure(row, "pixel_accuracy"), figure(row, "f1_50"), row.effort ? percent(row.effort.untouched_share) : "n/a"]));
   const names = new Set(rows.map((row) => row.name));
-  const tags = (one.scores ? one.scores.suggested : []).filter((row) => names.has(row.label));
+  const tags = (one.scores ? one.scores.suggested : []).filter((row) => names.has(row.label) && row.n_kept < row.n_predicted);
   byId("section-thresholds").hidden = !tags.length;
   byId("thresholds").textContent = tags.map((row) => `${row.tag}  <!-- F1 ${number(row.f1_now)} -> ${number(row.f1)}, keeps ${row.n_kept} of ${row.n_predicted} -->`).join("\n");
 }
