@@ -20,7 +20,7 @@ def label_map_pairs(count: int, size_hw: tuple[int, int], seed: int = 5) -> list
     """Truth and prediction of ``count`` images: some thirty ragged objects each, borders to ignore, and a prediction that is off by a few pixels."""
     rng = np.random.default_rng(seed)
     height, width = size_hw
-    pairs = []
+    pairs: list[Pair] = []
     for _ in range(count):
         truth = np.zeros(size_hw, np.uint8)
         for _ in range(30):

@@ -101,7 +101,8 @@ def test_numbers_and_charts_are_those_of_the_json(page, report: Path) -> None:
     heights = page.evaluate("byId('chart-scores').data.map(t => t.y.reduce((a, b) => a + b, 0))")
     assert sum(heights) == sum(row["instances"]["predicted"] for row in whole["classes"] if row["value"])
     assert page.locator("#table-classes tbody tr").count() == len(whole["classes"])
-    assert "model_score_threshold" in page.locator("#thresholds").text_content()
+    better = [row["tag"] for row in whole["scores"]["suggested"] if row["n_kept"] < row["n_predicted"]]
+    assert [line.split("  <!--")[0] for line in page.locator("#thresholds").text_content().splitlines()] == better
     assert "task 98" in page.locator(".failed").text_content()
     OUT.mkdir(exist_ok=True)
     page.screenshot(path=str(OUT / "report.png"), full_page=True)
