@@ -179,13 +179,13 @@ def _outputs(args: argparse.Namespace) -> Outputs:
 
 def _print_document(args: argparse.Namespace, document: dict[str, Any], texts: Sequence[str]) -> int:
     from backend.judging import exit_code
-    from backend.scoring.text import faults_text
+    from backend.scoring.text import faults_text, stopped_text
 
     if str(args.json) == "-":
         _print(json.dumps(document, indent=1, ensure_ascii=False))
     else:
         wrote = [f"wrote {path}" for path in (args.json, args.report) if path is not None]
-        _print("\n\n".join(text for text in (*texts, faults_text(document), "\n".join(wrote)) if text))
+        _print("\n\n".join(text for text in (*texts, faults_text(document), stopped_text(document), "\n".join(wrote)) if text))
     return exit_code(document)
 
 

@@ -68,12 +68,18 @@ def finish(run: Run, outputs: Outputs, settings: Mapping[str, Any], title: str, 
     if outputs.json is not None and str(outputs.json) != "-":
         write_atomic(outputs.json, (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
     if outputs.report is not None:
-        facts = [(name.replace("_", " "), str(value)) for name, value in settings.items() if value not in (None, "", [], {}, False)]
+        facts = [(name.replace("_", " "), _fact(value)) for name, value in settings.items() if value not in (None, "", [], {}, False)]
         whole = document["views"][0]
         facts.append(("images", str(whole["images"])))
         shown = render(run.gallery.worst(), run.classes.names, load, captions)
         write_report(outputs.report, render_report(document, shown, title, facts, captions))
     return document
+
+
+def _fact(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{old} is {new}" for old, new in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def pictures(outputs: Outputs, limits: ImageLimits, stored: Stored | None) -> LoadPicture:
@@ -117,10 +123,12 @@ def _stored(service: ServiceSettings, options: ScoreOptions) -> Stored | None:
     return Stored(Fetcher(service), options.project)
 
 
-def _of_folders(reader: FolderReader, progress: bool) -> Iterator[Pair | Fault]:
+def _of_folders(reader: FolderReader, progress: bool, stop: threading.Event) -> Iterator[Pair | Fault]:
     with tqdm(reader.files, unit="file", disable=not progress, file=sys.stderr, dynamic_ncols=True) as bar:
         for relative in bar:
             yield from reader.pairs(relative)
+            if stop.is_set():
+                return
 
 
 _MOST_UNANSWERED = 3
@@ -164,7 +172,7 @@ def run_score(options: ScoreOptions, service: ServiceSettings, outputs: Outputs,
         if options.predictions is None:
             raise ConfigError(f"{options.source}: is a folder of labelme JSON; name the folder of what was predicted with --predictions DIR")
         reader = FolderReader(options.source, options.predictions, classes, options.rename, options.selection.missing)
-        score(_of_folders(reader, outputs.progress), run)
+        score(_of_folders(reader, outputs.progress, stop), run)
     elif options.predictions is not None:
         raise ConfigError(f"--predictions is for a folder of labelme JSON; {options.source} is a file")
     else:
@@ -173,6 +181,7 @@ def run_score(options: ScoreOptions, service: ServiceSettings, outputs: Outputs,
         score(_of_export(options.source, reader, outputs.progress, stop), run)
     settings: dict[str, Any] = {"source": str(options.source), "predictions": str(options.predictions or "") or None, "project": options.project}
     settings |= {name: sorted(value) if isinstance(value, frozenset) else value for name, value in vars(options.selection).items()}
+    settings["stopped"] = "interrupted" if stop.is_set() else None
     counts = {"tasks_without_annotation": reader.n_unannotated, "regions_left_out": reader.n_left_out}
     load = pictures(outputs, ImageLimits(), stored)
     return finish(run, outputs, {**settings, **counts}, "Pre-labels against accepted annotations", ("predicted", "accepted"), load)
@@ -230,7 +239,7 @@ def run_evaluate(
     told = {
         "dataset": str(root), "split": settings.split, "model_version": version, "predictions": str(predictions or "") or None,
         "prompts": str(settings.prompts or "") or None, "conf": settings.conf if predictions is None else None, "rename": dict(rename),
-        "listed_images": len(dataset.image_ids),
+        "listed_images": len(dataset.image_ids), "stopped": "interrupted" if stop.is_set() else None,
     }  # fmt: skip
     return finish(run, outputs, told, "Masks against ground truth", ("prediction", "truth"), pictures(outputs, limits, None))
 

@@ -388,3 +388,44 @@ def test_the_overlap_policy_decides_and_is_recorded(run_cli, tmp_path: Path) -> 
         _, document = scored(run_cli, path, "--overlap", policy)
         assert of_class(document, "dog")["pixels"]["predicted"] == seen
         assert document["settings"]["overlap"] == policy
+
+
+def test_several_pictures_of_a_task_are_compared_apart(run_cli, tmp_path: Path) -> None:
+    first, second = regions(("car", LEFT, 0.9)), regions(("car", RIGHT, 0.9), salt="2")
+    for region in second:
+        region["to_name"] = "other"
+        region["original_width"], region["original_height"] = 60, 80  # of another size, with as many pixels
+    _, document = scored(run_cli, write(tmp_path / "e.json", [task(1, first, first + second)]))
+    whole_car = of_class(document, "car")
+    assert whole(document)["compared"] == 2
+    assert whole_car["instances"] == {"true": 1, "predicted": 2, "hit_50": 1}
+    assert sum(row["pixels"]["true"] for row in whole(document)["classes"]) == 2 * 4800
+    pages = [{**region, "item_index": k} for k, region in enumerate(first + regions(("car", RIGHT, 0.9), salt="2"))]
+    _, document = scored(run_cli, write(tmp_path / "e.json", [task(1, pages, pages)]))
+    assert whole(document)["compared"] == 2
+
+
+def test_an_annotator_is_chosen_by_address_or_number(run_cli, tmp_path: Path) -> None:
+    path = write(tmp_path / "e.json", several())
+    for who in ("anna@example.com", "2"):
+        assert whole(scored(run_cli, path, "--annotator", who)[1])["compared"] == 2
+
+
+def test_an_interrupted_run_says_so(run_cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+    import signal
+
+    from backend.scoring.score import Run
+
+    take = Run.take
+
+    def interrupted(self: Run, item: Any) -> None:
+        take(self, item)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Run, "take", interrupted)
+    code, out, err = run_cli("score", write(tmp_path / "e.json", [task(k, pair(), pair()) for k in range(5)]), "--no-progress", "--resamples", 0)
+    assert code == 130
+    assert "compared 1 images" in out
+    assert "stopped early: interrupted; the figures are of what came before" in out
+    assert "finishing what is in flight" in err

@@ -17,6 +17,7 @@ from backend.errors import InputError
 from backend.formats import rle
 from backend.formats.binding import Output
 from backend.formats.outlines import bitmask_url, outlines
+from backend.formats.regions import StoredRegion, read_regions, region_mask
 from backend.geometry import mask_xyxy
 from backend.types import Instance, Prediction
 
@@ -173,28 +174,21 @@ def task_json(prediction: Prediction, image_url: str) -> str:
     return f'{{"data":{head},"predictions":[{{"model_version":{version},"score":{score},"result":{result_json(prediction)}}}]}}'
 
 
-def _read_region(region: Mapping[str, Any], class_ids: Mapping[str, int]) -> tuple[Instance, tuple[int, int]] | None:
-    kind = region.get("type")
-    if kind not in (BRUSH, RECTANGLE):
-        return None
-    size_hw = (int(region["original_height"]), int(region["original_width"]))
-    value, score = region["value"], float(region.get("score") or 0.0)
-    label = value[kind][0]
-    class_id = class_ids.get(label, -1)
-    if kind == BRUSH:
-        mask = rle.decode(value["rle"], size_hw)
-        if mask is None:
-            return None
-        return Instance(label, class_id, score, mask_xyxy(mask), mask), size_hw
-    if value.get("rotation"):
-        raise InputError("rotated rectangles are not supported")
-    scale = np.array([size_hw[1], size_hw[0]] * 2) / 100
-    box = np.array([value["x"], value["y"], value["x"] + value["width"], value["y"] + value["height"]]) * scale
-    return Instance(label, class_id, score, box.astype(np.float32)), size_hw
+def _instance(region: StoredRegion, class_ids: Mapping[str, int]) -> Instance | None:
+    """A region as an instance; a rectangle stays a box, everything else becomes a mask."""
+    class_id, score = class_ids.get(region.label, -1), region.score or 0.0
+    if region.kind != "rectangle":
+        mask = region_mask(region)
+        return None if mask is None else Instance(region.label, class_id, score, mask_xyxy(mask), mask)
+    if region.value.get("rotation"):
+        raise InputError(f"{region.where}: rotated rectangles are not supported")
+    scale = np.array([region.size_hw[1], region.size_hw[0]] * 2) / 100
+    x, y, width, height = (float(region.value[name]) for name in ("x", "y", "width", "height"))
+    return Instance(region.label, class_id, score, (np.array([x, y, x + width, y + height]) * scale).astype(np.float32))
 
 
 def from_result(result: Iterable[Mapping[str, Any]], names: Sequence[str], model_version: str = "") -> Prediction:
-    """Brush and rectangle regions as a prediction; other kinds of region and empty masks are left out.
+    """Regions as a prediction; empty masks and what covers no area are left out.
 
     Args:
         result: a ``result`` list with ``value`` objects, as exports hold it.
@@ -205,18 +199,15 @@ def from_result(result: Iterable[Mapping[str, Any]], names: Sequence[str], model
         InputError: naming the region and what is wrong with it.
     """
     class_ids = {name: k for k, name in enumerate(names)}
+    regions, _ = read_regions(list(result), "result")
     instances: list[Instance] = []
-    sizes: set[tuple[int, int]] = set()
-    for region in result:
+    for region in regions:
         try:
-            read = _read_region(region, class_ids)
-        except (KeyError, IndexError, TypeError, ValueError) as error:
-            raise InputError(f"region {region.get('id', '?')}: {type(error).__name__}: {error}") from None
-        except InputError as error:
-            raise InputError(f"region {region.get('id', '?')}: {error}") from None
-        if read is not None:
-            instances.append(read[0])
-            sizes.add(read[1])
+            found = _instance(region, class_ids)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{region.where}: {type(error).__name__}: {error}") from None
+        instances += [found] if found is not None else []
+    sizes = {region.size_hw for region in regions}
     if len(sizes) > 1:
         raise InputError(f"regions of several image sizes: {sorted(sizes)}")
     return Prediction(tuple(instances), next(iter(sizes), (0, 0)), model_version)

@@ -24,7 +24,7 @@ from backend.geometry import mask_from_full
 from backend.rasters import ellipse_mask, polygon_mask, turned_box_mask
 from backend.types import Mask
 
-_MOST_PIXELS = 1 << 28
+_MOST_PIXELS = 100_000_000  # twice what is labelled by default
 _MOST_POINTS = 100_000
 _MOST_PERCENT = 1e4
 # What tells a kind of geometry: the key of ``value`` that only it has, in the order to look.
@@ -40,6 +40,7 @@ class StoredRegion:
     id: str | None
     kind: str
     from_name: str
+    to_name: str  # of the image; with ``#k`` behind it for the k-th of several pictures in one tag
     label: str
     score: float | None  # 0..1
     size_hw: tuple[int, int]
@@ -110,6 +111,8 @@ def read_regions(result: Any, where: str) -> tuple[list[StoredRegion], int]:
         if kind and key not in seen:
             seen.add(key)
             bodies.append((f"{where}[{k}]", kind, key, entry))
+        elif not kind and str(entry.get("type")).removesuffix("labels") in _KINDS.values():
+            raise InputError(f"{where}[{k}].value: holds no {str(entry['type']).removesuffix('labels')}")
         elif not kind and ("x" in value or "vertices" in value or "sequence" in value):
             others += 1
     return [_stored(place, kind, entry, labels.get(key)) for place, kind, key, entry in bodies], others
@@ -119,7 +122,8 @@ def _stored(where: str, kind: str, entry: Mapping[str, Any], labels: Sequence[st
     if not labels:
         raise InputError(f"{where}: the region has no label")
     name = entry.get("id") if isinstance(entry.get("id"), str) else None
-    return StoredRegion(where, name, kind, str(entry.get("from_name") or ""), labels[0], _score(entry, where), _size(entry, where), entry["value"])
+    image = str(entry.get("to_name") or "") + (f"#{entry['item_index']}" if entry.get("item_index") else "")
+    return StoredRegion(where, name, kind, str(entry.get("from_name") or ""), image, labels[0], _score(entry, where), _size(entry, where), entry["value"])
 
 
 def _percent(region: StoredRegion, name: str, side: int, default: float | None = None) -> float:

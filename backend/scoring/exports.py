@@ -61,6 +61,13 @@ def person(annotation: Mapping[str, Any]) -> str:
     return "unknown" if who is None else str(who)
 
 
+def _people(annotation: Mapping[str, Any]) -> set[str]:
+    """All names an annotator may be chosen by."""
+    who = annotation.get("completed_by")
+    known = who.values() if isinstance(who, dict) else [who]
+    return {person(annotation), *(str(one) for one in known)}
+
+
 def _name(task: Task) -> str:
     return f"task {task['id']}"
 
@@ -82,7 +89,7 @@ def _chosen(task: Task, selection: Selection) -> list[tuple[int, Mapping[str, An
             continue
         if selection.ground_truth and not one.get("ground_truth"):
             continue
-        if selection.annotators and person(one) not in selection.annotators and str(one.get("completed_by")) not in selection.annotators:
+        if selection.annotators and selection.annotators.isdisjoint(_people(one)):
             continue
         kept.append((k, one))
     if selection.latest and kept:
@@ -182,35 +189,42 @@ class TaskReader:
         for k, annotation in annotations:
             for where, prediction in predictions:
                 try:
-                    yield self._pair(task, f"annotations[{k}]", annotation, where, prediction)
+                    yield from self._pairs(task, f"annotations[{k}]", annotation, where, prediction)
                 except InputError as error:
                     yield Fault(name, f"{name}: {error}")
 
-    def _pair(self, task: Task, at_annotation: str, annotation: Mapping[str, Any], at_prediction: str, prediction: Mapping[str, Any]) -> Pair:
+    def _pairs(self, task: Task, at_annotation: str, annotation: Mapping[str, Any], at_prediction: str, prediction: Mapping[str, Any]) -> list[Pair]:
+        """A pair for every picture of the task that has a region."""
         accepted, n_accepted = read_regions(annotation.get("result"), f"{at_annotation}.result")
         predicted, n_predicted = read_regions(prediction.get("result"), f"{at_prediction}.result")
         accepted, predicted, left_out = _of_tags(accepted, predicted, self._selection.tags)
         self.n_left_out += n_accepted + n_predicted + left_out
-        sizes = {region.size_hw for region in (*accepted, *predicted)}
-        if len(sizes) > 1:
-            shown = " and ".join(f"{w}x{h}" for h, w in sorted(sizes))
-            raise InputError(f"{at_annotation} and {at_prediction}: regions of several image sizes: {shown}")
-        cache: dict[str, tuple[Any, Mask | None]] = {}
-        theirs, also_ignored = self._regions(predicted, cache)
-        ours, ignored = self._regions(accepted, cache)
+        images = list(dict.fromkeys(region.to_name for region in (*accepted, *predicted))) or [""]
         parent = annotation.get("parent_prediction")
-        return Pair(
-            unit=str(task["id"]),
-            name=_name(task),
-            size_hw=next(iter(sizes), None),
-            accepted=tuple(ours),
-            predicted=tuple(theirs),
-            void=(*ignored, *also_ignored),
-            annotator=person(annotation),
-            model_version=version(prediction),
-            started_here=parent is None or parent == prediction.get("id"),
-            picture=Picture(uri=_address(task.get("data")), task_id=task["id"]),
-        )
+        made = []
+        for image in images:
+            sides = [[region for region in side if region.to_name == image] for side in (accepted, predicted)]
+            sizes = {region.size_hw for side in sides for region in side}
+            if len(sizes) > 1:
+                shown = " and ".join(f"{w}x{h}" for h, w in sorted(sizes))
+                raise InputError(f"{at_annotation} and {at_prediction}: regions of several image sizes: {shown}")
+            cache: dict[str, tuple[Any, Mask | None]] = {}
+            theirs, also_ignored = self._regions(sides[1], cache)
+            ours, ignored = self._regions(sides[0], cache)
+            pair = Pair(
+                unit=str(task["id"]),
+                name=_name(task) if len(images) == 1 else f"{_name(task)}, {image}",
+                size_hw=next(iter(sizes), None),
+                accepted=tuple(ours),
+                predicted=tuple(theirs),
+                void=(*ignored, *also_ignored),
+                annotator=person(annotation),
+                model_version=version(prediction),
+                started_here=parent is None or parent == prediction.get("id"),
+                picture=Picture(uri=_address(task.get("data"), image), task_id=task["id"]),
+            )
+            made.append(pair)
+        return made
 
     def _regions(self, stored: Sequence[StoredRegion], cache: dict[str, tuple[Any, Mask | None]]) -> tuple[list[Region], list[Mask]]:
         """Regions with masks, empty ones left out, and those that are to be ignored."""
@@ -251,11 +265,11 @@ def _of_tags(accepted: Sequence[StoredRegion], predicted: Sequence[StoredRegion]
     return kept[0], kept[1], len(accepted) + len(predicted) - len(kept[0]) - len(kept[1])
 
 
-def _address(data: Any) -> str | None:
-    """The address of the picture: ``image``, or the first text that looks like one."""
+def _address(data: Any, image: str) -> str | None:
+    """The address of the picture: what goes by the tag's name, ``image``, or the first text that looks like one."""
     if not isinstance(data, dict):
         return None
-    texts = [data.get("image"), *data.values()]
+    texts = [data.get(image), data.get("image"), *data.values()]
     return next((text for text in texts if isinstance(text, str) and (text.startswith(("/", "data:")) or "://" in text)), None)
 
 

@@ -131,6 +131,12 @@ def suggestions_text(view: Mapping[str, Any]) -> str:
     )
 
 
+def stopped_text(document: Mapping[str, Any]) -> str:
+    """That not everything was looked at, where it was not."""
+    reason = document["settings"].get("stopped")
+    return f"stopped early: {reason}; the figures are of what came before" if reason else ""
+
+
 def faults_text(document: Mapping[str, Any]) -> str:
     """What could not be scored."""
     faults = document["failed"]
