@@ -1,8 +1,6 @@
 """``python -m backend`` is ``yolosam2``."""
 
-import sys
-
-from backend.cli import main
+from backend.cli import program
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program()

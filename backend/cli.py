@@ -18,12 +18,14 @@ from typing import TYPE_CHECKING, Any
 from backend.errors import ConfigError, LabelingError
 from backend.logs import log_to_stderr
 from backend.memory import limit_arenas
-from backend.options import make_parser
+from backend.options import parse
 from backend.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from backend.judging import Outputs
+    from backend.service_settings import ServiceSettings
 
+_INTERRUPTED = 130
 _SERVICE_FIELDS = ("host", "port", "threads", "insecure", "label_studio_url", "label_studio_api_key")
 
 _FIELDS = (
@@ -91,7 +93,11 @@ def _annotate(args: argparse.Namespace) -> int:
     loaded = load(settings, args.mode, work.class_names)
     more: list[Sink] = []
     if args.command == "visualize" and not args.plain and all(has_truth(source) for source in args.sources):
-        names = work.class_names or settings.classes or tuple(loaded.cascade.names[k] for k in sorted(loaded.cascade.names))
+        names = work.class_names or settings.classes
+        if names is None:
+            raise ConfigError(
+                "the dataset has no class_names.txt; name its classes with --classes, in the order of their values, or draw only the prediction with --plain"
+            )
         formats, more = [], [ComparisonSink(args.out, loaded.cascade.names, names, parse_rename(args.rename))]
     options = Options(settings.batch, settings.workers, args.overwrite, ImageLimits(max_pixels=settings.max_pixels), loaded.prompts, not args.no_progress)
     stop = _stop_on_interrupt()
@@ -99,7 +105,7 @@ def _annotate(args: argparse.Namespace) -> int:
     summary = annotate(work.items, loaded.cascade, formats, args.out, options, url_prefix=prefix, more_sinks=more, stop=stop)
     _print(json.dumps(summary.as_dict(), indent=2, ensure_ascii=False) if args.json else summary.as_text())
     if summary.stopped == "interrupted":
-        return 130
+        return _INTERRUPTED
     return 1 if summary.failed else 0
 
 
@@ -127,14 +133,23 @@ def _serve(args: argparse.Namespace) -> int:
     return 0
 
 
+def _service(args: argparse.Namespace) -> ServiceSettings:
+    """Address and token of Label Studio, of the commands that call them ``--url`` and ``--api-key``."""
+    from backend.service_settings import load_service_settings
+
+    try:
+        return load_service_settings({"label_studio_url": args.url, "label_studio_api_key": args.api_key}, os.environ)
+    except ConfigError as error:
+        raise ConfigError(str(error).replace("--label-studio-url", "--url").replace("--label-studio-api-key", "--api-key")) from None
+
+
 def _doctor(args: argparse.Namespace) -> int:
     from backend.doctor.checks import as_text, exit_code
     from backend.doctor.machine import check_device, check_packages, check_weights
     from backend.doctor.studio import check_label_studio
-    from backend.service_settings import load_service_settings
 
     settings = _settings(args)
-    service = load_service_settings({"label_studio_url": args.url, "label_studio_api_key": args.api_key}, os.environ)
+    service = _service(args)
     names: dict[str | None, Any] = {}
     checks = [*check_packages(), *check_device(settings), *check_weights(settings, names)]
     checks += check_label_studio(service, args.project, names, settings.conf, args.backend_url)
@@ -185,7 +200,8 @@ def _print_document(args: argparse.Namespace, document: dict[str, Any], texts: S
         _print(json.dumps(document, indent=1, ensure_ascii=False))
     else:
         wrote = [f"wrote {path}" for path in (args.json, args.report) if path is not None]
-        _print("\n\n".join(text for text in (*texts, faults_text(document), stopped_text(document), "\n".join(wrote)) if text))
+        remarks = "\n".join(document["settings"]["remarks"])
+        _print("\n\n".join(text for text in (stopped_text(document), *texts, remarks, faults_text(document), "\n".join(wrote)) if text))
     return exit_code(document)
 
 
@@ -194,11 +210,14 @@ def _evaluate(args: argparse.Namespace) -> int:
     from backend.judging import run_evaluate
     from backend.scoring.text import classes_text, figures_text, upstream_lines
 
+    given = [f"--{name}" for name in ("detector", "segmenter", "prompts") if args.predictions is not None and getattr(args, name) is not None]
+    if given:
+        raise ConfigError(f"--predictions: label maps made before are compared, no model is loaded; leave out {', '.join(given)}")
     settings, outputs, stop = _settings(args), _outputs(args), _stop_on_interrupt()
     document = run_evaluate(args.dataset, settings, args.predictions, args.overlap, parse_rename(args.rename), outputs, stop)
     view = document["views"][0]
     code = _print_document(args, document, [upstream_lines(view), classes_text(view), figures_text(view)])
-    return 130 if stop.is_set() else code
+    return _INTERRUPTED if stop.is_set() else code
 
 
 def _score(args: argparse.Namespace) -> int:
@@ -206,18 +225,17 @@ def _score(args: argparse.Namespace) -> int:
     from backend.judging import ScoreOptions, run_score
     from backend.scoring.pairs import Selection
     from backend.scoring.text import score_texts
-    from backend.service_settings import load_service_settings
 
     names = None if args.classes is None else load_settings({"classes": args.classes}, {}).classes
     selection = Selection(
         frozenset(args.annotator), frozenset(args.model_version), frozenset(args.tag), args.include_cancelled, args.ground_truth, args.latest, args.missing
     )
-    options = ScoreOptions(args.source, args.predictions, args.project, selection, names, parse_rename(args.rename), args.overlap)
-    service = load_service_settings({"label_studio_url": args.url, "label_studio_api_key": args.api_key}, os.environ)
+    options = ScoreOptions(args.source, args.predictions, args.project, selection, names, parse_rename(args.rename), args.overlap, args.url is not None)
+    service = _service(args)
     outputs, stop = _outputs(args), _stop_on_interrupt()
     document = run_score(options, service, outputs, stop)
     code = _print_document(args, document, score_texts(document, args.suggest_thresholds))
-    return 130 if stop.is_set() else code
+    return _INTERRUPTED if stop.is_set() else code
 
 
 _COMMANDS = {
@@ -237,7 +255,7 @@ _COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     limit_arenas()
-    args = make_parser().parse_args(argv)
+    args = parse(argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be text
     # Pillow's remarks on damaged metadata; what matters about a picture is raised as an error.
@@ -250,7 +268,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         sys.stderr.write("yolosam2: interrupted\n")
-        return 130
+        return _INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+def program() -> None:
+    """The ``yolosam2`` command: as ``main``, but an interrupted run ends without waiting for the threads of the models, which abort otherwise."""
+    code = main()
+    if code == _INTERRUPTED:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)

@@ -14,11 +14,14 @@ from backend.geometry import IGNORE
 from backend.overlays import class_colour, font
 from backend.types import Image, LabelMap
 
+Colour = tuple[int, int, int]
+
 _FILL = 0.5  # opacity of classes
 _GAP = 6
+_TALLEST = 2  # times the width of a panel
 _PAPER, _INK = (255, 255, 255), (30, 30, 30)
 # Error kinds are told apart by brightness too, for people who see colours differently and for grey printers.
-ERRORS: dict[str, tuple[int, int, int]] = {"right": (150, 205, 150), "missed": (230, 140, 0), "too much": (30, 90, 220), "wrong class": (190, 0, 140)}
+ERRORS: dict[str, Colour] = {"right": (150, 205, 150), "missed": (230, 140, 0), "too much": (30, 90, 220), "wrong class": (190, 0, 140)}
 _IGNORED = (90, 90, 90)
 
 
@@ -56,7 +59,7 @@ def error_map(image: Image, truth: LabelMap, predicted: LabelMap) -> Image:
     return canvas
 
 
-def _strip(width: int, entries: Sequence[tuple[str, tuple[int, int, int] | None]], size: int) -> Image:
+def _strip(width: int, entries: Sequence[tuple[str, Colour | None]], size: int) -> Image:
     """Words with coloured squares, in as many lines as they need."""
     letters = font(size)
     pen = PIL.ImageDraw.Draw(PIL.Image.new("RGB", (1, 1)))
@@ -100,7 +103,7 @@ def compare(
         predicted: (H, W).
         names: of the classes; value k + 1 is ``names[k]``.
         captions: of the first two panels.
-        panel_width: of each panel in pixels; the image's own width if None.
+        panel_width: of each panel in pixels, less where the image is very tall; the image's own width if None.
 
     Returns:
         RGB uint8, three panels wide, with captions above and a legend of what occurs below.
@@ -108,7 +111,7 @@ def compare(
     height, width = truth.shape
     if image is None:
         image = np.full((height, width, 3), 200, np.uint8)
-    scale = 1.0 if panel_width is None else panel_width / width
+    scale = 1.0 if panel_width is None else min(panel_width / width, _TALLEST * panel_width / height)
     if scale != 1.0:
         image = _scaled(image, scale, cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
         truth, predicted = (_scaled(one.astype(np.uint8), scale, cv2.INTER_NEAREST) for one in (truth, predicted))
@@ -120,8 +123,9 @@ def compare(
     gap = np.full((columns[0].shape[0], _GAP, 3), 255, np.uint8)
     sheet = np.concatenate([columns[0], gap, columns[1], gap, columns[2]], 1)
     occurring = sorted({int(v) for one in (truth, predicted) for v in np.unique(one)} - {0})
-    legend: list[tuple[str, tuple[int, int, int] | None]] = [
-        ("ignored", _IGNORED) if v == IGNORE else (names[v - 1] if v <= len(names) else str(v), class_colour(v - 1)) for v in occurring
-    ]
-    legend += [(name, colour) for name, colour in ERRORS.items()]
-    return np.concatenate([sheet, _strip(sheet.shape[1], legend, size)])
+    classes = [("ignored", _IGNORED) if v == IGNORE else (names[v - 1] if v <= len(names) else str(v), class_colour(v - 1)) for v in occurring]
+    # Each legend under its own panels, as the colours of errors may be those of classes.
+    left, right = _strip(2 * w + _GAP, classes, size), _strip(w + _GAP, list(ERRORS.items()), size)
+    below = np.full((max(left.shape[0], right.shape[0]), sheet.shape[1], 3), 255, np.uint8)
+    below[: left.shape[0], : left.shape[1]], below[: right.shape[0], left.shape[1] :] = left, right
+    return np.concatenate([sheet, below])

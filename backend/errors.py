@@ -12,7 +12,10 @@ field, what was expected and what was found; never a token.
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
+
+logger = logging.getLogger(__name__)
 
 
 class LabelingError(Exception):
@@ -39,6 +42,20 @@ class AuthError(LabelingError):
     """Label Studio refused the credentials."""
 
     exit_code = 3
+
+
+def as_sentence(error: Exception) -> str:
+    """What went wrong with one item, in words for people; what nobody expected is logged in full."""
+    if isinstance(error, LabelingError):
+        return str(error)
+    logger.error("unexpected error", exc_info=error)
+    return f"unexpected {type(error).__name__}: {str(error)[:200]}"
+
+
+def json_kind(value: object) -> str:
+    """What a parsed JSON value is, in words for people."""
+    kinds = {dict: "an object", list: "a list", str: "text", bool: "true or false", int: "a number", float: "a number", type(None): "nothing"}
+    return kinds.get(type(value), type(value).__name__)
 
 
 def disk_error(error: OSError, path: Path) -> Unavailable:

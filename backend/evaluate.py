@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
@@ -18,7 +19,7 @@ from tqdm import tqdm
 
 from backend import pipeline
 from backend.class_mapping import class_mapping, map_instances
-from backend.errors import ConfigError, InputError, LabelingError
+from backend.errors import ConfigError, InputError, LabelingError, as_sentence
 from backend.formats.prompts import PromptFile
 from backend.formats.voc import VocDataset, instances_of, read_class_names, read_label_map
 from backend.images import DEFAULT_LIMITS, ImageLimits, read_image
@@ -152,7 +153,8 @@ def _keep(run: Run, dataset: VocDataset, image_id: str, version: str, finished: 
     if finished.fault is not None:
         run.faults.append(Fault(image_id, f"{finished.fault} (counted as all background)"))
     else:
-        path = dataset.image_path(image_id) if run.with_gallery else None
+        with suppress(InputError):  # label maps can be compared without the picture
+            path = dataset.image_path(image_id) if run.with_gallery else None
     run.add(image_id, ("", version), finished.measured, finished.maps, Picture(path), scored)
 
 
@@ -195,7 +197,11 @@ def _failed(run: Run, dataset: VocDataset, image_id: str, version: str, error: L
     if isinstance(error, NoTruthError):
         run.faults.append(Fault(image_id, f"{text} (not counted: no truth)"))
         return
-    finished = _against(read_truth(dataset, image_id, names), (), len(names), options.overlap, text)
+    try:
+        finished = _against(read_truth(dataset, image_id, names), (), len(names), options.overlap, text)
+    except Exception as again:
+        run.faults.append(Fault(image_id, f"{text}; then {as_sentence(again)} (not counted: no truth)"))
+        return
     _keep(run, dataset, image_id, version, finished, scored=True)
 
 
@@ -206,7 +212,7 @@ def _new_run(dataset: VocDataset, names: Sequence[str], options: Options, with_i
     return Run(ClassIndex(names), options.overlap, options.gallery, with_effort=False, with_instances=with_instances)
 
 
-def evaluate_maps(dataset: VocDataset, folder: Path, names: Sequence[str], options: Options) -> Run:
+def evaluate_maps(dataset: VocDataset, folder: Path, names: Sequence[str], options: Options, stop: threading.Event | None = None) -> Run:
     """Compare label maps that were made before, such as ``annotate --format voc`` writes them.
 
     Args:
@@ -214,6 +220,7 @@ def evaluate_maps(dataset: VocDataset, folder: Path, names: Sequence[str], optio
         folder: holds ``SegmentationClass`` and perhaps ``SegmentationObject``, or the class maps themselves.
         names: of the dataset's classes.
         options: see ``Options``; overlaps were decided when the maps were made.
+        stop: set it to end early.
 
     Raises:
         ConfigError: no such folder, or it is for other classes.
@@ -227,8 +234,12 @@ def evaluate_maps(dataset: VocDataset, folder: Path, names: Sequence[str], optio
         )
     objects = folder / "SegmentationObject"
     run = _new_run(dataset, names, options, with_instances=objects.is_dir())
+    if not any((classes / f"{image_id}.png").exists() for image_id in dataset.image_ids if "\0" not in image_id):
+        raise ConfigError(f"{classes}: has no label map for any of these images; expected for example {dataset.image_ids[0]}.png")
     with tqdm(dataset.image_ids, unit="img", disable=not options.progress, file=sys.stderr, dynamic_ncols=True) as bar:
         for image_id in bar:
+            if stop is not None and stop.is_set():
+                break
             try:
                 truth = read_truth(dataset, image_id, names)
             except NoTruthError as error:

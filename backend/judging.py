@@ -6,30 +6,29 @@ import json
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 from tqdm import tqdm
 
 from backend.errors import ConfigError, InputError, Unavailable
-from backend.files import ensure_writable, find_files, write_atomic
-from backend.images import SUFFIXES, ImageLimits, decode_image, read_image
+from backend.files import ensure_writable, write_atomic
+from backend.images import ImageLimits
 from backend.label_studio.fetch import Fetcher
 from backend.label_studio.stored import Stored
-from backend.scoring.exports import FetchPredictions, TaskReader, read_tasks
+from backend.report_pictures import pictures
+from backend.scoring.export_file import read_tasks
+from backend.scoring.exports import FetchPredictions, TaskReader
 from backend.scoring.folders import FolderReader
 from backend.scoring.gallery import LoadPicture, render
-from backend.scoring.pairs import ClassIndex, Fault, Pair, Picture, Selection
+from backend.scoring.pairs import ClassIndex, Fault, Pair, Selection
 from backend.scoring.report import render_report, write_report
 from backend.scoring.score import Run, score
 from backend.service_settings import ServiceSettings
 from backend.settings import Settings
-from backend.types import Image
-
-_UPLOAD_PREFIX = 9  # Label Studio puts eight hexadecimal digits and a dash before the name of an upload
 
 
 @dataclass(frozen=True)
@@ -42,35 +41,49 @@ class Outputs:
     resamples: int = 1000
     progress: bool = True
 
-    def check(self) -> None:
-        """Refuse what could not be written, before hours of work.
+    def check(self, inputs: Sequence[Path] = ()) -> None:
+        """Refuse what could not be written, or would overwrite an input, before hours of work.
 
         Raises:
-            ConfigError: naming the folder.
+            ConfigError: naming file or folder.
         """
+        if self.images is not None and not self.images.is_dir():
+            raise ConfigError(f"--images {self.images}: no such folder")
+        if str(self.report) == "-":
+            raise ConfigError("--report: a page needs a file of its own")
+        taken = {path.resolve() for path in inputs}
         for path in (self.json, self.report):
-            if path is not None and str(path) != "-":
-                if path.is_dir():
-                    raise ConfigError(f"{path}: is a folder; name a file")
-                ensure_writable(path.parent)
+            if path is None or str(path) == "-":
+                continue
+            if path.is_dir():
+                raise ConfigError(f"{path}: is a folder; name a file")
+            if path.resolve() in taken:
+                raise ConfigError(f"{path}: would be overwritten by the results; name another file")
+            taken.add(path.resolve())
+            ensure_writable(path.parent)
 
 
-def finish(run: Run, outputs: Outputs, settings: Mapping[str, Any], title: str, captions: tuple[str, str], load: LoadPicture) -> dict[str, Any]:
-    """Compute the document and write JSON and page.
+def finish(
+    run: Run, outputs: Outputs, settings: Mapping[str, Any], title: str, captions: tuple[str, str], load: LoadPicture, why: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Compute the document and write JSON and page; ``why`` explains where there is nothing to compute it from.
 
     Raises:
         ConfigError: nothing could be scored; what was wrong with the first is told.
     """
+    if not run.tally.groups and settings.get("stopped"):
+        raise KeyboardInterrupt
     if not run.tally.groups:
-        first = f", for example: {run.faults[0].sentence}" if run.faults else ""
-        raise ConfigError(f"nothing could be scored{first}")
+        first = [run.faults[0].sentence] if run.faults else []
+        raise ConfigError("nothing could be scored: " + "; ".join([*why, *first]) if [*why, *first] else "nothing could be scored: there is nothing in it")
     document = run.document(settings, outputs.resamples)
     if outputs.json is not None and str(outputs.json) != "-":
-        write_atomic(outputs.json, (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
+        write_atomic(outputs.json, (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace"))
     if outputs.report is not None:
-        facts = [(name.replace("_", " "), _fact(value)) for name, value in settings.items() if value not in (None, "", [], {}, False)]
+        told = {name: value for name, value in settings.items() if name not in ("remarks", "stopped") and value not in (None, "", [], {}, False, 0)}
+        facts = [(name.replace("_", " "), _fact(value)) for name, value in told.items()]
         whole = document["views"][0]
-        facts.append(("images", str(whole["images"])))
+        facts += [("images", str(whole["images"])), ("made", time.strftime("%Y-%m-%d %H:%M"))]
         shown = render(run.gallery.worst(), run.classes.names, load, captions)
         write_report(outputs.report, render_report(document, shown, title, facts, captions))
     return document
@@ -80,26 +93,6 @@ def _fact(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{old} is {new}" for old, new in value.items())
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def pictures(outputs: Outputs, limits: ImageLimits, stored: Stored | None) -> LoadPicture:
-    """How to get at the pixels of a picture: its file, the folder of pictures, or Label Studio."""
-    by_name = {} if outputs.images is None else {path.name: path for path in find_files(outputs.images, SUFFIXES)}
-
-    def load(picture: Picture) -> Image:
-        if picture.path is not None and picture.path.is_file():
-            return read_image(picture.path, limits)
-        name = PurePosixPath(
-            unquote(str(picture.uri or picture.path or "").partition("?d=")[2] or str(picture.uri or picture.path or "").partition("?")[0])
-        ).name
-        found = by_name.get(name) or by_name.get(name[_UPLOAD_PREFIX:])
-        if found is not None:
-            return read_image(found, limits)
-        if stored is not None and picture.uri is not None:
-            return decode_image(stored.image(picture.uri, picture.task_id), name, limits)
-        raise InputError("the picture is not at hand; --images DIR, or --url, --api-key and --project, let the page show it")
-
-    return load
 
 
 @dataclass(frozen=True)
@@ -113,9 +106,12 @@ class ScoreOptions:
     classes: tuple[str, ...] | None
     rename: Mapping[str, str]
     overlap: str
+    url_given: bool = False
 
 
 def _stored(service: ServiceSettings, options: ScoreOptions) -> Stored | None:
+    if options.project is None and options.url_given:
+        raise ConfigError("--url: also give --project, the number in the project's address")
     if options.project is None:
         return None
     if service.label_studio_url is None:
@@ -163,14 +159,16 @@ def run_score(options: ScoreOptions, service: ServiceSettings, outputs: Outputs,
         ConfigError: the input is not there or cannot be scored at all.
         AuthError: Label Studio refused.
     """
-    outputs.check()
+    outputs.check([options.source])
     classes = ClassIndex(options.classes)
     run = Run(classes, options.overlap, with_gallery=outputs.report is not None)
     stored = _stored(service, options)
     reader: FolderReader | TaskReader
     if options.source.is_dir():
         if options.predictions is None:
-            raise ConfigError(f"{options.source}: is a folder of labelme JSON; name the folder of what was predicted with --predictions DIR")
+            raise ConfigError(
+                f"{options.source}: is a folder; to compare labelme JSON, name the folder as it was predicted with --predictions DIR; exports are files"
+            )
         reader = FolderReader(options.source, options.predictions, classes, options.rename, options.selection.missing)
         score(_of_folders(reader, outputs.progress, stop), run)
     elif options.predictions is not None:
@@ -182,9 +180,36 @@ def run_score(options: ScoreOptions, service: ServiceSettings, outputs: Outputs,
     settings: dict[str, Any] = {"source": str(options.source), "predictions": str(options.predictions or "") or None, "project": options.project}
     settings |= {name: sorted(value) if isinstance(value, frozenset) else value for name, value in vars(options.selection).items()}
     settings["stopped"] = "interrupted" if stop.is_set() else None
-    counts = {"tasks_without_annotation": reader.n_unannotated, "regions_left_out": reader.n_left_out}
-    load = pictures(outputs, ImageLimits(), stored)
-    return finish(run, outputs, {**settings, **counts}, "Pre-labels against accepted annotations", ("predicted", "accepted"), load)
+    settings["rename"] = dict(options.rename)
+    settings |= {"tasks_without_annotation": reader.n_unannotated, "regions_left_out": reader.n_left_out}
+    settings["remarks"] = _remarks(reader, options)
+    why: list[str] = []
+    if isinstance(reader, TaskReader):
+        settings["tasks_without_chosen_version"] = reader.n_without_version
+        why = _why_nothing(reader)
+        if options.selection.tags and reader.tags and not options.selection.tags & reader.tags:
+            raise ConfigError(f"--tag: no region of {', '.join(sorted(options.selection.tags))}; there are {', '.join(sorted(reader.tags))}")
+    load = pictures(outputs.images, ImageLimits(), stored)
+    return finish(run, outputs, settings, "Pre-labels against accepted annotations", ("predicted", "accepted"), load, why)
+
+
+def _remarks(reader: FolderReader | TaskReader, options: ScoreOptions) -> list[str]:
+    """What a careful colleague would point out about the input."""
+    remarks = []
+    unused = sorted(set(options.rename) - reader.renamed)
+    if unused:
+        remarks.append(f"--rename: nothing is labelled {', '.join(unused)}")
+    if isinstance(reader, FolderReader) and reader.n_changed:
+        remarks.append(f"{reader.n_changed} files in {options.predictions} were changed by hand since; are the folders the other way round?")
+    return remarks
+
+
+def _why_nothing(reader: TaskReader) -> list[str]:
+    """Why no task could be compared."""
+    if reader.n_tasks and reader.n_unannotated == reader.n_tasks:
+        people = f"; annotated by {', '.join(sorted(reader.people))}" if reader.people else ""
+        return [f"none of its {reader.n_tasks} tasks has an annotation that counts{people}"]
+    return [f"no annotated task has a prediction of the chosen version ({reader.n_without_version} have others)"] if reader.n_without_version else []
 
 
 def _fetch(stored: Stored) -> FetchPredictions:
@@ -223,25 +248,28 @@ def run_evaluate(
     if not is_voc(root):
         raise ConfigError(f"{root}: is no VOC dataset; expected JPEGImages, SegmentationClass and ImageSets/Segmentation/<split>.txt in it")
     outputs.check()
+    remarks: list[str] = []
     dataset = open_voc(root, settings.split)
     names = dataset.class_names or settings.classes
     limits = ImageLimits(max_pixels=settings.max_pixels)
     options = Options(overlap, settings.batch, settings.workers, limits, None, tuple(rename.items()), outputs.report is not None, outputs.progress)
+    if names is None:  # a model's own names would be taken for values they have nothing to do with
+        raise ConfigError(f"{root}: has no class_names.txt or labels.txt; name the classes with --classes, in the order of their values")
     if predictions is not None:
-        if names is None:
-            raise ConfigError(f"{root}: has no class_names.txt or labels.txt; name the classes with --classes, in the order of their values")
-        run, version = evaluate_maps(dataset, predictions, names, options), "label maps"
+        run, version = evaluate_maps(dataset, predictions, names, options, stop), "label maps"
+        remarks.append("label maps hold neither scores nor overlaps: there is no AP, and figures of instances can differ from the models' own")
     else:
+        if dataset.class_names is None and settings.prompts is None:
+            settings = replace(settings, classes=None)  # they name the dataset's values; what the detector finds is matched by name
         loaded = load(settings, "cascade", dataset.class_names)
-        names = names or tuple(loaded.cascade.names[k] for k in sorted(loaded.cascade.names))
         run = evaluate(dataset, loaded.cascade, names, replace(options, prompts=loaded.prompts), stop)
         version = loaded.cascade.model_version
     told = {
         "dataset": str(root), "split": settings.split, "model_version": version, "predictions": str(predictions or "") or None,
         "prompts": str(settings.prompts or "") or None, "conf": settings.conf if predictions is None else None, "rename": dict(rename),
-        "listed_images": len(dataset.image_ids), "stopped": "interrupted" if stop.is_set() else None,
+        "listed_images": len(dataset.image_ids), "stopped": "interrupted" if stop.is_set() else None, "remarks": remarks,
     }  # fmt: skip
-    return finish(run, outputs, told, "Masks against ground truth", ("prediction", "truth"), pictures(outputs, limits, None))
+    return finish(run, outputs, told, "Masks against ground truth", ("prediction", "truth"), pictures(outputs.images, limits, None))
 
 
 def exit_code(document: Mapping[str, Any]) -> int:

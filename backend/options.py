@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import difflib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,8 @@ examples:
   yolosam2 evaluate VOC/ --detector my-yolo.pt --segmenter sam2.1_hiera_large --report report.html
   yolosam2 evaluate VOC/ --prompts prediction.json --segmenter sam2.1_hiera_large    boxes from any detector
   yolosam2 evaluate VOC/ --detector yolov8m --rename airplane=aeroplane,couch=sofa   where names differ
-  yolosam2 annotate VOC/ --out out/ --format voc && yolosam2 evaluate VOC/ --predictions out/    in two steps that can be resumed
+  yolosam2 annotate VOC/ --out out/ --format voc && yolosam2 evaluate VOC/ --predictions out/    in two steps that can be resumed,
+                                                                                     without AP, as label maps hold no scores
 
 Every listed image counts; one without a prediction counts as all background. A class that occurs in neither truth nor prediction is n/a, not 0."""
 
@@ -120,7 +123,7 @@ def _labelling(commands: Any) -> None:
     prefix = "/data/local-files/?d="
     annotate.add_argument("--image-url-prefix", default=prefix, metavar="URL", help="put before each image's path in Label Studio tasks")
     _file_options(annotate)
-    about = "Write pictures with masks, outlines, labels and scores drawn over them; for a VOC dataset with truth, prediction, truth and errors side by side."
+    about = "Write pictures with masks, outlines, labels and scores drawn over them. A VOC dataset with truth gives class maps instead: prediction, truth and errors side by side."
     visualize = commands.add_parser("visualize", help="draw masks over images", description=about)
     _run_options(visualize)
     visualize.add_argument("--plain", action="store_true", help="only the prediction, also for a dataset with truth")
@@ -186,7 +189,7 @@ def _score_options(score: argparse.ArgumentParser) -> None:
     score.add_argument("--images", type=Path, metavar="DIR", help="where the pictures are, for the page")
     which = score.add_argument_group("what counts (default: every annotation that was not skipped, against every model version)")
     which.add_argument("--annotator", action="append", default=[], metavar="WHO", help="e-mail address or user id; may be repeated")
-    which.add_argument("--model-version", action="append", default=[], metavar="V", help="may be repeated")
+    which.add_argument("--model-version", action="append", default=[], metavar="V", help="tasks without a prediction of it take no part; may be repeated")
     which.add_argument(
         "--tag",
         action="append",
@@ -214,6 +217,18 @@ def _about_models(commands: Any) -> None:
     bench = commands.add_parser("bench", help="measure codecs and pipeline against their peers", description=about)
     bench.add_argument("--repeats", type=int, default=7, metavar="N", help="default: 7")
     bench.add_argument("--json", action="store_true", help="print as JSON")
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line; a misspelt option is answered by the command it was given to, with the one that was meant."""
+    parser = make_parser()
+    args, unknown = parser.parse_known_args(argv)
+    if not unknown:
+        return args
+    command: argparse.ArgumentParser = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction)).choices[args.command]
+    known = [option for action in command._actions for option in action.option_strings]
+    close = difflib.get_close_matches(unknown[0].partition("=")[0], known, 1)
+    return command.error(f"unrecognized argument {unknown[0]}" + (f"; did you mean {close[0]}?" if close else ""))
 
 
 def make_parser() -> argparse.ArgumentParser:

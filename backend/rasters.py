@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from backend.geometry import mask_from_full
 from backend.types import Mask
 
+_STRIP = 64  # rows
 Point = tuple[float, float]
 Inside = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.bool_]]  # x (w,) and y (h, 1) of pixel centres -> (h, w)
 
@@ -106,5 +107,9 @@ def _where(corners: NDArray[np.float64], size_hw: tuple[int, int], inside: Insid
     if window is None:
         return None
     left, top, right, bottom = window
-    px, py = np.arange(left, right, dtype=np.float64) + 0.5, np.arange(top, bottom, dtype=np.float64)[:, None] + 0.5
-    return _moved(mask_from_full(np.asarray(inside(np.asarray(px), np.asarray(py)))), left, top)
+    frame = np.zeros((bottom - top, right - left), np.bool_)
+    px = np.asarray(np.arange(left, right) + 0.5, np.float64)
+    for start in range(0, bottom - top, _STRIP):  # a few rows at a time, because these numbers take eight times the room of the mask
+        py = np.asarray(np.arange(top + start, min(top + start + _STRIP, bottom))[:, None] + 0.5, np.float64)
+        frame[start : start + _STRIP] = inside(px, py)
+    return _moved(mask_from_full(frame), left, top)

@@ -17,6 +17,7 @@ import PIL.ImageDraw
 
 from backend.errors import InputError
 from backend.geometry import check_mask, full_frame, mask_from_full
+from backend.images import DEFAULT_LIMITS
 from backend.types import Mask
 from labelme_plugin.shapes import mask_of
 
@@ -41,9 +42,12 @@ def size_of(document: Mapping[str, Any], where: str) -> tuple[int, int]:
     """
     sides = [document.get("imageHeight"), document.get("imageWidth")]
     for name, side in zip(("imageHeight", "imageWidth"), sides, strict=True):
-        if isinstance(side, bool) or not isinstance(side, int) or not 0 < side <= 1 << 16:
-            raise InputError(f"{where}: {name}: expected a number of pixels, got {str(side)[:40]}")
-    return int(sides[0] or 0), int(sides[1] or 0)
+        if isinstance(side, bool) or not isinstance(side, int) or not 0 < side <= DEFAULT_LIMITS.max_side:
+            raise InputError(f"{where}: {name}: expected a number of pixels, got {'nothing' if side is None else str(side)[:40]}")
+    height, width = int(sides[0] or 0), int(sides[1] or 0)
+    if height * width > DEFAULT_LIMITS.max_pixels:
+        raise InputError(f"{where}: an image of {width}x{height} pixels is too large, the limit is {DEFAULT_LIMITS.max_pixels / 1e6:g} megapixels")
+    return height, width
 
 
 def _points(shape: Mapping[str, Any], where: str, least: int) -> list[tuple[float, float]]:

@@ -52,6 +52,8 @@ def decode_png(data: bytes) -> NDArray[np.bool_]:
     try:
         with PIL.Image.open(io.BytesIO(data), formats=("PNG",)) as picture:
             values = np.array(picture)
+    except PIL.UnidentifiedImageError:
+        raise InputError("mask: cannot decode: is no PNG") from None
     except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
         raise InputError(f"mask: cannot decode: {error}") from None
     if values.ndim != 2:

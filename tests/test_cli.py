@@ -391,6 +391,36 @@ def test_ctrl_c_finishes_what_is_in_flight(pictures: Path, tmp_path: Path) -> No
     assert not list(out.glob(".*.tmp"))
 
 
+@pytest.mark.parametrize("command", ["annotate", "evaluate"])
+def test_a_second_ctrl_c_ends_at_once(pictures: Path, tmp_path: Path, command: str) -> None:
+    root = tmp_path / "voc"
+    (root / "ImageSets" / "Segmentation").mkdir(parents=True)
+    (root / "JPEGImages").mkdir()
+    for k in range(300):
+        shutil.copy(pictures / "a.jpg", root / "JPEGImages" / f"{k:03d}.jpg")
+    size = read_image(pictures / "a.jpg").shape[:2]
+    (root / "SegmentationClass").mkdir()
+    PIL.Image.fromarray(np.zeros(size, np.uint8)).save(root / "SegmentationClass" / "000.png")
+    for k in range(1, 300):
+        shutil.copy(root / "SegmentationClass" / "000.png", root / "SegmentationClass" / f"{k:03d}.png")
+    (root / "ImageSets" / "Segmentation" / "val.txt").write_text("\n".join(f"{k:03d}" for k in range(300)))
+    where = ["--out", str(tmp_path / "out")] if command == "annotate" else ["--classes", "ball,box"]
+    line = [PYTHON, "-m", "backend", command, str(root), *where, *DEMO[:-1]]  # with a progress bar, by which to know when it works
+    log = tmp_path / "log"
+    with log.open("wb") as stream:
+        process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=stream, cwd=ROOT)
+    deadline = time.monotonic() + 120
+    while "/300" not in log.read_text().replace(" 0/300", "") and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130, log.read_text()
+    err = log.read_text()
+    assert "terminate called" not in err
+    assert "Traceback" not in err
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_rotated_photograph_is_labelled_upright(fake: Cascade, tmp_path: Path) -> None:
     """Stored 90x60 with orientation 6, shown 60x90: every format and labelme itself must agree on the upright size."""

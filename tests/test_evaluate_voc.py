@@ -76,7 +76,10 @@ def test_the_three_lines_of_upstream(run_cli, dataset: Path, tmp_path: Path) -> 
 def test_truth_as_prediction_is_perfect(run_cli, dataset: Path) -> None:
     code, document = evaluated(run_cli, dataset, "--predictions", dataset)
     assert code == 0
-    assert {name: one["value"] for name, one in document["views"][0]["figures"].items()} == dict.fromkeys(document["views"][0]["figures"], 1.0)
+    values = {name: one["value"] for name, one in document["views"][0]["figures"].items()}
+    assert {name: values.pop(name) for name in ("AP", "AP50", "AP75")} == dict.fromkeys(("AP", "AP50", "AP75"))  # label maps hold no scores
+    assert values == dict.fromkeys(values, 1.0)
+    assert "there is no AP" in document["settings"]["remarks"][0]
     rows = {row["name"]: row for row in document["views"][0]["classes"]}
     assert rows["b"]["iou"] is None  # it occurs nowhere: n/a, not 0
     assert rows["a"]["panoptic_quality"] == 1
@@ -251,8 +254,34 @@ def test_usage_faults(run_cli, dataset: Path, tmp_path: Path) -> None:
     shutil.copytree(dataset, other)
     (other / "class_names.txt").write_text("_background_\nb\na")
     assert "the values of both would mean different classes" in run_cli("evaluate", dataset, "--predictions", other)[2]
+    assert "has no label map for any of these images; expected for example one.png" in run_cli("evaluate", dataset, "--predictions", tmp_path)[2]
+    assert "no model is loaded; leave out --detector" in run_cli("evaluate", dataset, "--predictions", dataset, "--detector", "demo")[2]
+    (dataset / "class_names.txt").write_text("a\na")
+    assert "named twice: a" in run_cli("evaluate", dataset, "--predictions", dataset)[2]
+    (dataset / "class_names.txt").unlink()
+    assert "name the classes with --classes, in the order of their values" in run_cli("evaluate", dataset, "--detector", "demo", *DEMO)[2]
     shutil.rmtree(dataset / "SegmentationClass")
-    assert "has no SegmentationClass" in run_cli("evaluate", dataset, "--predictions", tmp_path)[2]
+    assert "has no SegmentationClass" in run_cli("evaluate", dataset, "--predictions", dataset, "--classes", "a,b")[2]
+
+
+def test_lists_as_people_write_them(run_cli, dataset: Path) -> None:
+    listing = dataset / "ImageSets" / "Segmentation" / "val.txt"
+    listing.write_text("one.jpg\n two \none\n\nthree\r\ntwo\n")
+    code, document = evaluated(run_cli, dataset, "--predictions", dataset)
+    assert (code, document["views"][0]["images"], document["views"][0]["compared"]) == (0, 3, 3)
+    listing.write_bytes(b"caf\xe9\n")
+    assert "cannot read the list" in run_cli("evaluate", dataset, "--predictions", dataset)[2]
+    listing.write_text("one\nt\0wo\n")
+    code, document = evaluated(run_cli, dataset, "--predictions", dataset)
+    assert (code, document["views"][0]["images"], len(document["failed"])) == (1, 1, 1)
+
+
+def test_a_page_without_a_picture(run_cli, dataset: Path, tmp_path: Path) -> None:
+    (dataset / "JPEGImages" / "two.jpg").unlink()
+    picture(dataset / "JPEGImages" / "three.jpg", (2000, 9))  # of another size, and very tall
+    code, document = evaluated(run_cli, dataset, "--predictions", dataset, "--report", tmp_path / "r.html")
+    assert (code, document["views"][0]["images"]) == (0, 3)
+    assert "the picture is 9x2000, its regions 50x40" in (tmp_path / "r.html").read_text()
 
 
 def truth_boxes(root: Path, split: str) -> list[dict[str, Any]]:
@@ -289,7 +318,7 @@ def test_real_street_photographs_and_an_independent_computation(run_cli, shared_
     assert low < figure(document, "mean_iou") < high
     code, document = evaluated(run_cli, root, "--split", split, "--predictions", root)
     assert code == 0
-    assert {one["value"] for one in document["views"][0]["figures"].values()} == {1.0}
+    assert {one["value"] for name, one in document["views"][0]["figures"].items() if not name.startswith("AP")} == {1.0}
     code, document = evaluated(run_cli, root, "--split", split, "--predictions", tmp_path / "out")  # in two steps
     assert figure(document, "mean_iou") == pytest.approx(jaccard_score(t, p, average="macro"), abs=1e-6)
 

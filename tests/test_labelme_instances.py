@@ -69,7 +69,7 @@ def test_scores_of_labelmes_own_tools_are_found() -> None:
 def test_bad_shapes_are_named(bad: dict, sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
         labelled_masks(document(bad), "a.json")
-    with pytest.raises(InputError, match="imageHeight: expected a number of pixels, got None"):
+    with pytest.raises(InputError, match="imageHeight: expected a number of pixels, got nothing"):
         labelled_masks({"shapes": [], "imageWidth": 3}, "a.json")
 
 
@@ -87,3 +87,8 @@ def test_the_photographs_of_labelme_become_the_maps_that_labelme2voc_made(shared
             painted[full_frame(shape_mask(one, size_hw, f"{path}: shapes[{k}]"), size_hw)] = value
         # One pixel of 2011_000006 differs, as it does when labelme 6.3 with today's Pillow draws the same polygon.
         assert np.count_nonzero(painted != expected) <= (path.stem == "2011_000006")
+
+
+def test_an_image_that_is_far_too_large_is_refused_unseen() -> None:
+    with pytest.raises(InputError, match="an image of 16000x16000 pixels is too large"):
+        labelled_masks({"shapes": [shape("polygon", [[1, 1], [9, 1], [9, 9]])], "imageHeight": 16000, "imageWidth": 16000}, "a.json")

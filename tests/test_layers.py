@@ -25,7 +25,7 @@ LAYERS = {
     "backend.pipeline": 4, "backend.sinks": 4, "backend.gate": 4, "backend.scoring": 4,
     "backend.label_studio": 5,
     "backend.wiring": 5, "backend.annotate": 5, "backend.evaluate": 5,
-    "backend.judging": 6, "backend.serving": 6, "backend.doctor": 6, "backend.label_studio.model": 7,
+    "backend.judging": 6, "backend.report_pictures": 5, "backend.serving": 6, "backend.doctor": 6, "backend.label_studio.model": 7,
     "backend.bench": 7, "backend.bench_clicks": 6, "backend.bench_scoring": 6, "backend.demo": 7,
     "backend.cli": 8, "backend.__main__": 9,
 }  # fmt: skip

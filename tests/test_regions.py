@@ -154,15 +154,21 @@ SMALL = "data:image/png;base64," + base64.b64encode(PNG.getvalue()).decode()
 @pytest.mark.parametrize(
     ("bad", "sentence"),
     [
-        (7, r"result\[0\]: expected a region, got int"),
-        (without(region("brushlabels", rle=[1]), "original_height"), r"result\[0\].original_height: expected a number of pixels, got None"),
+        (7, r"result\[0\]: expected a region, got a number"),
+        (without(region("brushlabels", rle=[1]), "original_height"), r"result\[0\].original_height: expected a number of pixels, got nothing"),
         ({**region("brushlabels", rle=[1]), "original_width": True}, r"original_width: expected a number of pixels, got True"),
         (without(region("brushlabels", rle=[1]), "value", "brushlabels"), r"result\[0\]: the region has no label"),
         ({**region("brushlabels", rle=[1]), "score": 7}, r"score: expected 0 to 1, got 7"),
         (region("brushlabels", rle=[1]), r"result\[0\].value.rle: 1 bytes are too few"),
-        (region("brushlabels", rle="abc"), r"value.rle: expected a list of integers"),
+        (region("brushlabels", rle="abc"), r"value.rle: expected a list of integers 0..255, got text"),
+        (region("brushlabels", rle=10**11), r"value.rle: expected a list of integers 0..255, got a number"),
+        (region("brushlabels", size_hw=(16384, 16384), rle=[1]), r"an image of 16384x16384 pixels is too large, the limit is 50 megapixels"),
+        (region("polygonlabels", size_hw=(1, 1 << 28), points=[[0, 0], [9, 9], [0, 9]]), r"original_width: expected a number of pixels, got 268435456"),
+        ({**region("brushlabels", rle=[1]), "value": {"rle": [1], "brushlabels": ["car", "dog"]}}, r"has several labels, car, dog; only one can be compared"),
+        (region("brushlabels", label=" ", rle=[1]), r"the region has no label"),
+        (region("brushlabels"), r"result\[0\].value: holds no brush"),
         (region("bitmasklabels", imageDataURL="http://x/y.png"), r"imageDataURL: expected a PNG as data URL"),
-        (region("bitmasklabels", imageDataURL="data:image/png;base64,AAAA"), r"imageDataURL: cannot read the picture"),
+        (region("bitmasklabels", imageDataURL="data:image/png;base64,AAAA"), r"imageDataURL: is no PNG"),
         (region("bitmasklabels", imageDataURL=SMALL), r"imageDataURL: is 5x5, expected 80x60"),
         (region("polygonlabels", points=[[1, 2]]), r"points: expected at least three points"),
         (region("polygonlabels", points=[[1, 2], [3, 4], [5, None]]), r"points: expected pairs of numbers of percent"),
@@ -183,5 +189,11 @@ def test_bad_regions_are_named(bad: object, sentence: str) -> None:
 
 
 def test_a_result_that_is_no_list() -> None:
-    with pytest.raises(InputError, match="predictions.0..result: expected a list of regions, got NoneType"):
+    with pytest.raises(InputError, match="predictions.0..result: expected a list of regions, got nothing"):
         read_regions(None, "predictions[0].result")
+
+
+def test_two_regions_cannot_share_an_id() -> None:
+    first = region("rectanglelabels", x=1, y=2, width=30, height=40)
+    with pytest.raises(InputError, match=r"result\[1\].id: 'r1' is the id of result\[0\] too"):
+        read_regions([first, region("rectanglelabels", x=9, y=2, width=30, height=40)], "result")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +91,7 @@ def test_numbers_and_charts_are_those_of_the_json(page, report: Path) -> None:
     document = json.loads((report.parent / "scores.json").read_text())
     whole = document["views"][0]
     assert card(page, "mean IoU") == f"{whole['figures']['mean_iou']['value']:.3f}"
+    assert card(page, "untouched") == f"{100 * whole['figures']['untouched_share']['value']:.1f} %"
     assert card(page, "mask AP") == f"{whole['figures']['AP']['value']:.3f}"
     for chart in CHARTS:
         assert page.locator(f"#{chart} .main-svg").count() > 0, chart
@@ -124,7 +126,7 @@ def test_filters_filter(page, report: Path) -> None:
     page.select_option("#annotator", HOSTILE)
     assert card(page, "mean IoU") == f"{value(HOSTILE, 'v2'):.3f}"
     page.select_option("#class", label="cat")
-    assert page.evaluate("byId('chart-classes').data[0].x") == ["cat"]
+    assert page.evaluate("byId('chart-classes').layout.xaxis.ticktext") == ["cat"]
     assert page.locator("#table-classes tbody tr").count() == 1
     assert card(page, "IoU") == "0.000"
     names = page.locator("#gallery button span").all_text_contents()
@@ -145,6 +147,10 @@ def test_a_picture_opens_when_it_is_clicked(page) -> None:
     button.click()
     assert page.locator("#viewer").is_visible()
     assert page.evaluate("byId('viewer-image').naturalWidth") > 1000
+    first = page.locator("#viewer-name").text_content()
+    assert "mean IoU" in page.locator("#viewer-facts").text_content()
+    page.keyboard.press("ArrowRight")
+    assert page.locator("#viewer-name").text_content() != first
     page.keyboard.press("Escape")
     assert not page.locator("#viewer").is_visible()
     notes = page.locator("#gallery button small").all_text_contents()
@@ -178,6 +184,36 @@ def contrast(first: str, second: str) -> float:
 
     low, high = sorted((luminance(first), luminance(second)))
     return (high + 0.05) / (low + 0.05)
+
+
+@needs_chromium
+def test_forty_classes_with_long_names(tmp_path: Path) -> None:
+    from backend.cli import main
+
+    names = [f"vehicle of the municipal fleet, kind number {k}" for k in range(39)] + ["constructor"]
+    made = []
+    for k in range(40):
+        result = regions(("car", disc(20, 20, 9), 0.3 + k / 70), ("dog", disc(60, 40, 9), 0.9 - k / 70))
+        for region, name in zip(result, (names[k], names[(k * 7) % 40]), strict=True):
+            region["value"]["brushlabels"] = [name]
+        made.append(task(k, result, result))
+    write(tmp_path / "e.json", made)
+    assert main(["score", str(tmp_path / "e.json"), "--report", str(tmp_path / "r.html"), "--no-progress", "--resamples", "0"]) == 0
+    with browser_page(viewport={"width": 1366, "height": 768}) as page:
+        faults: list[str] = []
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.goto((tmp_path / "r.html").as_uri())
+        page.wait_for_selector("#chart-effort .bars path", state="attached")
+        page.wait_for_timeout(300)
+        for chart in ("chart-classes", "chart-instances", "chart-confusion", "chart-effort"):
+            texts = f"[...document.querySelectorAll('#{chart} .ytick text')]"
+            assert page.evaluate(f"new Set({texts}.map(e => e.textContent)).size") >= 40, f"names of {chart} cannot be told apart"
+            boxes = sorted(page.evaluate(f"{texts}.map(e => e.getBoundingClientRect()).map(b => [b.y, b.height])"))
+            assert all(low[0] - high[0] >= 0.8 * high[1] for high, low in pairwise(boxes)), f"names of {chart} lie over each other"
+        page.screenshot(path=str(OUT / "report-many.png"), full_page=True)
+        page.select_option("#class", label="constructor")
+        assert card(page, "IoU") == "1.000"
+    assert faults == []
 
 
 @needs_chromium

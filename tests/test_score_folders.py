@@ -74,6 +74,25 @@ def test_edits_are_counted_as_they_were_made(run_cli, labelled: Path, accepted: 
     assert effort["untouched"] == effort["predicted"] - 1 - before[second]
 
 
+def test_folders_the_wrong_way_round_are_pointed_out(run_cli, labelled: Path, accepted: Path) -> None:
+    change(sorted(accepted.glob("*.json"))[0], lambda document: document["shapes"].clear())
+    assert scored(run_cli, accepted, labelled)[1]["settings"]["remarks"] == []
+    (remark,) = scored(run_cli, labelled, accepted)[1]["settings"]["remarks"]
+    assert "1 files in" in remark
+    assert "are the folders the other way round?" in remark
+
+
+def test_names_that_no_system_and_no_encoding_knows(run_cli, labelled: Path, accepted: Path, tmp_path: Path) -> None:
+    paths = sorted(accepted.glob("*.json"))
+    change(paths[0], lambda document: document.update(imagePath="a\0b.jpg"))
+    change(paths[1], lambda document: document.update(imagePath="x" * 300 + ".jpg"))
+    paths[2].write_text(paths[2].read_text().replace('"label": "', '"label": "caf\\ud83d', 1))
+    options = ("--report", tmp_path / "r.html", "--no-progress", "--resamples", 0)
+    code, _, err = run_cli("score", accepted, "--predictions", labelled, "--json", tmp_path / "r.json", *options)
+    assert (code, err) == (0, "")
+    assert json.loads((tmp_path / "r.json").read_text())["views"][0]["images"] == 12
+
+
 def test_faults_are_named_by_file(run_cli, labelled: Path, accepted: Path) -> None:
     paths = sorted(accepted.glob("*.json"))
     paths[0].write_text("{")
@@ -118,7 +137,8 @@ def test_polygons_of_real_photographs_against_their_label_maps(run_cli, shared_d
             shutil.copy(path, target)
     code, document = scored(run_cli, accepted, predicted)
     assert code == 0
-    assert {one["value"] for one in document["views"][0]["figures"].values()} == {1.0}
+    assert {one["value"] for name, one in document["views"][0]["figures"].items() if not name.startswith("AP")} == {1.0}
+    assert document["views"][0]["figures"]["AP"]["value"] is None  # polygons of a person have no scores
     assert set(document["classes"]) == {"person", "bottle", "sofa", "chair", "bus", "car"}
     total = sum(row["pixels"]["true"] for row in document["views"][0]["classes"])
     kept = sum(int((voc.read_label_map(path) != 255).sum()) for path in (folder / "reference" / "SegmentationClass").glob("*.png"))

@@ -18,17 +18,18 @@ import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
-from backend.errors import InputError
+from backend.errors import InputError, json_kind
 from backend.formats import rle
 from backend.geometry import mask_from_full
+from backend.images import DEFAULT_LIMITS
 from backend.rasters import ellipse_mask, polygon_mask, turned_box_mask
 from backend.types import Mask
 
-_MOST_PIXELS = 100_000_000  # twice what is labelled by default
 _MOST_POINTS = 100_000
 _MOST_PERCENT = 1e4
 # What tells a kind of geometry: the key of ``value`` that only it has, in the order to look.
 _KINDS = {"rle": "brush", "imageDataURL": "bitmask", "points": "polygon", "radiusX": "ellipse", "height": "rectangle"}
+GEOMETRY = ("rle", "imageDataURL", "points", "x", "y", "width", "height", "rotation", "radiusX", "radiusY")
 _NOT_LABELS = ("choices", "taxonomy", "text", "rating", "number", "datetime", "pairwise")
 
 
@@ -51,11 +52,11 @@ def _size(entry: Mapping[str, Any], where: str) -> tuple[int, int]:
     sides = []
     for name in ("original_height", "original_width"):
         side = entry.get(name)
-        if isinstance(side, bool) or not isinstance(side, int | float) or not 1 <= side <= _MOST_PIXELS or side != int(side):
-            raise InputError(f"{where}.{name}: expected a number of pixels, got {str(side)[:40]}")
+        if isinstance(side, bool) or not isinstance(side, int | float) or not 1 <= side <= DEFAULT_LIMITS.max_side or side != int(side):
+            raise InputError(f"{where}.{name}: expected a number of pixels, got {'nothing' if side is None else str(side)[:40]}")
         sides.append(int(side))
-    if sides[0] * sides[1] > _MOST_PIXELS:
-        raise InputError(f"{where}: an image of {sides[1]}x{sides[0]} pixels is too large")
+    if sides[0] * sides[1] > DEFAULT_LIMITS.max_pixels:
+        raise InputError(f"{where}: an image of {sides[1]}x{sides[0]} pixels is too large, the limit is {DEFAULT_LIMITS.max_pixels / 1e6:g} megapixels")
     return sides[0], sides[1]
 
 
@@ -64,7 +65,7 @@ def _labels(entry: Mapping[str, Any], value: Mapping[str, Any]) -> list[str]:
     names = [str(entry.get("type")), *(key for key in value if str(key).endswith("labels"))]
     for name in names:
         found = value.get(name)
-        if name not in _NOT_LABELS and isinstance(found, list) and found and all(isinstance(one, str) for one in found):
+        if name not in _NOT_LABELS and isinstance(found, list) and found and all(isinstance(one, str) and one.strip() for one in found):
             return found
     return []
 
@@ -93,14 +94,14 @@ def read_regions(result: Any, where: str) -> tuple[list[StoredRegion], int]:
         InputError: naming the entry and field.
     """
     if not isinstance(result, list):
-        raise InputError(f"{where}: expected a list of regions, got {type(result).__name__}")
+        raise InputError(f"{where}: expected a list of regions, got {json_kind(result)}")
     labels: dict[str, list[str]] = {}
     bodies: list[tuple[str, str, str, Mapping[str, Any]]] = []
-    seen: set[str] = set()
+    seen: dict[str, tuple[int, Mapping[str, Any]]] = {}
     others = 0
     for k, entry in enumerate(result):
         if not isinstance(entry, dict):
-            raise InputError(f"{where}[{k}]: expected a region, got {type(entry).__name__}")
+            raise InputError(f"{where}[{k}]: expected a region, got {json_kind(entry)}")
         value, key = entry.get("value"), str(entry.get("id") or f"#{k}")
         if not isinstance(value, dict):
             continue
@@ -108,8 +109,12 @@ def read_regions(result: Any, where: str) -> tuple[list[StoredRegion], int]:
         if found:
             labels.setdefault(key, found)
         kind = next((name for mark, name in _KINDS.items() if mark in value), None)
-        if kind and key not in seen:
-            seen.add(key)
+        if kind and key in seen:
+            first, geometry = seen[key]
+            if {name: value.get(name) for name in GEOMETRY} != geometry:
+                raise InputError(f"{where}[{k}].id: {key[:40]!r} is the id of {where}[{first}] too, which is another region")
+        elif kind:
+            seen[key] = (k, {name: value.get(name) for name in GEOMETRY})
             bodies.append((f"{where}[{k}]", kind, key, entry))
         elif not kind and str(entry.get("type")).removesuffix("labels") in _KINDS.values():
             raise InputError(f"{where}[{k}].value: holds no {str(entry['type']).removesuffix('labels')}")
@@ -121,6 +126,8 @@ def read_regions(result: Any, where: str) -> tuple[list[StoredRegion], int]:
 def _stored(where: str, kind: str, entry: Mapping[str, Any], labels: Sequence[str] | None) -> StoredRegion:
     if not labels:
         raise InputError(f"{where}: the region has no label")
+    if len(labels) > 1:
+        raise InputError(f"{where}: the region has several labels, {', '.join(labels)[:80]}; only one can be compared")
     name = entry.get("id") if isinstance(entry.get("id"), str) else None
     image = str(entry.get("to_name") or "") + (f"#{entry['item_index']}" if entry.get("item_index") else "")
     return StoredRegion(where, name, kind, str(entry.get("from_name") or ""), image, labels[0], _score(entry, where), _size(entry, where), entry["value"])
@@ -145,6 +152,8 @@ def _bitmask(region: StoredRegion) -> Mask | None:
                 raise InputError(f"{field}: is {picture.width}x{picture.height}, expected {region.size_hw[1]}x{region.size_hw[0]}")
             alpha = "A" in picture.mode or "transparency" in picture.info
             pixels: NDArray[np.uint8] = np.array(picture.convert("RGBA").getchannel("A") if alpha else picture.convert("L"))
+    except PIL.UnidentifiedImageError:
+        raise InputError(f"{field}: is no PNG") from None
     except (OSError, SyntaxError, ValueError, binascii.Error, PIL.Image.DecompressionBombError) as error:
         raise InputError(f"{field}: cannot read the picture: {error}") from None
     return mask_from_full(pixels)

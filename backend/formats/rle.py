@@ -16,7 +16,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from backend.errors import InputError
+from backend.errors import InputError, json_kind
 from backend.geometry import fill_between
 from backend.types import Mask
 
@@ -191,7 +191,7 @@ def _foreground(counts: NDArray[np.int64], values: NDArray[np.int64], n_pixels: 
         ends = np.cumsum(counts // 4)
         inside = values > 0
         return (ends - counts // 4)[inside], ends[inside]
-    alpha = np.repeat(values, counts)[: 4 * n_pixels].reshape(-1, 4)[:, 3] > 0
+    alpha = np.ascontiguousarray(np.repeat(values > 0, counts)[: 4 * n_pixels].reshape(-1, 4)[:, 3])
     edges = np.flatnonzero(np.diff(np.concatenate([[0], alpha.view(np.int8), [0]])))
     return edges[::2], edges[1::2]
 
@@ -210,6 +210,8 @@ def decode(rle: Sequence[int] | bytes, size_hw: tuple[int, int]) -> Mask | None:
         InputError: not bytes, damaged, or of another size than ``size_hw``.
     """
     height, width = size_hw
+    if not isinstance(rle, list | tuple | bytes | bytearray):
+        raise InputError(f"rle: expected a list of integers 0..255, got {json_kind(rle)}")
     try:
         data = bytes(rle)
     except (TypeError, ValueError) as error:

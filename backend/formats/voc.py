@@ -82,6 +82,8 @@ def decode_png(data: bytes, name: str) -> LabelMap:
             if picture.mode not in ("P", "L", "1", "I;16"):
                 raise InputError(f"{name}: expected an indexed PNG, got mode {picture.mode}")
             return np.array(picture, np.uint16 if picture.mode == "I;16" else np.uint8)
+    except PIL.UnidentifiedImageError:
+        raise InputError(f"{name}: cannot read the label map: is no PNG") from None
     except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
         raise InputError(f"{name}: cannot read the label map: {error}") from None
 
@@ -114,6 +116,8 @@ def read_label_map(path: Path) -> LabelMap:
         raise InputError(f"{path}: no such file") from None
     except OSError as error:
         raise InputError(f"{path}: cannot read: {(error.strerror or str(error)).lower()}") from None
+    except ValueError as error:  # a zero byte in the name
+        raise InputError(f"{str(path)!r}: cannot read: {error}") from None
     return decode_png(data, str(path))
 
 
@@ -173,6 +177,8 @@ def read_class_names(path: Path) -> tuple[str, ...]:
         names = names[1:]
     if not names:
         raise ConfigError(f"{path}: holds no class names")
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ConfigError(f"{path}: named twice: {', '.join(twice)}")
     return tuple(names)
 
 
@@ -215,12 +221,26 @@ def has_truth(root: Path) -> bool:
     return is_voc(root) and (root / "SegmentationClass").is_dir()
 
 
-def _frames(root: Path, split: str) -> list[str]:
-    listing = root / "ImageSets" / "Segmentation" / f"{split}_videos.txt"
+def _lines(listing: Path) -> list[str]:
+    """The entries of a list; none if there is no such file."""
     if not listing.is_file():
         return []
+    try:
+        lines = listing.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{listing}: cannot read the list: {error}") from None
+    return [entry for line in lines if (entry := line.strip())]
+
+
+def _without_suffix(image_id: str) -> str:
+    path = PurePosixPath(image_id)
+    return image_id[: -len(path.suffix)] if path.suffix.lower() in SUFFIXES else image_id
+
+
+def _frames(root: Path, split: str) -> list[str]:
+    listing = root / "ImageSets" / "Segmentation" / f"{split}_videos.txt"
     ids: list[str] = []
-    for folder in filter(None, map(str.strip, listing.read_text(encoding="utf-8").splitlines())):
+    for folder in _lines(listing):
         _check_inside(listing, folder)
         found = sorted(p for p in (root / "JPEGImages" / folder).glob("*") if p.suffix.lower() in SUFFIXES)
         if not found:
@@ -245,8 +265,8 @@ def open_voc(root: Path, split: str) -> VocDataset:
         ConfigError: no list of that name, or one that points outside the folder.
     """
     listing = root / "ImageSets" / "Segmentation" / f"{split}.txt"
-    ids = list(filter(None, map(str.strip, listing.read_text(encoding="utf-8").splitlines()))) if listing.is_file() else []
-    ids += _frames(root, split)
+    ids = [_without_suffix(line) for line in _lines(listing)]
+    ids = list(dict.fromkeys([*ids, *_frames(root, split)]))
     if not ids:
         known = ", ".join(sorted(path.stem for path in listing.parent.glob("*.txt"))) or "none"
         raise ConfigError(f"{listing}: no such list, or nothing in it; lists there: {known}")

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from backend.errors import InputError, Unavailable
+from backend.errors import InputError, Unavailable, json_kind
 from backend.label_studio.fetch import Fetcher
 
 _TRIES, _FIRST_WAIT_S = 4, 0.5
@@ -45,7 +45,7 @@ class Stored:
         """
         found = self._json(f"/api/predictions?project={self._project}&task={task}")
         if not isinstance(found, list):
-            raise InputError(f"task {task}: predictions: expected a list from Label Studio, got {type(found).__name__}")
+            raise InputError(f"task {task}: predictions: expected a list from Label Studio, got {json_kind(found)}")
         return found
 
     def image(self, uri: str, task: int | None) -> bytes:

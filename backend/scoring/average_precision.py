@@ -106,6 +106,15 @@ class AveragePrecision:
                 total._matches.setdefault(c, array("H")).extend(part._matches[c])
         return total
 
+    def in_order(self, new: NDArray[np.intp]) -> AveragePrecision:
+        """The same with class k as class ``new[k]``."""
+        self._flush()
+        moved = AveragePrecision()
+        moved._n_truth = {int(new[c]): n for c, n in self._n_truth.items()}
+        moved._scores = {int(new[c]): scores for c, scores in self._scores.items()}
+        moved._matches = {int(new[c]): bits for c, bits in self._matches.items()}
+        return moved
+
     def figures(self, n_classes: int) -> tuple[dict[str, float], list[float]]:
         """Average precision over all images.
 

@@ -1,56 +1,25 @@
-"""Label Studio exports as a stream of tasks, and tasks as pairs of an annotation and a prediction.
+"""Tasks of a Label Studio export as pairs of an annotation and a prediction.
 
-A snapshot export holds full predictions; a plain JSON export holds their ids only, and they are asked for one task at a time. The file is never
-loaded whole.
+A snapshot export holds full predictions; a plain JSON export holds their ids only, and they are asked for one task at a time.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from backend.errors import AuthError, InputError, LabelingError
-from backend.formats.regions import StoredRegion, read_regions, region_mask
+from backend.errors import AuthError, InputError, as_sentence, json_kind
+from backend.formats.regions import GEOMETRY, StoredRegion, read_regions, region_mask
 from backend.geometry import mask_xyxy
-from backend.scoring.pairs import IGNORE_LABEL, ClassIndex, Fault, Pair, Picture, Region, Selection, renamed
+from backend.scoring.pairs import BACKGROUND_LABEL, IGNORE_LABEL, ClassIndex, Fault, Pair, Picture, Region, Selection, renamed
 from backend.types import Instance, Mask
 
 Task = Mapping[str, Any]
 FetchPredictions = Callable[[int], Sequence[Any]]
-
-
-def read_tasks(stream: BinaryIO, path: Path) -> Iterator[Any]:
-    """The items of the list in an export, one after the other.
-
-    Args:
-        stream: of the file, at its start; can seek.
-        path: for messages.
-
-    Raises:
-        InputError: not JSON, not a list, or cut off; the items before that have been given by then.
-    """
-    import ijson
-
-    start, at = stream.read(1), 0
-    while start and start in b" \t\r\n\xef\xbb\xbf":  # blanks, and the mark some editors put before everything
-        start, at = stream.read(1), at + 1
-    if not start:
-        raise InputError(f"{path}: is empty")
-    if start != b"[":
-        raise InputError(f"{path}: expected a list of tasks, as Label Studio exports it; it begins with {start!r}")
-    stream.seek(at)
-    n_items = 0
-    try:
-        for item in ijson.items(stream, "item", use_float=True):
-            yield item
-            n_items += 1
-    except ijson.JSONError as error:
-        reason = str(error).splitlines()[0].strip() if str(error) else "incomplete"
-        raise InputError(f"{path}: is cut off or not JSON after {n_items} tasks ({reason})") from None
 
 
 def person(annotation: Mapping[str, Any]) -> str:
@@ -80,11 +49,11 @@ def _chosen(task: Task, selection: Selection) -> list[tuple[int, Mapping[str, An
     """
     annotations = task.get("annotations", task.get("completions"))
     if not isinstance(annotations, list):
-        raise InputError(f"{_name(task)}: annotations: expected a list, got {type(annotations).__name__}; export as JSON, not as JSON_MIN or another format")
+        raise InputError(f"{_name(task)}: annotations: expected a list, got {json_kind(annotations)}; export as JSON, not as JSON_MIN or another format")
     kept: list[tuple[int, Mapping[str, Any]]] = []
     for k, one in enumerate(annotations):
         if not isinstance(one, dict):
-            raise InputError(f"{_name(task)}: annotations[{k}]: expected an object, got {type(one).__name__}")
+            raise InputError(f"{_name(task)}: annotations[{k}]: expected an object, got {json_kind(one)}")
         if one.get("was_cancelled") and not selection.cancelled:
             continue
         if selection.ground_truth and not one.get("ground_truth"):
@@ -109,7 +78,7 @@ def _predictions(task: Task, selection: Selection, fetch: FetchPredictions | Non
     if found is None:
         raise InputError(f"{name}: predictions: not in the export; make a snapshot with full predictions, or give --url, --api-key and --project")
     if not isinstance(found, list):
-        raise InputError(f"{name}: predictions: expected a list, got {type(found).__name__}")
+        raise InputError(f"{name}: predictions: expected a list, got {json_kind(found)}")
     if any(isinstance(one, int) for one in found):
         raise InputError(
             f"{name}: predictions: holds only their ids; give --url, --api-key and --project to fetch them, or export a snapshot with full predictions"
@@ -153,7 +122,13 @@ class TaskReader:
 
     def __init__(self, classes: ClassIndex, selection: Selection, rename: Mapping[str, str] | None = None, fetch: FetchPredictions | None = None) -> None:
         self._classes, self._selection, self._rename, self._fetch = classes, selection, rename or {}, fetch
+        self._seen: set[int] = set()
+        self.n_tasks = 0
         self.n_unannotated = 0  # tasks without an annotation that counts
+        self.n_without_version = 0  # annotated tasks without a prediction of a version that was asked for
+        self.people: set[str] = set()  # all annotators there are
+        self.tags: set[str] = set()  # all control tags with regions
+        self.renamed: set[str] = set()  # labels that went by another name
         self.n_left_out = 0  # regions of kinds and tags that do not count
 
     def pairs(self, task: Any, number: int) -> Iterator[Pair | Fault]:
@@ -167,38 +142,56 @@ class TaskReader:
             A pair for every annotation and model version, or what is wrong.
         """
         if not isinstance(task, dict) or isinstance(task.get("id"), bool) or not isinstance(task.get("id"), int):
-            yield Fault(f"item {number}", f"item {number}: expected a task with an id, got {_shown(task)}")
+            known = "; it is a file for import: export the project once it is annotated" if isinstance(task, dict) and "predictions" in task else ""
+            yield Fault(f"item {number}", f"item {number}: expected a task with an id, got {_shown(task)}{known}")
             return
+        if task["id"] in self._seen:
+            yield Fault(_name(task), f"{_name(task)}: is in the export twice; only the first is scored")
+            return
+        self._seen.add(task["id"])
+        self.n_tasks += 1
         name = _name(task)
         try:
+            self._look(task)
             annotations = _chosen(task, self._selection)
             if not annotations:
                 self.n_unannotated += 1
                 return
             predictions = _predictions(task, self._selection, self._fetch)
             if not predictions:
+                if not self._selection.missing and self._selection.model_versions:
+                    self.n_without_version += 1
+                    return
                 if not self._selection.missing:
-                    wanted = f" of {', '.join(sorted(self._selection.model_versions))}" if self._selection.model_versions else ""
-                    raise InputError(f"{name}: predictions: there is none{wanted}; --missing counts it as one that found nothing")
+                    raise InputError(f"{name}: predictions: there is none; --missing counts it as one that found nothing")
                 predictions = [("predictions", {"result": [], "model_version": "missing"})]
         except AuthError:
             raise
-        except LabelingError as error:
-            yield Fault(name, str(error) if name in str(error) else f"{name}: {error}")
+        except Exception as error:
+            yield Fault(name, as_sentence(error) if name in as_sentence(error) else f"{name}: {as_sentence(error)}")
             return
         for k, annotation in annotations:
             for where, prediction in predictions:
                 try:
                     yield from self._pairs(task, f"annotations[{k}]", annotation, where, prediction)
-                except InputError as error:
-                    yield Fault(name, f"{name}: {error}")
+                except Exception as error:  # whatever a task holds, it costs only itself
+                    yield Fault(name, f"{name}: {as_sentence(error)}")
+
+    def _look(self, task: Task) -> None:
+        """Remember who annotated, to tell those who chose somebody else."""
+        annotations = task.get("annotations")
+        self.people |= {person(one) for one in annotations if isinstance(one, dict)} if isinstance(annotations, list) else set()
 
     def _pairs(self, task: Task, at_annotation: str, annotation: Mapping[str, Any], at_prediction: str, prediction: Mapping[str, Any]) -> list[Pair]:
         """A pair for every picture of the task that has a region."""
         accepted, n_accepted = read_regions(annotation.get("result"), f"{at_annotation}.result")
         predicted, n_predicted = read_regions(prediction.get("result"), f"{at_prediction}.result")
-        accepted, predicted, left_out = _of_tags(accepted, predicted, self._selection.tags)
-        self.n_left_out += n_accepted + n_predicted + left_out
+        self.tags |= {region.from_name for region in (*accepted, *predicted)}
+        if self._selection.tags:
+            kept = [[region for region in side if region.from_name in self._selection.tags] for side in (accepted, predicted)]
+            self.n_left_out += len(accepted) + len(predicted) - len(kept[0]) - len(kept[1])
+            accepted, predicted = kept
+        self.n_left_out += n_accepted + n_predicted
         images = list(dict.fromkeys(region.to_name for region in (*accepted, *predicted))) or [""]
         parent = annotation.get("parent_prediction")
         made = []
@@ -209,7 +202,7 @@ class TaskReader:
                 shown = " and ".join(f"{w}x{h}" for h, w in sorted(sizes))
                 raise InputError(f"{at_annotation} and {at_prediction}: regions of several image sizes: {shown}")
             cache: dict[str, tuple[Any, Mask | None]] = {}
-            theirs, also_ignored = self._regions(sides[1], cache)
+            theirs, _ = self._regions(sides[1], cache)
             ours, ignored = self._regions(sides[0], cache)
             pair = Pair(
                 unit=str(task["id"]),
@@ -217,10 +210,10 @@ class TaskReader:
                 size_hw=next(iter(sizes), None),
                 accepted=tuple(ours),
                 predicted=tuple(theirs),
-                void=(*ignored, *also_ignored),
+                void=tuple(ignored),  # a model cannot excuse itself
                 annotator=person(annotation),
                 model_version=version(prediction),
-                started_here=parent is None or parent == prediction.get("id"),
+                started_here=parent == prediction.get("id") if parent is not None else _share_a_region(ours, theirs),
                 picture=Picture(uri=_address(task.get("data"), image), task_id=task["id"]),
             )
             made.append(pair)
@@ -228,9 +221,10 @@ class TaskReader:
 
     def _regions(self, stored: Sequence[StoredRegion], cache: dict[str, tuple[Any, Mask | None]]) -> tuple[list[Region], list[Mask]]:
         """Regions with masks, empty ones left out, and those that are to be ignored."""
-        regions, void = [], []
+        regions: list[Region] = []
+        boxes, void = [], []
         for one in stored:
-            body = {key: value for key, value in one.value.items() if key in _GEOMETRY}
+            body = {key: value for key, value in one.value.items() if key in GEOMETRY}
             known = cache.get(one.id or "")
             # An accepted region is mostly what was predicted; it is the same mask then, decoded once.
             mask = known[1] if known is not None and known[0] == (one.size_hw, body) else region_mask(one)
@@ -239,6 +233,9 @@ class TaskReader:
             if mask is None:
                 continue
             label = renamed(one.label, self._rename)
+            self.renamed |= {one.label} & set(self._rename)
+            if label == BACKGROUND_LABEL:
+                continue
             if label == IGNORE_LABEL:
                 void.append(mask)
                 continue
@@ -248,21 +245,34 @@ class TaskReader:
                 raise InputError(f"{one.where}: {error}") from None
             instance = Instance(label, class_id, 1.0 if one.score is None else one.score, mask_xyxy(mask), mask)
             regions.append(Region(one.id, instance, one.score is not None))
-        return regions, void
+            boxes.append(one.kind == "rectangle")
+        kept = regions if self._selection.tags else _without_repeats(regions, boxes)
+        self.n_left_out += len(regions) - len(kept)
+        return kept, void
 
 
-_GEOMETRY = ("rle", "imageDataURL", "points", "x", "y", "width", "height", "rotation", "radiusX", "radiusY")
-_MASKS = ("brush", "bitmask", "polygon", "ellipse")
+_SAME_BOX = 0.5  # overlap of boxes from which a rectangle shows what a mask shows
 
 
-def _of_tags(accepted: Sequence[StoredRegion], predicted: Sequence[StoredRegion], tags: frozenset[str]) -> tuple[list[StoredRegion], list[StoredRegion], int]:
-    """The regions of the chosen tags; without a choice, all but boxes whose label masks of the same task carry too, as they show the same objects again."""
-    if tags:
-        kept = [[region for region in side if region.from_name in tags] for side in (accepted, predicted)]
-    else:
-        outlined = {region.label for region in (*accepted, *predicted) if region.kind in _MASKS}
-        kept = [[region for region in side if region.kind in _MASKS or region.label not in outlined] for side in (accepted, predicted)]
-    return kept[0], kept[1], len(accepted) + len(predicted) - len(kept[0]) - len(kept[1])
+def _without_repeats(regions: Sequence[Region], boxes: Sequence[bool]) -> list[Region]:
+    """Without the boxes that show the same object as a mask of the same label does, as a project with both tags has every object twice."""
+    masks = [region.instance for region, box in zip(regions, boxes, strict=True) if not box]
+    return [
+        region
+        for region, box in zip(regions, boxes, strict=True)
+        if not box or not any(one.label == region.instance.label and _box_iou(one.xyxy, region.instance.xyxy) >= _SAME_BOX for one in masks)
+    ]
+
+
+def _box_iou(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
+    low, high = np.maximum(first[:2], second[:2]), np.minimum(first[2:], second[2:])
+    common = float(np.prod(np.maximum(high - low, 0)))
+    return common / (float(np.prod(first[2:] - first[:2]) + np.prod(second[2:] - second[:2])) - common)
+
+
+def _share_a_region(accepted: Sequence[Region], predicted: Sequence[Region]) -> bool:
+    """Whether an annotation without a parent began from a prediction all the same: Label Studio keeps the ids of regions."""
+    return not {region.key for region in accepted if region.key}.isdisjoint({region.key for region in predicted if region.key})
 
 
 def _address(data: Any, image: str) -> str | None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from backend.errors import ConfigError, InputError
+from backend.errors import ConfigError, InputError, as_sentence
 from backend.files import find_files, is_inside
 from backend.geometry import mask_xyxy
-from backend.scoring.pairs import IGNORE_LABEL, ClassIndex, Fault, Pair, Picture, Region, renamed
+from backend.scoring.pairs import BACKGROUND_LABEL, IGNORE_LABEL, ClassIndex, Fault, Pair, Picture, Region, renamed
 from backend.types import Instance, Mask
-from labelme_plugin.files import predicted_by, read_document
+from labelme_plugin.files import made_by_us, predicted_by, read_document
 from labelme_plugin.instances import labelled_masks, size_of
 
 MISSING = "missing"
@@ -21,7 +22,9 @@ def _picture(document: Mapping[str, Any], path: Path, folder: Path) -> Path | No
     """The picture beside a file; one that lies neither in the folder nor beside it is left alone, whatever the file says."""
     name = document.get("imagePath")
     picture = path.parent / name.replace("\\", "/") if isinstance(name, str) and name else None
-    return picture if picture is not None and is_inside(picture, folder.resolve().parent) else None
+    with suppress(OSError, ValueError):  # a name that the system cannot even look for
+        return picture if picture is not None and is_inside(picture, folder.resolve().parent) else None
+    return None
 
 
 class FolderReader:
@@ -52,13 +55,15 @@ class FolderReader:
         theirs = [path.relative_to(predicted) for path in find_files(predicted, (".json",), [accepted])]
         self.n_unannotated = sum(path not in known for path in theirs)
         self.n_left_out = 0
+        self.n_changed = 0  # predicted files that a person changed since
+        self.renamed: set[str] = set()  # labels that went by another name
 
     def pairs(self, relative: Path) -> Iterator[Pair | Fault]:
         """The pair of a file, or what is wrong with it."""
         try:
             yield self._pair(relative)
-        except InputError as error:
-            yield Fault(relative.as_posix(), str(error))
+        except Exception as error:  # whatever a file holds, it costs only itself
+            yield Fault(relative.as_posix(), as_sentence(error) if isinstance(error, InputError) else f"{self._accepted / relative}: {as_sentence(error)}")
 
     def _pair(self, relative: Path) -> Pair:
         path, other = self._accepted / relative, self._predicted / relative
@@ -71,8 +76,9 @@ class FolderReader:
             before = read_document(other)
             if (theirs := size_of(before, str(other))) != size_hw:
                 raise InputError(f"{path}: is {size_hw[1]}x{size_hw[0]}, but {other} is {theirs[1]}x{theirs[0]}")
-            predicted, more = self._regions(before, other)
-            void, version = [*void, *more], predicted_by(before) or "unknown"
+            predicted, _ = self._regions(before, other)  # a model cannot excuse itself from anything
+            version = predicted_by(before) or "unknown"
+            self.n_changed += version != "unknown" and made_by_us(other) is None
         elif not self._missing:
             raise InputError(f"{path}: there is no {other}, so nothing to compare it with; --missing counts it as one that found nothing")
         picture = _picture(document, path, self._accepted)
@@ -86,6 +92,9 @@ class FolderReader:
         regions, void = [], []
         for k, one in enumerate(objects):
             label = renamed(one.label, self._rename)
+            self.renamed |= {one.label} & set(self._rename)
+            if label == BACKGROUND_LABEL:
+                continue
             if label == IGNORE_LABEL:
                 void.append(one.mask)
                 continue

@@ -107,19 +107,26 @@ def render(entries: Sequence[Entry], names: Sequence[str], load: LoadPicture, ca
     """
     shown = []
     for entry in entries:
-        truth, predicted = _unpacked(entry.truth_png), _unpacked(entry.predicted_png)
-        image: Image | None = None
-        note = ""
         try:
-            found = load(entry.picture)
-            if found.shape[:2] == truth.shape:
-                image = found
-            else:
-                note = f"the picture is {found.shape[1]}x{found.shape[0]}, its regions {truth.shape[1]}x{truth.shape[0]}"
-        except LabelingError as error:
-            note = str(error)
-            logger.info("%s: no picture for the report: %s", entry.name, error)
-        sheet = compare(image, truth, predicted, names, captions=captions, panel_width=PANEL_WIDTH)
-        iou = {names[k]: round(value, 4) for k, value in entry.iou.items()}
-        shown.append(Shown(entry.name, *entry.cell, round(entry.worth, 4), iou, encode_picture(sheet), note))
+            shown.append(_render(entry, names, load, captions))
+        except Exception:  # a picture that cannot be drawn must not cost the figures
+            logger.exception("%s: cannot be drawn for the report", entry.name)
     return shown
+
+
+def _render(entry: Entry, names: Sequence[str], load: LoadPicture, captions: tuple[str, str]) -> Shown:
+    truth, predicted = _unpacked(entry.truth_png), _unpacked(entry.predicted_png)
+    image: Image | None = None
+    note = ""
+    try:
+        found = load(entry.picture)
+        if found.shape[:2] == truth.shape:
+            image = found
+        else:
+            note = f"the picture is {found.shape[1]}x{found.shape[0]}, its regions {truth.shape[1]}x{truth.shape[0]}"
+    except LabelingError as error:
+        note = str(error)
+        logger.info("%s: no picture for the report: %s", entry.name, error)
+    sheet = compare(image, truth, predicted, names, captions=captions, panel_width=PANEL_WIDTH)
+    iou = {names[k]: round(value, 4) for k, value in entry.iou.items()}
+    return Shown(entry.name, *entry.cell, round(entry.worth, 4), iou, encode_picture(sheet), note)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,7 +84,10 @@ def painted(instances: Sequence[Instance], size_hw: tuple[int, int], overlap: st
 def maps_of(pair: Pair, overlap: str) -> tuple[LabelMap, LabelMap]:
     """The accepted and the predicted label map of a pair; ignored regions are 255 in the accepted one."""
     size_hw = pair.size_hw or (0, 0)
-    truth = painted([region.instance for region in pair.accepted], size_hw, overlap)
+    # An accepted region without a score of its own lies where the predicted one lay: what was left untouched must not look changed.
+    scores = {region.key: region.instance.score for region in pair.predicted if region.key is not None}
+    stacked = [region.instance if region.scored or region.key not in scores else replace(region.instance, score=scores[region.key]) for region in pair.accepted]
+    truth = painted(stacked, size_hw, overlap)
     for mask in pair.void:
         truth[full_frame(mask, size_hw)] = IGNORE
     return truth, painted([region.instance for region in pair.predicted], size_hw, overlap)

@@ -10,6 +10,7 @@ from backend.errors import ConfigError, InputError
 from backend.types import Instance, Mask
 
 MOST_CLASSES = 254  # a label map keeps 0 for background and 255 for ignored pixels
+BACKGROUND_LABEL = "_background_"  # labelme's and VOC's name for what is no object
 IGNORE_LABEL = "__ignore__"  # labelme's name for regions that count neither for nor against
 
 
@@ -74,6 +75,8 @@ class ClassIndex:
     def __init__(self, names: Sequence[str] | None = None) -> None:
         self._fixed = names is not None
         self._ids: dict[str, int] = {name: k for k, name in enumerate(names or ())}
+        if len(self._ids) < len(names or ()):
+            raise ConfigError(f"classes named twice: {', '.join(sorted({name for name in names or () if list(names or ()).count(name) > 1}))}")
         if len(self._ids) > MOST_CLASSES:
             raise ConfigError(f"{len(self._ids)} classes; at most {MOST_CLASSES} can be scored at once")
 
@@ -81,6 +84,11 @@ class ClassIndex:
     def names(self) -> list[str]:
         """In the order of their indices."""
         return list(self._ids)
+
+    @property
+    def order(self) -> list[int]:
+        """Indices in the order to show classes in: as given, else by name, as the order in which they were met says nothing."""
+        return list(range(len(self._ids))) if self._fixed else sorted(range(len(self._ids)), key=lambda k: self.names[k])
 
     def __len__(self) -> int:
         return len(self._ids)

@@ -57,6 +57,8 @@ def render_report(document: Mapping[str, Any], shown: Sequence[Shown], title: st
         rows=captions[1],
         level=round(100 * document["settings"]["interval_level"]),
         overlap=OVERLAPS[document["settings"]["overlap"]],
+        stopped=document["settings"].get("stopped"),
+        remarks=document["settings"]["remarks"],
         document={key: value for key, value in document.items() if key != "failed"},
         images=[_image(one) for one in shown],
         failed=document["failed"][:_MOST_FAULTS],
@@ -73,4 +75,4 @@ def write_report(path: Path, page: str) -> None:
     Raises:
         Unavailable: the disk refuses.
     """
-    write_atomic(path, page.encode("utf-8"))
+    write_atomic(path, page.encode("utf-8", "backslashreplace"))

@@ -6,15 +6,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from backend.errors import InputError
+from backend.errors import as_sentence
 from backend.scoring.gallery import Gallery
 from backend.scoring.intervals import LEVEL, RESAMPLES
 from backend.scoring.measure import Measured, maps_of, measure_pair
 from backend.scoring.pairs import ClassIndex, Fault, Pair, Picture
-from backend.scoring.summary import views
+from backend.scoring.summary import MOST_VIEWS, views
 from backend.scoring.tally import Cell, Tally
 from backend.types import LabelMap
 
+_RECENT = 20
 FORMAT = 1  # of the JSON; raised when a field changes its meaning
 
 
@@ -42,13 +43,14 @@ class Run:
     def take(self, item: Pair | Fault) -> None:
         """Score a pair, or note why there is none."""
         if isinstance(item, Fault):
-            self.faults.append(item)
+            if item not in self.faults[-_RECENT:]:  # a bad annotation is met once for every prediction it is compared with
+                self.faults.append(item)
             return
         try:
             maps = maps_of(item, self.overlap)
             measured = measure_pair(item, maps, len(self.classes))
-        except InputError as error:
-            self.faults.append(Fault(item.name, f"{item.name}: {error}"))
+        except Exception as error:  # whatever an image holds, it costs only itself
+            self.faults.append(Fault(item.name, f"{item.name}: {as_sentence(error)}"))
             return
         cell = (item.annotator, item.model_version)
         scored = all(region.scored for region in item.predicted)
@@ -70,13 +72,17 @@ class Run:
             resamples: of the bootstrap; 0 for no intervals.
         """
         names = self.classes.names
+        n_pairs = (len(self.tally.annotators) + 1) * (len(self.tally.model_versions) + 1)
+        remarks = [*settings.get("remarks", ())]
+        if n_pairs > MOST_VIEWS:
+            remarks.append(f"so many annotators and model versions that not every pair of them has figures of its own; at most {MOST_VIEWS} are listed")
         return {
             "format": FORMAT,
-            "settings": {**settings, "overlap": self.overlap, "interval_level": LEVEL, "resamples": resamples},
-            "classes": names,
+            "settings": {**settings, "overlap": self.overlap, "interval_level": LEVEL, "resamples": resamples, "remarks": remarks},
+            "classes": [names[k] for k in self.classes.order],
             "annotators": self.tally.annotators,
             "model_versions": self.tally.model_versions,
-            "views": views(self.tally, names, with_instances=self.with_instances, with_effort=self.with_effort, resamples=resamples),
+            "views": views(self.tally, names, self.classes.order, with_instances=self.with_instances, with_effort=self.with_effort, resamples=resamples),
             "failed": [{"where": fault.where, "reason": fault.sentence} for fault in self.faults],
         }
 

@@ -55,7 +55,7 @@ class Suggestion:
 
     def as_tag(self) -> str:
         """A ``Label`` to paste into the labeling config."""
-        return f'<Label value={quoteattr(self.label)} model_score_threshold="{self.threshold:g}"/>'
+        return f'<Label value={quoteattr(self.label)} model_score_threshold="{self.threshold:.10g}"/>'
 
 
 def suggest(label: str, scores: NDArray[np.float64], hits: NDArray[np.bool_], n_true: int) -> Suggestion | None:

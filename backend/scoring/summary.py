@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import math
+from array import array
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from backend.matching import THRESHOLDS
-from backend.metrics import mean_of, ratio
+from backend.metrics import Confusion, mean_of, ratio
 from backend.scoring.columns import EFFORT, Table, areas, edges, effort, instances, total_effort
 from backend.scoring.intervals import RESAMPLES, intervals
 from backend.scoring.scores import BINS, calibration, suggest
 from backend.scoring.tally import Group, Tally
 
 BACKGROUND = "background"
-_MOST_VIEWS = 100  # pairs of annotator and model version that get a summary of their own
+MOST_VIEWS = 100  # pairs of annotator and model version that get a summary of their own
 
 
 def headline(table: Table) -> dict[str, NDArray[np.float64]]:
@@ -33,8 +36,8 @@ def headline(table: Table) -> dict[str, NDArray[np.float64]]:
         "boundary_f": mean_of(edges(table).f_score),
         **{f"{name}_{round(100 * t)}": value for t in THRESHOLDS for name, value in _over_instances(found, t).items()},
         "panoptic_quality": found.mean_panoptic_quality,
-        "segmentation_quality": ratio(found.iou_sum.sum(-1), found.hit_above50.sum(-1)),
-        "recognition_quality": ratio(2 * found.hit_above50.sum(-1), found.truth.sum(-1) + found.predicted.sum(-1)),
+        "segmentation_quality": mean_of(found.segmentation_quality),
+        "recognition_quality": mean_of(found.recognition_quality),
         "untouched_share": done.untouched_share,
     }
 
@@ -82,8 +85,10 @@ def _classes(table: Table, group: Group, names: Sequence[str], found: Mapping[st
     figures = per_value(table)
     pixels, counted, done = areas(table), instances(table), effort(table)
     _, ap = group.precision.figures(len(names))
+    if group.n_unscored:
+        ap = [float("nan")] * len(names)
     rows = []
-    for value, name in enumerate([BACKGROUND, *names]):
+    for value, name in enumerate([f"({BACKGROUND})" if BACKGROUND in names else BACKGROUND, *names]):
         row: dict[str, Any] = {"value": value, "name": name, **{key: _plain(figure[value]) for key, figure in figures.items()}}
         row["iou_interval"] = _bounds(found, "iou", value)
         row["pixels"] = {"true": int(pixels.truth[value]), "predicted": int(pixels.predicted[value])}
@@ -132,6 +137,30 @@ def _scores(group: Group, names: Sequence[str]) -> dict[str, Any]:
     }
 
 
+def in_order(group: Group, order: Sequence[int]) -> Group:
+    """The same sums with the classes in another order.
+
+    Args:
+        group: sums.
+        order: of the new classes, which they were.
+    """
+    new = np.argsort(order)  # old index to new
+    values = np.concatenate([[0], new + 1])
+    n = len(order) + 1
+    wide = np.zeros((n, n), np.int64)
+    wide[: len(group.confusion.counts), : len(group.confusion.counts)] = group.confusion.counts
+    old = np.concatenate([[0], np.array(order, np.intp) + 1])
+    return replace(
+        group,
+        confusion=Confusion(wide[np.ix_(old, old)]),
+        precision=group.precision.in_order(new),
+        relabelled=Counter({(int(new[a]), int(new[b])): count for (a, b), count in group.relabelled.items()}),
+        row_values=array("B", values[np.array(group.row_values, np.intp)].tolist()),
+        score_classes=array("B", new[np.array(group.score_classes, np.intp)].tolist()),
+        classes_true=Counter({int(new[c]): count for c, count in group.classes_true.items()}),
+    )
+
+
 def summarize(group: Group, names: Sequence[str], *, with_instances: bool, with_effort: bool, resamples: int = RESAMPLES) -> dict[str, Any]:
     """Everything about one group.
 
@@ -157,6 +186,8 @@ def summarize(group: Group, names: Sequence[str], *, with_instances: bool, with_
     found = intervals(group.rows(), units, len(names) + 1, both, resamples) if resamples and len(units) else {}
     figures = {name: {"value": _plain(value), "interval": _bounds(found, f"all {name}")} for name, value in headline(table).items()}
     ap, _ = group.precision.figures(len(names))
+    if group.n_unscored:
+        ap = dict.fromkeys(ap, float("nan"))  # without all scores there is no order for a curve of precision and recall
     figures.update({name: {"value": _plain(value), "interval": None} for name, value in ap.items()})
     kept = {k: v for k, v in figures.items() if with_instances or k in _SEMANTIC}
     if not with_effort:
@@ -175,8 +206,10 @@ def summarize(group: Group, names: Sequence[str], *, with_instances: bool, with_
 _SEMANTIC = ("pixel_accuracy", "mean_iou", "mean_iou_without_background", "frequency_weighted_iou", "mean_accuracy", "mean_dice", "boundary_f")
 
 
-def views(tally: Tally, names: Sequence[str], *, with_instances: bool, with_effort: bool, resamples: int = RESAMPLES) -> list[dict[str, Any]]:
-    """A summary of everything, of each annotator, each model version, and each pair of them where there are several of both.
+def views(
+    tally: Tally, names: Sequence[str], order: Sequence[int], *, with_instances: bool, with_effort: bool, resamples: int = RESAMPLES
+) -> list[dict[str, Any]]:
+    """A summary of everything (classes in ``order``), of each annotator, each model version, and each pair of them where there are several of both.
 
     Returns:
         Summaries with ``annotator`` and ``model_version``; None stands for all.
@@ -184,12 +217,12 @@ def views(tally: Tally, names: Sequence[str], *, with_instances: bool, with_effo
     annotators: list[str | None] = [None, *(tally.annotators if len(tally.annotators) > 1 else ())]
     versions: list[str | None] = [None, *(tally.model_versions if len(tally.model_versions) > 1 else ())]
     pairs = [(a, v) for a in annotators for v in versions]
-    if len(pairs) > _MOST_VIEWS:
-        pairs = [(a, v) for a, v in pairs if a is None or v is None][:_MOST_VIEWS]
+    if len(pairs) > MOST_VIEWS:
+        pairs = [(a, v) for a, v in pairs if a is None or v is None][:MOST_VIEWS]
     made = []
     for annotator, version in pairs:
         group = tally.group(annotator, version)
         if group.n_images:
-            one = summarize(group, names, with_instances=with_instances, with_effort=with_effort, resamples=resamples)
+            one = summarize(in_order(group, order), [names[k] for k in order], with_instances=with_instances, with_effort=with_effort, resamples=resamples)
             made.append({"annotator": annotator, "model_version": version, **one})
     return made

@@ -39,10 +39,10 @@ class Group:
     row_units: array[int] = field(default_factory=lambda: array("q"))
     row_values: array[int] = field(default_factory=lambda: array("B"))
     row_counts: array[float] = field(default_factory=lambda: array("d"))
-    scores: array[float] = field(default_factory=lambda: array("f"))  # of predicted instances that have one
+    scores: array[float] = field(default_factory=lambda: array("d"))  # of predicted instances that have one
     score_classes: array[int] = field(default_factory=lambda: array("B"))
     score_hits: array[int] = field(default_factory=lambda: array("B"))
-    classes_true: Counter[int] = field(default_factory=Counter)
+    classes_true: Counter[int] = field(default_factory=Counter)  # of the images whose predicted instances have scores
     n_unscored: int = 0
 
     def add(self, unit: int, measured: Measured, edited: bool, scored: bool) -> None:
@@ -62,8 +62,8 @@ class Group:
         scores = np.array([i.score for i in found.predicted], np.float64)
         classes = np.array([i.class_id for i in found.predicted], np.intp)
         self.precision.add(measured.truth_classes, classes, scores, found.iou)
-        self.classes_true.update(measured.truth_classes.tolist())
         if scored:
+            self.classes_true.update(measured.truth_classes.tolist())
             self.scores.extend(scores.tolist())
             self.score_classes.extend(classes.tolist())
             self.score_hits.extend(found.hits50.astype(int).tolist())

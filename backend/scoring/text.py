@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -54,7 +55,7 @@ def figures_text(view: Mapping[str, Any]) -> str:
         if one is not None:
             interval = one["interval"]
             rows.append([title, number(one["value"]), f"[{number(interval[0])}, {number(interval[1])}]" if interval else ""])
-    return table(["", "", "95 % interval"], rows)
+    return table(["", "", "95 % interval" if any(row[2] for row in rows) else ""], rows)
 
 
 def classes_text(view: Mapping[str, Any]) -> str:
@@ -86,7 +87,7 @@ def effort_text(view: Mapping[str, Any]) -> str:
         ["  added", str(effort["added"]), "", ""],
     ]
     text = table([f"edit effort, {n} predicted regions in {effort['annotations']} annotations", "", "", ""], rows)
-    moved = [f"  {one['from']} became {one['to']} {one['count']} times" for one in effort["relabellings"][:5]]
+    moved = [f"  {one['from']} became {one['to']}: {one['count']}" for one in effort["relabellings"][:5]]
     return "\n".join([text, *moved])
 
 
@@ -133,8 +134,9 @@ def suggestions_text(view: Mapping[str, Any]) -> str:
 
 def stopped_text(document: Mapping[str, Any]) -> str:
     """That not everything was looked at, where it was not."""
-    reason = document["settings"].get("stopped")
-    return f"stopped early: {reason}; the figures are of what came before" if reason else ""
+    settings = document["settings"]
+    listed = f" of {settings['listed_images']}" if "listed_images" in settings else ""
+    return f"stopped early, {settings['stopped']}: these figures are of {images(document['views'][0]['images'])}{listed}" if settings.get("stopped") else ""
 
 
 def faults_text(document: Mapping[str, Any]) -> str:
@@ -147,13 +149,32 @@ def faults_text(document: Mapping[str, Any]) -> str:
     return "\n".join(lines + ([f"  and {rest} more; --json FILE lists them all"] if rest > 0 else []))
 
 
+def images(count: int) -> str:
+    """A number of images."""
+    return f"{count} image" + ("" if count == 1 else "s")
+
+
+def one_sided(view: Mapping[str, Any]) -> list[str]:
+    """Labels that only one side has, which often are one label under two names."""
+    rows = [row for row in view["classes"] if row["value"]]
+    predicted = [row["name"] for row in rows if not row["pixels"]["true"] and row["pixels"]["predicted"]]
+    accepted = [row["name"] for row in rows if row["pixels"]["true"] and not row["pixels"]["predicted"]]
+    if not predicted or not accepted:
+        return []
+    close = difflib.get_close_matches(accepted[0], predicted, 1, 0)[0]
+    return [f"only predicted: {', '.join(predicted)}; only accepted: {', '.join(accepted)}; the same under other names? --rename {accepted[0]}={close},.."]
+
+
 def score_texts(document: Mapping[str, Any], with_thresholds: bool) -> list[str]:
     """Everything that ``score`` prints."""
     view, settings = document["views"][0], document["settings"]
-    what = f"compared {view['images']} images" + (f" in {view['compared']} pairs of annotation and prediction" if view["compared"] != view["images"] else "")
+    what = f"compared {images(view['images'])}" + (f" in {view['compared']} pairs of annotation and prediction" if view["compared"] != view["images"] else "")
     remarks = [what]
     if settings["tasks_without_annotation"]:
         remarks.append(f"{settings['tasks_without_annotation']} without an annotation that counts took no part")
+    if settings.get("tasks_without_chosen_version"):
+        remarks.append(f"{settings['tasks_without_chosen_version']} annotated tasks have no prediction of the chosen version and took no part")
+    remarks += one_sided(view)
     if settings["regions_left_out"]:
         remarks.append(f"{settings['regions_left_out']} regions were left out: no area, another tag, or a box that repeats a mask")
     if len(document["model_versions"]) > 1:

@@ -52,16 +52,40 @@ function scalable(chart) {
   for (const svg of chart.querySelectorAll(".main-svg")) svg.setAttribute("viewBox", `0 0 ${svg.getAttribute("width")} ${svg.getAttribute("height")}`);
 }
 
-const short = (name) => (name.length > 22 ? name.slice(0, 21) + "…" : name);
-const ticks = (rows) => ({ type: "category", tickvals: rows.map((row) => row.name), ticktext: rows.map((row) => short(row.name)), tickangle: "auto" });
+// The ends of long names tell them apart as often as their beginnings do.
+const short = (name) => (name.length > 26 ? name.slice(0, 12) + "…" + name.slice(-13) : name);
+// Places are numbers and names are only written there: Plotly loses categories that are called like properties of an object.
+const places = (rows) => rows.map((_, k) => k);
+const ticks = (rows, down) => ({
+  tickvals: places(rows), ticktext: rows.map((row) => short(row.name)), showgrid: false, range: down ? [rows.length - 0.5, -0.5] : [-0.5, rows.length - 0.5],
+  tickangle: !down && rows.length > 6 ? -50 : "auto",
+});
+const MANY = 12;
+
+// Bars stand while their names fit below them, and lie with a line for each when there are many; the chart grows with them.
+function bars(id, traces, rows, layout, axis) {
+  const many = rows.length > MANY;
+  grow(id, many ? 90 + 20 * rows.length * Math.max(1, traces.length * 0.7) : null, false);
+  if (!many) return plot(id, traces, { ...layout, xaxis: ticks(rows), yaxis: axis });
+  const lying = traces.map((trace) => {
+    const { x, y, error_y, hovertemplate, ...rest } = trace;
+    return { ...rest, orientation: "h", x: y, y: x, error_x: error_y, hovertemplate: hovertemplate.replace("%{y:", "%{x:") };
+  });
+  return plot(id, lying, { ...layout, xaxis: axis, yaxis: ticks(rows, true) });
+}
+
+function grow(id, height, wide) {
+  byId(id).style.height = height ? height + "px" : "";
+  byId(id).parentElement.classList.toggle("wide", wide);
+}
 
 function drawClasses(rows) {
   const gap = (row, side) => (row.iou_interval && row.iou !== null ? Math.abs(row.iou_interval[side] - row.iou) : 0);
-  plot("chart-classes", [{
-    type: "bar", name: "IoU", x: rows.map((row) => row.name), y: rows.map((row) => row.iou), marker: { color: COLOURS.first },
+  bars("chart-classes", [{
+    type: "bar", name: "IoU", x: places(rows), customdata: rows.map((row) => row.name), y: rows.map((row) => row.iou), marker: { color: COLOURS.first },
     error_y: { type: "data", symmetric: false, array: rows.map((row) => gap(row, 1)), arrayminus: rows.map((row) => gap(row, 0)), thickness: 1.4, width: 4 },
-    text: rows.map((row) => number(row.iou, 2)), textposition: "inside", insidetextanchor: "start", hovertemplate: "%{x}: %{y:.4f}<extra></extra>",
-  }], { xaxis: ticks(rows), yaxis: { range: [0, 1.02], title: { text: "IoU" } } });
+    text: rows.map((row) => number(row.iou, 2)), textposition: "inside", insidetextanchor: "start", hovertemplate: "%{customdata}: %{y:.4f}<extra></extra>",
+  }], rows, {}, { range: [0, 1.02], title: { text: "IoU" } });
 }
 
 function drawInstances(rows) {
@@ -69,10 +93,11 @@ function drawInstances(rows) {
   byId("figure-f1").hidden = !objects.length || !view().scores;
   if (byId("figure-f1").hidden) return;
   const bar = (key, name, color) => ({
-    type: "bar", name, x: objects.map((row) => row.name), y: objects.map((row) => row[key]), marker: { color }, hovertemplate: "%{x}: %{y:.4f}<extra>" + name + "</extra>",
+    type: "bar", name, x: places(objects), customdata: objects.map((row) => row.name), y: objects.map((row) => row[key]), marker: { color },
+    hovertemplate: "%{customdata}: %{y:.4f}<extra>" + name + "</extra>",
   });
   const traces = [bar("precision_50", "precision", COLOURS.first), bar("recall_50", "recall", COLOURS.second), bar("f1_50", "F1", COLOURS.third)];
-  plot("chart-instances", traces, { barmode: "group", xaxis: ticks(objects), yaxis: { range: [0, 1.02] } });
+  bars("chart-instances", traces, objects, { barmode: "group" }, { range: [0, 1.02] });
 }
 
 function drawConfusion(one) {
@@ -80,12 +105,13 @@ function drawConfusion(one) {
   const value = byId("class").value;
   const rows = value === "" ? names.map((_, k) => k) : [Number(value)];
   const shares = rows.map((k) => { const sum = one.confusion[k].reduce((a, b) => a + b, 0); return one.confusion[k].map((n) => (sum ? n / sum : null)); });
+  grow("chart-confusion", names.length > MANY ? Math.max(320, 150 + 17 * rows.length) : null, names.length > MANY);
   const hover = rows.map((k, i) => one.confusion[k].map((n, j) => `${names[k]} seen as ${names[j]}: ${n.toLocaleString("en")} pixels, ${percent(shares[i][j])}`));
   plot("chart-confusion", [{
-    type: "heatmap", z: shares, x: names, y: rows.map((k) => names[k]), customdata: hover, hovertemplate: "%{customdata}<extra></extra>", zmin: 0, zmax: 1,
+    type: "heatmap", z: shares, x: places(names), y: places(rows), customdata: hover, hovertemplate: "%{customdata}<extra></extra>", zmin: 0, zmax: 1,
     colorscale: [[0, "#eef3fb"], [0.5, "#6f9fe0"], [1, "#123a78"]], showscale: false, xgap: 1, ygap: 1,
-    texttemplate: names.length <= 12 ? "%{z:.2f}" : "",
-  }], { xaxis: { ...ticks(one.classes), title: { text: "predicted" }, side: "bottom" }, yaxis: { autorange: "reversed", type: "category", tickvals: rows.map((k) => names[k]), ticktext: rows.map((k) => short(names[k])) } });
+    texttemplate: names.length <= MANY ? "%{z:.2f}" : "",
+  }], { xaxis: { ...ticks(one.classes), title: { text: "predicted" }, side: "bottom" }, yaxis: ticks(rows.map((k) => one.classes[k]), true) });
 }
 
 function drawScores(one) {
@@ -113,9 +139,11 @@ function drawEffort(one, rows) {
   byId("figure-effort").hidden = byId("section-effort").hidden = !one.effort || !one.effort.annotations || !objects.length;
   if (byId("figure-effort").hidden) return;
   const traces = Object.entries(EFFORT).map(([key, [name, color]]) => ({
-    type: "bar", orientation: "h", name, y: objects.map((row) => row.name), x: objects.map((row) => row.effort[key]), marker: { color }, hovertemplate: "%{y}: %{x}<extra>" + name + "</extra>",
+    type: "bar", orientation: "h", name, y: places(objects), customdata: objects.map((row) => row.name), x: objects.map((row) => row.effort[key]), marker: { color },
+    hovertemplate: "%{customdata}: %{x}<extra>" + name + "</extra>",
   }));
-  plot("chart-effort", traces, { barmode: "stack", xaxis: { title: { text: "regions" } }, yaxis: { autorange: "reversed", type: "category", tickvals: objects.map((row) => row.name), ticktext: objects.map((row) => short(row.name)) } });
+  grow("chart-effort", objects.length > MANY ? 110 + 20 * objects.length : null, false);
+  plot("chart-effort", traces, { barmode: "stack", xaxis: { title: { text: "regions" }, rangemode: "tozero" }, yaxis: ticks(objects, true) });
   const lines = objects.map((row) => [row.name, ...Object.keys(EFFORT).map((key) => row.effort[key]), percent(row.untouched_share),
     percent(row.effort.edited_pixels ? row.effort.changed_pixels / row.effort.edited_pixels : null)]);
   table("table-effort", ["class", ...Object.values(EFFORT).map(([name]) => name), "untouched", "pixels changed in reshaped"], lines);
@@ -161,15 +189,16 @@ function drawCards(one) {
     const card = element("div", null, byId("cards"));
     card.className = "card";
     element("span", name, card);
-    element("b", number(figure), card);
-    element("small", bounds ? `${number(bounds[0])} to ${number(bounds[1])}` : "\u00a0", card);
+    const written = name === "untouched" ? percent : number;
+    element("b", written(figure), card);
+    element("small", bounds ? `${written(bounds[0])} to ${written(bounds[1])}` : "\u00a0", card);
   }
 }
 
 function drawGallery() {
   const value = byId("class").value, name = value === "" ? null : data.classes[Number(value) - 1];
   const [annotator, version] = [byId("annotator").value, byId("version").value];
-  const kept = images.filter((one) => (annotator === "" || one.annotator === annotator) && (version === "" || one.model_version === version) && (name === null || name === undefined || name in one.iou));
+  const kept = images.filter((one) => (annotator === "" || one.annotator === annotator) && (version === "" || one.model_version === version) && (name === null || name === undefined || Object.hasOwn(one.iou, name)));
   if (name) kept.sort((a, b) => a.iou[name] - b.iou[name]);
   byId("section-worst").hidden = !images.length;
   byId("gallery").replaceChildren();
@@ -182,25 +211,40 @@ function drawGallery() {
     element("span", `${one.name}: ${name ? `IoU of ${name} ${number(one.iou[name])}` : `mean IoU ${number(one.worth)}`}`, button);
     const facts = [one.annotator && `annotator ${one.annotator}`, data.model_versions.length > 1 && one.model_version, one.note].filter(Boolean);
     if (facts.length) element("small", facts.join(" · "), button);
-    button.addEventListener("click", () => { byId("viewer-image").src = one.src; byId("viewer-image").alt = picture.alt; byId("viewer-name").textContent = one.name; byId("viewer").showModal(); });
+    button.addEventListener("click", () => open(kept, kept.indexOf(one), name));
   }
   if (!kept.length && images.length) element("p", "None of the images kept for this page fits the filters.", byId("gallery"));
+}
+
+let viewed = () => {};
+
+function open(kept, k, name) {
+  const one = kept[k];
+  byId("viewer-image").src = one.src;
+  byId("viewer-image").alt = "prediction, truth and errors of " + one.name;
+  byId("viewer-name").textContent = one.name;
+  const facts = [`mean IoU ${number(one.worth)}`, name && `IoU of ${name} ${number(one.iou[name])}`, one.annotator && `annotator ${one.annotator}`, one.model_version, one.note];
+  byId("viewer-facts").textContent = facts.filter(Boolean).join(" · ");
+  viewed = (step) => open(kept, (k + step + kept.length) % kept.length, name);
+  if (!byId("viewer").open) byId("viewer").showModal();
 }
 
 function draw() {
   const one = view();
   if (!one) { byId("scope").textContent = "nothing was scored for this choice"; return; }
   const rows = chosen(one);
-  byId("scope").textContent = `${one.images} images` + (one.compared !== one.images ? `, ${one.compared} comparisons` : "");
+  const several = one.model_version === null && data.model_versions.length > 1 ? `, ${data.model_versions.length} model versions added up` : "";
+  byId("scope").textContent = `${one.images} image${one.images === 1 ? "" : "s"}` + (one.compared !== one.images ? `, ${one.compared} comparisons` : "") + several;
   drawCards(one); drawClasses(rows); drawInstances(rows); drawConfusion(one); drawScores(one); drawEffort(one, rows); drawTables(one, rows); drawGallery();
 }
 
-fill(byId("class"), [["", "all"], ...["background", ...data.classes].map((name, k) => [String(k), name])]);
+fill(byId("class"), [["", "all"], ...data.views[0].classes.map((row) => row.name).map((name, k) => [String(k), name])]);
 for (const [id, names] of [["annotator", data.annotators], ["version", data.model_versions]]) {
   fill(byId(id), names.length > 1 ? [["", "all"], ...names.map((name) => [name, name])] : [["", names[0] || "all"]]);
   byId(id + "-label").hidden = names.length < 2;
 }
 byId("filters").addEventListener("change", draw);
+byId("viewer").addEventListener("keydown", (event) => { if (event.key === "ArrowRight") viewed(1); if (event.key === "ArrowLeft") viewed(-1); });
 byId("filters").addEventListener("submit", (event) => event.preventDefault());
 for (const chart of document.querySelectorAll(".chart")) {
   new MutationObserver(() => scalable(chart)).observe(chart, { subtree: true, attributes: true, attributeFilter: ["width", "height"] });

@@ -1,0 +1,73 @@
+"""An export file as a stream of its items; it is never loaded whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from backend.errors import InputError
+
+_PIECE = 4096  # bytes that are parsed at once, and so the most levels that can open unseen
+_MOST_LEVELS = 500
+
+
+def read_tasks(stream: BinaryIO, path: Path) -> Iterator[Any]:
+    """The items of the list in an export, one after the other.
+
+    Args:
+        stream: of the file, at its start; can seek.
+        path: for messages.
+
+    Raises:
+        InputError: not JSON, not a list, or cut off; the items before that have been given by then.
+    """
+    import ijson
+
+    start, at = stream.read(1), 0
+    while start and start in b" \t\r\n\xef\xbb\xbf":  # blanks, and the mark some editors put before everything
+        start, at = stream.read(1), at + 1
+    if not start:
+        raise InputError(f"{path}: is empty")
+    if start != b"[":
+        stream.seek(at)
+        raise InputError(f"{path}: {_foreign(stream.read(400))}")
+    n_items = 0
+    for backend in (ijson, ijson.get_backend("python")):  # the second is slow, and knows numbers of any size
+        stream.seek(at)
+        try:
+            for number, item in enumerate(backend.items(_Shallow(stream, path), "item", use_float=True, buf_size=_PIECE)):
+                if number >= n_items:
+                    yield item
+                    n_items += 1
+            return
+        except ijson.JSONError as error:
+            reason = str(error).splitlines()[0].strip() if str(error) else "incomplete"
+            if backend is not ijson or "overflow" not in reason:
+                raise InputError(f"{path}: is cut off or not JSON after {n_items} tasks ({reason})") from None
+
+
+class _Shallow:
+    """A stream that is refused where brackets nest deeper than any export does; parsers take memory and stack for every level."""
+
+    def __init__(self, stream: BinaryIO, path: Path) -> None:
+        self._stream, self._path, self._depth = stream, path, 0
+
+    def read(self, size: int = -1) -> bytes:
+        piece = self._stream.read(size)
+        self._depth += piece.count(b"[") + piece.count(b"{") - piece.count(b"]") - piece.count(b"}")
+        if self._depth > _MOST_LEVELS:
+            raise InputError(f"{self._path}: is nested deeper than {_MOST_LEVELS} levels; this is no export")
+        return piece
+
+
+def _foreign(head: bytes) -> str:
+    """What a file that is no list of tasks seems to be, and what to do."""
+    if head.startswith(b"PK"):
+        return "is a zip archive; unpack it and name the JSON file in it, or export as JSON"
+    text = " ".join(head.decode("utf-8", "replace").split())
+    if text.startswith("{"):
+        return f"holds one object instead of a list of tasks: {text[:150]}; export as JSON, not COCO or another format"
+    if text.lower().startswith(("<!doctype", "<html")):
+        return "is a web page, perhaps a login page; download the export again with a token that works"
+    return f"expected a list of tasks, as Label Studio exports it as JSON; it begins with {text[:40]!r}"
