@@ -123,7 +123,7 @@ def _labelling(commands: Any) -> None:
     prefix = "/data/local-files/?d="
     annotate.add_argument("--image-url-prefix", default=prefix, metavar="URL", help="put before each image's path in Label Studio tasks")
     _file_options(annotate)
-    about = "Write pictures with masks, outlines, labels and scores drawn over them. A VOC dataset with truth gives class maps instead: prediction, truth and errors side by side."
+    about = "Write pictures with masks, outlines, labels and scores drawn over them; of a VOC dataset with truth, class maps: prediction, truth and errors."
     visualize = commands.add_parser("visualize", help="draw masks over images", description=about)
     _run_options(visualize)
     visualize.add_argument("--plain", action="store_true", help="only the prediction, also for a dataset with truth")
