@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import pytest
-from sklearn.metrics import accuracy_score, jaccard_score
+from sklearn.metrics import accuracy_score, confusion_matrix, jaccard_score
 
 from backend.comparisons import ERRORS, compare, error_map
 from backend.formats import voc
@@ -286,17 +286,17 @@ def test_a_page_without_a_picture(run_cli, dataset: Path, tmp_path: Path) -> Non
 
 def truth_boxes(root: Path, split: str) -> list[dict[str, Any]]:
     """Boxes of the true objects, as a prompt file."""
-    names = voc.read_class_names(root / "class_names.txt")
-    made = []
-    for image_id in voc.open_voc(root, split).image_ids:
+    dataset, made = voc.open_voc(root, split), []
+    names = dataset.class_names or ()
+    for image_id in dataset.image_ids:
         maps = [voc.read_label_map(root / folder / f"{image_id}.png") for folder in ("SegmentationClass", "SegmentationObject")]
         made += rows(*((image_id, one.class_id, one.xyxy.tolist()) for one in voc.instances_of(*maps, names, image_id)))
     return made
 
 
-@pytest.mark.parametrize("split", ["train", "val"])
-def test_real_street_photographs_and_an_independent_computation(run_cli, shared_data: Path, tmp_path: Path, split: str) -> None:
-    root, prompts = shared_data / "camvid-voc", tmp_path / "prediction.json"
+def check_independently(run_cli, root: Path, split: str, tmp_path: Path) -> dict[str, Any]:
+    """Evaluate with boxes of the truth; Pillow and scikit-learn come to the same figures from label maps that ``annotate`` writes."""
+    prompts = tmp_path / "prediction.json"
     prompts.write_text(json.dumps(truth_boxes(root, split)))
     options = ("--split", split, "--prompts", prompts, *DEMO)
     code, document = evaluated(run_cli, root, *options)
@@ -309,18 +309,44 @@ def test_real_street_photographs_and_an_independent_computation(run_cli, shared_
         truth.append(values[values != 255])
         found.append(predicted[values != 255])
     t, p = np.concatenate(truth), np.concatenate(found)
-    assert document["views"][0]["images"] == len(truth) == {"train": 123, "val": 47}[split]
+    occurring = sorted(set(t.tolist()) | set(p.tolist()))
+    rows = document["views"][0]["classes"]
+    assert document["views"][0]["images"] == len(truth)
     assert figure(document, "pixel_accuracy") == pytest.approx(accuracy_score(t, p), abs=1e-6)
-    assert figure(document, "mean_iou") == pytest.approx(jaccard_score(t, p, average="macro"), abs=1e-6)
-    assert [row["iou"] for row in document["views"][0]["classes"]] == pytest.approx(jaccard_score(t, p, average=None), abs=1e-6)
+    assert figure(document, "mean_iou") == pytest.approx(jaccard_score(t, p, labels=occurring, average="macro"), abs=1e-6)
+    assert [rows[v]["iou"] for v in occurring] == pytest.approx(jaccard_score(t, p, labels=occurring, average=None), abs=1e-6)
+    assert all(row["iou"] is None for row in rows if row["value"] not in occurring)
+    assert document["views"][0]["confusion"] == confusion_matrix(t, p, labels=range(len(rows))).tolist()
+    code, again = evaluated(run_cli, root, "--split", split, "--predictions", tmp_path / "out")  # in two steps
+    assert figure(again, "mean_iou") == figure(document, "mean_iou")
+    code, perfect = evaluated(run_cli, root, "--split", split, "--predictions", root)
+    assert code == 0
+    assert {one["value"] for name, one in perfect["views"][0]["figures"].items() if not name.startswith("AP")} == {1.0}
+    return document
+
+
+@pytest.mark.parametrize(("split", "count"), [("train", 123), ("val", 47)])
+def test_real_street_photographs(run_cli, shared_data: Path, tmp_path: Path, split: str, count: int) -> None:
+    document = check_independently(run_cli, shared_data / "camvid-voc", split, tmp_path)
+    assert document["views"][0]["images"] == count
     assert figure(document, "mean_iou") > 0.5  # boxes of the truth and a segmenter that never saw a street
     low, high = document["views"][0]["figures"]["mean_iou"]["interval"]
     assert low < figure(document, "mean_iou") < high
-    code, document = evaluated(run_cli, root, "--split", split, "--predictions", root)
-    assert code == 0
-    assert {one["value"] for name, one in document["views"][0]["figures"].items() if not name.startswith("AP")} == {1.0}
-    code, document = evaluated(run_cli, root, "--split", split, "--predictions", tmp_path / "out")  # in two steps
-    assert figure(document, "mean_iou") == pytest.approx(jaccard_score(t, p, average="macro"), abs=1e-6)
+
+
+def test_the_photographs_of_labelme(run_cli, shared_data: Path, tmp_path: Path) -> None:
+    """Laid out as a VOC dataset, with the label maps that labelme2voc made."""
+    folder, root = shared_data / "labelme-voc", tmp_path / "voc"
+    shutil.copytree(folder / "reference", root)
+    (root / "JPEGImages").mkdir()
+    for path in folder.glob("*.jpg"):
+        shutil.copy(path, root / "JPEGImages")
+    shutil.copy(folder / "labels.txt", root / "labels.txt")
+    (root / "ImageSets" / "Segmentation").mkdir(parents=True)
+    (root / "ImageSets" / "Segmentation" / "val.txt").write_text("\n".join(path.stem for path in sorted(folder.glob("*.jpg"))))
+    document = check_independently(run_cli, root, "val", tmp_path)
+    assert document["views"][0]["images"] == 3
+    assert 0.3 < figure(document, "mean_iou") < 1
 
 
 def test_visualize_shows_prediction_truth_and_errors(run_cli, dataset: Path, tmp_path: Path) -> None:

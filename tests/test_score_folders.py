@@ -143,24 +143,3 @@ def test_polygons_of_real_photographs_against_their_label_maps(run_cli, shared_d
     total = sum(row["pixels"]["true"] for row in document["views"][0]["classes"])
     kept = sum(int((voc.read_label_map(path) != 255).sum()) for path in (folder / "reference" / "SegmentationClass").glob("*.png"))
     assert abs(total - kept) <= 1
-
-
-def test_evaluate_on_the_same_photographs(run_cli, shared_data: Path, tmp_path: Path) -> None:
-    """The three photographs as a VOC dataset with boxes from their own polygons."""
-    from tests.test_evaluate_voc import figure, truth_boxes
-
-    folder, root = shared_data / "labelme-voc", tmp_path / "voc"
-    shutil.copytree(folder / "reference", root)
-    (root / "JPEGImages").mkdir()
-    for path in folder.glob("*.jpg"):
-        shutil.copy(path, root / "JPEGImages")
-    shutil.copy(folder / "labels.txt", root / "class_names.txt")
-    (root / "ImageSets" / "Segmentation").mkdir(parents=True)
-    (root / "ImageSets" / "Segmentation" / "val.txt").write_text("\n".join(path.stem for path in sorted(folder.glob("*.jpg"))))
-    prompts = tmp_path / "prediction.json"
-    prompts.write_text(json.dumps(truth_boxes(root, "val")))
-    options = ("--prompts", prompts, "--segmenter", "demo", "--device", "cpu", "--no-progress", "--json", "-")
-    code, out, _ = run_cli("evaluate", root, *options)
-    document = json.loads(out)
-    assert (code, document["failed"], document["views"][0]["images"]) == (0, [], 3)
-    assert 0.3 < figure(document, "mean_iou") < 1
