@@ -8,13 +8,15 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import PIL.Image
 import pytest
+import requests
 
 from backend.demo.run import SAMPLES
-from backend.demo.studio import Studio, backend, free_port, label_studio
+from backend.demo.studio import PASSWORD, USER, Studio, backend, free_port, label_studio
 from backend.formats.binding import make_config
 
 ROOT = Path(__file__).parent.parent
@@ -39,6 +41,17 @@ class Lab:
     project: int
     connection: int
     names: dict[int, str]  # task id to sample name
+
+    @cached_property
+    def personal_token(self) -> str:
+        """A personal access token, made as a person makes one; Label Studio gives a user only one."""
+        session = requests.Session()
+        session.trust_env = False
+        session.get(f"{self.studio.url}/user/login")
+        form = {"email": USER, "password": PASSWORD, "csrfmiddlewaretoken": session.cookies["csrftoken"]}
+        session.post(f"{self.studio.url}/user/login", data=form, headers={"Referer": self.studio.url})
+        headers = {"X-CSRFToken": session.cookies["csrftoken"], "Referer": self.studio.url}
+        return str(session.post(f"{self.studio.url}/api/token/", headers=headers).json()["token"])
 
 
 def turned(source: Path, target: Path) -> None:

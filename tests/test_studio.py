@@ -13,7 +13,6 @@ import cv2
 import numpy as np
 import PIL.Image
 import pytest
-import requests
 
 from backend.demo.run import SAMPLES
 from backend.demo.studio import PASSWORD, TOKEN, USER
@@ -151,14 +150,7 @@ def test_a_picture_that_never_works_is_not_asked_for_again_and_one_that_may_is(l
 
 
 def test_a_personal_access_token_fetches_images(lab: Lab) -> None:
-    session = requests.Session()
-    session.trust_env = False
-    session.get(f"{lab.studio.url}/user/login")
-    form = {"email": USER, "password": PASSWORD, "csrfmiddlewaretoken": session.cookies["csrftoken"]}
-    session.post(f"{lab.studio.url}/user/login", data=form, headers={"Referer": lab.studio.url})
-    made = session.post(f"{lab.studio.url}/api/token/", headers={"X-CSRFToken": session.cookies["csrftoken"], "Referer": lab.studio.url})
-    personal = made.json()["token"]
-    fetcher = Fetcher(ServiceSettings(label_studio_url=lab.studio.url, label_studio_api_key=Secret(personal)))
+    fetcher = Fetcher(ServiceSettings(label_studio_url=lab.studio.url, label_studio_api_key=Secret(lab.personal_token)))
     assert fetcher.tokens.kind == "personal"
     uri = lab.studio.tasks(lab.project)[0]["data"]["image"]
     assert fetcher.fetch(uri, 1, time.monotonic() + 30)[:2] == b"\xff\xd8"

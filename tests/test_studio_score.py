@@ -11,10 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import requests
 
 from backend.demo.run import SAMPLES
-from backend.demo.studio import PASSWORD, TOKEN, USER
+from backend.demo.studio import TOKEN
 from backend.formats import rle
 from backend.geometry import full_frame, mask_from_full
 from tests.lab import CONFIG, NAMES, OUT, Lab, browser_page, needs_chromium, needs_studio, sample_names
@@ -134,24 +133,13 @@ def test_the_edits_found_are_the_edits_made(run_cli, made: Made) -> None:
     assert sum(row["effort"]["deleted"] for row in rows.values()) == made.edits["deleted"]
 
 
-def personal_token(lab: Lab) -> str:
-    """A personal access token, made as a person makes one."""
-    session = requests.Session()
-    session.trust_env = False
-    session.get(f"{lab.studio.url}/user/login")
-    form = {"email": USER, "password": PASSWORD, "csrfmiddlewaretoken": session.cookies["csrftoken"]}
-    session.post(f"{lab.studio.url}/user/login", data=form, headers={"Referer": lab.studio.url})
-    reply = session.post(f"{lab.studio.url}/api/token/", headers={"X-CSRFToken": session.cookies["csrftoken"], "Referer": lab.studio.url})
-    return str(reply.json()["token"])
-
-
 def test_a_plain_export_with_fetched_predictions_gives_the_same(run_cli, lab: Lab, made: Made) -> None:
     assert all(isinstance(one, int) for task in json.loads(made.plain.read_text()) for one in task["predictions"])
     code, _, err = run_cli("score", made.plain, "--no-progress")
     assert code == 2
     assert "predictions: holds only their ids; give --url, --api-key and --project" in err
     _, full = scored(run_cli, made.snapshot)
-    for token in (TOKEN, personal_token(lab)):
+    for token in (TOKEN, lab.personal_token):
         code, document = scored(run_cli, made.plain, "--url", lab.studio.url, "--api-key", token, "--project", made.project)
         assert code == 0, document["failed"]
         assert document["views"] == full["views"]
