@@ -227,8 +227,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         return args
     command: argparse.ArgumentParser = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction)).choices[args.command]
     known = [option for action in command._actions for option in action.option_strings]
-    close = difflib.get_close_matches(unknown[0].partition("=")[0], known, 1)
-    return command.error(f"unrecognized argument {unknown[0]}" + (f"; did you mean {close[0]}?" if close else ""))
+    given = unknown[0].partition("=")[0]
+    if given in known:
+        return command.error(f"{given} belongs after the command: yolosam2 {args.command} {given} ...")
+    close = [option for option in known if len(option) > 3 and given.startswith(option)] or difflib.get_close_matches(given, known, 1)
+    return command.error(f"unrecognized argument {unknown[0][:80]}" + (f"; did you mean {close[0]}?" if close else ""))
 
 
 def make_parser() -> argparse.ArgumentParser:

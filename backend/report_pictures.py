@@ -45,13 +45,14 @@ def best_match(address: str, files: Sequence[Path]) -> Path | None:
     wanted = list(reversed(PurePosixPath(address).parts))
     if not wanted:
         return None
-    names = {wanted[0], _UPLOADED.sub("", wanted[0])}  # Label Studio puts eight hexadecimal digits before the name of an upload
+    uploaded = _UPLOADED.sub("", wanted[0])  # Label Studio puts eight hexadecimal digits before the name of an upload
 
     def shared(file: Path) -> int:
         parents = zip(wanted[1:], reversed(file.parts[:-1]), strict=False)
         return len(list(itertools.takewhile(lambda pair: pair[0] == pair[1], parents)))
 
-    fitting = sorted((file for file in files if file.name in names), key=shared, reverse=True)
+    named = [file for file in files if file.name == wanted[0]] or [file for file in files if file.name == uploaded]
+    fitting = sorted(named, key=shared, reverse=True)
     if len(fitting) > 1 and shared(fitting[0]) == shared(fitting[1]):
         return None
     return fitting[0] if fitting else None

@@ -58,6 +58,14 @@ def test_without_keys_overlap_joins_the_same_label_first() -> None:
     assert join([region(None, 0, 0, 0)], [region(None, 0, 8, 0)]).tolist() == [-1]  # too little in common
 
 
+def test_how_much_overlap_joins() -> None:
+    one = [region(None, 0, 0, 0, 10, 10)]
+    assert join(one, [region(None, 0, 0, 0, 10, 5)]).tolist() == [0]  # half
+    assert join(one, [region(None, 0, 0, 0, 7, 7)]).tolist() == [-1]  # 49 of 100
+    rivals = [region(None, 0, 2, 0), region(None, 0, 0, 0)]
+    assert join(rivals, one).tolist() == [-1, 0]  # the better of two gets it
+
+
 def test_keys_come_before_overlap() -> None:
     predicted = [region("a", 0, 0, 0), region(None, 0, 40, 40)]
     accepted = [region(None, 0, 40, 40), region("a", 0, 3, 0)]

@@ -269,6 +269,10 @@ def test_lists_as_people_write_them(run_cli, dataset: Path) -> None:
     listing.write_text("one.jpg\n two \none\n\nthree\r\ntwo\n")
     code, document = evaluated(run_cli, dataset, "--predictions", dataset)
     assert (code, document["views"][0]["images"], document["views"][0]["compared"]) == (0, 3, 3)
+    listing.write_bytes(b"\xef\xbb\xbfone\r\n")
+    (dataset / "class_names.txt").write_bytes(b"\xef\xbb\xbf_background_\r\na\r\nb")
+    code, document = evaluated(run_cli, dataset, "--predictions", dataset)
+    assert (code, document["classes"], document["views"][0]["images"]) == (0, ["a", "b"], 1)
     listing.write_bytes(b"caf\xe9\n")
     assert "cannot read the list" in run_cli("evaluate", dataset, "--predictions", dataset)[2]
     listing.write_text("one\nt\0wo\n")

@@ -78,6 +78,19 @@ def test_ignored_pixels_count_neither_way() -> None:
     assert mostly.counts.predicted[0] == 0
 
 
+def test_a_prediction_mostly_on_ignored_pixels_still_matches() -> None:
+    void = np.zeros((40, 40), bool)
+    void[:, 10:] = True
+    matched = match_instances([box(0, 0, 0, 10, 10)], [box(0, 0, 0, 30, 10)], 1, void)
+    assert (matched.counts.predicted[0], matched.counts.hit75[0]) == (1, 1)
+
+
+def test_each_threshold_has_a_matching_of_its_own() -> None:
+    truth = [box(0, 0, 0, 10, 10)]
+    counts = match_instances(truth, [box(0, 0, 0, 10, 6, 0.9), box(0, 0, 0, 10, 9, 0.5)], 1).counts
+    assert (counts.hit50[0], counts.hit75[0]) == (1, 1)  # the surer one at 0.5, the better one at 0.75
+
+
 def scenes(seed: int, n_images: int) -> list[tuple[list[np.ndarray], np.ndarray, list[np.ndarray], np.ndarray, np.ndarray]]:
     """Per image: true masks and classes, predicted masks, classes and scores; with ties, empty images and overlaps."""
     rng = np.random.default_rng(seed)

@@ -35,6 +35,7 @@ def test_by_hand() -> None:
     assert counts.pixel_accuracy == pytest.approx(6 / 8)
     assert counts.areas.mean_iou_of_classes == pytest.approx((1 / 3 + 2 / 3) / 2)
     assert counts.areas.dice[:3] == pytest.approx([6 / 7, 1 / 2, 4 / 5])
+    assert counts.areas.mean_dice == pytest.approx((6 / 7 + 1 / 2 + 4 / 5) / 3)
     assert counts.areas.mean_accuracy == pytest.approx((3 / 4 + 1 / 2 + 1) / 3)
     assert counts.areas.frequency_weighted_iou == pytest.approx((4 * 3 / 4 + 2 * 1 / 3 + 2 * 2 / 3) / 8)
     assert "n/a" in iou_table(counts, ["a", "b", "c"])

@@ -545,3 +545,111 @@ def test_pictures_are_found_by_the_longest_path(tmp_path: Path) -> None:
     assert best_match("0001.png", files) is None  # two fit equally well
     assert best_match("/data/upload/1/0123abcd-b.png", files) == files[2]
     assert best_match("/data/upload/1/training-b.png", files) is None
+
+
+def box(label: str, key: str, x: float, y: float, w: float, h: float) -> dict[str, Any]:
+    """A rectangle of the box tag, in pixels."""
+    value = {"x": 100 * x / SIZE[1], "y": 100 * y / SIZE[0], "width": 100 * w / SIZE[1], "height": 100 * h / SIZE[0], "rotation": 0, "rectanglelabels": [label]}
+    head = {"id": key, "type": "rectanglelabels", "from_name": "box", "to_name": "image", "original_height": SIZE[0], "original_width": SIZE[1], "score": 0.9}
+    return {**head, "value": value}
+
+
+def test_a_mask_takes_one_box_and_takes_it_along(run_cli, tmp_path: Path) -> None:
+    masks = regions(("car", LEFT, 0.9))
+    twin, second = box("car", "b1", 11, 21, 19, 19), box("car", "b2", 15, 21, 19, 19)
+    _, document = scored(run_cli, write(tmp_path / "a.json", [task(1, [*masks, twin, second], masks)]))
+    assert of_class(document, "car")["instances"]["true"] == 2  # the second box is another car
+    relabelled = copy.deepcopy(masks)
+    relabelled[0]["value"]["brushlabels"] = ["dog"]
+    _, document = scored(run_cli, write(tmp_path / "b.json", [task(1, [*relabelled, twin], [*masks, twin])]))
+    effort = whole(document)["effort"]
+    assert (effort["predicted"], effort["relabelled"], effort["added"]) == (1, 1, 0)  # the box went with its mask
+
+
+def test_effort_is_judged_over_all_pictures_of_a_task(run_cli, tmp_path: Path) -> None:
+    first, second = pair(), [{**region, "to_name": "other"} for region in regions(("car", RIGHT, 0.9), ("dog", LEFT, 0.8), salt="2")]
+    one = task(1, first, first + second)
+    one["annotations"][0]["parent_prediction"] = None
+    _, document = scored(run_cli, write(tmp_path / "e.json", [one]))
+    effort = whole(document)["effort"]
+    assert (effort["predicted"], effort["untouched"], effort["deleted"]) == (4, 2, 2)
+
+
+def test_untouched_regions_in_another_order_are_untouched(run_cli, tmp_path: Path) -> None:
+    predicted = regions(("car", disc(30, 30, 18), 0.9), ("dog", disc(40, 30, 18), 0.9))
+    _, document = scored(run_cli, write(tmp_path / "e.json", [task(1, predicted[::-1], predicted)]))
+    assert whole(document)["figures"]["mean_iou"]["value"] == 1
+
+
+def test_brackets_in_words_do_not_nest(run_cli, tmp_path: Path) -> None:
+    noted = [task(k, pair(), pair(), data={"image": "/a.jpg", "text": 'see [p. 3 \\" and {more' + "x" * (k % 90)}) for k in range(700)]
+    code, document = scored(run_cli, write(tmp_path / "e.json", noted))
+    assert (code, whole(document)["images"]) == (0, 700)
+    (tmp_path / "e.json").write_text('["' + "]" * 200_000 + '",' + "[" * 100_000)
+    assert "is nested deeper than 500 levels" in run_cli("score", tmp_path / "e.json", "--no-progress")[2]
+
+
+def test_the_labels_of_a_bad_task_are_forgotten(run_cli, tmp_path: Path) -> None:
+    many = []
+    for k in range(300):
+        (region,) = regions(("car", LEFT, 0.9), salt=str(k))
+        many.append({**region, "id": f"r{k}", "value": {**region["value"], "brushlabels": [f"label {k}"]}})
+    code, document = scored(run_cli, write(tmp_path / "e.json", [task(1, many, []), task(2, pair(), pair())]))
+    assert (code, document["classes"]) == (1, ["car", "dog"])
+    assert "would be class 255" in document["failed"][0]["reason"]
+
+
+def test_figures_of_many_annotators(run_cli, tmp_path: Path) -> None:
+    tasks = []
+    for k in range(120):
+        one = task(k, pair(), pair())
+        one["annotations"][0]["completed_by"] = k
+        tasks.append(one)
+    _, document = scored(run_cli, write(tmp_path / "a.json", tasks[:60]), "--resamples", 0)
+    assert (len(document["views"]), document["settings"]["remarks"]) == (61, [])
+    _, document = scored(run_cli, write(tmp_path / "b.json", tasks), "--resamples", 0)
+    assert len(document["views"]) == 100
+    assert "21 of them and their pairs have no figures of their own" in document["settings"]["remarks"][0]
+
+
+def test_sums_over_versions_equal_one_version(run_cli, tmp_path: Path) -> None:
+    """Thresholds, precision and effort of two versions added up are those of the same tasks under one name."""
+    rng = np.random.default_rng(0)
+    tasks = []
+    for k in range(30):
+        names = ["dog", "car", "cat"][: 1 + k % 3]  # met in another order than that of their names, and each a different number of times
+        predicted = regions(*[(name, disc(15 + 25 * n, 30, 9), float(rng.uniform(0.1, 0.99))) for n, name in enumerate(names)])
+        kept = [region for region in predicted if region["score"] > 0.4 or k % 4 == 0]
+        tasks.append(task(k, kept, predicted))
+    _, one = scored(run_cli, write(tmp_path / "one.json", tasks), "--resamples", 0)
+    for k, each in enumerate(tasks):
+        each["predictions"][0]["model_version"] = f"v{k % 2}"
+    _, two = scored(run_cli, write(tmp_path / "two.json", tasks), "--resamples", 0)
+    for document in (one, two):
+        for part in whole(document)["scores"]["by_class"].values():
+            part.pop("mean_scores")  # sums of floats in another order
+    assert whole(two) == whole(one)
+    suggested = {row["label"]: row for row in whole(one)["scores"]["suggested"]}
+    assert list(suggested) == ["car", "cat", "dog"]
+    for name, row in suggested.items():
+        assert row["n_true"] == of_class(one, name)["instances"]["true"]
+        assert row["n_predicted"] == of_class(one, name)["instances"]["predicted"]
+    assert len({row["n_true"] for row in suggested.values()}) == 3
+
+
+def test_what_has_no_scores_has_no_ap(run_cli, tmp_path: Path) -> None:
+    unscored = [{key: value for key, value in region.items() if key != "score"} for region in pair()]
+    tasks = [task(1, pair(), pair()), task(2, unscored, unscored)]
+    tasks[1]["predictions"][0]["model_version"] = "v2"
+    _, document = scored(run_cli, write(tmp_path / "e.json", tasks))
+    ap = {(v["model_version"]): (v["figures"]["AP"]["value"], v["classes"][1]["ap"], v["scores"]["instances_without_score"]) for v in document["views"]}
+    assert ap == {None: (None, None, 2), "v1": (1.0, 1.0, 0), "v2": (None, None, 2)}
+
+
+def test_relabelled_regions_count_under_what_was_predicted(run_cli, tmp_path: Path) -> None:
+    accepted = pair()
+    accepted[0]["value"]["brushlabels"] = ["dog"]
+    _, document = scored(run_cli, write(tmp_path / "e.json", [task(1, accepted, pair())]))
+    assert (of_class(document, "car")["effort"]["relabelled"], of_class(document, "dog")["effort"]["relabelled"]) == (1, 0)
+    assert of_class(document, "car")["f1_50"] == 0
+    assert of_class(document, "dog")["f1_50"] == pytest.approx(2 / 3)

@@ -33,9 +33,9 @@ def test_calibration_equals_scikit_learn(rng: np.random.Generator) -> None:
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.lists(st.tuples(st.integers(1, 20), st.booleans()), min_size=1, max_size=25), st.integers(0, 5))
-def test_the_suggested_threshold_is_the_best_of_all(pairs: list[tuple[int, bool]], missed: int) -> None:
-    scores, hits = np.array([s / 20 for s, _ in pairs]), np.array([h for _, h in pairs])
+@given(st.lists(st.tuples(st.integers(1, 20), st.booleans()), min_size=1, max_size=25), st.integers(0, 5), st.sampled_from([20.0, 2000.0, 300_000.0]))
+def test_the_suggested_threshold_is_the_best_of_all(pairs: list[tuple[int, bool]], missed: int, parts: float) -> None:
+    scores, hits = np.array([s / parts for s, _ in pairs]), np.array([h for _, h in pairs])
     n_true = int(hits.sum()) + missed
 
     def f1(threshold: float) -> float:
@@ -48,6 +48,7 @@ def test_the_suggested_threshold_is_the_best_of_all(pairs: list[tuple[int, bool]
         return
     best = max(f1(t) for t in np.unique(scores))
     assert found.f1 == pytest.approx(best)
+    assert found.n_kept == max((scores >= t).sum() for t in np.unique(scores) if f1(t) == pytest.approx(best, abs=1e-12))  # of equals the lowest
     assert f1(found.threshold) == pytest.approx(best)
     assert found.n_kept == (scores >= found.threshold).sum()
     assert found.f1_now == pytest.approx(f1(0))
@@ -109,3 +110,23 @@ def test_images_without_any_row_are_drawn_too() -> None:
 def test_one_image_has_no_interval() -> None:
     some, units = rows(1)
     assert intervals(some, units, 2, share) == {}
+
+
+def test_a_figure_that_is_mostly_undefined_has_no_interval() -> None:
+    counts = np.zeros((20, len(COLUMNS)))
+    counts[0, :2] = 1, 2  # only one image of twenty has the class
+    some, units = Rows(np.arange(20), np.ones(20, np.int64), counts), np.arange(20)
+
+    def ratio(table: np.ndarray) -> dict[str, np.ndarray]:
+        true = column(table, "pixels_true")[:, 1]
+        return {"share": np.where(true > 0, column(table, "pixels_hit")[:, 1] / np.maximum(true, 1), np.nan)}
+
+    assert np.isnan(intervals(some, units, 2, ratio)["share"]).all()
+
+
+def test_images_without_a_row_may_come_first() -> None:
+    counts = np.zeros((1, len(COLUMNS)))
+    counts[:, 1] = 100
+    rows_of_second = Rows(np.array([1]), np.ones(1, np.int64), counts)
+    total = np.concatenate([column(t, "pixels_true")[:, 1] for t in resampled(rows_of_second, np.arange(2), 2, 400)])
+    assert set(total.tolist()) == {0.0, 100.0, 200.0}

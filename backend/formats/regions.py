@@ -102,17 +102,18 @@ def read_regions(result: Any, where: str) -> tuple[list[StoredRegion], int]:
     for k, entry in enumerate(result):
         if not isinstance(entry, dict):
             raise InputError(f"{where}[{k}]: expected a region, got {json_kind(entry)}")
-        value, key = entry.get("value"), str(entry.get("id") or f"#{k}")
+        value = entry.get("value")
         if not isinstance(value, dict):
             continue
+        key = f"{_image(entry)} {entry.get('id') or f'#{k}'}"
         found = _labels(entry, value)
-        if found:
-            labels.setdefault(key, found)
+        if found and labels.setdefault(key, found) != found:
+            raise InputError(f"{where}[{k}]: is labelled {found[0][:40]!r}, and under the same id {labels[key][0][:40]!r}")
         kind = next((name for mark, name in _KINDS.items() if mark in value), None)
         if kind and key in seen:
             first, geometry = seen[key]
             if {name: value.get(name) for name in GEOMETRY} != geometry:
-                raise InputError(f"{where}[{k}].id: {key[:40]!r} is the id of {where}[{first}] too, which is another region")
+                raise InputError(f"{where}[{k}].id: {str(entry.get('id'))[:40]!r} is the id of {where}[{first}] too, which is another region")
         elif kind:
             seen[key] = (k, {name: value.get(name) for name in GEOMETRY})
             bodies.append((f"{where}[{k}]", kind, key, entry))
@@ -123,14 +124,19 @@ def read_regions(result: Any, where: str) -> tuple[list[StoredRegion], int]:
     return [_stored(place, kind, entry, labels.get(key)) for place, kind, key, entry in bodies], others
 
 
+def _image(entry: Mapping[str, Any]) -> str:
+    return str(entry.get("to_name") or "") + (f"#{entry['item_index']}" if entry.get("item_index") else "")
+
+
 def _stored(where: str, kind: str, entry: Mapping[str, Any], labels: Sequence[str] | None) -> StoredRegion:
     if not labels:
         raise InputError(f"{where}: the region has no label")
     if len(labels) > 1:
         raise InputError(f"{where}: the region has several labels, {', '.join(labels)[:80]}; only one can be compared")
     name = entry.get("id") if isinstance(entry.get("id"), str) else None
-    image = str(entry.get("to_name") or "") + (f"#{entry['item_index']}" if entry.get("item_index") else "")
-    return StoredRegion(where, name, kind, str(entry.get("from_name") or ""), image, labels[0], _score(entry, where), _size(entry, where), entry["value"])
+    return StoredRegion(
+        where, name, kind, str(entry.get("from_name") or ""), _image(entry), labels[0], _score(entry, where), _size(entry, where), entry["value"]
+    )
 
 
 def _percent(region: StoredRegion, name: str, side: int, default: float | None = None) -> float:

@@ -169,7 +169,7 @@ def read_class_names(path: Path) -> tuple[str, ...]:
         ConfigError: unreadable or empty.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot read the class names: {error}") from None
     names = [line.strip() for line in lines if line.strip()]
@@ -226,7 +226,7 @@ def _lines(listing: Path) -> list[str]:
     if not listing.is_file():
         return []
     try:
-        lines = listing.read_text(encoding="utf-8").splitlines()
+        lines = listing.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{listing}: cannot read the list: {error}") from None
     return [entry for line in lines if (entry := line.strip())]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -10,6 +11,7 @@ from backend.errors import InputError
 
 _PIECE = 4096  # bytes that are parsed at once, and so the most levels that can open unseen
 _MOST_LEVELS = 500
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.S)
 
 
 def read_tasks(stream: BinaryIO, path: Path) -> Iterator[Any]:
@@ -42,20 +44,31 @@ def read_tasks(stream: BinaryIO, path: Path) -> Iterator[Any]:
                     n_items += 1
             return
         except ijson.JSONError as error:
-            reason = str(error).splitlines()[0].strip() if str(error) else "incomplete"
+            told = error.args[0] if error.args else ""
+            told = told.decode("utf-8", "replace") if isinstance(told, bytes) else str(told)
+            reason = (told.splitlines() or ["incomplete"])[0].strip()[:100]
             if backend is not ijson or "overflow" not in reason:
                 raise InputError(f"{path}: is cut off or not JSON after {n_items} tasks ({reason})") from None
 
 
 class _Shallow:
-    """A stream that is refused where brackets nest deeper than any export does; parsers take memory and stack for every level."""
+    """A stream that is refused where brackets nest deeper than any export does; parsers take memory and stack for every level.
+
+    Brackets within strings do not nest; a string may go on in the next piece.
+    """
 
     def __init__(self, stream: BinaryIO, path: Path) -> None:
-        self._stream, self._path, self._depth = stream, path, 0
+        self._stream, self._path, self._depth, self._left = stream, path, 0, b""
 
     def read(self, size: int = -1) -> bytes:
         piece = self._stream.read(size)
-        self._depth += piece.count(b"[") + piece.count(b"{") - piece.count(b"]") - piece.count(b"}")
+        bare = _STRING.sub(b"", self._left + piece)
+        start = bare.find(b'"')  # of a string that has not ended
+        inside = bare[start:] if start >= 0 else b""
+        # Of what is inside, only whether a backslash is open matters for where it ends.
+        self._left = b'"' + (b"\\" if len(inside) - len(inside.rstrip(b"\\")) & 1 else b"") if start >= 0 else b""
+        bare = bare[:start] if start >= 0 else bare
+        self._depth += bare.count(b"[") + bare.count(b"{") - bare.count(b"]") - bare.count(b"}")
         if self._depth > _MOST_LEVELS:
             raise InputError(f"{self._path}: is nested deeper than {_MOST_LEVELS} levels; this is no export")
         return piece

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from backend.errors import AuthError, InputError, as_sentence, json_kind
 from backend.formats.regions import GEOMETRY, StoredRegion, read_regions, region_mask
 from backend.geometry import mask_xyxy
 from backend.scoring.pairs import BACKGROUND_LABEL, IGNORE_LABEL, ClassIndex, Fault, Pair, Picture, Region, Selection, renamed
+from backend.scoring.repeats import repeats
 from backend.types import Instance, Mask
 
 Task = Mapping[str, Any]
@@ -168,13 +168,16 @@ class TaskReader:
         except AuthError:
             raise
         except Exception as error:
-            yield Fault(name, as_sentence(error) if name in as_sentence(error) else f"{name}: {as_sentence(error)}")
+            sentence = as_sentence(error)
+            yield Fault(name, sentence if name in sentence else f"{name}: {sentence}")
             return
         for k, annotation in annotations:
             for where, prediction in predictions:
+                n_classes = len(self._classes)
                 try:
                     yield from self._pairs(task, f"annotations[{k}]", annotation, where, prediction)
                 except Exception as error:  # whatever a task holds, it costs only itself
+                    self._classes.keep(n_classes)
                     yield Fault(name, f"{name}: {as_sentence(error)}")
 
     def _look(self, task: Task) -> None:
@@ -194,6 +197,7 @@ class TaskReader:
         self.n_left_out += n_accepted + n_predicted
         images = list(dict.fromkeys(region.to_name for region in (*accepted, *predicted))) or [""]
         parent = annotation.get("parent_prediction")
+        common = not {region.id for region in accepted if region.id}.isdisjoint({region.id for region in predicted if region.id})
         made = []
         for image in images:
             sides = [[region for region in side if region.to_name == image] for side in (accepted, predicted)]
@@ -202,8 +206,8 @@ class TaskReader:
                 shown = " and ".join(f"{w}x{h}" for h, w in sorted(sizes))
                 raise InputError(f"{at_annotation} and {at_prediction}: regions of several image sizes: {shown}")
             cache: dict[str, tuple[Any, Mask | None]] = {}
-            theirs, _ = self._regions(sides[1], cache)
-            ours, ignored = self._regions(sides[0], cache)
+            theirs, repeated, _ = self._regions(sides[1], cache, {})
+            ours, _, ignored = self._regions(sides[0], cache, repeated)
             pair = Pair(
                 unit=str(task["id"]),
                 name=_name(task) if len(images) == 1 else f"{_name(task)}, {image}",
@@ -213,23 +217,21 @@ class TaskReader:
                 void=tuple(ignored),  # a model cannot excuse itself
                 annotator=person(annotation),
                 model_version=version(prediction),
-                started_here=parent == prediction.get("id") if parent is not None else _share_a_region(ours, theirs),
+                # Label Studio keeps the ids of regions, so that an annotation without a parent tells by them what it began from.
+                started_here=parent == prediction.get("id") if parent is not None else common,
                 picture=Picture(uri=_address(task.get("data"), image), task_id=task["id"]),
             )
             made.append(pair)
         return made
 
-    def _regions(self, stored: Sequence[StoredRegion], cache: dict[str, tuple[Any, Mask | None]]) -> tuple[list[Region], list[Mask]]:
-        """Regions with masks, empty ones left out, and those that are to be ignored."""
+    def _regions(
+        self, stored: Sequence[StoredRegion], cache: dict[str, tuple[Any, Mask | None]], known_repeats: Mapping[str, str]
+    ) -> tuple[list[Region], dict[str, str], list[Mask]]:
+        """Regions with masks, without empty ones and repeats; which box repeated which mask, by their ids; and what is to be ignored."""
         regions: list[Region] = []
         boxes, void = [], []
         for one in stored:
-            body = {key: value for key, value in one.value.items() if key in GEOMETRY}
-            known = cache.get(one.id or "")
-            # An accepted region is mostly what was predicted; it is the same mask then, decoded once.
-            mask = known[1] if known is not None and known[0] == (one.size_hw, body) else region_mask(one)
-            if one.id:
-                cache[one.id] = ((one.size_hw, body), mask)
+            mask = _mask_of(one, cache)
             if mask is None:
                 continue
             label = renamed(one.label, self._rename)
@@ -246,41 +248,33 @@ class TaskReader:
             instance = Instance(label, class_id, 1.0 if one.score is None else one.score, mask_xyxy(mask), mask)
             regions.append(Region(one.id, instance, one.score is not None))
             boxes.append(one.kind == "rectangle")
-        kept = regions if self._selection.tags else _without_repeats(regions, boxes)
-        self.n_left_out += len(regions) - len(kept)
-        return kept, void
+        if self._selection.tags:
+            return regions, {}, void
+        there = {region.id for region in stored}
+        before = {k for k, region in enumerate(regions) if known_repeats.get(region.key or "") in there and region.key in known_repeats}
+        found = {**dict.fromkeys(before, ""), **repeats(regions, boxes, before)}
+        self.n_left_out += len(found)
+        kept = [region for k, region in enumerate(regions) if k not in found]
+        return kept, {regions[k].key or "": mask for k, mask in found.items() if regions[k].key and mask}, void
 
 
-_SAME_BOX = 0.5  # overlap of boxes from which a rectangle shows what a mask shows
-
-
-def _without_repeats(regions: Sequence[Region], boxes: Sequence[bool]) -> list[Region]:
-    """Without the boxes that show the same object as a mask of the same label does, as a project with both tags has every object twice."""
-    masks = [region.instance for region, box in zip(regions, boxes, strict=True) if not box]
-    return [
-        region
-        for region, box in zip(regions, boxes, strict=True)
-        if not box or not any(one.label == region.instance.label and _box_iou(one.xyxy, region.instance.xyxy) >= _SAME_BOX for one in masks)
-    ]
-
-
-def _box_iou(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
-    low, high = np.maximum(first[:2], second[:2]), np.minimum(first[2:], second[2:])
-    common = float(np.prod(np.maximum(high - low, 0)))
-    return common / (float(np.prod(first[2:] - first[:2]) + np.prod(second[2:] - second[:2])) - common)
-
-
-def _share_a_region(accepted: Sequence[Region], predicted: Sequence[Region]) -> bool:
-    """Whether an annotation without a parent began from a prediction all the same: Label Studio keeps the ids of regions."""
-    return not {region.key for region in accepted if region.key}.isdisjoint({region.key for region in predicted if region.key})
+def _mask_of(one: StoredRegion, cache: dict[str, tuple[Any, Mask | None]]) -> Mask | None:
+    """The pixels of a region; an accepted region is mostly what was predicted, and is the same mask then, decoded once."""
+    body = one.size_hw, {key: value for key, value in one.value.items() if key in GEOMETRY}
+    known = cache.get(one.id or "")
+    mask = known[1] if known is not None and known[0] == body else region_mask(one)
+    if one.id:
+        cache[one.id] = (body, mask)
+    return mask
 
 
 def _address(data: Any, image: str) -> str | None:
-    """The address of the picture: what goes by the tag's name, ``image``, or the first text that looks like one."""
+    """The address of the picture: what goes by the tag's name or by ``image``, or the only text that looks like one."""
     if not isinstance(data, dict):
         return None
-    texts = [data.get(image), data.get("image"), *data.values()]
-    return next((text for text in texts if isinstance(text, str) and (text.startswith(("/", "data:")) or "://" in text)), None)
+    addresses = {key: text for key, text in data.items() if isinstance(text, str) and (text.startswith(("/", "data:")) or "://" in text)}
+    only = next(iter(addresses.values())) if len(addresses) == 1 else None
+    return addresses.get(image) or addresses.get("image") or only
 
 
 def _shown(value: Any) -> str:

@@ -86,9 +86,11 @@ def painted(instances: Sequence[Instance], size_hw: tuple[int, int], overlap: st
 def maps_of(pair: Pair, overlap: str) -> tuple[LabelMap, LabelMap]:
     """The accepted and the predicted label map of a pair; ignored regions are 255 in the accepted one."""
     size_hw = pair.size_hw or (0, 0)
-    # An accepted region without a score of its own lies where the predicted one lay: what was left untouched must not look changed.
-    scores = {region.key: region.instance.score for region in pair.predicted if region.key is not None}
-    stacked = [region.instance if region.scored or region.key not in scores else replace(region.instance, score=scores[region.key]) for region in pair.accepted]
+    # Accepted regions lie as the predicted ones lay that they were, with their scores where they have none of their own: what was left untouched
+    # must not look changed. New ones come last, and with score 1 on top.
+    places = {region.key: (k, region.instance.score) for k, region in enumerate(pair.predicted) if region.key is not None}
+    ordered = sorted(pair.accepted, key=lambda region: places.get(region.key or "", (len(places), 1.0))[0])
+    stacked = [region.instance if region.scored or region.key not in places else replace(region.instance, score=places[region.key][1]) for region in ordered]
     truth = painted(stacked, size_hw, overlap)
     for mask in pair.void:
         truth[full_frame(mask, size_hw)] = IGNORE

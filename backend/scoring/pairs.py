@@ -93,6 +93,10 @@ class ClassIndex:
     def __len__(self) -> int:
         return len(self._ids)
 
+    def keep(self, count: int) -> None:
+        """Forget the names after the first ``count``, as those of a task that turned out to be unusable."""
+        self._ids = dict(list(self._ids.items())[:count])
+
     def index(self, name: str) -> int:
         """The index of a name.
 

@@ -11,7 +11,7 @@ from backend.scoring.gallery import Gallery
 from backend.scoring.intervals import LEVEL, RESAMPLES
 from backend.scoring.measure import Measured, maps_of, measure_pair
 from backend.scoring.pairs import ClassIndex, Fault, Pair, Picture
-from backend.scoring.summary import MOST_VIEWS, views
+from backend.scoring.summary import cells_to_show, views
 from backend.scoring.tally import Cell, Tally
 from backend.types import LabelMap
 
@@ -72,10 +72,10 @@ class Run:
             resamples: of the bootstrap; 0 for no intervals.
         """
         names = self.classes.names
-        n_pairs = (len(self.tally.annotators) + 1) * (len(self.tally.model_versions) + 1)
         remarks = [*settings.get("remarks", ())]
-        if n_pairs > MOST_VIEWS:
-            remarks.append(f"so many annotators and model versions that not every pair of them has figures of its own; at most {MOST_VIEWS} are listed")
+        _, n_left_out = cells_to_show(self.tally)
+        if n_left_out:
+            remarks.append(f"so many annotators and model versions that {n_left_out} of them and their pairs have no figures of their own")
         return {
             "format": FORMAT,
             "settings": {**settings, "overlap": self.overlap, "interval_level": LEVEL, "resamples": resamples, "remarks": remarks},

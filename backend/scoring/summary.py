@@ -85,7 +85,7 @@ def _classes(table: Table, group: Group, names: Sequence[str], found: Mapping[st
     figures = per_value(table)
     pixels, counted, done = areas(table), instances(table), effort(table)
     _, ap = group.precision.figures(len(names))
-    if group.n_unscored:
+    if group.unscored:
         ap = [float("nan")] * len(names)
     rows = []
     for value, name in enumerate([f"({BACKGROUND})" if BACKGROUND in names else BACKGROUND, *names]):
@@ -186,7 +186,7 @@ def summarize(group: Group, names: Sequence[str], *, with_instances: bool, with_
     found = intervals(group.rows(), units, len(names) + 1, both, resamples) if resamples and len(units) else {}
     figures = {name: {"value": _plain(value), "interval": _bounds(found, f"all {name}")} for name, value in headline(table).items()}
     ap, _ = group.precision.figures(len(names))
-    if group.n_unscored:
+    if group.unscored:
         ap = dict.fromkeys(ap, float("nan"))  # without all scores there is no order for a curve of precision and recall
     figures.update({name: {"value": _plain(value), "interval": None} for name, value in ap.items()})
     kept = {k: v for k, v in figures.items() if with_instances or k in _SEMANTIC}
@@ -206,6 +206,15 @@ def summarize(group: Group, names: Sequence[str], *, with_instances: bool, with_
 _SEMANTIC = ("pixel_accuracy", "mean_iou", "mean_iou_without_background", "frequency_weighted_iou", "mean_accuracy", "mean_dice", "boundary_f")
 
 
+def cells_to_show(tally: Tally) -> tuple[list[tuple[str | None, str | None]], int]:
+    """Annotators and model versions that get figures of their own (None stands for all), and how many pairs of them are too many for that."""
+    annotators: list[str | None] = [None, *(tally.annotators if len(tally.annotators) > 1 else ())]
+    versions: list[str | None] = [None, *(tally.model_versions if len(tally.model_versions) > 1 else ())]
+    pairs = [(a, v) for a in annotators for v in versions]
+    shown = pairs if len(pairs) <= MOST_VIEWS else [(a, v) for a, v in pairs if a is None or v is None][:MOST_VIEWS]
+    return shown, len(pairs) - len(shown)
+
+
 def views(
     tally: Tally, names: Sequence[str], order: Sequence[int], *, with_instances: bool, with_effort: bool, resamples: int = RESAMPLES
 ) -> list[dict[str, Any]]:
@@ -214,11 +223,7 @@ def views(
     Returns:
         Summaries with ``annotator`` and ``model_version``; None stands for all.
     """
-    annotators: list[str | None] = [None, *(tally.annotators if len(tally.annotators) > 1 else ())]
-    versions: list[str | None] = [None, *(tally.model_versions if len(tally.model_versions) > 1 else ())]
-    pairs = [(a, v) for a in annotators for v in versions]
-    if len(pairs) > MOST_VIEWS:
-        pairs = [(a, v) for a, v in pairs if a is None or v is None][:MOST_VIEWS]
+    pairs, _ = cells_to_show(tally)
     made = []
     for annotator, version in pairs:
         group = tally.group(annotator, version)

@@ -44,6 +44,7 @@ class Group:
     score_hits: array[int] = field(default_factory=lambda: array("B"))
     classes_true: Counter[int] = field(default_factory=Counter)  # of the images whose predicted instances have scores
     n_unscored: int = 0
+    unscored: bool = False  # whether an image came whose predictions have no scores, were there any or none
 
     def add(self, unit: int, measured: Measured, edited: bool, scored: bool) -> None:
         """Add an image; see ``Tally.add``."""
@@ -69,6 +70,7 @@ class Group:
             self.score_hits.extend(found.hits50.astype(int).tolist())
         else:
             self.n_unscored += len(scores)
+            self.unscored = True
 
     def rows(self) -> Rows:
         """What the confidence intervals are made of."""
@@ -92,6 +94,7 @@ class Group:
             self.score_hits + other.score_hits,
             self.classes_true + other.classes_true,
             self.n_unscored + other.n_unscored,
+            self.unscored or other.unscored,
         )
 
     def table(self, n_classes: int) -> Table:
