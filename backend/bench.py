@@ -161,10 +161,7 @@ def stub_run(count: int, size_hw: tuple[int, int] = (540, 960)) -> int:
         for outcome in pipeline.run(range(count), stages, batch=8, workers=2):
             if outcome.error is not None:
                 raise outcome.error
-    status = Path("/proc/self/status")
-    if status.exists():  # unlike ru_maxrss, not inherited from the process that started this one
-        return int(next(line for line in status.read_text().splitlines() if line.startswith("VmHWM")).split()[1])
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak_kib()
 
 
 def _instance(k: int, mask: Mask) -> Instance:
@@ -172,11 +169,7 @@ def _instance(k: int, mask: Mask) -> Instance:
 
 
 def _memory() -> Row:
-    def peak(count: int) -> int:
-        code = f"from backend.bench import stub_run; print(stub_run({count}))"
-        return int(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout)  # noqa: S603 - our own code
-
-    small, large = peak(50), peak(1000)
+    small, large = (_peak(f"from backend.bench import stub_run; stub_run({count})") for count in (50, 1000))
     return Row("peak memory, 1000 stub images over 50", large / small, 1.05, False, f"{large // 1024} MiB over {small // 1024} MiB")
 
 
@@ -206,6 +199,33 @@ def _second_click() -> Row:
     return Row("second prompt on an image over the first", value, 0.1, False, detail)
 
 
+def _prelabelling() -> list[Row]:
+    from backend import bench_prelabel
+
+    overlap, requests, doubling = bench_prelabel.overlap(), bench_prelabel.requests(), bench_prelabel.doubling()
+    small, large = (_peak(f"from backend.bench_prelabel import stub_run; stub_run({n}, 0.0005, 2 << 20, 20000)") for n in (200, 5000))
+    return [
+        Row("prelabel: wall time over the slowest stage", overlap[0], 1.1, False, overlap[1]),
+        Row("prelabel: requests beyond 2 for 100 tasks", requests[0], 5, False, requests[1]),
+        Row("prelabel: time of twice the tasks over once", doubling[0], 2.2, False, doubling[1]),
+        Row("prelabel: peak memory, 5000 stub tasks over 200", large / small, 1.1, False, f"{large // 1024} MiB over {small // 1024} MiB"),
+    ]
+
+
+def _peak(code: str) -> int:
+    """Peak memory in KiB of a process that runs some of our own code."""
+    whole = f"from backend.memory import limit_arenas; limit_arenas(); {code}; from backend.bench import peak_kib; print(peak_kib())"
+    return int(subprocess.run([sys.executable, "-c", whole], check=True, capture_output=True, text=True).stdout)  # noqa: S603 - our own code
+
+
+def peak_kib() -> int:
+    """The most memory this process has held, in KiB."""
+    status = Path("/proc/self/status")
+    if status.exists():  # unlike ru_maxrss, not inherited from the process that started this one
+        return int(next(line for line in status.read_text().splitlines() if line.startswith("VmHWM")).split()[1])
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
 def _counting(repeats: int) -> Row:
     from backend.bench_scoring import counting_cost
 
@@ -220,4 +240,4 @@ def run_bench(repeats: int) -> list[Row]:
         repeats: interleaved pairs behind each median.
     """
     with tempfile.TemporaryDirectory() as folder:
-        return [*_routes(repeats, Path(folder)), *_rle(repeats), _memory(), _overlap(), _second_click(), _counting(repeats)]
+        return [*_routes(repeats, Path(folder)), *_rle(repeats), _memory(), _overlap(), _second_click(), _counting(repeats), *_prelabelling()]

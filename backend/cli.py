@@ -238,7 +238,40 @@ def _score(args: argparse.Namespace) -> int:
     return _INTERRUPTED if stop.is_set() else code
 
 
+def _task_ids(text: str | None) -> tuple[int, ...]:
+    if text is None:
+        return ()
+    entries = Path(text).read_text(encoding="utf-8").split() if Path(text).is_file() else text.split(",")
+    try:
+        return tuple(dict.fromkeys(int(entry) for entry in entries if entry.strip()))
+    except ValueError:
+        raise ConfigError(f"--ids: expected task numbers with commas, or a file with one a line, got {text[:60]!r}") from None
+
+
+def _prelabel(args: argparse.Namespace) -> int:
+    from backend.label_studio.prelabel import Choice
+    from backend.prelabelling import Options, as_json, dry_run_text, run_prelabel
+
+    choice = Choice(_task_ids(args.ids), args.view, args.only_unlabelled, args.limit, args.retry_failed)
+    if args.from_boxes and args.prompts:
+        raise ConfigError("--from-boxes and --prompts both say where boxes come from; give one of them")
+    options = Options(
+        args.project, choice, args.engine, args.ray_address, args.actors, args.dry_run, args.replace, args.from_boxes, args.journal, not args.no_progress
+    )
+    settings, service, stop = _settings(args), _service(args), _stop_on_interrupt()
+    summary, report = run_prelabel(settings, service, options, stop)
+    if args.json is not None and str(args.json) != "-":
+        args.json.write_text(as_json(report) + "\n", encoding="utf-8")
+    _print(as_json(report) if str(args.json) == "-" else dry_run_text(report) if summary is None else summary.as_text())
+    if summary is None:
+        return 0
+    if summary.error is not None:
+        return summary.error.exit_code
+    return _INTERRUPTED if stop.is_set() else 1 if summary.failed or summary.later else 0
+
+
 _COMMANDS = {
+    "prelabel": _prelabel,
     "evaluate": _evaluate,
     "score": _score,
     "annotate": _annotate,

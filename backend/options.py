@@ -16,6 +16,7 @@ _EPILOG = """examples:
   yolosam2 serve                                           the Label Studio ML backend, on 127.0.0.1:9090
   yolosam2 doctor --url http://localhost:8080 --project 1  why nothing appears in Label Studio
   yolosam2 visualize photos/ --out pictures/ --detector demo --segmenter demo
+  yolosam2 prelabel --url http://localhost:8080 --project 1   masks for every task of a Label Studio project
   yolosam2 evaluate VOC/ --report report.html              masks against ground truth: mIoU, AP, PQ
   yolosam2 score export.json --report report.html          accepted annotations against predictions, with edit effort
 
@@ -157,6 +158,44 @@ def _label_studio(commands: Any) -> None:
     _detector_options(config.add_argument_group("the detector"))
 
 
+_PRELABEL = """After a crash, a restart or Ctrl-C: run the same command again. What Label Studio has is left alone, what is missing is predicted.
+
+examples:
+  yolosam2 prelabel --url http://localhost:8080 --project 1 --detector my-yolo.pt --dry-run     what would be done, and how long it would take
+  yolosam2 prelabel --url http://localhost:8080 --project 1 --detector my-yolo.pt --json report.json
+  yolosam2 prelabel --url ... --project 1 --from-boxes annotations     masks for rectangles that people drew
+  yolosam2 prelabel --url ... --project 1 --prompts prediction.json    boxes of any detector, by the names of the pictures
+  yolosam2 prelabel --url ... --project 1 --engine ray --actors 4      on Ray, one model a GPU; --ray-address for a cluster
+
+Annotations and drafts are never touched. The token is best given as LABEL_STUDIO_API_KEY, which does not show in the process list."""
+
+
+def _prelabelling(commands: Any) -> None:
+    kind = argparse.RawDescriptionHelpFormatter
+    about = "Predict masks for a whole Label Studio project and upload them; every task gets one prediction of a model version, whatever happens."
+    prelabel = commands.add_parser("prelabel", help="pre-label a whole Label Studio project", formatter_class=kind, description=about, epilog=_PRELABEL)
+    prelabel.add_argument("--url", metavar="URL", help="Label Studio (default: LABEL_STUDIO_URL)")
+    prelabel.add_argument("--api-key", metavar="TOKEN", help="legacy or personal access token (default: LABEL_STUDIO_API_KEY)")
+    prelabel.add_argument("--project", type=int, required=True, metavar="ID", help="the number in the project's address")
+    which = prelabel.add_argument_group("which tasks (default: all without a prediction of this model version)")
+    which.add_argument("--view", type=int, metavar="ID", help="a tab of the Data Manager: the tab=ID of its address")
+    which.add_argument("--ids", metavar="1,2,..", help="task numbers, or a file with one a line")
+    which.add_argument("--only-unlabelled", action="store_true", help="tasks that nobody annotated")
+    which.add_argument("--limit", type=int, metavar="N", help="at most so many")
+    which.add_argument("--retry-failed", action="store_true", help="also those that failed in an earlier run")
+    how = prelabel.add_argument_group("how")
+    how.add_argument("--dry-run", action="store_true", help="count, show the label mapping, estimate time and bytes from three tasks; upload nothing")
+    how.add_argument("--replace", action="store_true", help="delete older predictions that this program made, once the new one is there")
+    how.add_argument("--from-boxes", choices=("annotations", "predictions"), help="rectangles of the tasks become masks; no detector is loaded")
+    how.add_argument("--journal", type=Path, metavar="FILE", help="what was done (default: prelabel/<address>-<project>-<version>.journal)")
+    how.add_argument("--engine", choices=("local", "ray"), default="local", help="default: local")
+    how.add_argument("--actors", type=int, default=1, metavar="N", help="models that Ray holds at once, each on a GPU of its own (default: 1)")
+    how.add_argument("--ray-address", metavar="ADDRESS", help="of a cluster, such as ray://head:10001 or auto (default: this machine)")
+    how.add_argument("--json", type=Path, metavar="FILE", help="also write the report as JSON; - prints it instead")
+    how.add_argument("--no-progress", action="store_true", help="no progress bar")
+    _file_options(prelabel)
+
+
 def _result_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write everything as JSON; - prints it instead of the tables")
     parser.add_argument("--report", type=Path, metavar="HTML", help="also write a page with charts and the worst images; one file, no network")
@@ -244,6 +283,7 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _labelling(commands)
     _label_studio(commands)
+    _prelabelling(commands)
     _scoring(commands)
     _about_models(commands)
     return parser

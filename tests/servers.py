@@ -47,7 +47,7 @@ def http_server(answer: Callable[[str, str, dict[str, str], bytes], Answer | Cal
             self.end_headers()
             self.wfile.write(content)
 
-        do_GET = do_POST = do
+        do_GET = do_POST = do_DELETE = do
 
         def log_message(self, *args: object) -> None:
             pass

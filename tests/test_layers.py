@@ -21,12 +21,12 @@ LAYERS = {
     "backend.label_studio.origins": 3, "backend.label_studio.transport": 3, "backend.label_studio.tokens": 3, "backend.label_studio.local_files": 3,
     "backend.label_studio.fetch": 3, "backend.label_studio.caches": 3, "backend.label_studio.monitor": 3,
     "backend.label_studio.access": 3, "backend.label_studio.requests": 3,
-    "backend.label_studio.stored": 3,
+    "backend.label_studio.stored": 3, "backend.label_studio.client": 3, "backend.label_studio.journal": 3, "backend.prelabelling": 6,
     "backend.pipeline": 4, "backend.sinks": 4, "backend.gate": 4, "backend.scoring": 4,
     "backend.label_studio": 5,
     "backend.wiring": 5, "backend.annotate": 5, "backend.evaluate": 5,
     "backend.judging": 6, "backend.report_pictures": 5, "backend.serving": 6, "backend.doctor": 6, "backend.label_studio.model": 7,
-    "backend.bench": 7, "backend.bench_clicks": 6, "backend.bench_scoring": 6, "backend.demo": 7,
+    "backend.bench": 7, "backend.bench_clicks": 6, "backend.bench_scoring": 6, "backend.bench_prelabel": 6, "backend.demo": 7,
     "backend.cli": 8, "backend.__main__": 9,
 }  # fmt: skip
 HEAVY = ("torch", "torchvision", "ultralytics", "sam2", "transformers", "hydra", "omegaconf")

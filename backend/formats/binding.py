@@ -154,6 +154,11 @@ def bind(config: LabelConfig, names_of: Callable[[str | None], Mapping[int, str]
     return Binding(tuple(groups.values()), tuple(notes), digest)
 
 
+def project_version(versions: Iterable[str], binding: Binding) -> str:
+    """The ``model_version`` of a project's predictions: the models' own, and a short digest of the bound label config."""
+    return f"{'~'.join(versions)}.{binding.digest[:8]}"
+
+
 def prompt_target(config: LabelConfig, from_name: str, label: str | None) -> tuple[ControlTag, str]:
     """The tag and label that the mask of a click or box becomes.
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from backend.cascade import Raw
 from backend.errors import InputError, Unavailable
-from backend.formats.binding import Binding, bind, listed
+from backend.formats.binding import Binding, bind, listed, project_version
 from backend.formats.labelconfig import LabelConfig, parse_label_config
 from backend.gate import Gate
 from backend.label_studio.caches import ByteLru
@@ -129,8 +129,7 @@ class Predictors:
     def _bound(self, config: LabelConfig) -> Project:
         binding = bind(config, lambda path: self._loaded[path].names, self._threshold)
         paths = dict.fromkeys(group.model_path for group in binding.groups) or {None: None}
-        version = "~".join(self._loaded[path].model_version for path in paths)
-        return Project(config, binding, f"{version}.{binding.digest[:8]}")
+        return Project(config, binding, project_version((self._loaded[path].model_version for path in paths), binding))
 
     def _announce(self, project: Project) -> None:
         """Once per version: which tag gets which model and labels, so that a silent mismatch has a place to be seen."""

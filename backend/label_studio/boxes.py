@@ -1,0 +1,84 @@
+"""Boxes that a task brings along, instead of a detector's: rectangles of its annotations or predictions, or rows of a prompt file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import Any
+from urllib.parse import unquote
+
+import numpy as np
+
+from backend.errors import InputError
+from backend.formats.prompts import PromptFile
+from backend.formats.regions import StoredRegion, read_regions
+from backend.label_studio.client import Row
+from backend.types import Detections
+
+SOURCES = ("annotations", "predictions")
+_UPLOADED = re.compile(r"^[0-9a-f]{8}-")
+
+
+def _detections(rows: Sequence[tuple[int, Sequence[float], float]]) -> Detections:
+    ordered = sorted(rows, key=lambda row: -row[2])
+    return Detections(
+        np.array([box for _, box, _ in ordered], np.float32).reshape(-1, 4),
+        np.array([class_id for class_id, _, _ in ordered], np.int64),
+        np.array([score for _, _, score in ordered], np.float32),
+    )
+
+
+def _upright(region: StoredRegion) -> list[float]:
+    """The corners of a rectangle in pixels; of a turned one, of the box around it."""
+    height, width = region.size_hw
+    try:
+        x, y, w, h, turned = (float(region.value.get(name) or 0) for name in ("x", "y", "width", "height", "rotation"))
+    except (TypeError, ValueError):
+        raise InputError(f"{region.where}.value: expected numbers of percent") from None
+    x, y, w, h = x * width / 100, y * height / 100, w * width / 100, h * height / 100
+    cos, sin = np.cos(np.radians(turned)), np.sin(np.radians(turned))
+    corners = np.array([(x + u * cos - v * sin, y + u * sin + v * cos) for u, v in ((0, 0), (w, 0), (w, h), (0, h))])
+    return [*corners.min(0).tolist(), *corners.max(0).tolist()]
+
+
+def rectangles(row: Row, source: str, class_ids: Mapping[str, int]) -> Detections:
+    """The rectangles of a task.
+
+    Args:
+        row: with annotations and predictions.
+        source: of ``SOURCES``: the last annotation that was not skipped, or the newest prediction, that has rectangles.
+        class_ids: label to class index; other labels are left out.
+
+    Raises:
+        InputError: there is none, or one that cannot be read.
+    """
+    lists = [one for one in (row.annotations if source == "annotations" else row.predictions) if isinstance(one, dict) and not one.get("was_cancelled")]
+    for one in sorted(lists, key=lambda entry: int(entry.get("id") or 0), reverse=True):
+        regions, _ = read_regions(one.get("result"), f"task {row.id}: {source}")
+        found = [region for region in regions if region.kind == "rectangle"]
+        if found:
+            known = [(class_ids[r.label], _upright(r), 1.0 if r.score is None else r.score) for r in found if r.label in class_ids]
+            return _detections(known)
+    raise InputError(f"task {row.id}: no {source[:-1]} with rectangles")
+
+
+def from_tasks(source: str, class_ids: Mapping[str, int]) -> Callable[[Row], Detections]:
+    """Boxes of a task from its own annotations or predictions; see ``rectangles``."""
+    return lambda row: rectangles(row, source, class_ids)
+
+
+def from_file(prompts: PromptFile, data_key: str) -> Callable[[Row], Detections]:
+    """Boxes of a task from a prompt file, by the path or the name of its picture, with or without what Label Studio puts before uploads."""
+
+    def given(row: Row) -> Detections:
+        address: Any = row.data.get(data_key)
+        path = PurePosixPath(unquote(str(address or "").partition("?d=")[2] or str(address or "").partition("?")[0]).lstrip("/"))
+        names = [path, *(PurePosixPath(*path.parts[k:]) for k in range(1, len(path.parts))), PurePosixPath(_UPLOADED.sub("", path.name))]
+        for name in names:
+            found = prompts.lookup(name) if name.name else None
+            if found is not None:
+                return found
+        return _detections(())
+
+    return given

@@ -1,0 +1,283 @@
+"""A whole project, task by task: what is missing is predicted and uploaded, and every task gets one prediction of a version, whatever happens.
+
+Label Studio is asked for the tasks that have no prediction of this version yet, so a run that is repeated goes on where the last one ended.
+Annotations and drafts are never touched; what is deleted, with ``replace``, are predictions that this program made.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from backend import pipeline
+from backend.errors import AuthError, InputError, LabelingError
+from backend.label_studio.client import Row, Stored, among, unlabelled, without_version
+from backend.label_studio.journal import Journal
+from backend.label_studio.labelling import Labeller, Loaded, Loader, Work
+from backend.label_studio.requests import Task
+from backend.label_studio.uploads import Finished, Uploader
+
+logger = logging.getLogger(__name__)
+
+SETTLE_S = 10.0  # what a killed run had sent may still be on its way this long
+# detector + segmenter - digest . digest of the label config; see ``Cascade.model_version`` and ``binding.project_version``
+_OURS = re.compile(r"^[^+\s]+\+[^+\s]+-[0-9a-f]{10}\.[0-9a-f]{8}$")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which tasks of the project."""
+
+    ids: tuple[int, ...] = ()  # empty for all
+    view: int | None = None
+    only_unlabelled: bool = False
+    limit: int | None = None
+    retry_failed: bool = False
+
+
+@dataclass
+class Summary:
+    """What a run did."""
+
+    n_done: int = 0
+    n_regions: int = 0
+    n_bytes: int = 0
+    n_skipped: int = 0  # failed in an earlier run
+    n_deleted: int = 0
+    failed: dict[int, str] = field(default_factory=dict)  # never work as they are
+    later: dict[int, str] = field(default_factory=dict)  # may work in another run
+    stopped: str | None = None
+    error: LabelingError | None = None
+
+    def reasons(self) -> Counter[str]:
+        """Failures by what went wrong, without what differs from task to task."""
+        return Counter(general(text) for text in (*self.failed.values(), *self.later.values()))
+
+    def as_dict(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return {
+            "predicted": self.n_done, "uploaded_bytes": self.n_bytes, "skipped_failed_earlier": self.n_skipped, "deleted_older": self.n_deleted,
+            "failed": [{"task": task, "reason": reason} for task, reason in sorted(self.failed.items())],
+            "later": [{"task": task, "reason": reason} for task, reason in sorted(self.later.items())],
+            "reasons": dict(self.reasons().most_common()), "stopped": self.stopped,
+        }  # fmt: skip
+
+    def as_text(self) -> str:
+        """For people: a line a fact, then a table by reason, then the tasks."""
+        lines = [f"predicted {self.n_done} tasks, {self.n_bytes / 1e6:.1f} MB uploaded"]
+        if self.n_deleted:
+            lines.append(f"deleted {self.n_deleted} older predictions of this program")
+        if self.n_skipped:
+            lines.append(f"skipped {self.n_skipped} that failed in an earlier run (--retry-failed tries them again)")
+        for title, table in (("failed", self.failed), ("not now, the next run tries again", self.later)):
+            if table:
+                lines.append(f"{title}: {len(table)}")
+                lines += [f"  {count:>6}  {reason}" for reason, count in Counter(general(t) for t in table.values()).most_common()]
+                lines += [f"  task {task}: {reason}" for task, reason in sorted(table.items())[:20]]
+                lines += [f"  and {len(table) - 20} more; --json FILE lists them all"] if len(table) > 20 else []
+        if self.stopped:
+            lines.append(f"stopped early: {self.stopped}; run the same command again to go on")
+        return "\n".join(lines)
+
+
+def general(reason: str) -> str:
+    """A reason without numbers, names and addresses, so that equal faults count together."""
+    return re.sub(r"\S*/\S+|\d+|'[^']*'|\"[^\"]*\"", "*", re.sub(r"^task \d+: ", "", reason))[:100]
+
+
+def filters_of(client: LabelStudio, project: int, choice: Choice, model_version: str) -> list[Mapping[str, Any]]:
+    """What Label Studio is asked to leave out."""
+    filters: list[Mapping[str, Any]] = [without_version(model_version)]
+    if choice.ids:
+        filters.append(among(choice.ids))
+    if choice.only_unlabelled:
+        filters.append(unlabelled())
+    return filters + (client.view(project, choice.view) if choice.view is not None else [])
+
+
+class LabelStudio(Protocol):
+    """What a run needs of ``client.Client``."""
+
+    def tasks(self, project: int, filters: Sequence[Mapping[str, Any]] = (), *, full: bool = False) -> Iterator[Row]: ...
+    def send(self, project: int, texts: Sequence[str]) -> None: ...
+    def having(self, project: int, tasks: Sequence[int], model_version: str) -> set[int]: ...
+    def predictions(self, project: int, task: int) -> list[Stored]: ...
+    def delete(self, prediction: int) -> None: ...
+    def view(self, project: int, view: int) -> list[Mapping[str, Any]]: ...
+
+
+class Engine(Protocol):
+    """Turns work into finished predictions."""
+
+    def run(self, work: Iterable[Work], put: Callable[[Finished], None], fail: Callable[[int, Exception], None], stop: threading.Event) -> None:
+        """Work through everything; ``put`` and ``fail`` are called from one thread at a time, and ``put`` may raise to end it."""
+
+
+class LocalEngine:
+    """The streaming pipeline of this process.
+
+    Args:
+        loader: runs on ``workers`` threads.
+        labeller: ``infer`` on one thread, ``finish`` on ``workers``.
+        batch: tasks per model call.
+        workers: threads.
+    """
+
+    def __init__(self, loader: Loader, labeller: Labeller, batch: int, workers: int) -> None:
+        self._loader, self._labeller, self._batch, self._workers = loader, labeller, batch, workers
+
+    def run(self, work: Iterable[Work], put: Callable[[Finished], None], fail: Callable[[int, Exception], None], stop: threading.Event) -> None:
+        """See ``Engine``."""
+        stages = pipeline.Stages[Work, Loaded, list[Any], str](
+            load=self._loader,
+            infer=self._labeller.infer,
+            finish=lambda one, loaded, raws: self._labeller.finish(int(one.task.id or 0), raws),
+            write=lambda one, text: put(Finished(int(one.task.id or 0), text)),
+        )
+        for outcome in pipeline.run(work, stages, batch=self._batch, workers=self._workers, stop=stop):
+            if outcome.error is not None:
+                fail(int(outcome.key.task.id or 0), outcome.error)
+
+
+@dataclass(eq=False)
+class Run:
+    """One run over a project.
+
+    Args:
+        client: Label Studio.
+        project: its number.
+        model_version: of the predictions to make.
+        journal: open, of this project and version.
+        uploader_options: for tests and patience.
+        on_progress: called whenever a task ended, with the summary and how many predictions wait for the upload.
+    """
+
+    client: LabelStudio
+    project: int
+    model_version: str
+    journal: Journal
+    on_progress: Callable[[Summary, int], None] = lambda summary, waiting: None
+    settle_s: float = SETTLE_S
+    sleep: Callable[[float], None] = time.sleep
+    chunk_tasks: int = 100
+    replace: bool = False
+    summary: Summary = field(default_factory=Summary)
+    stop: threading.Event = field(default_factory=threading.Event)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def settle(self) -> set[int]:
+        """Find out what became of predictions that were on their way when the last run ended; gives the tasks in doubt."""
+        doubtful = dict(self.journal.sent)
+        if not doubtful:
+            return set()
+        left = max(doubtful.values()) + self.settle_s - time.time()
+        if left > 0:
+            logger.info("waiting %.1f s for what the last run had sent", left)
+            self.sleep(left)
+        there = self.client.having(self.project, sorted(doubtful), self.model_version)
+        self.journal.confirmed(sorted(there))
+        self.journal.refused(sorted(set(doubtful) - there))
+        return set(doubtful)
+
+    def rows(self, choice: Choice, full: bool = False) -> Iterator[Row]:
+        """The tasks to predict; ``full`` brings their annotations and predictions along."""
+        count = 0
+        for row in self.client.tasks(self.project, filters_of(self.client, self.project, choice, self.model_version), full=full):
+            if row.id in self.journal.failed and not choice.retry_failed:
+                self.summary.n_skipped += 1
+                continue
+            if choice.limit is not None and count >= choice.limit:
+                return
+            count += 1
+            yield row
+
+    def run(self, engine: Engine, choice: Choice, given: Callable[[Row], Any] | None = None) -> Summary:
+        """Predict and upload.
+
+        Args:
+            engine: does the work.
+            choice: which tasks.
+            given: a task to its boxes, where they do not come from the detector; may raise ``InputError``.
+
+        Returns:
+            What was done. ``summary.error`` is what ended it early.
+        """
+        doubtful = self.settle()
+        uploader = Uploader(
+            self.client, self.project, self.model_version, self.journal, self._done, self._refused, sleep=self.sleep, chunk_tasks=self.chunk_tasks
+        )
+        self._uploader = uploader
+        uploader.start()
+        try:
+            engine.run(self._work(choice, given), uploader.put, self._fail, self.stop)
+        except LabelingError as error:
+            self.summary.error = error
+        finally:
+            uploader.close()
+        self.summary.error = uploader.error or self.summary.error
+        self.summary.n_bytes = uploader.n_bytes
+        if self.summary.error is not None:
+            self.summary.stopped = str(self.summary.error)
+        elif self.stop.is_set():
+            self.summary.stopped = "interrupted"
+        if not isinstance(self.summary.error, AuthError):
+            self._once_only(doubtful)
+        return self.summary
+
+    def _work(self, choice: Choice, given: Callable[[Row], Any] | None) -> Iterator[Work]:
+        for row in self.rows(choice, full=given is not None):
+            try:
+                boxes = None if given is None else given(row)
+            except InputError as error:
+                self._fail(row.id, error)
+                continue
+            yield Work(Task(row.id, row.data), boxes)
+
+    def _done(self, tasks: Sequence[int]) -> None:
+        with self._lock:
+            self.summary.n_done += len(tasks)
+        if self.replace:
+            for task in tasks:
+                self._delete_older(task)
+        self.on_progress(self.summary, self._uploader.waiting)
+
+    def _delete_older(self, task: int) -> None:
+        for one in self.client.predictions(self.project, task):
+            if one.model_version != self.model_version and _OURS.match(one.model_version):
+                self.client.delete(one.id)
+                self.summary.n_deleted += 1
+
+    def _refused(self, task: int, reason: str) -> None:
+        with self._lock:
+            self.summary.failed[task] = reason
+        self.on_progress(self.summary, self._uploader.waiting)
+
+    def _fail(self, task: int, error: Exception) -> None:
+        """A task that did not get as far as the upload."""
+        if isinstance(error, AuthError) or error is self._uploader.error:
+            self.summary.error = self.summary.error or (error if isinstance(error, LabelingError) else None)
+            self.stop.set()
+            return
+        with self._lock:
+            if isinstance(error, InputError):
+                self.journal.fail(task, str(error))
+                self.summary.failed[task] = str(error)
+            else:
+                self.summary.later[task] = str(error)
+        self.on_progress(self.summary, self._uploader.waiting)
+
+    def _once_only(self, tasks: Iterable[int]) -> None:
+        """Where a killed run's request was carried out after all, a task may have two predictions of this version; the older one stays."""
+        for task in sorted(tasks):
+            try:
+                own = [one for one in self.client.predictions(self.project, task) if one.model_version == self.model_version]
+            except InputError:
+                continue  # deleted meanwhile
+            for extra in own[1:]:
+                self.client.delete(extra.id)

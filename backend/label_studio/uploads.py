@@ -1,0 +1,190 @@
+"""Predictions on their way to Label Studio: in chunks, each written down before it is sent and after it was confirmed, none twice."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from backend.errors import AuthError, InputError, LabelingError, Unavailable
+from backend.label_studio.client import Ambiguous
+from backend.label_studio.journal import Journal
+
+logger = logging.getLogger(__name__)
+
+CHUNK_TASKS, CHUNK_BYTES = 100, 16 << 20  # of one request; Label Studio takes 250 MB
+_OLDEST_S = 30.0  # what is finished does not wait longer than this to be sent
+_FIRST_WAIT_S, _MOST_WAIT_S = 1.0, 60.0
+# What may wait for the uploader before everything before it waits: a request's worth while another is under way, however large masks are.
+_QUEUED, _QUEUED_BYTES = 2 * CHUNK_TASKS, 4 * CHUNK_BYTES
+
+
+class Target(Protocol):
+    """What the uploader needs of ``client.Client``."""
+
+    def send(self, project: int, texts: Sequence[str]) -> None: ...
+    def having(self, project: int, tasks: Sequence[int], model_version: str) -> set[int]: ...
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A prediction as JSON text."""
+
+    task: int
+    text: str
+
+
+@dataclass(eq=False)
+class Uploader:
+    """One thread that sends what is finished.
+
+    Args:
+        target: Label Studio.
+        project: its number.
+        model_version: of all predictions.
+        journal: open.
+        on_done: called with the tasks that Label Studio has now.
+        on_failed: called with a task that it does not take, and why.
+        sleep: waits between tries.
+        patience_s: how long Label Studio may be silent before the run ends.
+        chunk_tasks: most predictions of a request.
+    """
+
+    target: Target
+    project: int
+    model_version: str
+    journal: Journal
+    on_done: Callable[[Sequence[int]], None]
+    on_failed: Callable[[int, str], None]
+    sleep: Callable[[float], None] = time.sleep
+    patience_s: float = 600.0
+    chunk_tasks: int = CHUNK_TASKS
+    error: LabelingError | None = None
+    stopped: threading.Event = field(default_factory=threading.Event)
+    n_bytes: int = 0
+    _queue: queue.Queue[Finished | None] = field(default_factory=lambda: queue.Queue(_QUEUED))
+    _thread: threading.Thread | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _held: int = 0  # bytes that wait
+
+    def start(self) -> None:
+        """Begin to send."""
+        self._thread = threading.Thread(target=self._work, name="upload", daemon=True)
+        self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """How many finished predictions wait."""
+        return self._queue.qsize()
+
+    def put(self, finished: Finished) -> None:
+        """Hand over a prediction; waits while many are waiting.
+
+        Raises:
+            LabelingError: what ended the uploader.
+        """
+        while not self.stopped.is_set():
+            if self._held > _QUEUED_BYTES:
+                time.sleep(0.02)
+                continue
+            try:
+                self._queue.put(finished, timeout=0.2)
+            except queue.Full:
+                continue
+            with self._lock:
+                self._held += len(finished.text)
+            return
+        raise self.error or Unavailable("the uploader has ended")
+
+    def close(self) -> None:
+        """Send the rest and end."""
+        while self._thread is not None and self._thread.is_alive():
+            try:
+                self._queue.put(None, timeout=0.2)
+                break
+            except queue.Full:
+                continue
+        if self._thread is not None:
+            self._thread.join()
+
+    def _work(self) -> None:
+        try:
+            ended = False
+            while not ended:
+                chunk, ended = self._chunk()
+                if chunk:
+                    self._deliver(chunk)
+        except LabelingError as error:
+            self.error = error
+        except Exception as error:
+            logger.exception("the uploader failed")
+            self.error = Unavailable(f"unexpected {type(error).__name__} while sending: {error}")
+        finally:
+            self.stopped.set()
+
+    def _chunk(self) -> tuple[list[Finished], bool]:
+        """What to send next, and whether it is the last."""
+        chunk: list[Finished] = []
+        size, deadline = 0, float("inf")
+        while len(chunk) < self.chunk_tasks and size < CHUNK_BYTES:
+            try:
+                one = self._queue.get(timeout=max(0.0, min(deadline - time.monotonic(), 3600.0)))
+            except queue.Empty:
+                break
+            if one is None:
+                return chunk, True
+            if not chunk:
+                deadline = time.monotonic() + _OLDEST_S
+            chunk.append(one)
+            size += len(one.text)
+            with self._lock:
+                self._held -= len(one.text)
+        return chunk, False
+
+    def _deliver(self, chunk: Sequence[Finished]) -> None:
+        """Send a chunk until Label Studio has all of it, or refused what it refuses."""
+        self.journal.sending([one.task for one in chunk])
+        waited, wait = 0.0, _FIRST_WAIT_S
+        while chunk:
+            unclear = False
+            try:
+                self.target.send(self.project, [one.text for one in chunk])
+                self._confirm([one.task for one in chunk])
+                self.n_bytes += sum(len(one.text) for one in chunk)
+                return
+            except InputError as error:
+                self._narrow(chunk, error)
+                return
+            except AuthError:
+                self.journal.refused([one.task for one in chunk])
+                raise
+            except Unavailable as error:
+                unclear = isinstance(error, Ambiguous)
+                pause = max(wait, float(getattr(error, "after_s", 0.0)))
+                if waited + pause > self.patience_s:
+                    raise
+                logger.info("%s; %s in %.1f s", error, "looking what came of it" if unclear else "trying again", pause)
+                self.sleep(pause)
+                waited, wait = waited + pause, min(2 * wait, _MOST_WAIT_S)
+            if unclear:
+                there = self.target.having(self.project, [one.task for one in chunk], self.model_version)
+                self._confirm([one.task for one in chunk if one.task in there])
+                chunk = [one for one in chunk if one.task not in there]
+
+    def _narrow(self, chunk: Sequence[Finished], error: InputError) -> None:
+        """Find what Label Studio refuses by halves; a chunk is taken as a whole or not at all."""
+        if len(chunk) == 1:
+            self.journal.fail(chunk[0].task, str(error))
+            self.on_failed(chunk[0].task, str(error))
+            return
+        middle = len(chunk) // 2
+        self._deliver(chunk[:middle])
+        self._deliver(chunk[middle:])
+
+    def _confirm(self, tasks: Sequence[int]) -> None:
+        self.journal.confirmed(tasks)
+        self.on_done(tasks)

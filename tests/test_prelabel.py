@@ -1,0 +1,287 @@
+"""Pre-labelling against a stand-in for Label Studio that fails on command: every task gets one prediction of a version, whatever happens."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from backend.errors import AuthError, ConfigError
+from backend.label_studio.client import Client
+from backend.label_studio.journal import Journal
+from backend.label_studio.prelabel import Choice, Summary, general
+from backend.service_settings import Secret
+from tests.conftest import PYTHON, ROOT
+from tests.fake_studio import LEGACY, FakeStudio, serving
+from tests.prelabel_program import CONFIG, VERSION, local_engine, prepared
+from tests.servers import Recorder
+
+
+@pytest.fixture(scope="module")
+def picture() -> bytes:
+    import numpy as np
+
+    from backend.overlays import encode_picture
+
+    return encode_picture(np.full((48, 64, 3), 120, np.uint8))
+
+
+@pytest.fixture
+def studio(picture: bytes) -> FakeStudio:
+    made = FakeStudio(CONFIG, picture)
+    made.add(40)
+    return made
+
+
+@pytest.fixture
+def server(studio: FakeStudio) -> Iterator[Recorder]:
+    with serving(studio) as recorder:
+        yield recorder
+
+
+def go(server: Recorder, journal: Path, choice: Choice = Choice(), key: str = LEGACY, **options: object) -> Summary:  # noqa: B008 - frozen
+    run = prepared(server.url, journal, key, settle_s=0.0, **options)
+    try:
+        return run.run(local_engine(server.url, key), choice)
+    finally:
+        run.journal.close()
+        run.client.close()
+
+
+def test_every_task_gets_a_prediction(studio: FakeStudio, server: Recorder, tmp_path: Path) -> None:
+    summary = go(server, tmp_path / "j")
+    assert (summary.n_done, summary.failed, summary.later, summary.error) == (40, {}, {}, None)
+    assert studio.once(VERSION)
+    one = studio.of(7)[0]
+    assert [region["value"]["brushlabels"] for region in one["result"]] == [["cat"]]
+    assert 0 < one["score"] <= 1
+    assert {path for _, path in studio.written} == {"/api/projects/1/import/predictions"}
+    assert studio.n_imports == 4
+
+
+def test_a_second_run_has_nothing_to_do_and_new_tasks_are_done(studio: FakeStudio, server: Recorder, tmp_path: Path) -> None:
+    go(server, tmp_path / "j")
+    assert go(server, tmp_path / "j").n_done == 0
+    studio.add(5)
+    assert go(server, tmp_path / "another journal").n_done == 5  # Label Studio is the truth, not the journal
+    assert studio.once(VERSION)
+
+
+@pytest.mark.parametrize("fault", ["drop", "lose answer", "bad gateway after", "502", "503", "slow down"])
+def test_faults_on_the_way_neither_lose_nor_double(studio: FakeStudio, server: Recorder, tmp_path: Path, fault: str) -> None:
+    rng = random.Random(1)
+    studio.fault = lambda method, path, number: fault if rng.random() < 0.4 and not path.startswith("/data") else None
+    summary = go(server, tmp_path / "j")
+    assert summary.error is None
+    assert summary.n_done == 40
+    assert studio.once(VERSION)
+
+
+def test_the_answer_to_every_import_is_lost(studio: FakeStudio, server: Recorder, tmp_path: Path) -> None:
+    studio.fault = lambda method, path, number: "lose answer" if path.endswith("import/predictions") else None
+    assert go(server, tmp_path / "j").n_done == 40
+    assert studio.once(VERSION)
+    assert studio.n_imports == 4  # looked at, and not sent again
+
+
+def test_access_tokens_that_end_every_third_call(studio: FakeStudio, server: Recorder, tmp_path: Path) -> None:
+    studio.calls_per_access = 3
+    assert go(server, tmp_path / "j", key=studio.personal).n_done == 40
+    assert studio.once(VERSION)
+    assert all(studio.personal not in " ".join(headers.values()) for _, path, headers, _ in server.requests if "refresh" not in path)
+
+
+def test_a_refused_token_stops_the_run(studio: FakeStudio, server: Recorder, tmp_path: Path) -> None:
+    studio.fault = lambda method, path, number: "403" if number > 30 and method == "POST" else None
+    summary = go(server, tmp_path / "j")
+    assert isinstance(summary.error, AuthError)
+    assert summary.error.exit_code == 3
+    studio.fault = lambda method, path, number: None
+    assert go(server, tmp_path / "j").error is None
+    assert studio.once(VERSION)
+    other = Client(server.url, Secret("f" * 40), sleep=lambda seconds: None)
+    with pytest.raises(AuthError):
+        other.project(1)
+    other.close()
+
+
+def test_tasks_deleted_during_the_run(studio: FakeStudio, server: Recorder, tmp_path: Path) -> None:
+    def fault(method: str, path: str, number: int) -> None:
+        if method == "POST" and path.endswith("predictions") and 13 in studio.tasks:
+            del studio.tasks[13], studio.tasks[38]
+
+    studio.fault = fault
+    summary = go(server, tmp_path / "j")
+    assert set(summary.failed) <= {13, 38}
+    assert 13 in summary.failed
+    assert "answered 400" in summary.failed[13]
+    assert summary.n_done == 38
+    assert studio.once(VERSION)
+
+
+def test_pictures_that_never_work_and_those_that_may(studio: FakeStudio, server: Recorder, tmp_path: Path) -> None:
+    studio.tasks[5]["data"] = {"image": "/data/upload/1/none.gif"}
+    studio.tasks[6]["data"] = {"text": "no image"}
+    studio.tasks[7]["data"] = {"image": "http://127.0.0.1:1/x.jpg"}
+    route = studio._route
+
+    def routed(method: str, path: str, query: dict, body: bytes) -> tuple[int, object]:
+        return (404, {}) if path.endswith("none.gif") else route(method, path, query, body)
+
+    studio._route = routed
+    summary = go(server, tmp_path / "j")
+    assert summary.n_done == 37
+    assert "answered 404" in summary.failed[5]
+    assert "data.image: expected the address of an image, got nothing" in summary.failed[6]
+    assert set(summary.failed) | set(summary.later) == {5, 6, 7}
+    again = go(server, tmp_path / "j")
+    assert (again.n_done, again.n_skipped) == (0, len(summary.failed))
+    studio.tasks[6]["data"] = {"image": "/data/upload/1/0123abcd-6.jpg"}
+    assert go(server, tmp_path / "j", Choice(retry_failed=True)).n_done == 1
+
+
+def test_choices(studio: FakeStudio, server: Recorder, tmp_path: Path) -> None:
+    studio.tasks[2]["total_annotations"] = 1
+    assert go(server, tmp_path / "j", Choice(ids=(1, 2, 3), only_unlabelled=True)).n_done == 2
+    assert go(server, tmp_path / "j", Choice(limit=5)).n_done == 5
+    assert go(server, tmp_path / "j").n_done == 33
+    assert studio.once(VERSION)
+
+
+def test_replace_deletes_only_what_this_program_made(studio: FakeStudio, server: Recorder, tmp_path: Path) -> None:
+    older = VERSION[:-1] + ("0" if VERSION[-1] != "0" else "1")
+    for k, version in enumerate((older, "yolo-by-hand", "v1")):
+        studio.predictions[1000 + k] = {"id": 1000 + k, "task": 3, "model_version": version, "result": []}
+    assert go(server, tmp_path / "j").n_deleted == 0
+    assert len(studio.of(3)) == 4
+    for one in list(studio.predictions.values()):
+        if one["model_version"] == VERSION:
+            del studio.predictions[one["id"]]
+    summary = go(server, tmp_path / "j", replace=True)
+    assert (summary.n_done, summary.n_deleted) == (40, 1)
+    assert sorted(one["model_version"] for one in studio.of(3)) == sorted([VERSION, "yolo-by-hand", "v1"])
+    assert {method for method, _ in studio.written} == {"POST", "DELETE"}
+    assert not [path for _, path in studio.written if "annotation" in path or "draft" in path]
+
+
+def test_an_interrupted_run_uploads_what_is_finished(studio: FakeStudio, server: Recorder, tmp_path: Path) -> None:
+    run = prepared(server.url, tmp_path / "j", settle_s=0.0, chunk=3)
+    run.on_progress = lambda summary, waiting: run.stop.set()
+    summary = run.run(local_engine(server.url), Choice())
+    run.journal.close()
+    run.client.close()
+    assert summary.stopped == "interrupted"
+    assert 0 < summary.n_done < 40
+    assert sum(len(studio.of(task)) for task in studio.tasks) == summary.n_done
+    assert go(server, tmp_path / "j").n_done == 40 - summary.n_done
+    assert studio.once(VERSION)
+
+
+def test_label_studio_restarts(studio: FakeStudio, server: Recorder, tmp_path: Path) -> None:
+    down = threading.Event()
+
+    def fault(method: str, path: str, number: int) -> str | None:
+        if number == 20:
+            down.set()
+        if down.is_set() and number > 45:
+            down.clear()
+        return "drop" if down.is_set() else None
+
+    studio.fault = fault
+    summary = go(server, tmp_path / "j")
+    assert summary.error is None
+    for _ in range(3):  # pictures that could not be fetched meanwhile
+        go(server, tmp_path / "j", Choice(retry_failed=True))
+    assert studio.once(VERSION)
+
+
+def test_a_label_studio_that_is_gone_ends_the_run(studio: FakeStudio, server: Recorder, tmp_path: Path) -> None:
+    waited: list[float] = []
+    run = prepared(server.url, tmp_path / "j", settle_s=0.0, sleep=waited.append)
+    studio.fault = lambda method, path, number: "502" if method == "POST" else None
+    summary = run.run(local_engine(server.url), Choice())
+    run.journal.close()
+    run.client.close()
+    assert summary.error is not None
+    assert "run the same command again" in summary.as_text()
+    assert 300 < sum(waited) < 1500
+    studio.fault = lambda method, path, number: None
+    assert go(server, tmp_path / "j").n_done == 40
+    assert studio.once(VERSION)
+
+
+@pytest.mark.timeout(600)
+def test_killed_fifty_times(studio: FakeStudio, server: Recorder, tmp_path: Path) -> None:
+    """kill -9 at random moments, some of them with answers that are lost; in the end every task has exactly one prediction."""
+    rng = random.Random(7)
+    studio.add(160)
+    studio.fault = lambda method, path, number: rng.choice(["lose answer", "drop", "502", None, None, None, None]) if "import" in path else None
+    command = [PYTHON, "-m", "tests.prelabel_program", server.url, str(tmp_path / "j")]
+    kills = 0
+    while kills < 50:
+        before = studio.n_requests
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 30
+        while studio.n_requests == before and time.monotonic() < deadline and process.poll() is None:
+            time.sleep(0.005)  # it has begun to work
+        time.sleep(rng.uniform(0, 0.25))
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+        process.wait()
+        kills += 1
+        if all(studio.of(task) for task in studio.tasks):
+            studio.add(40)  # there is always something to be killed at
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    counts = {task: len(studio.of(task, VERSION)) for task in studio.tasks}
+    assert set(counts.values()) == {1}, {task: n for task, n in counts.items() if n != 1}
+    assert len(studio.tasks) >= 200
+
+
+def test_two_runs_cannot_share_a_journal(tmp_path: Path) -> None:
+    first = Journal(tmp_path / "j", "p", "v")
+    with pytest.raises(ConfigError, match=r"another run is using this journal \(process \d+\)"):
+        Journal(tmp_path / "j", "p", "v")
+    first.close()
+    Journal(tmp_path / "j", "p", "v").close()
+    with pytest.raises(ConfigError, match="is the journal of p with v; name another with --journal"):
+        Journal(tmp_path / "j", "p", "v2")
+
+
+def test_a_journal_survives_being_cut_anywhere(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    journal = Journal(path, "p", "v")
+    journal.sending([1, 2, 3])
+    journal.confirmed([1, 2])
+    journal.fail(9, "broken \n picture")
+    journal.close()
+    whole = path.read_bytes()
+    for cut in range(len(whole) + 1):
+        path.write_bytes(whole[:cut])
+        again = Journal(path, "p", "v")
+        assert again.done <= {1, 2}
+        assert set(again.sent) <= {1, 2, 3}
+        again.confirmed([7])
+        again.close()
+        last = Journal(path, "p", "v")
+        assert 7 in last.done  # what is written after a cut line is read
+        last.close()
+    path.write_bytes(whole.replace(b'"done":[1,2]', b'"done":[1,5]'))
+    spoiled = Journal(path, "p", "v")
+    assert (spoiled.done, set(spoiled.sent), spoiled.failed) == (set(), {1, 2, 3}, {9: "broken \n picture"})
+    spoiled.close()
+
+
+def test_equal_faults_count_together() -> None:
+    reasons = {general(f"task {k}: http://h:1/data/{k}.jpg: answered 404") for k in range(5)}
+    assert len(reasons) == 1
+    summary = Summary(failed={1: "task 1: a/b.jpg: is not an image", 2: "task 2: c/d.jpg: is not an image"})
+    assert list(summary.reasons().values()) == [2]
+    assert json.dumps(summary.as_dict())
