@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
@@ -104,7 +106,7 @@ def prepare(settings: Settings, options: Options, label_config: str) -> Ready:
         elif options.from_boxes is not None:
             names, version = label_names(config), options.from_boxes
         cascade = load_cascade(settings, names, version)
-        binding = bind(config, lambda path: cascade.names, settings.conf if names is None else 0.0)
+        binding = bind(config, lambda path: cascade.names, 0.0 if options.from_boxes is not None else settings.conf)
     except InputError as error:
         raise ConfigError(f"project {options.project}: {error}") from None
     if not binding.groups:
@@ -127,12 +129,14 @@ class _Bar:
     """Progress: tasks, rate and time left by tqdm, and what waits and what failed beside it."""
 
     def __init__(self, total: int, progress: bool) -> None:
+        self._lock = threading.Lock()
         self._bar = tqdm(total=total, unit="task", disable=not progress, file=sys.stderr, dynamic_ncols=True)
 
     def __call__(self, summary: Summary, waiting: int) -> None:
-        ended = summary.n_done + len(summary.failed) + len(summary.later)
-        self._bar.set_postfix_str(f"{waiting} to upload, {len(summary.failed) + len(summary.later)} failed", refresh=False)
-        self._bar.update(ended - self._bar.n)
+        with self._lock:  # failures and uploads are told by two threads
+            n_failed = len(summary.failed) + len(summary.later)
+            self._bar.set_postfix_str(f"{waiting} to upload, {n_failed} failed", refresh=False)
+            self._bar.update(summary.n_done + n_failed - self._bar.n)
 
     def close(self) -> None:
         self._bar.close()
@@ -161,14 +165,14 @@ def _run(client: Client, settings: Settings, service: ServiceSettings, options: 
         raise ConfigError(f"--project {options.project}: {error}") from None
     ready = prepare(settings, options, info.label_config)
     limits = ImageLimits(max_pixels=settings.max_pixels)
-    n_left = client.count(options.project, filters_of(client, options.project, options.choice, ready.model_version))
+    n_left = sum(client.count(options.project, part) for part in filters_of(client, options.project, options.choice, ready.model_version))
     report: dict[str, Any] = {"project": options.project, "title": info.title, "model_version": ready.model_version, "tasks_to_predict": n_left}
     if options.dry_run:
         return None, {**report, **_dry_run(client, ready, options, service, limits, n_left)}
-    total = n_left if options.choice.limit is None else min(n_left, options.choice.limit)
     name = f"{service.label_studio_url}#{options.project}"
     journal = Journal(options.journal or default_journal(str(service.label_studio_url), options.project, ready.model_version), name, ready.model_version)
-    bar = _Bar(total, options.progress)
+    n_open = n_left if options.choice.retry_failed else max(0, n_left - len(journal.failed))
+    bar = _Bar(n_open if options.choice.limit is None else min(n_open, options.choice.limit), options.progress)
     run = Run(client, options.project, ready.model_version, journal, bar, replace=options.replace, stop=stop)
     started = time.monotonic()
     try:
@@ -220,10 +224,8 @@ def _dry_run(client: Client, ready: Ready, options: Options, service: ServiceSet
     """What a run would do, and what it would take, from a few tasks that are predicted and not uploaded."""
     loader, labeller = Loader(ready.binding, Fetcher(service).fetch, limits), Labeller(ready.binding, ready.cascade, ready.model_version)
     seconds, sizes, faults = [], [], []
-    filters = filters_of(client, options.project, options.choice, ready.model_version)
-    for number, row in enumerate(client.tasks(options.project, filters, full=ready.given is not None)):
-        if number >= _SAMPLE:
-            break
+    filters = filters_of(client, options.project, options.choice, ready.model_version)[0]
+    for row in itertools.islice(client.tasks(options.project, filters, full=ready.given is not None), _SAMPLE):
         start = time.monotonic()
         try:
             loaded = loader(Work(Task(row.id, row.data), None if ready.given is None else ready.given(row)))

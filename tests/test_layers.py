@@ -27,7 +27,7 @@ LAYERS = {
     "backend.wiring": 5, "backend.annotate": 5, "backend.evaluate": 5,
     "backend.judging": 6, "backend.report_pictures": 5, "backend.serving": 6, "backend.doctor": 6, "backend.label_studio.model": 7,
     "backend.bench": 7, "backend.bench_clicks": 6, "backend.bench_scoring": 6, "backend.bench_prelabel": 6, "backend.demo": 7,
-    "backend.cli": 8, "backend.__main__": 9,
+    "backend.commands": 7, "backend.cli": 8, "backend.__main__": 9,
 }  # fmt: skip
 HEAVY = ("torch", "torchvision", "ultralytics", "sam2", "transformers", "hydra", "omegaconf")
 

@@ -10,7 +10,6 @@ import json
 import logging
 import random
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -66,7 +65,7 @@ class Client:
     Args:
         url: of Label Studio.
         key: legacy or personal access token.
-        sleep: waits between tries.
+        sleep: waits between tries; on ``stop`` if None.
         stop: when set, no further try is made.
         patience_s: how long Label Studio may be silent in all before a call gives up.
     """
@@ -76,14 +75,15 @@ class Client:
         url: str,
         key: Secret,
         *,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] | None = None,
         stop: threading.Event | None = None,
         patience_s: float = PATIENCE_S,
     ) -> None:
         from label_studio_sdk import LabelStudio
         from label_studio_sdk.core.api_error import ApiError
 
-        self._sleep, self._stop, self._patience_s = sleep, stop or threading.Event(), patience_s
+        self._stop, self._patience_s = stop or threading.Event(), patience_s
+        self._sleep: Callable[[float], Any] = sleep or self._stop.wait
         self.n_requests = 0
         try:
             self._wrapper = LabelStudio(base_url=url.rstrip("/"), api_key=key.reveal(), timeout=_TIMEOUT_S)._client_wrapper

@@ -10,6 +10,7 @@ import fcntl
 import json
 import logging
 import os
+import threading
 import time
 import zlib
 from collections.abc import Iterable, Mapping
@@ -53,7 +54,7 @@ class Journal:
     """
 
     def __init__(self, path: Path, project: str, model_version: str) -> None:
-        self.path = path
+        self.path, self._lock = path, threading.Lock()
         self.done: set[int] = set()
         self.failed: dict[int, str] = {}
         self.sent: dict[int, float] = {}  # on their way when the last run ended; when they were sent, in seconds since 1970
@@ -115,13 +116,14 @@ class Journal:
             self.sent.pop(event["failed"], None)
 
     def _write(self, event: Mapping[str, Any]) -> None:
-        try:
-            self._file.write(_line(event))
-            self._file.flush()
-            os.fsync(self._file.fileno())
-        except OSError as error:
-            raise disk_error(error, self.path) from error
-        self._apply(event)
+        with self._lock:  # the uploader writes, and whoever finds a task that fails
+            try:
+                self._file.write(_line(event))
+                self._file.flush()
+                os.fsync(self._file.fileno())
+            except OSError as error:
+                raise disk_error(error, self.path) from error
+            self._apply(event)
 
     def sending(self, tasks: Iterable[int]) -> None:
         """Before predictions of these tasks are sent."""

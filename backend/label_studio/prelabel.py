@@ -6,6 +6,7 @@ Annotations and drafts are never touched; what is deleted, with ``replace``, are
 
 from __future__ import annotations
 
+import itertools
 import logging
 import re
 import threading
@@ -17,7 +18,7 @@ from typing import Any, Protocol
 
 from backend import pipeline
 from backend.errors import AuthError, InputError, LabelingError
-from backend.label_studio.client import Row, Stored, among, unlabelled, without_version
+from backend.label_studio.client import PAGE, Row, Stored, among, unlabelled, without_version
 from backend.label_studio.journal import Journal
 from backend.label_studio.labelling import Labeller, Loaded, Loader, Work
 from backend.label_studio.requests import Task
@@ -46,7 +47,6 @@ class Summary:
     """What a run did."""
 
     n_done: int = 0
-    n_regions: int = 0
     n_bytes: int = 0
     n_skipped: int = 0  # failed in an earlier run
     n_deleted: int = 0
@@ -91,14 +91,15 @@ def general(reason: str) -> str:
     return re.sub(r"\S*/\S+|\d+|'[^']*'|\"[^\"]*\"", "*", re.sub(r"^task \d+: ", "", reason))[:100]
 
 
-def filters_of(client: LabelStudio, project: int, choice: Choice, model_version: str) -> list[Mapping[str, Any]]:
-    """What Label Studio is asked to leave out."""
+def filters_of(client: LabelStudio, project: int, choice: Choice, model_version: str) -> list[list[Mapping[str, Any]]]:
+    """What Label Studio is asked for, one list of filters after the other: tasks named by their numbers fit into an address a hundred at a time."""
     filters: list[Mapping[str, Any]] = [without_version(model_version)]
-    if choice.ids:
-        filters.append(among(choice.ids))
     if choice.only_unlabelled:
         filters.append(unlabelled())
-    return filters + (client.view(project, choice.view) if choice.view is not None else [])
+    if choice.view is not None:
+        filters += client.view(project, choice.view)
+    ids = sorted(set(choice.ids))
+    return [[*filters, among(ids[start : start + PAGE])] for start in range(0, len(ids), PAGE)] if ids else [filters]
 
 
 class LabelStudio(Protocol):
@@ -188,7 +189,8 @@ class Run:
     def rows(self, choice: Choice, full: bool = False) -> Iterator[Row]:
         """The tasks to predict; ``full`` brings their annotations and predictions along."""
         count = 0
-        for row in self.client.tasks(self.project, filters_of(self.client, self.project, choice, self.model_version), full=full):
+        parts = filters_of(self.client, self.project, choice, self.model_version)
+        for row in itertools.chain.from_iterable(self.client.tasks(self.project, part, full=full) for part in parts):
             if row.id in self.journal.failed and not choice.retry_failed:
                 self.summary.n_skipped += 1
                 continue
@@ -210,8 +212,9 @@ class Run:
         """
         doubtful = self.settle()
         uploader = Uploader(
-            self.client, self.project, self.model_version, self.journal, self._done, self._refused, sleep=self.sleep, chunk_tasks=self.chunk_tasks
-        )
+            self.client, self.project, self.model_version, self.journal, self._done, self._refused, sleep=self.sleep, stop=self.stop,
+            chunk_tasks=self.chunk_tasks,
+        )  # fmt: skip
         self._uploader = uploader
         uploader.start()
         try:

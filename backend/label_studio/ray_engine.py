@@ -112,7 +112,9 @@ class RayEngine:
         if not rows:
             return
         quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False, "include_dashboard": False}
-        ray.init(address=self.address, ignore_reinit_error=True, **({} if self.address else quiet))
+        started = not ray.is_initialized()
+        if started:
+            ray.init(address=self.address, **({} if self.address else quiet))
         try:
             for batch in self._dataset(ray, rows).iter_batches(batch_size=self.batch, prefetch_batches=1):
                 for task, text, fault in zip(batch["task"], batch["text"], batch["fault"], strict=True):
@@ -124,7 +126,8 @@ class RayEngine:
                 if stop.is_set():
                     break
         finally:
-            ray.shutdown()
+            if started:
+                ray.shutdown()
 
     def _dataset(self, ray: Any, rows: list[_ROW]) -> Any:
         context = ray.data.DataContext.get_current()

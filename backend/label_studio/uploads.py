@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 CHUNK_TASKS, CHUNK_BYTES = 100, 16 << 20  # of one request; Label Studio takes 250 MB
 _OLDEST_S = 30.0  # what is finished does not wait longer than this to be sent
-_FIRST_WAIT_S, _MOST_WAIT_S = 1.0, 60.0
+_FIRST_WAIT_S, _MOST_WAIT_S, _LAST_PATIENCE_S = 1.0, 60.0, 10.0
 # What may wait for the uploader before everything before it waits: a request's worth while another is under way, however large masks are.
 _QUEUED, _QUEUED_BYTES = 2 * CHUNK_TASKS, 4 * CHUNK_BYTES
 
@@ -50,6 +50,7 @@ class Uploader:
         on_done: called with the tasks that Label Studio has now.
         on_failed: called with a task that it does not take, and why.
         sleep: waits between tries.
+        stop: when set, what is finished is still sent, but nobody waits long for a silent Label Studio.
         patience_s: how long Label Studio may be silent before the run ends.
         chunk_tasks: most predictions of a request.
     """
@@ -61,6 +62,7 @@ class Uploader:
     on_done: Callable[[Sequence[int]], None]
     on_failed: Callable[[int, str], None]
     sleep: Callable[[float], None] = time.sleep
+    stop: threading.Event = field(default_factory=threading.Event)
     patience_s: float = 600.0
     chunk_tasks: int = CHUNK_TASKS
     error: LabelingError | None = None
@@ -165,7 +167,7 @@ class Uploader:
             except Unavailable as error:
                 unclear = isinstance(error, Ambiguous)
                 pause = max(wait, float(getattr(error, "after_s", 0.0)))
-                if waited + pause > self.patience_s:
+                if waited + pause > (min(self.patience_s, _LAST_PATIENCE_S) if self.stop.is_set() else self.patience_s):
                     raise
                 logger.info("%s; %s in %.1f s", error, "looking what came of it" if unclear else "trying again", pause)
                 self.sleep(pause)
