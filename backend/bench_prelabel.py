@@ -58,6 +58,9 @@ class StubStudio:
     def delete(self, prediction: int) -> None:
         """As ``client.Client``."""
 
+    def project(self, project: int) -> None:
+        """As ``client.Client``."""
+
     def view(self, project: int, view: int) -> list[Mapping[str, Any]]:
         """As ``client.Client``."""
         return []

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backend.errors import ConfigError
+from backend.errors import AuthError, ConfigError
 from backend.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -137,10 +137,13 @@ def score(args: argparse.Namespace) -> int:
 def _task_ids(text: str | None) -> tuple[int, ...]:
     if text is None:
         return ()
-    entries = Path(text).read_text(encoding="utf-8").split() if Path(text).is_file() else text.split(",")
     try:
-        return tuple(dict.fromkeys(int(entry) for entry in entries if entry.strip()))
-    except ValueError:
+        entries = text.split(",") if "," in text or text.strip().isdigit() else Path(text).read_text(encoding="utf-8").replace(",", " ").split()
+        found = tuple(dict.fromkeys(int(entry) for entry in entries if entry.strip()))
+        if not found:
+            raise ValueError
+        return found
+    except (OSError, ValueError):
         raise ConfigError(f"--ids: expected task numbers with commas, or a file with one a line, got {text[:60]!r}") from None
 
 
@@ -166,6 +169,6 @@ def prelabel(args: argparse.Namespace) -> int:
     say(as_json(report) if str(args.json) == "-" else dry_run_text(report) if summary is None else summary.as_text())
     if summary is None:
         return 0
-    if summary.error is not None:
+    if isinstance(summary.error, AuthError) or (summary.error is not None and not stop.is_set()):
         return summary.error.exit_code
     return INTERRUPTED if stop.is_set() else 1 if summary.failed or summary.later else 0

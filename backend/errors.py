@@ -3,6 +3,7 @@
     LabelingError
     ├── ConfigError     settings, arguments or installed files are wrong; nothing was started
     ├── InputError      this image, file or task never works as it is
+    │   └── UnexpectedError   nobody knows whether it does
     ├── Unavailable     it may work later: memory, disk, network
     └── AuthError       refused by Label Studio
 
@@ -32,6 +33,10 @@ class ConfigError(LabelingError):
 
 class InputError(LabelingError):
     """One image, file or task is unusable; others are not affected."""
+
+
+class UnexpectedError(InputError):
+    """Something nobody expected happened to one item; it is logged in full, and may not happen again."""
 
 
 class Unavailable(LabelingError):

@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from backend.errors import InputError, LabelingError
+from backend.errors import InputError, LabelingError, UnexpectedError
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ def _as_failure(error: BaseException) -> LabelingError:
     if isinstance(error, LabelingError):
         return error
     logger.error("unexpected error", exc_info=error)
-    return InputError(f"unexpected {type(error).__name__}: {error}")
+    return UnexpectedError(f"unexpected {type(error).__name__}: {error}")
 
 
 class _Run(Generic[K, L, R, F]):

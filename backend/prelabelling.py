@@ -17,14 +17,14 @@ from typing import Any
 from tqdm import tqdm
 
 from backend.cascade import Cascade
-from backend.errors import ConfigError, InputError
+from backend.errors import ConfigError, InputError, LabelingError
 from backend.files import file_digest
 from backend.formats.binding import Binding, bind, project_version
 from backend.formats.labelconfig import LabelConfig, parse_label_config
 from backend.formats.prompts import PromptFile, read_prompts
 from backend.images import ImageLimits
 from backend.label_studio.boxes import from_file, from_tasks
-from backend.label_studio.client import Client, Row
+from backend.label_studio.client import Client, Row, without_version
 from backend.label_studio.fetch import Fetcher
 from backend.label_studio.journal import Journal
 from backend.label_studio.labelling import Labeller, Loader, Work
@@ -115,7 +115,7 @@ def prepare(settings: Settings, options: Options, label_config: str) -> Ready:
     if prompts is not None:
         given = from_file(prompts, binding.groups[0].data_key)
     elif options.from_boxes is not None:
-        given = from_tasks(options.from_boxes, {name: k for k, name in enumerate(names or ())})
+        given = from_tasks(options.from_boxes, {name: k for k, name in enumerate(names or ())}, binding.groups[0].to_name)
     return Ready(cascade, binding, project_version([cascade.model_version], binding), given, names, version)
 
 
@@ -165,7 +165,7 @@ def _run(client: Client, settings: Settings, service: ServiceSettings, options: 
         raise ConfigError(f"--project {options.project}: {error}") from None
     ready = prepare(settings, options, info.label_config)
     limits = ImageLimits(max_pixels=settings.max_pixels)
-    n_left = sum(client.count(options.project, part) for part in filters_of(client, options.project, options.choice, ready.model_version))
+    n_left = sum(client.count(options.project, part) for part in filters_of(client, options.project, options.choice, without_version(ready.model_version)))
     report: dict[str, Any] = {"project": options.project, "title": info.title, "model_version": ready.model_version, "tasks_to_predict": n_left}
     if options.dry_run:
         return None, {**report, **_dry_run(client, ready, options, service, limits, n_left)}
@@ -224,14 +224,14 @@ def _dry_run(client: Client, ready: Ready, options: Options, service: ServiceSet
     """What a run would do, and what it would take, from a few tasks that are predicted and not uploaded."""
     loader, labeller = Loader(ready.binding, Fetcher(service).fetch, limits), Labeller(ready.binding, ready.cascade, ready.model_version)
     seconds, sizes, faults = [], [], []
-    filters = filters_of(client, options.project, options.choice, ready.model_version)[0]
+    filters = filters_of(client, options.project, options.choice, without_version(ready.model_version))[0]
     for row in itertools.islice(client.tasks(options.project, filters, full=ready.given is not None), _SAMPLE):
         start = time.monotonic()
         try:
             loaded = loader(Work(Task(row.id, row.data), None if ready.given is None else ready.given(row)))
             sizes.append(len(labeller.finish(row.id, labeller.infer([loaded])[0])))
             seconds.append(time.monotonic() - start)
-        except InputError as error:
+        except LabelingError as error:
             faults.append(str(error))
     labels = [
         {"tag": output.from_name, "class": ready.cascade.names[k], "label": label, "threshold": output.thresholds[k]}

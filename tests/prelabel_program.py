@@ -66,7 +66,7 @@ def dying_labeller(marker: Path) -> Labeller:
 def prepared(url: str, journal: Path, key: str = LEGACY, *, sleep=lambda seconds: None, chunk: int = 10, **options: object) -> Run:
     """A run over project 1 that does not wait."""
     client = Client(url, Secret(key), sleep=sleep)
-    return Run(client, 1, VERSION, Journal(journal, f"{url}#1", VERSION), sleep=sleep, chunk_tasks=chunk, **options)
+    return Run(client, 1, VERSION, Journal(journal, f"{url}#1", VERSION), sleep=sleep, uploader_sleep=sleep, chunk_tasks=chunk, **options)
 
 
 def local_engine(url: str, key: str = LEGACY) -> LocalEngine:

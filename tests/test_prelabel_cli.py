@@ -107,7 +107,7 @@ def test_rectangles_that_people_drew_become_masks(run_cli, studio: FakeStudio, s
     studio.tasks[2]["annotations"] = []
     code, out, _ = run_cli(*options(server, tmp_path, "--from-boxes", "annotations")[:-2], "--from-boxes", "annotations")
     assert code == 1
-    assert "task 2: no annotation with rectangles" in out
+    assert "task 2: no annotation with rectangles yet" in out
     found = masks(studio.of(1)[0])
     assert sorted(label for label, _ in found) == sorted(one.label for one in truth)
     for one in truth:
@@ -122,6 +122,11 @@ def test_boxes_from_a_prompt_file(run_cli, studio: FakeStudio, server: Recorder,
     code, out, err = run_cli(*options(server, tmp_path, "--prompts", tmp_path / "p.json", "--limit", 2))
     assert code == 0, out + err
     assert [label for label, _ in masks(studio.of(1)[0])] == [NAMES[0]]
+    (tmp_path / "other.json").write_text(json.dumps([{**rows[0], "image_id": "elsewhere"}]))
+    code, out, err = run_cli(*options(server, tmp_path, "--journal", tmp_path / "k", "--prompts", tmp_path / "other.json"))
+    assert code == 2
+    assert "has boxes for none of the first 8 pictures; it names for example 'elsewhere'" in out + err
+    assert not [one for one in studio.predictions.values() if not one["result"]]
     assert studio.of(1)[0]["model_version"].startswith("prompts+demo")
 
 
@@ -132,7 +137,11 @@ def test_refusals(run_cli, studio: FakeStudio, server: Recorder, tmp_path: Path)
         return f"{code} {err}"
 
     assert said("prelabel", "--project", 1).startswith("2 ")
-    assert "2 yolosam2: --ids: expected task numbers" in said(*options(server, tmp_path, "--ids", "a,b"))
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "empty").write_text("\n")
+    for ids in ("a,b", "", ",".join(["x" * 9] * 60), tmp_path / "binary", tmp_path / "empty", tmp_path / "none"):
+        assert "2 yolosam2: --ids: expected task numbers" in said(*options(server, tmp_path, "--ids", ids))
+    assert "cannot write results there" in said(*options(server, tmp_path, "--json", "/proc/none/r.json"))
     assert "both say where boxes come from" in said(*options(server, tmp_path, "--prompts", __file__, "--from-boxes", "annotations"))
     wrong = options(server, tmp_path)
     wrong[wrong.index(LEGACY)] = "f" * 40

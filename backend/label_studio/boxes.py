@@ -10,13 +10,14 @@ from urllib.parse import unquote
 
 import numpy as np
 
-from backend.errors import InputError
+from backend.errors import ConfigError, InputError, Unavailable
 from backend.formats.prompts import PromptFile
 from backend.formats.regions import StoredRegion, read_regions
 from backend.label_studio.client import Row
 from backend.types import Detections
 
 SOURCES = ("annotations", "predictions")
+_STRANGERS = 8  # before the first batch is uploaded
 _UPLOADED = re.compile(r"^[0-9a-f]{8}-")
 
 
@@ -42,43 +43,56 @@ def _upright(region: StoredRegion) -> list[float]:
     return [*corners.min(0).tolist(), *corners.max(0).tolist()]
 
 
-def rectangles(row: Row, source: str, class_ids: Mapping[str, int]) -> Detections:
+def rectangles(row: Row, source: str, class_ids: Mapping[str, int], to_name: str) -> Detections:
     """The rectangles of a task.
 
     Args:
         row: with annotations and predictions.
         source: of ``SOURCES``: the last annotation that was not skipped, or the newest prediction, that has rectangles.
         class_ids: label to class index; other labels are left out.
+        to_name: of the image tag.
 
     Raises:
-        InputError: there is none, or one that cannot be read.
+        InputError: one cannot be read.
+        Unavailable: there is none yet.
     """
     lists = [one for one in (row.annotations if source == "annotations" else row.predictions) if isinstance(one, dict) and not one.get("was_cancelled")]
     for one in sorted(lists, key=lambda entry: int(entry.get("id") or 0), reverse=True):
         regions, _ = read_regions(one.get("result"), f"task {row.id}: {source}")
-        found = [region for region in regions if region.kind == "rectangle"]
+        found = [region for region in regions if region.kind == "rectangle" and region.to_name == to_name]
         if found:
             known = [(class_ids[r.label], _upright(r), 1.0 if r.score is None else r.score) for r in found if r.label in class_ids]
             return _detections(known)
-    raise InputError(f"task {row.id}: no {source[:-1]} with rectangles")
+    raise Unavailable(f"task {row.id}: no {source[:-1]} with rectangles yet")
 
 
-def from_tasks(source: str, class_ids: Mapping[str, int]) -> Callable[[Row], Detections]:
+def from_tasks(source: str, class_ids: Mapping[str, int], to_name: str) -> Callable[[Row], Detections]:
     """Boxes of a task from its own annotations or predictions; see ``rectangles``."""
-    return lambda row: rectangles(row, source, class_ids)
+    return lambda row: rectangles(row, source, class_ids, to_name)
 
 
 def from_file(prompts: PromptFile, data_key: str) -> Callable[[Row], Detections]:
-    """Boxes of a task from a prompt file, by the path or the name of its picture, with or without what Label Studio puts before uploads."""
+    """Boxes of a task from a prompt file, by the path or the name of its picture, with or without what Label Studio puts before uploads.
+
+    A picture without rows has no objects; but where the first ``_STRANGERS`` have none, the file is for other pictures.
+    """
+    strangers = 0
 
     def given(row: Row) -> Detections:
+        nonlocal strangers
         address: Any = row.data.get(data_key)
         path = PurePosixPath(unquote(str(address or "").partition("?d=")[2] or str(address or "").partition("?")[0]).lstrip("/"))
         names = [path, *(PurePosixPath(*path.parts[k:]) for k in range(1, len(path.parts))), PurePosixPath(_UPLOADED.sub("", path.name))]
         for name in names:
             found = prompts.lookup(name) if name.name else None
             if found is not None:
+                strangers = -1
                 return found
+        if strangers >= 0:
+            strangers += 1
+        if strangers >= _STRANGERS:
+            theirs = next(iter(prompts.by_image), "nothing")
+            raise ConfigError(f"{prompts.path}: has boxes for none of the first {strangers} pictures; it names for example {theirs!r}, the tasks {path.name!r}")
         return _detections(())
 
     return given

@@ -87,6 +87,7 @@ class Client:
         self.n_requests = 0
         try:
             self._wrapper = LabelStudio(base_url=url.rstrip("/"), api_key=key.reveal(), timeout=_TIMEOUT_S)._client_wrapper
+            self._wrapper._tokens_client._base_url = url.rstrip("/") + "/"  # without the slash it would lose a path such as /studio
         except ApiError as error:  # a personal access token that has ended is seen by its looks
             raise AuthError(f"{url}: {_detail(error.body)}") from None
 
@@ -110,6 +111,8 @@ class Client:
                 raise Unavailable(f"Label Studio cannot be reached: {error}") from None
             except (httpx.HTTPError, OSError) as error:
                 raise Ambiguous(f"{method} {path}: no answer: {type(error).__name__} {error}") from None
+            except ValueError as error:  # the answer to an exchange of tokens is no JSON, as while Label Studio restarts behind a proxy
+                raise Unavailable(f"{method} {path}: the access token could not be renewed: {str(error)[:100]}") from None
             except ApiError as error:  # the exchange of a personal access token
                 self._judge(error.status_code or 500, error.headers or {}, _detail(error.body), f"{method} {path}")
                 raise Unavailable(f"the access token could not be renewed: {_detail(error.body)}") from None
@@ -227,7 +230,15 @@ class Client:
             AuthError: refused.
             Unavailable: surely not sent.
         """
-        self._once("POST", f"api/projects/{project}/import/predictions", None, ("[" + ",".join(texts) + "]").encode())
+        reply = self._once("POST", f"api/projects/{project}/import/predictions", None, ("[" + ",".join(texts) + "]").encode())
+        if reply.history:
+            raise InputError(f"Label Studio redirects to {reply.url.scheme}://{reply.url.netloc.decode()}, which loses what is sent; give that as --url")
+        try:
+            created = reply.json()["created"]
+        except (ValueError, KeyError, TypeError):
+            created = None
+        if created != len(texts):
+            raise Ambiguous(f"Label Studio answered {reply.status_code} to an import of {len(texts)}, but says it made {created}")
 
     def delete(self, prediction: int) -> None:
         """Delete a prediction; one that is gone already is no fault."""

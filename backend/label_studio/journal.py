@@ -6,6 +6,7 @@ Label Studio is the truth about what exists; the journal tells what was on its w
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import logging
@@ -15,7 +16,7 @@ import time
 import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from backend.errors import ConfigError, disk_error
 
@@ -58,9 +59,11 @@ class Journal:
         self.done: set[int] = set()
         self.failed: dict[int, str] = {}
         self.sent: dict[int, float] = {}  # on their way when the last run ended; when they were sent, in seconds since 1970
+        self.unclear: set[int] = set()  # for which a request may have been carried out twice; until they were looked at
+        self.replaced: set[int] = set()  # whose older predictions are gone
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file: BinaryIO = path.open("a+b")
+            self._file = path.open("a+b", buffering=0)  # what could not be written must not be tried again on closing
         except OSError as error:
             raise disk_error(error, path) from error
         try:
@@ -77,30 +80,25 @@ class Journal:
         self._write({"run": os.getpid(), "format": FORMAT, "project": project, "model_version": model_version})
 
     def _holder(self) -> str:
-        self._file.seek(0)
-        pids = [event["run"] for line in self._file if (event := _event(line)) is not None and "run" in event]
+        pids = [event["run"] for line in self.path.read_bytes().splitlines() if (event := _event(line)) is not None and "run" in event]
         return f" (process {pids[-1]})" if pids else ""
 
     def _read(self, project: str, model_version: str) -> None:
-        self._file.seek(0)
-        damaged = 0
-        for line in self._file:
-            event = _event(line) if line.endswith(b"\n") else None
-            if event is None:
-                damaged += 1
-                continue
+        damaged, whole = 0, True
+        with self.path.open("rb") as lines:
+            events = []
+            for line in lines:
+                whole = line.endswith(b"\n")
+                event = _event(line) if whole else None
+                damaged += event is None
+                events += [] if event is None else [event]
+        for event in events:
             if "run" in event and (event.get("project"), event.get("model_version")) != (project, model_version):
                 raise ConfigError(f"{self.path}: is the journal of {event.get('project')} with {event.get('model_version')}; name another with --journal")
             self._apply(event)
         if damaged:
             logger.warning("%s: %d damaged lines ignored; Label Studio is asked what it has", self.path, damaged)
-        self._file.seek(0, os.SEEK_END)
-        if self._file.tell() and not self._ends_with_newline():
-            self._file.write(b"\n")  # what was cut off must not swallow the next line
-
-    def _ends_with_newline(self) -> bool:
-        self._file.seek(-1, os.SEEK_END)
-        return self._file.read(1) == b"\n"
+        self._ragged = not whole  # what was cut off must not swallow the next line
 
     def _apply(self, event: Mapping[str, Any]) -> None:
         for task in event.get("sending", ()):
@@ -111,16 +109,22 @@ class Journal:
             self.failed.pop(task, None)
         for task in event.get("not_sent", ()):
             self.sent.pop(task, None)
+        self.unclear |= set(event.get("unclear", ()))
+        self.unclear -= set(event.get("checked", ()))
+        self.replaced |= set(event.get("replaced", ()))
         if "failed" in event:
             self.failed[event["failed"]] = str(event.get("reason"))
             self.sent.pop(event["failed"], None)
 
     def _write(self, event: Mapping[str, Any]) -> None:
         with self._lock:  # the uploader writes, and whoever finds a task that fails
+            line = (b"\n" if self._ragged else b"") + _line(event)
+            self._ragged = True
             try:
-                self._file.write(_line(event))
-                self._file.flush()
+                if self._file.write(line) != len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 os.fsync(self._file.fileno())
+                self._ragged = False
             except OSError as error:
                 raise disk_error(error, self.path) from error
             self._apply(event)
@@ -138,6 +142,21 @@ class Journal:
         """They were surely not taken, and may be sent again."""
         if tasks := list(tasks):
             self._write({"not_sent": tasks})
+
+    def doubt(self, tasks: Iterable[int]) -> None:
+        """Nobody knows yet how often these were taken."""
+        if tasks := sorted(set(tasks) - self.unclear):
+            self._write({"unclear": tasks})
+
+    def checked(self, tasks: Iterable[int]) -> None:
+        """They were seen to be there once."""
+        if tasks := list(tasks):
+            self._write({"checked": tasks})
+
+    def replace(self, tasks: Iterable[int]) -> None:
+        """Their older predictions are gone."""
+        if tasks := list(tasks):
+            self._write({"replaced": tasks})
 
     def fail(self, task: int, reason: str) -> None:
         """A task that will not work as it is."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -15,16 +16,17 @@ from typing import Any
 
 import numpy as np
 
-from backend.errors import AuthError, ConfigError, InputError, Unavailable
+from backend.errors import AuthError, ConfigError, InputError, Unavailable, UnexpectedError
 from backend.label_studio.labelling import Labeller, Loaded, Loader, Work
 from backend.label_studio.uploads import Finished
 
+_RESTARTS = 5  # of an actor; a picture that kills every one must not go round for ever
 _ROW = dict[str, Any]
 _FAULTS: dict[str, type[Exception]] = {"never": InputError, "later": Unavailable, "refused": AuthError}
 
 
 def _fault(error: Exception) -> bytes:
-    kind = "never" if isinstance(error, InputError) else "refused" if isinstance(error, AuthError) else "later"
+    kind = "never" if isinstance(error, InputError) and not isinstance(error, UnexpectedError) else "refused" if isinstance(error, AuthError) else "later"
     text = str(error) if isinstance(error, (InputError, AuthError, Unavailable)) else f"unexpected {type(error).__name__}: {error}"
     return pickle.dumps((kind, text))
 
@@ -113,9 +115,13 @@ class RayEngine:
             return
         quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False, "include_dashboard": False}
         started = not ray.is_initialized()
-        if started:
-            ray.init(address=self.address, **({} if self.address else quiet))
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
+            if started:
+                ray.init(address=self.address, **({} if self.address else quiet))
+            if threading.current_thread() is threading.main_thread():
+                for number, handler in handlers.items():  # Ray ends the program on a signal; ours finishes what is in flight
+                    signal.signal(number, handler)
             for batch in self._dataset(ray, rows).iter_batches(batch_size=self.batch, prefetch_batches=1):
                 for task, text, fault in zip(batch["task"], batch["text"], batch["fault"], strict=True):
                     if fault:
@@ -125,6 +131,9 @@ class RayEngine:
                         put(Finished(int(task), bytes(text).decode()))
                 if stop.is_set():
                     break
+        except (ray.exceptions.RayError, ConnectionError) as error:
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            raise Unavailable(f"Ray: {lines[-1] if lines else type(error).__name__}") from None
         finally:
             if started:
                 ray.shutdown()
@@ -143,4 +152,6 @@ class RayEngine:
             concurrency=self.actors,
             num_cpus=0 if self.gpus else 0.5,
             num_gpus=self.gpus,
+            max_restarts=_RESTARTS,
+            max_task_retries=_RESTARTS,
         )

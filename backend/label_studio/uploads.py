@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 CHUNK_TASKS, CHUNK_BYTES = 100, 16 << 20  # of one request; Label Studio takes 250 MB
 _OLDEST_S = 30.0  # what is finished does not wait longer than this to be sent
 _FIRST_WAIT_S, _MOST_WAIT_S, _LAST_PATIENCE_S = 1.0, 60.0, 10.0
+_POISONED = 3  # times that a chunk fails while Label Studio answers otherwise, before it is divided
 # What may wait for the uploader before everything before it waits: a request's worth while another is under way, however large masks are.
 _QUEUED, _QUEUED_BYTES = 2 * CHUNK_TASKS, 4 * CHUNK_BYTES
 
@@ -49,7 +50,7 @@ class Uploader:
         journal: open.
         on_done: called with the tasks that Label Studio has now.
         on_failed: called with a task that it does not take, and why.
-        sleep: waits between tries.
+        sleep: waits between tries; on ``stop`` if None.
         stop: when set, what is finished is still sent, but nobody waits long for a silent Label Studio.
         patience_s: how long Label Studio may be silent before the run ends.
         chunk_tasks: most predictions of a request.
@@ -60,8 +61,8 @@ class Uploader:
     model_version: str
     journal: Journal
     on_done: Callable[[Sequence[int]], None]
-    on_failed: Callable[[int, str], None]
-    sleep: Callable[[float], None] = time.sleep
+    on_failed: Callable[[int, LabelingError], None]
+    sleep: Callable[[float], None] | None = None
     stop: threading.Event = field(default_factory=threading.Event)
     patience_s: float = 600.0
     chunk_tasks: int = CHUNK_TASKS
@@ -150,43 +151,64 @@ class Uploader:
     def _deliver(self, chunk: Sequence[Finished]) -> None:
         """Send a chunk until Label Studio has all of it, or refused what it refuses."""
         self.journal.sending([one.task for one in chunk])
-        waited, wait = 0.0, _FIRST_WAIT_S
+        waited, wait, looked = 0.0, _FIRST_WAIT_S, 0
         while chunk:
-            unclear = False
+            tasks = [one.task for one in chunk]
             try:
                 self.target.send(self.project, [one.text for one in chunk])
-                self._confirm([one.task for one in chunk])
-                self.n_bytes += sum(len(one.text) for one in chunk)
-                return
             except InputError as error:
                 self._narrow(chunk, error)
                 return
             except AuthError:
-                self.journal.refused([one.task for one in chunk])
+                self.journal.refused(tasks)
                 raise
             except Unavailable as error:
                 unclear = isinstance(error, Ambiguous)
+                if unclear:
+                    self.journal.doubt(tasks)
                 pause = max(wait, float(getattr(error, "after_s", 0.0)))
                 if waited + pause > (min(self.patience_s, _LAST_PATIENCE_S) if self.stop.is_set() else self.patience_s):
                     raise
                 logger.info("%s; %s in %.1f s", error, "looking what came of it" if unclear else "trying again", pause)
-                self.sleep(pause)
+                self._pause(pause)
                 waited, wait = waited + pause, min(2 * wait, _MOST_WAIT_S)
-            if unclear:
-                there = self.target.having(self.project, [one.task for one in chunk], self.model_version)
-                self._confirm([one.task for one in chunk if one.task in there])
-                chunk = [one for one in chunk if one.task not in there]
+                if unclear:
+                    chunk = self._look(chunk)
+                    looked += 1
+                    if looked >= _POISONED and chunk:  # it answers when it is asked, and fails on what it is given
+                        self._narrow(chunk, error)
+                        return
+            else:
+                self._confirm(chunk)
+                return
 
-    def _narrow(self, chunk: Sequence[Finished], error: InputError) -> None:
-        """Find what Label Studio refuses by halves; a chunk is taken as a whole or not at all."""
-        if len(chunk) == 1:
-            self.journal.fail(chunk[0].task, str(error))
-            self.on_failed(chunk[0].task, str(error))
+    def _look(self, chunk: Sequence[Finished]) -> list[Finished]:
+        """Confirm what is there; gives what is not."""
+        there = self.target.having(self.project, [one.task for one in chunk], self.model_version)
+        self._confirm([one for one in chunk if one.task in there])
+        return [one for one in chunk if one.task not in there]
+
+    def _pause(self, seconds: float) -> None:
+        if self.sleep is not None:
+            self.sleep(seconds)
+        elif self.stop.is_set():
+            time.sleep(min(seconds, 1.0))
+        else:
+            self.stop.wait(seconds)
+
+    def _narrow(self, chunk: Sequence[Finished], error: LabelingError) -> None:
+        """Find by halves what Label Studio refuses; a chunk is taken as a whole or not at all."""
+        if len(chunk) > 1:
+            middle = len(chunk) // 2
+            self._deliver(chunk[:middle])
+            self._deliver(chunk[middle:])
             return
-        middle = len(chunk) // 2
-        self._deliver(chunk[:middle])
-        self._deliver(chunk[middle:])
+        self.journal.refused([chunk[0].task])
+        self.on_failed(chunk[0].task, error)
 
-    def _confirm(self, tasks: Sequence[int]) -> None:
+    def _confirm(self, chunk: Sequence[Finished]) -> None:
+        tasks = [one.task for one in chunk]
         self.journal.confirmed(tasks)
-        self.on_done(tasks)
+        self.n_bytes += sum(len(one.text) for one in chunk)
+        if tasks:
+            self.on_done(tasks)
