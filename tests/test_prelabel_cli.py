@@ -191,3 +191,19 @@ def test_two_hundred_tasks_a_kill_and_a_restart_of_the_real_label_studio(tmp_pat
 
 def stored(studio: Studio, project: int) -> list[dict]:
     return list(studio.call("GET", "/api/predictions", params={"project": project}))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.timeout(400)
+def test_ray_gives_what_this_process_gives(run_cli, studio: FakeStudio, server: Recorder, tmp_path: Path) -> None:
+    studio.tasks[3]["data"] = {"text": "none"}
+    assert run_cli(*options(server, tmp_path))[0] == 1
+    here = {one["task"]: (one["model_version"], one["score"], json.dumps(one["result"])) for one in studio.predictions.values()}
+    studio.predictions.clear()
+    command = [PYTHON, "-m", "backend", *(str(one) for one in options(server, tmp_path, "--engine", "ray", "--journal", tmp_path / "r"))]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "predicted 11 tasks" in done.stdout
+    assert "task 3: data.image" in done.stdout
+    there = {one["task"]: (one["model_version"], one["score"], json.dumps(one["result"])) for one in studio.predictions.values()}
+    assert there == here

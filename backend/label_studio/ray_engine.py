@@ -152,6 +152,5 @@ class RayEngine:
             concurrency=self.actors,
             num_cpus=0 if self.gpus else 0.5,
             num_gpus=self.gpus,
-            max_restarts=_RESTARTS,
-            max_task_retries=_RESTARTS,
+            ray_remote_args_fn=lambda: {"max_restarts": _RESTARTS, "max_task_retries": _RESTARTS},
         )
