@@ -95,11 +95,17 @@ def _model_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
 
 
 def _file_options(parser: argparse.ArgumentParser) -> None:
-    """Of the commands that read files; a server has no use for them."""
+    """Of the commands that read files."""
+    group = _batch_options(parser)
+    group.add_argument("--split", metavar="NAME", help="list of a VOC dataset (default: val)")
+
+
+def _batch_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Of the commands that work through many pictures; a server has no use for them."""
     group = _model_options(parser)
     group.add_argument("-p", "--prompts", metavar="JSON", help="boxes come from this prediction.json; no detector is loaded")
     group.add_argument("--workers", metavar="N", help="threads that decode, and as many that encode (default: 2)")
-    group.add_argument("--split", metavar="NAME", help="list of a VOC dataset (default: val)")
+    return group
 
 
 def _run_options(parser: argparse.ArgumentParser) -> None:
@@ -193,7 +199,7 @@ def _prelabelling(commands: Any) -> None:
     how.add_argument("--ray-address", metavar="ADDRESS", help="of a cluster, such as ray://head:10001 or auto (default: this machine)")
     how.add_argument("--json", type=Path, metavar="FILE", help="also write the report as JSON; - prints it instead")
     how.add_argument("--no-progress", action="store_true", help="no progress bar")
-    _file_options(prelabel)
+    _batch_options(prelabel)
 
 
 def _result_options(parser: argparse.ArgumentParser) -> None:

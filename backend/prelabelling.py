@@ -250,8 +250,9 @@ def dry_run_text(report: Mapping[str, Any]) -> str:
     lines += [f"  {one['tag']}: {one['class']} becomes {one['label']} from {one['threshold']:g}" for one in report["labels"]]
     lines += [f"  {note}" for note in report["notes"]]
     if "estimated_seconds" in report:
-        minutes = report["estimated_seconds"] / 60
-        lines.append(f"about {minutes:.1f} minutes and {report['estimated_bytes'] / 1e6:.1f} MB, going by {report['sampled']} of them")
+        seconds = report["estimated_seconds"]
+        span = f"{seconds:.0f} seconds" if seconds < 120 else f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
+        lines.append(f"about {span} and {report['estimated_bytes'] / 1e6:.1f} MB, going by {report['sampled']} of them")
     lines += [f"  {fault}" for fault in report["faults"]]
     return "\n".join([*lines, "nothing was uploaded"])
 

@@ -191,7 +191,7 @@ def test_label_studio_restarts(studio: FakeStudio, server: Recorder, tmp_path: P
     def fault(method: str, path: str, number: int) -> str | None:
         if number == 20:
             down.set()
-        if down.is_set() and number > 45:
+        if down.is_set() and number > 31:  # few enough that patience, which does not really wait here, outlasts them
             down.clear()
         return "drop" if down.is_set() else None
 
@@ -431,7 +431,7 @@ def test_many_ids_fit_into_addresses(studio: FakeStudio, server: Recorder, tmp_p
 
 def test_equal_faults_count_together() -> None:
     reasons = {general(f"task {k}: http://h:1/data/{k}.jpg: answered 404") for k in range(5)}
-    assert len(reasons) == 1
+    assert reasons == {"* answered 404"}
     summary = Summary(failed={1: "task 1: a/b.jpg: is not an image", 2: "task 2: c/d.jpg: is not an image"})
     assert list(summary.reasons().values()) == [2]
     assert json.dumps(summary.as_dict())

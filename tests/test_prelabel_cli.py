@@ -56,7 +56,7 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(run_cli, studio: Fak
     assert code == 0, err
     assert "12 tasks to predict as demo" in out
     assert "brush: ball becomes ball from 0.25" in out
-    assert "minutes and" in out
+    assert "seconds and" in out
     assert "nothing was uploaded" in out
     assert (studio.written, studio.predictions, (tmp_path / "journal").exists()) == ([], {}, False)
 

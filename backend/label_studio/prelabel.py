@@ -88,7 +88,7 @@ class Summary:
 
 def general(reason: str) -> str:
     """A reason without numbers, names and addresses, so that equal faults count together."""
-    return re.sub(r"\S*/\S+|\d+|'[^']*'|\"[^\"]*\"", "*", re.sub(r"^task \d+: ", "", reason))[:100]
+    return re.sub(r"\S*/\S+|(?<!answered )\b\d+|'[^']*'|\"[^\"]*\"", "*", re.sub(r"^task \d+: ", "", reason))[:100]
 
 
 def filters_of(client: LabelStudio, project: int, choice: Choice, first: Mapping[str, Any]) -> list[list[Mapping[str, Any]]]:
