@@ -169,6 +169,6 @@ def prelabel(args: argparse.Namespace) -> int:
     say(as_json(report) if str(args.json) == "-" else dry_run_text(report) if summary is None else summary.as_text())
     if summary is None:
         return 0
-    if isinstance(summary.error, AuthError) or (summary.error is not None and not stop.is_set()):
+    if summary.error is not None and (summary.halted or isinstance(summary.error, AuthError) or not stop.is_set()):
         return summary.error.exit_code
     return INTERRUPTED if stop.is_set() else 1 if summary.failed or summary.later else 0

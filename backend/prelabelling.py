@@ -23,7 +23,7 @@ from backend.formats.binding import Binding, bind, project_version
 from backend.formats.labelconfig import LabelConfig, parse_label_config
 from backend.formats.prompts import PromptFile, read_prompts
 from backend.images import ImageLimits
-from backend.label_studio.boxes import from_file, from_tasks
+from backend.label_studio.boxes import check_rows, from_file, from_tasks
 from backend.label_studio.client import Client, Row, without_version
 from backend.label_studio.fetch import Fetcher
 from backend.label_studio.journal import Journal
@@ -63,6 +63,7 @@ class Ready:
     given: Callable[[Row], Any] | None
     names: list[str] | None  # of given boxes
     given_version: str
+    prompts: PromptFile | None
 
 
 def label_names(config: LabelConfig) -> list[str]:
@@ -116,7 +117,7 @@ def prepare(settings: Settings, options: Options, label_config: str) -> Ready:
         given = from_file(prompts, binding.groups[0].data_key)
     elif options.from_boxes is not None:
         given = from_tasks(options.from_boxes, {name: k for k, name in enumerate(names or ())}, binding.groups[0].to_name)
-    return Ready(cascade, binding, project_version([cascade.model_version], binding), given, names, version)
+    return Ready(cascade, binding, project_version([cascade.model_version], binding), given, names, version, prompts)
 
 
 def default_journal(url: str, project: int, model_version: str) -> Path:
@@ -165,6 +166,10 @@ def _run(client: Client, settings: Settings, service: ServiceSettings, options: 
         raise ConfigError(f"--project {options.project}: {error}") from None
     ready = prepare(settings, options, info.label_config)
     limits = ImageLimits(max_pixels=settings.max_pixels)
+    if ready.prompts is not None:
+        parts = filters_of(client, options.project, options.choice, without_version(ready.model_version))
+        rows = itertools.chain.from_iterable(client.tasks(options.project, part) for part in parts)
+        check_rows(ready.prompts, ready.binding.groups[0].data_key, rows)
     n_left = sum(client.count(options.project, part) for part in filters_of(client, options.project, options.choice, without_version(ready.model_version)))
     report: dict[str, Any] = {"project": options.project, "title": info.title, "model_version": ready.model_version, "tasks_to_predict": n_left}
     if options.dry_run:

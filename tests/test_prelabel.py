@@ -423,6 +423,54 @@ def test_replacing_goes_on_where_it_stopped(studio: FakeStudio, server: Recorder
     assert studio.once(VERSION)
 
 
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_a_redirect_of_what_is_sent_ends_the_run_and_loses_nothing(studio: FakeStudio, server: Recorder, tmp_path: Path, status: int) -> None:
+    route, on = studio._answer, [True]
+
+    def answer(method: str, target: str, headers: dict[str, str], body: bytes):
+        if on[0] and target.endswith("/import/predictions"):
+            return status, {"Location": f"{server.url}{target}?again"}, b""
+        return route(method, target, headers, body)
+
+    studio._answer = answer
+    summary = go(server, tmp_path / "j")
+    assert isinstance(summary.error, ConfigError)
+    assert "give the address that this leads to as --url" in str(summary.error)
+    assert (summary.failed, studio.predictions) == ({}, {})
+    on[0] = False
+    assert go(server, tmp_path / "j").n_done == 40
+    assert studio.once(VERSION)
+
+
+def test_imports_that_never_work_end_the_run(studio: FakeStudio, server: Recorder, tmp_path: Path) -> None:
+    studio.fault = lambda method, path, number: "500" if method == "POST" else None
+    summary = go(server, tmp_path / "j")
+    assert summary.error is not None
+    assert summary.halted or summary.stopped
+    assert len(summary.later) < 10
+    assert studio.predictions == {}
+
+
+def test_a_page_in_the_place_of_an_answer_does_not_end_a_doubt(studio: FakeStudio, server: Recorder, tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j", f"{server.url}#1", VERSION)
+    journal.doubt([1])
+    journal.close()
+    for _ in range(2):
+        studio._import(json.dumps([{"task": 1, "model_version": VERSION, "result": [], "score": 0}]).encode())
+    route = studio._answer
+
+    def answer(method: str, target: str, headers: dict[str, str], body: bytes):
+        if target.startswith("/api/predictions?"):
+            return 200, {"Content-Type": "text/html"}, b"<html>maintenance"
+        return route(method, target, headers, body)
+
+    studio._answer = answer
+    assert go(server, tmp_path / "j").error is not None
+    studio._answer = route
+    assert go(server, tmp_path / "j").error is None
+    assert studio.once(VERSION)
+
+
 def test_many_ids_fit_into_addresses(studio: FakeStudio, server: Recorder, tmp_path: Path) -> None:
     studio.add(400)
     assert go(server, tmp_path / "j", Choice(ids=tuple(range(1, 441, 2))), chunk=100).n_done == 220

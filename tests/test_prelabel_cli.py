@@ -125,7 +125,7 @@ def test_boxes_from_a_prompt_file(run_cli, studio: FakeStudio, server: Recorder,
     (tmp_path / "other.json").write_text(json.dumps([{**rows[0], "image_id": "elsewhere"}]))
     code, out, err = run_cli(*options(server, tmp_path, "--journal", tmp_path / "k", "--prompts", tmp_path / "other.json"))
     assert code == 2
-    assert "has boxes for none of the first 8 pictures; it names for example 'elsewhere'" in out + err
+    assert "has boxes for none of the tasks' pictures; it names for example 'elsewhere'" in out + err
     assert not [one for one in studio.predictions.values() if not one["result"]]
     assert studio.of(1)[0]["model_version"].startswith("prompts+demo")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import unquote
@@ -17,7 +17,6 @@ from backend.label_studio.client import Row
 from backend.types import Detections
 
 SOURCES = ("annotations", "predictions")
-_STRANGERS = 8  # before the first batch is uploaded
 _UPLOADED = re.compile(r"^[0-9a-f]{8}-")
 
 
@@ -71,28 +70,30 @@ def from_tasks(source: str, class_ids: Mapping[str, int], to_name: str) -> Calla
     return lambda row: rectangles(row, source, class_ids, to_name)
 
 
-def from_file(prompts: PromptFile, data_key: str) -> Callable[[Row], Detections]:
-    """Boxes of a task from a prompt file, by the path or the name of its picture, with or without what Label Studio puts before uploads.
+def rows_for(prompts: PromptFile, data_key: str, row: Row) -> Detections | None:
+    """The rows for the picture of a task, by its path or its name, with or without what Label Studio puts before uploads; None for none."""
+    address: Any = row.data.get(data_key)
+    path = PurePosixPath(unquote(str(address or "").partition("?d=")[2] or str(address or "").partition("?")[0]).lstrip("/"))
+    names = [path, *(PurePosixPath(*path.parts[k:]) for k in range(1, len(path.parts))), PurePosixPath(_UPLOADED.sub("", path.name))]
+    return next((found for name in names if name.name and (found := prompts.lookup(name)) is not None), None)
 
-    A picture without rows has no objects; but where the first ``_STRANGERS`` have none, the file is for other pictures.
+
+def check_rows(prompts: PromptFile, data_key: str, rows: Iterable[Row]) -> None:
+    """Refuse a prompt file that has rows for none of the tasks' pictures, before empty predictions are uploaded for all of them.
+
+    Raises:
+        ConfigError: with an example of both sides.
     """
-    strangers = 0
+    example: Any = None
+    for row in rows:
+        if rows_for(prompts, data_key, row) is not None:
+            return
+        example = example or row.data.get(data_key)
+    if example is not None:
+        theirs = next(iter(prompts.by_image), "nothing")
+        raise ConfigError(f"{prompts.path}: has boxes for none of the tasks' pictures; it names for example {theirs!r}, a task {str(example)[:100]!r}")
 
-    def given(row: Row) -> Detections:
-        nonlocal strangers
-        address: Any = row.data.get(data_key)
-        path = PurePosixPath(unquote(str(address or "").partition("?d=")[2] or str(address or "").partition("?")[0]).lstrip("/"))
-        names = [path, *(PurePosixPath(*path.parts[k:]) for k in range(1, len(path.parts))), PurePosixPath(_UPLOADED.sub("", path.name))]
-        for name in names:
-            found = prompts.lookup(name) if name.name else None
-            if found is not None:
-                strangers = -1
-                return found
-        if strangers >= 0:
-            strangers += 1
-        if strangers >= _STRANGERS:
-            theirs = next(iter(prompts.by_image), "nothing")
-            raise ConfigError(f"{prompts.path}: has boxes for none of the first {strangers} pictures; it names for example {theirs!r}, the tasks {path.name!r}")
-        return _detections(())
 
-    return given
+def from_file(prompts: PromptFile, data_key: str) -> Callable[[Row], Detections]:
+    """Boxes of a task from a prompt file; a picture without rows has no objects."""
+    return lambda row: rows_for(prompts, data_key, row) or _detections(())

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from backend.errors import AuthError, InputError, Unavailable, json_kind
+from backend.errors import AuthError, ConfigError, InputError, Unavailable, json_kind
 from backend.service_settings import Secret
 
 logger = logging.getLogger(__name__)
@@ -88,6 +88,7 @@ class Client:
         try:
             self._wrapper = LabelStudio(base_url=url.rstrip("/"), api_key=key.reveal(), timeout=_TIMEOUT_S)._client_wrapper
             self._wrapper._tokens_client._base_url = url.rstrip("/") + "/"  # without the slash it would lose a path such as /studio
+            self._wrapper.httpx_client.httpx_client.follow_redirects = False  # what is sent would be sent twice, or lost
         except ApiError as error:  # a personal access token that has ended is seen by its looks
             raise AuthError(f"{url}: {_detail(error.body)}") from None
 
@@ -120,6 +121,9 @@ class Client:
             if reply.status_code == 401 and attempt == 1 and not tokens._use_legacy_token:
                 tokens._access_token = None  # the SDK goes by the time in the token; Label Studio has the last word
                 continue
+            if 300 <= reply.status_code < 400:
+                where = str(reply.headers.get("location", ""))
+                raise ConfigError(f"Label Studio redirects {method} {path} to {where[:200]}; give the address that this leads to as --url")
             self._judge(reply.status_code, reply.headers, reply.text[:300], f"{method} {path}")
             return reply
         raise AuthError("not reached")
@@ -132,7 +136,7 @@ class Client:
             raise AuthError(f"Label Studio answered {status} to {what}: {text}; check the token and that its user may see the project")
         if status == 429:
             raise _Slower(f"Label Studio asks to slow down ({what})", _seconds(headers.get("retry-after")))
-        if status >= 500:
+        if status >= 500 or status in (408, 425):
             raise Ambiguous(f"Label Studio answered {status} to {what}")
         raise InputError(f"Label Studio answered {status} to {what}: {text}")
 
@@ -231,8 +235,6 @@ class Client:
             Unavailable: surely not sent.
         """
         reply = self._once("POST", f"api/projects/{project}/import/predictions", None, ("[" + ",".join(texts) + "]").encode())
-        if reply.history:
-            raise InputError(f"Label Studio redirects to {reply.url.scheme}://{reply.url.netloc.decode()}, which loses what is sent; give that as --url")
         try:
             created = reply.json()["created"]
         except (ValueError, KeyError, TypeError):

@@ -54,6 +54,7 @@ class Summary:
     later: dict[int, str] = field(default_factory=dict)  # may work in another run
     stopped: str | None = None
     error: LabelingError | None = None
+    halted: bool = False  # by the error, and not by a person
 
     def reasons(self) -> Counter[str]:
         """Failures by what went wrong, without what differs from task to task."""
@@ -256,6 +257,7 @@ class Run:
         """A task that did not get there; the run ends where Label Studio itself refuses, or the uploader has ended."""
         if error is self._uploader.error or (isinstance(error, AuthError) and self._refused()):
             self.summary.error = self.summary.error or self._uploader.error
+            self.summary.halted = True
             self.stop.set()
             return
         with self._lock:
@@ -298,11 +300,16 @@ class Run:
         if not (doubtful := sorted(self.journal.unclear)):
             return
         self._let_settle(time.time())
+        seen = []
         for task in doubtful:
             try:
                 own = [one for one in self.client.predictions(self.project, task) if one.model_version == self.model_version]
-            except InputError:
-                own = []  # deleted meanwhile
+            except InputError as error:
+                if "answered 404" not in str(error):
+                    raise
+                seen.append(task)  # deleted meanwhile
+                continue
             for extra in own[1:]:
                 self.client.delete(extra.id)
-        self.journal.checked(doubtful)
+            seen += [task] if own else []  # one that is not there yet may still come
+        self.journal.checked(seen)

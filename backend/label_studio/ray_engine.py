@@ -118,7 +118,10 @@ class RayEngine:
         handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             if started:
-                ray.init(address=self.address, **({} if self.address else quiet))
+                try:
+                    ray.init(address=self.address, **({} if self.address else quiet))
+                except (ValueError, RuntimeError) as error:
+                    raise ConfigError(f"--ray-address {self.address}: {str(error)[:200]}") from None
             if threading.current_thread() is threading.main_thread():
                 for number, handler in handlers.items():  # Ray ends the program on a signal; ours finishes what is in flight
                     signal.signal(number, handler)

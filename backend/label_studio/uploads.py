@@ -20,6 +20,7 @@ CHUNK_TASKS, CHUNK_BYTES = 100, 16 << 20  # of one request; Label Studio takes 2
 _OLDEST_S = 30.0  # what is finished does not wait longer than this to be sent
 _FIRST_WAIT_S, _MOST_WAIT_S, _LAST_PATIENCE_S = 1.0, 60.0, 10.0
 _POISONED = 3  # times that a chunk fails while Label Studio answers otherwise, before it is divided
+_GIVE_UP = 5  # single tasks in a row
 # What may wait for the uploader before everything before it waits: a request's worth while another is under way, however large masks are.
 _QUEUED, _QUEUED_BYTES = 2 * CHUNK_TASKS, 4 * CHUNK_BYTES
 
@@ -72,6 +73,7 @@ class Uploader:
     _queue: queue.Queue[Finished | None] = field(default_factory=lambda: queue.Queue(_QUEUED))
     _thread: threading.Thread | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _in_a_row: int = 0  # single tasks that failed, with nothing taken in between
     _held: int = 0  # bytes that wait
 
     def start(self) -> None:
@@ -198,16 +200,23 @@ class Uploader:
 
     def _narrow(self, chunk: Sequence[Finished], error: LabelingError) -> None:
         """Find by halves what Label Studio refuses; a chunk is taken as a whole or not at all."""
+        if self.stop.is_set() and not isinstance(error, InputError):
+            raise error
         if len(chunk) > 1:
             middle = len(chunk) // 2
             self._deliver(chunk[:middle])
             self._deliver(chunk[middle:])
             return
+        if not isinstance(error, InputError):
+            self._in_a_row += 1
+            if self._in_a_row >= _GIVE_UP or self.stop.is_set():
+                raise error  # it is not the tasks: Label Studio takes nothing
         self.journal.refused([chunk[0].task])
         self.on_failed(chunk[0].task, error)
 
     def _confirm(self, chunk: Sequence[Finished]) -> None:
         tasks = [one.task for one in chunk]
+        self._in_a_row = 0 if tasks else self._in_a_row
         self.journal.confirmed(tasks)
         self.n_bytes += sum(len(one.text) for one in chunk)
         if tasks:
