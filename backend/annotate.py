@@ -6,31 +6,22 @@ import errno
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
 from backend import pipeline
 from backend.errors import ConfigError, LabelingError, disk_error
 from backend.files import ensure_writable, set_aside, sweep_stale, write_atomic
 from backend.formats.prompts import PromptFile
+from backend.geometry import no_detections
 from backend.images import DEFAULT_LIMITS, ImageLimits, read_image
 from backend.sinks import Output, Sink, check_outputs, make_sinks, state
 from backend.sources import Item, check_distinct
-from backend.types import Detections, Image, Prediction
-
-
-class Labeler(Protocol):
-    """What a run needs of a cascade; ``backend.cascade.Cascade`` is one, and so is a backend that is asked over HTTP."""
-
-    @property
-    def names(self) -> Mapping[int, str]: ...
-    def infer(self, images: Sequence[Image], given: Sequence[Detections | None] | None = None) -> Sequence[Any]: ...
-    def finish(self, raw: Any) -> Prediction: ...
+from backend.types import Detections, Image, Labeler, Prediction
 
 
 @dataclass(frozen=True)
@@ -95,10 +86,6 @@ class _Loaded:
     given: Detections | None
 
 
-def _no_detections() -> Detections:
-    return Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, np.float32))
-
-
 def check_prompts(prompts: PromptFile, items: Sequence[Item]) -> None:
     """Refuse a prompt file that has rows for none of the images.
 
@@ -127,7 +114,7 @@ _Finished = tuple[Prediction, list[tuple[Sink, list[Output]]]]
 def _stages(cascade: Labeler, options: Options, summary: Summary) -> pipeline.Stages[_Job, _Loaded, Any, _Finished]:
     def load(job: _Job) -> _Loaded:
         image = read_image(job.item.path, options.limits)
-        given = None if options.prompts is None else options.prompts.lookup(job.item.relative) or _no_detections()
+        given = None if options.prompts is None else options.prompts.lookup(job.item.relative) or no_detections()
         return _Loaded(image, given)
 
     def infer(loaded: Sequence[_Loaded]) -> list[Any]:

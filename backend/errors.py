@@ -49,7 +49,7 @@ class AuthError(LabelingError):
     exit_code = 3
 
 
-def as_sentence(error: Exception) -> str:
+def as_sentence(error: BaseException) -> str:
     """What went wrong with one item, in words for people; what nobody expected is logged in full."""
     if isinstance(error, LabelingError):
         return str(error)

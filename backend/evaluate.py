@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -22,22 +22,18 @@ from backend.class_mapping import class_mapping, map_instances
 from backend.errors import ConfigError, InputError, LabelingError, as_sentence
 from backend.formats.prompts import PromptFile
 from backend.formats.voc import VocDataset, instances_of, read_class_names, read_label_map
+from backend.geometry import no_detections
 from backend.images import DEFAULT_LIMITS, ImageLimits, read_image
 from backend.scoring.measure import Measured, measure, painted
 from backend.scoring.pairs import ClassIndex, Fault, Picture
 from backend.scoring.score import Run
-from backend.types import Detections, Image, Instance, LabelMap, Prediction
+from backend.types import Detections, Image, Instance, Labeler, LabelMap
 
 
-class Labeler(Protocol):
+class VersionedLabeler(Labeler, Protocol):
     """What an evaluation needs of a cascade."""
 
     model_version: str
-
-    @property
-    def names(self) -> Mapping[int, str]: ...
-    def infer(self, images: Sequence[Image], given: Sequence[Detections | None] | None = None) -> Sequence[Any]: ...
-    def finish(self, raw: Any) -> Prediction: ...
 
 
 @dataclass(frozen=True)
@@ -103,17 +99,13 @@ class _Finished:
     fault: str | None
 
 
-def _nothing() -> Detections:
-    return Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, np.float32))
-
-
 def _against(truth: Truth, predicted: Sequence[Instance], n_classes: int, overlap: str, fault: str | None) -> _Finished:
     found = painted(predicted, (truth.classes.shape[0], truth.classes.shape[1]), overlap)
     return _Finished(measure(truth.classes, found, n_classes, truth=truth.instances, predicted=predicted), (truth.classes, found), fault)
 
 
 def _stages(
-    dataset: VocDataset, labeler: Labeler, names: Sequence[str], options: Options, run: Run, lock: threading.Lock
+    dataset: VocDataset, labeler: VersionedLabeler, names: Sequence[str], options: Options, run: Run, lock: threading.Lock
 ) -> pipeline.Stages[str, _Loaded, Any, _Finished]:
     mapping = class_mapping(labeler.names, names, dict(options.rename))
 
@@ -128,7 +120,7 @@ def _stages(
         except InputError as error:
             return _Loaded(truth, None, None, str(error))
         relative = PurePosixPath(path.relative_to(dataset.root / "JPEGImages").as_posix())
-        given = None if options.prompts is None else options.prompts.lookup(relative) or _nothing()
+        given = None if options.prompts is None else options.prompts.lookup(relative) or no_detections()
         return _Loaded(truth, image, given, None)
 
     def infer(loaded: Sequence[_Loaded]) -> list[Any]:
@@ -158,7 +150,7 @@ def _keep(run: Run, dataset: VocDataset, image_id: str, version: str, finished: 
     run.add(image_id, ("", version), finished.measured, finished.maps, Picture(path), scored)
 
 
-def evaluate(dataset: VocDataset, labeler: Labeler, names: Sequence[str], options: Options, stop: threading.Event | None = None) -> Run:
+def evaluate(dataset: VocDataset, labeler: VersionedLabeler, names: Sequence[str], options: Options, stop: threading.Event | None = None) -> Run:
     """Run a cascade over a dataset and compare with its truth.
 
     Args:

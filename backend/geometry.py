@@ -10,9 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backend.errors import InputError
-from backend.types import Boxes, Instance, LabelMap, Mask, Masks
+from backend.types import Boxes, Detections, Instance, LabelMap, Mask, Masks
 
 IGNORE = 255  # label map value of pixels that count neither for nor against, as in PASCAL VOC
+
+
+def no_detections() -> Detections:
+    """Nothing was found, or nothing was given."""
+    return Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, np.float32))
 
 
 def check_boxes(boxes: NDArray[Any], what: str = "boxes") -> Boxes:

@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from backend.errors import InputError, LabelingError, UnexpectedError
+from backend.errors import InputError, LabelingError, UnexpectedError, as_sentence
 
 logger = logging.getLogger(__name__)
 
@@ -47,8 +47,7 @@ def _as_failure(error: BaseException) -> LabelingError:
     """An expected error as it is; anything else (a bug, a broken codec) as this one item's failure, logged in full."""
     if isinstance(error, LabelingError):
         return error
-    logger.error("unexpected error", exc_info=error)
-    return UnexpectedError(f"unexpected {type(error).__name__}: {error}")
+    return UnexpectedError(as_sentence(error))
 
 
 class _Run(Generic[K, L, R, F]):
