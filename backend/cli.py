@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from backend.commands import INTERRUPTED, evaluate, prelabel, say, score, service_of, settings_of, stop_on_interrupt
+from backend.dataset_commands import convert
 from backend.errors import ConfigError, LabelingError
 from backend.logs import log_to_stderr
 from backend.memory import limit_arenas
@@ -127,6 +128,7 @@ _COMMANDS = {
     "prelabel": prelabel,
     "evaluate": evaluate,
     "score": score,
+    "convert": convert,
     "annotate": _annotate,
     "visualize": _annotate,
     "models": _models,

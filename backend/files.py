@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import secrets
@@ -44,6 +45,14 @@ def write_atomic(path: Path, data: bytes) -> None:
             raise
     except OSError as error:
         raise disk_error(error, path) from error
+
+
+def json_bytes(value: object) -> bytes:
+    """A value as compact JSON in UTF-8; half a character, which UTF-8 cannot hold, is escaped."""
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError:
+        return json.dumps(value, separators=(",", ":")).encode()
 
 
 def sweep_stale(folder: Path) -> int:

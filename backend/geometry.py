@@ -100,18 +100,46 @@ def check_mask(mask: Mask, size_hw: tuple[int, int]) -> None:
         raise InputError("mask: no foreground pixel")
 
 
-def mask_iou(a: Mask, b: Mask) -> float:
-    """Intersection over union of two masks of one image, 0..1, without full frames."""
+def join_masks(masks: Sequence[Mask]) -> Mask:
+    """The union of masks of one image, in the smallest crop that holds them.
+
+    Args:
+        masks: at least one.
+    """
+    if len(masks) == 1:
+        return masks[0]
+    left, top = min(m.x for m in masks), min(m.y for m in masks)
+    right, bottom = max(m.x + m.crop.shape[1] for m in masks), max(m.y + m.crop.shape[0] for m in masks)
+    frame = np.zeros((bottom - top, right - left), np.bool_)
+    for m in masks:
+        h, w = m.crop.shape
+        frame[m.y - top : m.y - top + h, m.x - left : m.x - left + w] |= m.crop
+    return Mask(left, top, frame)
+
+
+def _common(a: Mask, b: Mask) -> int:
+    """Pixels that both masks cover."""
     (ah, aw), (bh, bw) = a.crop.shape, b.crop.shape
     left, top = max(a.x, b.x), max(a.y, b.y)
     right, bottom = min(a.x + aw, b.x + bw), min(a.y + ah, b.y + bh)
-    common = 0
-    if left < right and top < bottom:
-        part_a = a.crop[top - a.y : bottom - a.y, left - a.x : right - a.x]
-        part_b = b.crop[top - b.y : bottom - b.y, left - b.x : right - b.x]
-        common = int(np.count_nonzero(part_a & part_b))
+    if left >= right or top >= bottom:
+        return 0
+    part_a = a.crop[top - a.y : bottom - a.y, left - a.x : right - a.x]
+    part_b = b.crop[top - b.y : bottom - b.y, left - b.x : right - b.x]
+    return int(np.count_nonzero(part_a & part_b))
+
+
+def mask_iou(a: Mask, b: Mask) -> float:
+    """Intersection over union of two masks of one image, 0..1, without full frames."""
+    common = _common(a, b)
     union = int(np.count_nonzero(a.crop)) + int(np.count_nonzero(b.crop)) - common
     return common / union if union else 0.0
+
+
+def mask_difference(a: Mask, b: Mask | None) -> int:
+    """Pixels that only one of two masks of an image covers; None covers none."""
+    n_a = int(np.count_nonzero(a.crop))
+    return n_a if b is None else n_a + int(np.count_nonzero(b.crop)) - 2 * _common(a, b)
 
 
 def _taps(low: int, high: int, cells: int, pixels: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:

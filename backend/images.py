@@ -21,6 +21,7 @@ from backend.types import Image
 logger = logging.getLogger(__name__)
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")  # the decoders that may run at all
+_ORIENTATION = 0x0112  # EXIF tag
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 
 
@@ -89,10 +90,13 @@ def _to_rgb(picture: PIL.Image.Image, name: str) -> PIL.Image.Image:
     raise InputError(f"{name}: pixel mode {mode} is not supported")
 
 
-def _open(data: bytes, name: str) -> PIL.Image.Image:
+def _open(data: bytes | Path, name: str) -> PIL.Image.Image:
     try:
-        return PIL.Image.open(io.BytesIO(data), formats=FORMATS)
+        return PIL.Image.open(io.BytesIO(data) if isinstance(data, bytes) else data, formats=FORMATS)
     except PIL.UnidentifiedImageError:
+        if isinstance(data, Path):
+            with data.open("rb") as stream:
+                data = stream.read(512)
         raise _not_an_image(data, name) from None
     except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning):
         raise InputError(f"{name}: far too many pixels") from None
@@ -106,6 +110,38 @@ def _upright(picture: PIL.Image.Image, name: str) -> PIL.Image.Image:
     except Exception as error:  # broken EXIF raises nearly anything, and says nothing about the pixels
         logger.warning("%s: unreadable EXIF ignored: %s", name, error)
         return picture
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a picture's header tells."""
+
+    size_hw: tuple[int, int]  # upright
+    turned: bool  # whether the pixels are stored otherwise, and EXIF says how
+    format: str  # of FORMATS
+
+
+def read_header(picture: bytes | Path, name: str = "image", limits: ImageLimits = DEFAULT_LIMITS) -> Header:
+    """Look at a picture without decoding it.
+
+    Args:
+        picture: the whole file, or where it lies.
+        name: how to call it in messages.
+        limits: what to refuse.
+
+    Raises:
+        InputError: not an image, damaged, or too large or small.
+        OSError: the file cannot be read.
+    """
+    with _open(picture, name) as opened:
+        width, height = opened.size
+        _check_size(width, height, name, limits)
+        try:
+            orientation = opened.getexif().get(_ORIENTATION, 1)
+        except Exception:  # as in _upright
+            orientation = 1
+        turned = isinstance(orientation, int) and 2 <= orientation <= 8
+        return Header((width, height) if turned and orientation >= 5 else (height, width), turned, opened.format or "")
 
 
 def decode_image(data: bytes, name: str = "image", limits: ImageLimits = DEFAULT_LIMITS) -> Image:

@@ -16,11 +16,11 @@ from tqdm import tqdm
 
 from backend.errors import ConfigError, InputError, Unavailable
 from backend.files import ensure_writable, write_atomic
+from backend.formats.export_file import read_tasks
 from backend.images import ImageLimits
 from backend.label_studio.fetch import Fetcher
 from backend.label_studio.stored import Stored
 from backend.report_pictures import pictures
-from backend.scoring.export_file import read_tasks
 from backend.scoring.exports import FetchPredictions, TaskReader
 from backend.scoring.folders import FolderReader
 from backend.scoring.gallery import LoadPicture, render

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from backend.dataset_options import add_convert
+
 _EPILOG = """examples:
   yolosam2 demo                                            the embedded models on the bundled samples
   yolosam2 annotate photos/ --out labels/                  labelme JSON for a folder, resumable
@@ -19,6 +21,7 @@ _EPILOG = """examples:
   yolosam2 prelabel --url http://localhost:8080 --project 1   masks for every task of a Label Studio project
   yolosam2 evaluate VOC/ --report report.html              masks against ground truth: mIoU, AP, PQ
   yolosam2 score export.json --report report.html          accepted annotations against predictions, with edit effort
+  yolosam2 convert export.json yolo/ --to yolo --images photos/   and between labelme, Label Studio, COCO, YOLO and VOC
 
 exit codes: 0 done, 1 some items failed (each is listed), 2 usage or settings, 3 refused by Label Studio, 130 interrupted"""
 
@@ -291,5 +294,6 @@ def make_parser() -> argparse.ArgumentParser:
     _label_studio(commands)
     _prelabelling(commands)
     _scoring(commands)
+    add_convert(commands)
     _about_models(commands)
     return parser

@@ -4,25 +4,60 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from backend.errors import InputError
+from backend.files import json_bytes
 from backend.geometry import check_mask, painting_order
 from backend.types import Prediction
 from labelme_plugin.shapes import mask_of, to_shape
 
 VERSION = "5.5.0"  # the oldest format with masks; every later labelme reads it
-_MARK = "yolo_sam2"  # labelme keeps top-level keys it does not know
+MARK = "yolo_sam2"  # labelme keeps top-level keys it does not know
+_MOST_BYTES = 128 << 20  # of a JSON file
 _SMALLEST_MASK = 2  # labelme 5.5 loses the second point of a one-pixel mask on saving
 
 
 def _digest(document: Mapping[str, Any]) -> str:
     """Of everything a person can change; where the picture lies and the format's version do not count."""
-    content = {key: value for key, value in document.items() if key not in (_MARK, "version", "imagePath", "imageData")}
+    content = {key: value for key, value in document.items() if key not in (MARK, "version", "imagePath", "imageData")}
     return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def make_document(
+    shapes: Sequence[Mapping[str, Any]],
+    image_path: str,
+    size_hw: tuple[int, int],
+    model_version: str | None = None,
+    flags: Mapping[str, Any] | None = None,
+    others: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """labelme's JSON document around shapes.
+
+    Args:
+        shapes: in drawing order.
+        image_path: of the image, relative to the JSON file, with forward slashes.
+        size_hw: of the upright image.
+        model_version: of the model that made all shapes, which marks the file as ours; None for a person's work.
+        flags: of the image.
+        others: keys that labelme does not know, and keeps.
+    """
+    document: dict[str, Any] = {
+        "version": VERSION,
+        "flags": dict(flags or {}),
+        "shapes": list(shapes),
+        "imagePath": image_path.replace("\\", "/"),
+        "imageData": None,
+        "imageHeight": int(size_hw[0]),
+        "imageWidth": int(size_hw[1]),
+        **(others or {}),
+    }
+    if model_version is not None:
+        document[MARK] = {"model_version": model_version, "digest": _digest(document)}
+    return document
 
 
 def to_document(prediction: Prediction, image_path: str) -> dict[str, Any]:
@@ -46,28 +81,20 @@ def to_document(prediction: Prediction, image_path: str) -> dict[str, Any]:
             if instance.mask.crop.size < _SMALLEST_MASK:
                 continue
         shapes.append(to_shape(instance))
-    document: dict[str, Any] = {
-        "version": VERSION,
-        "flags": {},
-        "shapes": shapes,
-        "imagePath": image_path.replace("\\", "/"),
-        "imageData": None,
-        "imageHeight": int(prediction.size_hw[0]),
-        "imageWidth": int(prediction.size_hw[1]),
-    }
-    document[_MARK] = {"model_version": prediction.model_version, "digest": _digest(document)}
-    return document
+    return make_document(shapes, image_path, prediction.size_hw, prediction.model_version)
 
 
 def to_json(prediction: Prediction, image_path: str) -> bytes:
     """The bytes of a labelme file; see ``to_document``."""
-    return (json.dumps(to_document(prediction, image_path), ensure_ascii=False, separators=(",", ":")) + "\n").encode()
+    return json_bytes(to_document(prediction, image_path)) + b"\n"
 
 
 def _parse(path: Path) -> dict[str, Any]:
     """The JSON of a labelme file, its shapes unchecked."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        if (size := path.stat().st_size) > _MOST_BYTES:
+            raise InputError(f"{path}: {size >> 20} MiB, the limit for a labelme file is {_MOST_BYTES >> 20}")
+        document = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise InputError(f"{path}: cannot read: {(error.strerror or str(error)).lower()}") from None
     except (ValueError, RecursionError) as error:
@@ -93,24 +120,26 @@ def read_document(path: Path) -> dict[str, Any]:
     return document
 
 
+def unchanged_version(document: Mapping[str, Any]) -> str | None:
+    """The model version that wrote a document, if nobody changed anything in it since; None for everything else."""
+    mark = document.get(MARK)
+    return str(mark.get("model_version")) if isinstance(mark, dict) and mark.get("digest") == _digest(document) else None
+
+
 def made_by_us(path: Path) -> str | None:
-    """The model version that wrote a file, if nobody changed anything in it since; None for everything else.
+    """``unchanged_version`` of a file.
 
     No mask is decoded for this: a run that is resumed asks it of every file.
     """
     try:
-        document = _parse(path)
-        mark = document.get(_MARK)
-        if isinstance(mark, dict) and mark.get("digest") == _digest(document):
-            return str(mark.get("model_version"))
+        return unchanged_version(_parse(path))
     except InputError:
         return None
-    return None
 
 
 def predicted_by(document: Mapping[str, Any]) -> str | None:
     """The model version a document was first written by, also where a person changed it since."""
-    mark = document.get(_MARK)
+    mark = document.get(MARK)
     version = mark.get("model_version") if isinstance(mark, dict) else None
     return version if isinstance(version, str) else None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,22 +16,29 @@ import PIL.Image
 import PIL.ImageDraw
 
 from backend.errors import InputError
-from backend.geometry import check_mask, full_frame, mask_from_full
+from backend.geometry import check_mask, join_masks, mask_from_full
 from backend.images import DEFAULT_LIMITS
 from backend.types import Mask
 from labelme_plugin.shapes import mask_of
 
-_AREAS = ("mask", "polygon", "rectangle", "circle", "oriented_rectangle")
+AREAS = ("mask", "polygon", "rectangle", "circle", "oriented_rectangle")
+LINES = ("line", "linestrip")
+_LINE_WIDTH = 10  # pixels, in labelme's own exports
 _FAR = 1e6  # pixels
 
 
 @dataclass(frozen=True, eq=False)
 class LabelledMask:
-    """One object of a labelme file."""
+    """One object of a labelme file: a shape, or all shapes of a group."""
 
     label: str
     score: float | None  # 0..1
-    mask: Mask
+    parts: tuple[tuple[int, Mask], ...]  # of each shape: its place in the list, which is the order of drawing, and its pixels
+
+    @property
+    def mask(self) -> Mask:
+        """All parts together."""
+        return join_masks([mask for _, mask in self.parts])
 
 
 def size_of(document: Mapping[str, Any], where: str) -> tuple[int, int]:
@@ -64,9 +71,12 @@ def shape_mask(shape: Mapping[str, Any], size_hw: tuple[int, int], where: str) -
     """The pixels of a shape.
 
     Args:
-        shape: of a kind that covers an area.
+        shape: of a kind of ``AREAS`` or ``LINES``; lines are ten pixels wide, as in labelme's exports.
         size_hw: of the image.
         where: for messages, such as ``a.json: shapes[3]``.
+
+    Returns:
+        The tight mask, or None where no pixel of the image is covered.
 
     Raises:
         InputError: naming the field.
@@ -88,6 +98,8 @@ def shape_mask(shape: Mapping[str, Any], size_hw: tuple[int, int], where: str) -
         (cx, cy), (px, py) = _points(shape, where, 2)[:2]
         radius = math.hypot(cx - px, cy - py)
         pen.ellipse((cx - radius, cy - radius, cx + radius, cy + radius), outline=1, fill=1)
+    elif kind in LINES:
+        pen.line(_points(shape, where, 2), fill=1, width=_LINE_WIDTH)
     elif kind == "rectangle" and len(shape.get("points") or ()) == 2:
         (x0, y0), (x1, y1) = _points(shape, where, 2)
         pen.rectangle((min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)), outline=1, fill=1)
@@ -96,7 +108,7 @@ def shape_mask(shape: Mapping[str, Any], size_hw: tuple[int, int], where: str) -
     return mask_from_full(np.array(picture))
 
 
-def _score(shape: Mapping[str, Any]) -> float | None:
+def score_of(shape: Mapping[str, Any]) -> float | None:
     """The score that we, or labelme's own AI tools, left on a shape."""
     score = shape.get("score")
     if score is None and isinstance(shape.get("description"), str):
@@ -107,21 +119,17 @@ def _score(shape: Mapping[str, Any]) -> float | None:
     return float(score) if isinstance(score, int | float) and not isinstance(score, bool) and 0 <= score <= 1 else None
 
 
-def _union(first: Mask, second: Mask, size_hw: tuple[int, int]) -> Mask:
-    joined = mask_from_full(full_frame(first, size_hw) | full_frame(second, size_hw))
-    return first if joined is None else joined
-
-
-def labelled_masks(document: Mapping[str, Any], where: str) -> tuple[list[LabelledMask], int]:
+def labelled_masks(document: Mapping[str, Any], where: str, kinds: Sequence[str] = AREAS) -> tuple[list[LabelledMask], int]:
     """The objects of a labelme document.
 
     Args:
         document: from ``files.read_document``.
         where: the file, for messages.
+        kinds: of shapes to read.
 
     Returns:
-        Objects in the order of their first shape, and how many shapes cover no area (points, lines). Shapes with the same label and group id are
-        parts of one object.
+        Objects in the order of their first shape, and how many shapes are of other kinds. Shapes with the same label and group id are parts of one
+        object, as in labelme2voc.
 
     Raises:
         InputError: naming the field.
@@ -131,7 +139,7 @@ def labelled_masks(document: Mapping[str, Any], where: str) -> tuple[list[Labell
     others = 0
     shapes: Sequence[Mapping[str, Any]] = document["shapes"]
     for k, shape in enumerate(shapes):
-        if (shape.get("shape_type") or "polygon") not in _AREAS:
+        if (shape.get("shape_type") or "polygon") not in kinds:
             others += 1
             continue
         mask = shape_mask(shape, size_hw, f"{where}: shapes[{k}]")
@@ -140,5 +148,6 @@ def labelled_masks(document: Mapping[str, Any], where: str) -> tuple[list[Labell
         group = shape.get("group_id")
         key = (shape["label"], str(group)) if group is not None else k
         known = found.get(key)
-        found[key] = LabelledMask(shape["label"], _score(shape), mask if known is None else _union(known.mask, mask, size_hw))
+        parts = ((k, mask),) if known is None else (*known.parts, (k, mask))
+        found[key] = LabelledMask(shape["label"], score_of(shape), parts) if known is None else replace(known, parts=parts)
     return list(found.values()), others

@@ -61,30 +61,44 @@ def decode_png(data: bytes) -> NDArray[np.bool_]:
     return np.asarray(values != 0, np.bool_)
 
 
-def to_shape(instance: Instance) -> dict[str, Any]:
-    """An instance as a labelme shape; without a mask it becomes a rectangle.
+def mask_shape(label: str, mask: Mask) -> dict[str, Any]:
+    """A mask as a labelme shape.
 
-    The detector's score goes into ``score`` (unknown keys survive labelme) and into ``description``, where labelme's own AI
-    tools put theirs.
+    Args:
+        label: of the instance.
+        mask: not empty, inside the image.
     """
+    x0, y0, x1, y1 = mask_xyxy(mask).tolist()
+    return _shape(label, [[x0, y0], [x1 - 1, y1 - 1]], "mask", base64.b64encode(encode_png(mask.crop)).decode("ascii"))
+
+
+def _shape(label: str, points: list[list[float]], kind: str, mask: str | None = None) -> dict[str, Any]:
+    return {"label": label, "points": points, "group_id": None, "description": "", "shape_type": kind, "flags": {}, "mask": mask}
+
+
+def polygon_shape(label: str, points: list[list[float]]) -> dict[str, Any]:
+    """A polygon as a labelme shape.
+
+    Args:
+        label: of the instance.
+        points: at least three pairs of x and y in pixels.
+    """
+    return _shape(label, points, "polygon")
+
+
+def to_shape(instance: Instance) -> dict[str, Any]:
+    """An instance as a labelme shape with its score; without a mask it becomes a rectangle."""
     if instance.mask is None:
         x0, y0, x1, y1 = (round(float(v), 2) for v in instance.xyxy)
-        points, kind, mask = [[x0, y0], [x1, y1]], "rectangle", None
+        shape = _shape(instance.label, [[x0, y0], [x1, y1]], "rectangle")
     else:
-        x0, y0, x1, y1 = mask_xyxy(instance.mask).tolist()
-        points, kind = [[x0, y0], [x1 - 1, y1 - 1]], "mask"
-        mask = base64.b64encode(encode_png(instance.mask.crop)).decode("ascii")
-    score = round(float(instance.score), 4)
-    return {
-        "label": instance.label,
-        "points": points,
-        "group_id": None,
-        "description": json.dumps({"score": score}),
-        "shape_type": kind,
-        "flags": {},
-        "mask": mask,
-        "score": score,
-    }
+        shape = mask_shape(instance.label, instance.mask)
+    return {**shape, **score_keys(round(float(instance.score), 4))}
+
+
+def score_keys(score: float) -> dict[str, Any]:
+    """Where a shape carries its score, 0..1: in ``score``, which labelme keeps, and in ``description``, where labelme's own AI tools put theirs."""
+    return {"description": json.dumps({"score": round(score, 4)}), "score": score}
 
 
 def mask_of(shape: Mapping[str, Any], where: str = "shape") -> Mask:

@@ -538,13 +538,13 @@ def test_whatever_is_in_a_task_costs_only_itself(run_cli, tmp_path: Path) -> Non
 
 
 def test_pictures_are_found_by_the_longest_path(tmp_path: Path) -> None:
-    from backend.report_pictures import best_match
+    from backend.datasets.pictures import PictureFolder
 
     files = [tmp_path / name for name in ("cam1/0001.png", "cam2/0001.png", "other/b.png")]
-    assert best_match("/data/local-files/cam2/0001.png", files) == files[1]
-    assert best_match("0001.png", files) is None  # two fit equally well
-    assert best_match("/data/upload/1/0123abcd-b.png", files) == files[2]
-    assert best_match("/data/upload/1/training-b.png", files) is None
+    assert PictureFolder(files).find("/data/local-files/cam2/0001.png") == files[1]
+    assert PictureFolder(files).find("0001.png") is None  # two fit equally well
+    assert PictureFolder(files).find("/data/upload/1/0123abcd-b.png") == files[2]
+    assert PictureFolder(files).find("/data/upload/1/training-b.png") is None
 
 
 def box(label: str, key: str, x: float, y: float, w: float, h: float) -> dict[str, Any]:

@@ -46,6 +46,7 @@ class StoredRegion:
     score: float | None  # 0..1
     size_hw: tuple[int, int]
     value: Mapping[str, Any]
+    meta: Mapping[str, Any]  # what people and programs noted on it
 
 
 def _size(entry: Mapping[str, Any], where: str) -> tuple[int, int]:
@@ -134,8 +135,9 @@ def _stored(where: str, kind: str, entry: Mapping[str, Any], labels: Sequence[st
     if len(labels) > 1:
         raise InputError(f"{where}: the region has several labels, {', '.join(labels)[:80]}; only one can be compared")
     name = entry.get("id") if isinstance(entry.get("id"), str) else None
+    meta = entry["meta"] if isinstance(entry.get("meta"), dict) else {}
     return StoredRegion(
-        where, name, kind, str(entry.get("from_name") or ""), _image(entry), labels[0], _score(entry, where), _size(entry, where), entry["value"]
+        where, name, kind, str(entry.get("from_name") or ""), _image(entry), labels[0], _score(entry, where), _size(entry, where), entry["value"], meta
     )
 
 

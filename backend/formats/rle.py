@@ -29,8 +29,16 @@ _MAX_VALUES = 4 << 28  # a quarter of a giga pixel; beyond this a header is dama
 Runs = tuple[NDArray[np.int64], bool]  # lengths in pixels, alternating, and whether the first is foreground
 
 
-def _runs_of_crop(mask: Mask, size_hw: tuple[int, int]) -> Runs:
-    """Run lengths of the full frame in row order, from the crop alone."""
+def run_lengths(mask: Mask, size_hw: tuple[int, int]) -> Runs:
+    """Run lengths of the full frame in row order, from the crop alone.
+
+    Args:
+        mask: a crop inside the image.
+        size_hw: of the image.
+
+    Returns:
+        Lengths in pixels, (N,) int64, alternating between background and foreground, and whether the first is foreground.
+    """
     height, width = size_hw
     h, w = mask.crop.shape
     padded = np.zeros((h, w + 2), np.uint8)
@@ -102,7 +110,7 @@ def encode(mask: Mask | None, size_hw: tuple[int, int]) -> bytes:
     h, w = mask.crop.shape
     if mask.x < 0 or mask.y < 0 or mask.x + w > width or mask.y + h > height:
         raise InputError(f"rle: crop {w}x{h} at ({mask.x}, {mask.y}) reaches beyond the image of {width}x{height}")
-    lengths, first = _runs_of_crop(mask, size_hw)
+    lengths, first = run_lengths(mask, size_hw)
     return _pack(lengths, first, height * width)
 
 
@@ -228,11 +236,17 @@ def decode(rle: Sequence[int] | bytes, size_hw: tuple[int, int]) -> Mask | None:
     blocks = _run_blocks(data, _HEADER_BITS, n_values, sizes) if len(data) > _SHORT else None
     blocks = blocks or _any_blocks(data, _HEADER_BITS, n_values, sizes)
     starts, ends = _foreground(*blocks, height * width)
-    return _mask_of_stretches(starts, ends, width) if len(starts) else None
+    return mask_of_stretches(starts, ends, width) if len(starts) else None
 
 
-def _mask_of_stretches(starts: NDArray[np.int64], ends: NDArray[np.int64], width: int) -> Mask:
-    """The tight crop around stretches of foreground pixels of a frame in row order."""
+def mask_of_stretches(starts: NDArray[np.int64], ends: NDArray[np.int64], width: int) -> Mask:
+    """The tight crop around stretches of foreground pixels of a frame in row order.
+
+    Args:
+        starts: (N,) first pixels, N >= 1, ascending.
+        ends: (N,) one past the last pixels.
+        width: of the frame.
+    """
     row, column = np.divmod(starts, width)
     top, bottom = int(row[0]), int(ends[-1] - 1) // width + 1
     left, right = int(column.min()), int((column + ends - starts).max())

@@ -182,6 +182,16 @@ def read_class_names(path: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
+def own_class_names(root: Path) -> tuple[str, ...] | None:
+    """The class names that a dataset's ``class_names.txt`` or ``labels.txt`` lists; None without either.
+
+    Raises:
+        ConfigError: unreadable or empty.
+    """
+    files = [root / name for name in ("class_names.txt", "labels.txt") if (root / name).is_file()]
+    return read_class_names(files[0]) if files else None
+
+
 @dataclass(frozen=True)
 class VocDataset:
     """A folder in VOC layout: image ids of one split, in the order of the split file."""
@@ -272,5 +282,4 @@ def open_voc(root: Path, split: str) -> VocDataset:
         raise ConfigError(f"{listing}: no such list, or nothing in it; lists there: {known}")
     for image_id in ids:
         _check_inside(listing, image_id)
-    files = [root / name for name in ("class_names.txt", "labels.txt") if (root / name).is_file()]
-    return VocDataset(root, tuple(ids), read_class_names(files[0]) if files else None)
+    return VocDataset(root, tuple(ids), own_class_names(root))

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
-from urllib.parse import unquote
 
 import numpy as np
 
 from backend.errors import ConfigError, InputError, Unavailable
 from backend.formats.prompts import PromptFile
 from backend.formats.regions import StoredRegion, read_regions
+from backend.formats.tasks import path_of, uploaded_name
 from backend.label_studio.client import Row
 from backend.types import Detections
 
 SOURCES = ("annotations", "predictions")
-_UPLOADED = re.compile(r"^[0-9a-f]{8}-")
 
 
 def _detections(rows: Sequence[tuple[int, Sequence[float], float]]) -> Detections:
@@ -73,8 +71,8 @@ def from_tasks(source: str, class_ids: Mapping[str, int], to_name: str) -> Calla
 def rows_for(prompts: PromptFile, data_key: str, row: Row) -> Detections | None:
     """The rows for the picture of a task, by its path or its name, with or without what Label Studio puts before uploads; None for none."""
     address: Any = row.data.get(data_key)
-    path = PurePosixPath(unquote(str(address or "").partition("?d=")[2] or str(address or "").partition("?")[0]).lstrip("/"))
-    names = [path, *(PurePosixPath(*path.parts[k:]) for k in range(1, len(path.parts))), PurePosixPath(_UPLOADED.sub("", path.name))]
+    path = PurePosixPath(path_of(str(address or "")).lstrip("/"))
+    names = [path, *(PurePosixPath(*path.parts[k:]) for k in range(1, len(path.parts))), PurePosixPath(uploaded_name(path.name))]
     return next((found for name in names if name.name and (found := prompts.lookup(name)) is not None), None)
 
 

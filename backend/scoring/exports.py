@@ -13,6 +13,7 @@ import numpy as np
 
 from backend.errors import AuthError, InputError, as_sentence, json_kind
 from backend.formats.regions import GEOMETRY, StoredRegion, read_regions, region_mask
+from backend.formats.tasks import address_of
 from backend.geometry import mask_xyxy
 from backend.scoring.pairs import BACKGROUND_LABEL, IGNORE_LABEL, ClassIndex, Fault, Pair, Picture, Region, Selection, renamed
 from backend.scoring.repeats import repeats
@@ -219,7 +220,7 @@ class TaskReader:
                 model_version=version(prediction),
                 # Label Studio keeps the ids of regions, so that an annotation without a parent tells by them what it began from.
                 started_here=parent == prediction.get("id") if parent is not None else common,
-                picture=Picture(uri=_address(task.get("data"), image), task_id=task["id"]),
+                picture=Picture(uri=address_of(task.get("data"), image), task_id=task["id"]),
             )
             made.append(pair)
         return made
@@ -266,15 +267,6 @@ def _mask_of(one: StoredRegion, cache: dict[str, tuple[Any, Mask | None]]) -> Ma
     if one.id:
         cache[one.id] = (body, mask)
     return mask
-
-
-def _address(data: Any, image: str) -> str | None:
-    """The address of the picture: what goes by the tag's name or by ``image``, or the only text that looks like one."""
-    if not isinstance(data, dict):
-        return None
-    addresses = {key: text for key, text in data.items() if isinstance(text, str) and (text.startswith(("/", "data:")) or "://" in text)}
-    only = next(iter(addresses.values())) if len(addresses) == 1 else None
-    return addresses.get(image) or addresses.get("image") or only
 
 
 def _shown(value: Any) -> str:

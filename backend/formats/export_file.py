@@ -1,4 +1,4 @@
-"""An export file as a stream of its items; it is never loaded whole."""
+"""Large JSON files, such as exports, as a stream of their items; they are never loaded whole."""
 
 from __future__ import annotations
 
@@ -24,21 +24,47 @@ def read_tasks(stream: BinaryIO, path: Path) -> Iterator[Any]:
     Raises:
         InputError: not JSON, not a list, or cut off; the items before that have been given by then.
     """
-    import ijson
+    first, at = _first_byte(stream, path)
+    if first != b"[":
+        stream.seek(at)
+        raise InputError(f"{path}: {_foreign(stream.read(400))}")
+    yield from _items(stream, path, at, "item", "tasks")
 
+
+def read_list(stream: BinaryIO, path: Path, name: str) -> Iterator[Any]:
+    """The items of one list of a file that holds an object, one after the other; none where the object has no such list.
+
+    Args:
+        stream: of the file, at its start; can seek.
+        path: for messages.
+        name: of the list.
+
+    Raises:
+        InputError: not JSON, no object, or cut off; the items before that have been given by then.
+    """
+    first, at = _first_byte(stream, path)
+    if first != b"{":
+        raise InputError(f"{path}: expected an object")
+    yield from _items(stream, path, at, f"{name}.item", name)
+
+
+def _first_byte(stream: BinaryIO, path: Path) -> tuple[bytes, int]:
     start, at = stream.read(1), 0
     while start and start in b" \t\r\n\xef\xbb\xbf":  # blanks, and the mark some editors put before everything
         start, at = stream.read(1), at + 1
     if not start:
         raise InputError(f"{path}: is empty")
-    if start != b"[":
-        stream.seek(at)
-        raise InputError(f"{path}: {_foreign(stream.read(400))}")
+    return start, at
+
+
+def _items(stream: BinaryIO, path: Path, at: int, prefix: str, called: str) -> Iterator[Any]:
+    import ijson
+
     n_items = 0
     for backend in (ijson, ijson.get_backend("python")):  # the second is slow, and knows numbers of any size
         stream.seek(at)
         try:
-            for number, item in enumerate(backend.items(_Shallow(stream, path), "item", use_float=True, buf_size=_PIECE)):
+            for number, item in enumerate(backend.items(_Shallow(stream, path), prefix, use_float=True, buf_size=_PIECE)):
                 if number >= n_items:
                     yield item
                     n_items += 1
@@ -48,7 +74,7 @@ def read_tasks(stream: BinaryIO, path: Path) -> Iterator[Any]:
             told = told.decode("utf-8", "replace") if isinstance(told, bytes) else str(told)
             reason = (told.splitlines() or ["incomplete"])[0].strip()[:100]
             if backend is not ijson or "overflow" not in reason:
-                raise InputError(f"{path}: is cut off or not JSON after {n_items} tasks ({reason})") from None
+                raise InputError(f"{path}: is cut off or not JSON after {n_items} {called} ({reason})") from None
 
 
 class _Shallow:

@@ -1,0 +1,57 @@
+"""The commands that work on annotation files."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+
+from backend.commands import INTERRUPTED, say, stop_on_interrupt
+from backend.errors import ConfigError
+from backend.settings import load_settings
+
+
+def convert(args: argparse.Namespace) -> int:
+    """From one annotation format to another, or a check of labelme files."""
+    if args.check is not None:
+        return _check(args)
+    missing = [name for name, value in (("SRC", args.source), ("OUT", args.out), ("--to", args.to)) if value is None]
+    if missing:
+        raise ConfigError(f"convert: {', '.join(missing)} missing; yolosam2 convert SRC OUT --to FORMAT, or yolosam2 convert --check DIR")
+    if args.simplify is not None and not 0 <= args.simplify < math.inf:
+        raise ConfigError(f"--simplify: expected 0 or more pixels, got {args.simplify}")
+    if args.images is not None and not args.images.is_dir():
+        raise ConfigError(f"--images: {args.images}: no such folder")
+    from backend.datasets.formats import ReadOptions, WriteOptions
+    from backend.datasets.from_label_studio import parse_what
+    from backend.datasets.splits import parse_split
+    from labelme_plugin.convert import Options, convert
+
+    classes = None if args.classes is None else load_settings({"classes": args.classes}, {}).classes
+    what = None if args.what is None else parse_what(args.what)
+    split, division = parse_split(args.split)
+    options = Options(
+        ReadOptions(split, what, args.image_url_prefix),
+        WriteOptions(args.shape, args.simplify, split or "train", args.copy, args.image_url_prefix, what),
+        args.images,
+        classes,
+        division,
+        args.strict,
+        args.overwrite,
+        not args.no_progress,
+    )
+    summary = convert(args.source, args.out, args.to, options, args.from_format, stop_on_interrupt())
+    say(json.dumps(summary.as_dict(), indent=2, ensure_ascii=False) if args.json else summary.as_text())
+    if summary.stopped == "interrupted":
+        return INTERRUPTED
+    return 1 if summary.failed or summary.kept else 0
+
+
+def _check(args: argparse.Namespace) -> int:
+    from labelme_plugin.checking import check
+
+    if args.source is not None or args.to is not None:
+        raise ConfigError("--check: only looks; give it alone")
+    summary = check(args.check, args.images, not args.no_progress)
+    say(json.dumps(summary.as_dict(), indent=2, ensure_ascii=False) if args.json else summary.as_text())
+    return 1 if summary.problems else 0

@@ -1,0 +1,62 @@
+"""Pictures for datasets that hold their own: copied, linked, or left where they are."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from backend.datasets.model import Content, Sample
+from backend.datasets.pictures import Pictures, header_of, picture_bytes, upright_bytes
+
+MODES = ("copy", "link", "none")
+NOT_AT_HAND = "pictures that are not at hand (--images names their folder)"
+
+
+@dataclass(frozen=True, eq=False)
+class Copied:
+    """What became of a picture: its place in the output, or where it lies, relative to the folders that were given; None where it is not at hand."""
+
+    path: PurePosixPath | None
+    files: tuple[tuple[PurePosixPath, Content], ...] = ()
+    losses: Mapping[str, int] = field(default_factory=Counter)
+
+
+class Copies:
+    """Puts pictures into an output folder.
+
+    Args:
+        mode: of ``MODES``. What EXIF turns is copied upright, because many training programs do not look at EXIF.
+        pictures: knows where they lie.
+    """
+
+    def __init__(self, mode: str, pictures: Pictures) -> None:
+        self._mode, self._pictures = mode, pictures
+
+    def place(self, sample: Sample, path: PurePosixPath, always: bool = False) -> Copied:
+        """The picture of a sample at ``path``.
+
+        Args:
+            sample: with its picture.
+            path: below the output folder.
+            always: whether bytes that lie in no file become one in any mode.
+
+        Raises:
+            InputError: it cannot be read.
+        """
+        picture = sample.picture
+        if picture is None:
+            return Copied(None)
+        if isinstance(picture, Path):
+            if self._mode == "none":
+                return Copied(self._pictures.relative(picture))
+            if self._mode == "link":
+                turned = header_of(picture, sample.where).turned
+                return Copied(path, ((path, picture.resolve()),), Counter({"linked pictures that only EXIF turns upright": 1} if turned else {}))
+        elif self._mode == "none" and not always:
+            return Copied(None)
+        if header_of(picture, sample.where).turned:
+            data, losses = upright_bytes(picture, sample.where), Counter({"pictures turned upright and encoded anew": 1})
+            return Copied(path, ((path, data),), losses)
+        return Copied(path, ((path, picture_bytes(picture, sample.where)),))

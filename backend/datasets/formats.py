@@ -1,0 +1,114 @@
+"""The formats by name: telling what a source is, and making readers and writers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from backend.datasets.copies import Copies
+from backend.datasets.from_coco import CocoReader, coco_files, is_coco
+from backend.datasets.from_label_studio import ANNOTATIONS, LabelStudioReader, What, export_files
+from backend.datasets.from_labelme import LabelmeReader
+from backend.datasets.from_voc import VocReader
+from backend.datasets.from_yolo import YoloReader
+from backend.datasets.model import ClassNames, Reader, Writer
+from backend.datasets.pictures import Pictures
+from backend.datasets.to_coco import CocoWriter
+from backend.datasets.to_label_studio import LabelStudioWriter
+from backend.datasets.to_labelme import LabelmeWriter
+from backend.datasets.to_voc import VocWriter
+from backend.datasets.to_yolo import YoloWriter
+from backend.errors import ConfigError
+from backend.files import find_files
+
+FORMATS = ("labelme", "label-studio", "coco", "yolo", "voc")
+_OWN_PICTURES = ("yolo", "voc")  # datasets that hold their pictures
+
+
+def detect_format(source: Path) -> str:
+    """Which of ``FORMATS`` a file or folder is in.
+
+    Raises:
+        ConfigError: not there, or none of them.
+    """
+    if not source.exists():
+        raise ConfigError(f"{source}: no such file or folder")
+    if source.is_file():
+        with source.open("rb") as stream:
+            head = stream.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")
+        if head.startswith(b"["):
+            return "label-studio"
+        if head.startswith(b"{"):
+            return "coco" if is_coco(source) else "labelme"
+        raise ConfigError(f"{source}: is neither a folder nor a JSON file of labelme, Label Studio or COCO")
+    if (source / "SegmentationClass").is_dir():
+        return "voc"
+    if (source / "labels").is_dir() and ((source / "images").is_dir() or any(source.glob("*.yaml"))):
+        return "yolo"
+    if (source / "annotations").is_dir() and coco_files(source):
+        return "coco"
+    if export_files(source):
+        return "label-studio"
+    if next(find_files(source, (".json",)), None) is not None:
+        return "coco" if coco_files(source) else "labelme"
+    raise ConfigError(f"{source}: holds no labelme JSON, Label Studio export, COCO file, YOLO labels or VOC label maps; say which it is with --from")
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """What to read."""
+
+    split: str | None = None
+    what: What | None = None  # None is annotations
+    url_prefix: str = ""
+
+
+def make_reader(source: Path, kind: str, names: ClassNames, pictures: Pictures, options: ReadOptions, skip: Path) -> Reader:
+    """The reader of a source.
+
+    Args:
+        source: file or folder.
+        kind: of ``FORMATS``.
+        names: of the classes; grows by what the source lists.
+        pictures: where pictures may be.
+        options: what to read.
+        skip: the output folder, which may lie inside the source.
+
+    Raises:
+        ConfigError: nothing to read there.
+    """
+    if kind == "labelme":
+        return LabelmeReader(source, names, pictures, [skip])
+    if kind == "label-studio":
+        return LabelStudioReader(source, pictures, options.what or What(ANNOTATIONS), options.url_prefix)
+    if kind == "coco":
+        return CocoReader(source, names, pictures, options.split)
+    if not source.is_dir():
+        raise ConfigError(f"{source}: expected the folder of a {kind} dataset")
+    return YoloReader(source, names, pictures, options.split, [skip]) if kind == "yolo" else VocReader(source, names, pictures, options.split)
+
+
+@dataclass(frozen=True)
+class WriteOptions:
+    """How to write. ``None`` takes the format's own default."""
+
+    shape: str = "mask"
+    tolerance: float | None = None
+    split: str = "train"
+    copy: str | None = None
+    url_prefix: str = "/data/local-files/?d="
+    what: What | None = None
+
+
+def make_writer(out: Path, kind: str, names: ClassNames, pictures: Pictures, options: WriteOptions) -> Writer:
+    """The writer of a format; see ``make_reader``."""
+    copies = Copies(options.copy or ("copy" if kind in _OWN_PICTURES else "none"), pictures)
+    if kind == "labelme":
+        return LabelmeWriter(out, names, copies, options.shape, options.tolerance)
+    if kind == "label-studio":
+        return LabelStudioWriter(out, names, pictures, options.url_prefix, options.what)
+    if kind == "coco":
+        return CocoWriter(out, names, copies, options.split)
+    if kind == "yolo":
+        return YoloWriter(names, copies, options.split, options.tolerance or 0.0)
+    return VocWriter(names, copies, options.split)

@@ -1,0 +1,204 @@
+"""COCO instance annotations as samples. Annotations may come in any order, so they are sorted by image in a temporary database, not in memory."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from backend.datasets.model import ClassNames, DatasetInstance, Fault, Part, Sample, safe_name
+from backend.datasets.pictures import Pictures, header_of
+from backend.datasets.to_coco import EXTRA
+from backend.errors import ConfigError, InputError, as_sentence, json_kind
+from backend.formats import coco
+from backend.formats.export_file import read_list
+from backend.images import DEFAULT_LIMITS
+
+_OWN = ("id", "image_id", "category_id", "segmentation", "area", "bbox", "iscrowd", "score", EXTRA)
+_OWN_IMAGE = ("id", "file_name", "height", "width", "model_version", "license", "flickr_url", "coco_url", "date_captured", EXTRA)
+_SPLITS = ("train", "val", "test")
+
+
+def coco_files(folder: Path) -> list[Path]:
+    """The annotation files of a dataset: ``annotations/instances_*.json``, else every JSON file in the folder that looks like one."""
+    found = sorted((folder / "annotations").glob("instances_*.json"))
+    return found or sorted(path for path in folder.glob("*.json") if is_coco(path))
+
+
+def is_coco(path: Path) -> bool:
+    """True if the beginning of a file looks like COCO."""
+    with path.open("rb") as stream:
+        head = stream.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n")
+    return head.startswith(b"{") and any(f'"{key}"'.encode() in head for key in ("images", "annotations", "categories")) and b'"shapes"' not in head
+
+
+def _split_of(path: Path) -> str | None:
+    """The split a file is named after: ``instances_train2017.json`` is train."""
+    stem = path.stem.removeprefix("instances_")
+    if path.stem != stem:
+        return next((name for name in _SPLITS if stem.startswith(name)), stem)
+    return next((name for name in _SPLITS if stem.startswith(name)), None)
+
+
+class CocoReader:
+    """Annotation files, one after the other.
+
+    Args:
+        source: a file, or a folder with ``annotations/instances_*.json``.
+        names: grows by the categories.
+        pictures: where pictures may be.
+        split: only the file of this split; a single file is called so.
+
+    Raises:
+        ConfigError: no file.
+        InputError: the categories or images of a file cannot be read.
+    """
+
+    def __init__(self, source: Path, names: ClassNames, pictures: Pictures, split: str | None = None) -> None:
+        files = [source] if source.is_file() else coco_files(source)
+        if not files:
+            raise ConfigError(f"{source}: no annotations/instances_*.json there")
+        if split is not None and len(files) > 1:
+            files = [path for path in files if _split_of(path) == split]
+            if not files:
+                raise ConfigError(f"{source}: no annotations/instances_{split}*.json there")
+        self._files, self._split, self._pictures = files, split, pictures
+        self._root = source if source.is_dir() else source.parent
+        self._categories: dict[Path, dict[int, str]] = {}
+        self.total: int | None = 0
+        self.remarks: list[str] = []
+        for path in files:
+            with path.open("rb") as stream:
+                self._categories[path] = _categories(read_list(stream, path, "categories"), path)
+            names.add(list(self._categories[path].values()))
+            with path.open("rb") as stream:
+                self.total += sum(1 for _ in read_list(stream, path, "images"))
+
+    def samples(self) -> Iterator[Sample | Fault]:
+        """Every image, or what is wrong with it."""
+        for path in self._files:
+            with tempfile.TemporaryDirectory(prefix="yolosam2-") as folder, closing(sqlite3.connect(Path(folder, "annotations.db"))) as database:
+                yield from self._index(path, database)
+                yield from self._images(path, database)
+
+    def _index(self, path: Path, database: sqlite3.Connection) -> Iterator[Fault]:
+        """Put all annotations into the database; what belongs to no image is a fault."""
+        database.execute("PRAGMA journal_mode=OFF")
+        database.execute("CREATE TABLE annotation (image INTEGER, place INTEGER, body TEXT)")
+
+        def rows(stream: Any) -> Iterator[tuple[int, int, str]]:
+            for place, one in enumerate(read_list(stream, path, "annotations")):
+                if not isinstance(one, dict) or not _is_id(one.get("image_id")):
+                    faults.append(f"{path}: annotations[{place}].image_id: expected the id of an image")
+                    continue
+                yield one["image_id"], place, json.dumps(one)
+
+        faults: list[str] = []
+        try:
+            with path.open("rb") as stream:
+                database.executemany("INSERT INTO annotation VALUES (?, ?, ?)", rows(stream))
+        except InputError as error:  # what came before is there, and is used
+            faults.append(str(error))
+        database.execute("CREATE INDEX by_image ON annotation (image)")
+        for sentence in faults:
+            yield Fault(str(path), sentence)
+
+    def _images(self, path: Path, database: sqlite3.Connection) -> Iterator[Sample | Fault]:
+        seen: set[int] = set()
+        with path.open("rb") as stream:
+            for place, image in enumerate(read_list(stream, path, "images")):
+                where = f"{path}: images[{place}]"
+                try:
+                    if not isinstance(image, dict) or not _is_id(image.get("id")):
+                        raise InputError(f"{where}.id: expected a whole number")
+                    if image["id"] in seen:
+                        raise InputError(f"{where}.id: {image['id']} is the id of another image too")
+                    seen.add(image["id"])
+                    found = database.execute("SELECT place, body FROM annotation WHERE image = ? ORDER BY place", (image["id"],))
+                    yield self._sample(path, image, where, [(at, json.loads(body)) for at, body in found])
+                except Exception as error:
+                    sentence = as_sentence(error)
+                    yield Fault(where, sentence if str(path) in sentence else f"{where}: {sentence}")
+        known = {row[0] for row in database.execute("SELECT DISTINCT image FROM annotation")}
+        if lost := known - seen:
+            yield Fault(str(path), f"{path}: annotations of {len(lost)} images that are not listed, such as id {min(lost)}")
+
+    def _sample(self, path: Path, image: Mapping[str, Any], where: str, rows: Sequence[tuple[int, dict[str, Any]]]) -> Sample:
+        size_hw = _size(image, where)
+        if not isinstance(image.get("file_name"), str):
+            raise InputError(f"{where}.file_name: expected a name, got {json_kind(image.get('file_name'))}")
+        name = safe_name(image["file_name"], f"{where}.file_name")
+        split = self._split or _split_of(path)
+        candidates = [self._root / name, self._root / "images" / name, *([self._root / "images" / split / name] if split else [])]
+        direct = next((one for one in candidates if self._pictures.inside(one)), None)
+        picture = self._pictures.find(direct, str(name))
+        if picture is not None and (actual := header_of(picture, where).size_hw) != size_hw:
+            raise InputError(f"{where}: is {size_hw[1]}x{size_hw[0]}, but {picture} is {actual[1]}x{actual[0]}")
+        left_out: Counter[str] = Counter()
+        instances: list[DatasetInstance] = []
+        for place, row in rows:
+            instance = self._instance(path, row, size_hw, f"{path}: annotations[{place}]", len(instances), left_out)
+            instances += [instance] if instance is not None else []
+        notes = {**{key: value for key, value in image.items() if key not in _OWN_IMAGE}, **_extra(image)}
+        version = image.get("model_version")
+        return Sample(name, where, size_hw, tuple(instances), picture, None, version if isinstance(version, str) else None, split, notes, left_out)
+
+    def _instance(self, path: Path, row: Mapping[str, Any], size_hw: tuple[int, int], where: str, order: int, left_out: Counter[str]) -> DatasetInstance | None:
+        label = self._categories[path].get(row["category_id"]) if _is_id(row.get("category_id")) else None
+        if label is None:
+            raise InputError(f"{where}.category_id: {str(row.get('category_id'))[:40]} is none of the categories")
+        if not row.get("segmentation"):
+            left_out["annotations without a segmentation, such as boxes"] += 1
+            return None
+        mask = coco.decode(row["segmentation"], size_hw, f"{where}.segmentation")
+        if mask is None:
+            left_out["annotations that cover no pixel"] += 1
+            return None
+        extra = dict(_extra(row))
+        crowd, number = extra.pop("iscrowd", None), extra.pop("voc_object", None)
+        score = row.get("score")
+        valid = isinstance(score, int | float) and not isinstance(score, bool) and 0 <= score <= 1
+        notes = {**{key: value for key, value in row.items() if key not in _OWN}, **extra, **({} if valid or score is None else {"score": score})}
+        return DatasetInstance(
+            label,
+            (Part(mask, order),),
+            float(score) if valid and score is not None else None,
+            crowd=bool(crowd) if label.startswith("__") else row.get("iscrowd") in (1, True),
+            number=number if _is_id(number) and 0 <= number < 1 << 16 else None,
+            notes=notes,
+        )
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 62
+
+
+def _extra(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    return row[EXTRA] if isinstance(row.get(EXTRA), dict) else {}
+
+
+def _size(image: Mapping[str, Any], where: str) -> tuple[int, int]:
+    sides = [image.get("height"), image.get("width")]
+    for key, side in zip(("height", "width"), sides, strict=True):
+        if not _is_id(side) or not 0 < side <= DEFAULT_LIMITS.max_side:  # type: ignore[operator]
+            raise InputError(f"{where}.{key}: expected a number of pixels, got {str(side)[:40]}")
+    height, width = int(sides[0] or 0), int(sides[1] or 0)
+    if height * width > DEFAULT_LIMITS.max_pixels:
+        raise InputError(f"{where}: an image of {width}x{height} pixels is too large, the limit is {DEFAULT_LIMITS.max_pixels / 1e6:g} megapixels")
+    return height, width
+
+
+def _categories(rows: Iterator[Any], path: Path) -> dict[int, str]:
+    found: dict[int, str] = {}
+    for place, row in enumerate(rows):
+        if not isinstance(row, dict) or not _is_id(row.get("id")) or not isinstance(row.get("name"), str) or not row["name"].strip():
+            raise InputError(f"{path}: categories[{place}]: expected an id and a name")
+        found[row["id"]] = row["name"]
+    if not found:
+        raise InputError(f"{path}: has no categories; is it an instance annotation file of COCO?")
+    return found

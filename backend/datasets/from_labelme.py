@@ -1,0 +1,135 @@
+"""labelme JSON as samples: every shape that covers pixels, parts of a group joined, and whatever else a file holds kept as notes."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from backend.datasets.model import ClassNames, DatasetInstance, Fault, Part, Sample, safe_name
+from backend.datasets.pictures import Pictures, header_of
+from backend.errors import ConfigError, InputError, as_sentence
+from backend.files import find_files
+from backend.formats.voc import read_class_names
+from backend.images import SUFFIXES
+from labelme_plugin.files import MARK, read_document, unchanged_version
+from labelme_plugin.instances import AREAS, LINES, LabelledMask, labelled_masks, score_of, size_of
+
+_DRAWN = ("label", "points", "shape_type", "mask", "score", "iscrowd", "voc_object")  # what of a shape becomes the instance itself
+_OWN = ("version", "flags", "shapes", "imagePath", "imageData", "imageHeight", "imageWidth", MARK)
+
+
+def _embedded(document: Mapping[str, Any], where: str) -> bytes | None:
+    data = document.get("imageData")
+    if data is None:
+        return None
+    try:
+        return base64.b64decode(data)
+    except (TypeError, ValueError, binascii.Error) as error:
+        raise InputError(f"{where}: imageData: {error}") from None
+
+
+class LabelmeReader:
+    """Files of a folder, or one file.
+
+    Args:
+        source: searched recursively for ``.json``; a ``labels.txt`` in it gives the order of the classes.
+        names: grows by the labels of ``labels.txt``.
+        pictures: where pictures may be.
+        skip: folders to leave out.
+
+    Raises:
+        ConfigError: nothing there.
+    """
+
+    def __init__(self, source: Path, names: ClassNames, pictures: Pictures, skip: Sequence[Path] = ()) -> None:
+        self._root = source if source.is_dir() else source.parent
+        self._files = list(find_files(source, (".json",), skip)) if source.is_dir() else [source]
+        self._pictures = pictures
+        if not self._files:
+            raise ConfigError(f"{source}: no labelme JSON there")
+        if (listed := self._root / "labels.txt").is_file():
+            names.add(read_class_names(listed))
+        self.total: int | None = len(self._files)
+        self.remarks: list[str] = []
+
+    def samples(self) -> Iterator[Sample | Fault]:
+        """Every file as a sample, or what is wrong with it."""
+        for path in self._files:
+            try:
+                yield self._sample(path)
+            except Exception as error:  # whatever a file holds, it costs only itself
+                sentence = as_sentence(error)
+                yield Fault(str(path), sentence if str(path) in sentence else f"{path}: {sentence}")
+
+    def _sample(self, path: Path) -> Sample:
+        document = read_document(path)
+        size_hw = size_of(document, str(path))
+        objects, others = labelled_masks(document, str(path), (*AREAS, *LINES))
+        shapes = document["shapes"]
+        left_out: Counter[str] = Counter({"points and other shapes without an area": others}) if others else Counter()
+        empty = len(shapes) - others - sum(len(one.parts) for one in objects)
+        if empty:
+            left_out["shapes that cover no pixel"] = empty
+        instances = tuple(_instance(one, shapes, left_out) for one in objects)
+        flags = document.get("flags")
+        notes = {key: value for key, value in document.items() if key not in _OWN}
+        picture, suffix = self._picture(document, path, size_hw)
+        return Sample(
+            name=PurePosixPath(path.relative_to(self._root).with_suffix(suffix).as_posix()),
+            where=str(path),
+            size_hw=size_hw,
+            instances=instances,
+            picture=picture,
+            model_version=unchanged_version(document),
+            notes={**({"flags": flags} if flags else {}), **notes},
+            left_out=left_out,
+        )
+
+    def _picture(self, document: Mapping[str, Any], path: Path, size_hw: tuple[int, int]) -> tuple[Path | bytes | None, str]:
+        """The picture and its suffix; the file where it may be read, else what is embedded."""
+        named = document.get("imagePath")
+        text = named.replace("\\", "/") if isinstance(named, str) else ""
+        found: Path | bytes | None = self._pictures.find(path.parent / text if text else None, path.with_suffix(PurePosixPath(text).suffix).name)
+        if found is None:
+            found = _embedded(document, str(path))
+        suffix = PurePosixPath(text).suffix
+        if suffix.lower() not in SUFFIXES:  # embedded pictures may be named by their JSON
+            suffix = f".{header_of(found, str(path)).format.lower()}" if isinstance(found, bytes) else ".jpg"
+        if found is not None:
+            header = header_of(found, str(path))
+            if header.size_hw != size_hw:
+                told = "; its EXIF orientation turns it, and labelme shows it turned" if header.turned and header.size_hw == size_hw[::-1] else ""
+                shown = found if isinstance(found, Path) else "the picture in imageData"
+                raise InputError(
+                    f"{path}: imageHeight and imageWidth say {size_hw[1]}x{size_hw[0]}, but {shown} is {header.size_hw[1]}x{header.size_hw[0]}{told}"
+                )
+        safe_name(path.with_suffix(suffix).name, str(path))
+        return found, suffix
+
+
+def _instance(found: LabelledMask, shapes: Sequence[Mapping[str, Any]], left_out: Counter[str]) -> DatasetInstance:
+    first, *others = (shapes[place] for place, _ in found.parts)
+    notes = _notes(first)
+    if any(_notes(other) != notes for other in others):
+        left_out["notes on further parts of a group"] += sum(_notes(other) != notes for other in others)
+    number = first.get("voc_object")
+    return DatasetInstance(
+        label=found.label,
+        parts=tuple(Part(mask, place) for place, mask in found.parts),
+        score=found.score,
+        crowd=first.get("iscrowd") in (1, True),
+        number=number if isinstance(number, int) and not isinstance(number, bool) and 0 <= number < 1 << 16 else None,
+        notes=notes,
+    )
+
+
+def _notes(shape: Mapping[str, Any]) -> dict[str, Any]:
+    """What labelme keeps with a shape beside its pixels; empty values are left out, an unusual score is kept."""
+    kept = {key: value for key, value in shape.items() if key not in _DRAWN and not (key in ("group_id", "flags", "description") and value in (None, {}, ""))}
+    if shape.get("score") is not None and score_of(shape) != shape["score"]:
+        kept["score"] = shape["score"]
+    return kept

@@ -1,0 +1,127 @@
+"""Label maps in PASCAL VOC layout as samples, so that writing them again gives the very same maps.
+
+Every distinct pair of class and object value becomes an instance that remembers its object value. Pixels of a class that belong to no object (0) or to
+no single one (255) are a crowd; class 255 is an instance called ``__ignore__``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+import cv2
+import numpy as np
+
+from backend.datasets.model import BACKGROUND_LABEL, IGNORE_LABEL, ClassNames, DatasetInstance, Fault, Part, Sample
+from backend.datasets.pictures import Pictures, header_of
+from backend.errors import ConfigError, InputError, as_sentence
+from backend.formats.voc import VocDataset, open_voc, own_class_names, read_label_map
+from backend.geometry import IGNORE, mask_from_full
+from backend.images import SUFFIXES
+from backend.types import LabelMap, Mask
+
+
+def _splits(root: Path, split: str | None) -> dict[str, VocDataset]:
+    """The lists to read: the one that was named, or all; without any, every label map there is."""
+    folder = root / "ImageSets" / "Segmentation"
+    if split is not None:
+        return {split: open_voc(root, split)}
+    names = sorted(path.stem for path in folder.glob("*.txt") if path.read_bytes().strip())
+    whole = [name for name in names if name not in ("trainval", "all")] or names  # those repeat the others
+    return {name.removesuffix("_videos"): open_voc(root, name.removesuffix("_videos")) for name in whole}
+
+
+class VocReader:
+    """The images of a dataset's lists.
+
+    Args:
+        root: with ``SegmentationClass``.
+        names: must be known, from the dataset's list of names or the user.
+        pictures: where pictures may be.
+        split: which list; None for all.
+
+    Raises:
+        ConfigError: nothing to read, or no names.
+    """
+
+    def __init__(self, root: Path, names: ClassNames, pictures: Pictures, split: str | None = None) -> None:
+        self._root, self._pictures = root, pictures
+        pictures.add_base(root / "JPEGImages")
+        found = _splits(root, split)
+        self._split_of: dict[str, str | None] = {}
+        for name, dataset in found.items():
+            for image_id in dataset.image_ids:
+                self._split_of.setdefault(image_id, name)
+        if not found:
+            maps = (root / "SegmentationClass").rglob("*.png")
+            self._split_of = {path.relative_to(root / "SegmentationClass").with_suffix("").as_posix(): None for path in sorted(maps)}
+        if not self._split_of:
+            raise ConfigError(f"{root}: no label maps in SegmentationClass")
+        self._names = own_class_names(root) or tuple(names.names)
+        if not self._names:
+            raise ConfigError(f"{root}: has no class_names.txt or labels.txt; name its classes with --classes, in the order of their values")
+        names.add(self._names)
+        self._has_objects = (root / "SegmentationObject").is_dir()
+        self.total: int | None = len(self._split_of)
+        self.remarks = [] if self._has_objects else ["there is no SegmentationObject: every connected part of a class is taken for one object"]
+        self._dataset = VocDataset(root, tuple(self._split_of), self._names)
+
+    def samples(self) -> Iterator[Sample | Fault]:
+        """Every listed image, or what is wrong with it."""
+        for image_id, split in self._split_of.items():
+            where = str(self._root / "SegmentationClass" / f"{image_id}.png")
+            try:
+                yield self._sample(image_id, split, where)
+            except Exception as error:
+                sentence = as_sentence(error)
+                yield Fault(where, sentence if str(self._root) in sentence else f"{where}: {sentence}")
+
+    def _sample(self, image_id: str, split: str | None, where: str) -> Sample:
+        classes = read_label_map(Path(where))
+        objects = read_label_map(self._root / "SegmentationObject" / f"{image_id}.png") if self._has_objects else None
+        if objects is not None and objects.shape != classes.shape:
+            raise InputError(f"{where}: is {classes.shape[1]}x{classes.shape[0]}, its SegmentationObject {objects.shape[1]}x{objects.shape[0]}")
+        try:
+            picture: Path | None = self._dataset.image_path(image_id)
+        except InputError:
+            picture = None
+        picture = self._pictures.find(picture, f"{image_id}.jpg")
+        if picture is not None and (size := header_of(picture, where).size_hw) != classes.shape:
+            raise InputError(f"{where}: is {classes.shape[1]}x{classes.shape[0]}, its picture {size[1]}x{size[0]}")
+        pieces = _connected(classes) if objects is None else _pairs(classes, objects)
+        instances = tuple(self._instance(*piece, order, where) for order, piece in enumerate(pieces))
+        suffix = picture.suffix if picture is not None and picture.suffix.lower() in SUFFIXES else ".jpg"
+        return Sample(PurePosixPath(image_id + suffix), where, (classes.shape[0], classes.shape[1]), instances, picture, split=split)
+
+    def _instance(self, value: int, number: int | None, mask: Mask, order: int, where: str) -> DatasetInstance:
+        if value not in (0, IGNORE) and value > len(self._names):
+            raise InputError(f"{where}: value {value} is beyond the {len(self._names)} classes")
+        label = {0: BACKGROUND_LABEL, IGNORE: IGNORE_LABEL}.get(value) or self._names[value - 1]
+        return DatasetInstance(label, (Part(mask, order),), crowd=number in (0, IGNORE) and value not in (0, IGNORE), number=number)
+
+
+def _pairs(classes: LabelMap, objects: LabelMap) -> list[tuple[int, int | None, Mask]]:
+    """Class value, object value and pixels of every pair that is not background, by object value."""
+    keys = objects.astype(np.int64) << 16 | classes
+    found: list[tuple[int, int | None, Mask]] = []
+    for key in np.unique(keys):
+        mask = mask_from_full(keys == key) if key else None
+        if mask is not None:
+            found.append((int(key) & 0xFFFF, int(key) >> 16, mask))
+    return found
+
+
+def _connected(classes: LabelMap) -> Sequence[tuple[int, int | None, Mask]]:
+    """The 8-connected parts of every class; what is to be ignored stays in one piece."""
+    found: list[tuple[int, int | None, Mask]] = []
+    for value in np.unique(classes):
+        if value == 0:
+            continue
+        inside = classes == value
+        if value == IGNORE:
+            count, labels = 2, inside.astype(np.int32)
+        else:
+            count, labels = cv2.connectedComponents(inside.astype(np.uint8), connectivity=8)
+        masks = [mask_from_full(labels == k) for k in range(1, count)]
+        found += [(int(value), 0 if value == IGNORE else None, mask) for mask in masks if mask is not None]
+    return found

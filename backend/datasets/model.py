@@ -1,0 +1,173 @@
+"""What every annotation format is turned into and written from: one image at a time, with its instances in the order they are drawn in."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any, Protocol, TypeAlias
+
+from backend.datasets.spool import Spool
+from backend.errors import InputError
+from backend.geometry import join_masks
+from backend.types import Mask
+
+BACKGROUND_LABEL, IGNORE_LABEL = "_background_", "__ignore__"  # labelme2voc's names for the values 0 and 255
+NOT_CLASSES = (BACKGROUND_LABEL, IGNORE_LABEL)
+Content: TypeAlias = bytes | Path  # of a file: its bytes, or what it is to be a link to
+_LONGEST_NAME = 200  # bytes of a file's name, so that suffixes and numbers still fit
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """One drawn piece of an instance."""
+
+    mask: Mask
+    order: int  # among all pieces of the image; later ones are seen on top
+
+
+@dataclass(frozen=True, eq=False)
+class DatasetInstance:
+    """One instance, whoever made it."""
+
+    label: str
+    parts: tuple[Part, ...]  # at least one, in drawing order
+    score: float | None = None  # 0..1; None where nothing told
+    crowd: bool = False  # pixels of the class, not one object
+    number: int | None = None  # its value in a SegmentationObject that it was read from, 0..65535
+    notes: Mapping[str, Any] = field(default_factory=dict)  # group_id, flags, description, and keys nobody here knows, as labelme has them
+
+    @cached_property
+    def mask(self) -> Mask:
+        """All parts together."""
+        return join_masks([part.mask for part in self.parts])
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One image of a dataset with everything that is known about it."""
+
+    name: PurePosixPath  # of the picture below its dataset, with suffix; relative, without ".."
+    where: str  # the file or task it was read from, for messages
+    size_hw: tuple[int, int] | None  # upright; None where nothing tells
+    instances: tuple[DatasetInstance, ...]
+    picture: Path | bytes | None = None  # its file, or its bytes where a file holds them; None where it is not at hand
+    url: str | None = None  # as a Label Studio task has it
+    model_version: str | None = None  # of the model that made all this, unchanged; None for a person's work
+    split: str | None = None  # train, val ..., where the source tells
+    notes: Mapping[str, Any] = field(default_factory=dict)  # image flags and keys nobody here knows, as labelme has them
+    left_out: Mapping[str, int] = field(default_factory=dict)  # what of the source had no place here: what, and how many
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One image that cannot be read."""
+
+    where: str
+    sentence: str
+
+
+class Reader(Protocol):
+    """A dataset as a stream. ``total`` is None where only reading tells."""
+
+    total: int | None
+    remarks: list[str]  # what to tell the user about the whole, complete when the stream has ended
+
+    def samples(self) -> Iterator[Sample | Fault]: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """One image in a target format.
+
+    Attributes:
+        files: paths below the output folder, and their content.
+        losses: what the format could not hold, and how many times.
+        row: what the writer's ``add`` takes for the files that all images share.
+    """
+
+    files: Sequence[tuple[PurePosixPath, Content]] = ()
+    losses: Mapping[str, int] = field(default_factory=Counter)
+    row: Any = None
+
+
+class Writer(Protocol):
+    """A target format: images one by one, then what they share."""
+
+    def encode(self, sample: Sample, stem: str) -> Encoded:
+        """One image under the name ``stem``; changes nothing."""
+
+    def add(self, encoded: Encoded) -> None:
+        """Take an image's row into the shared files."""
+
+    def close(self) -> Iterator[tuple[PurePosixPath, bytes | Spool]]:
+        """The shared files: their bytes, or what they were collected in."""
+
+    def abort(self) -> None:
+        """Drop what was collected."""
+
+
+class ClassNames:
+    """The classes of a conversion, in order.
+
+    Args:
+        names: known before.
+        fixed: whether other labels are left out; else they are added in the order they come in.
+    """
+
+    def __init__(self, names: Sequence[str] = (), fixed: bool = False) -> None:
+        self._ids = {name: k for k, name in enumerate(names)}
+        self._fixed = fixed
+        self.n_given = len(self._ids)
+
+    @property
+    def names(self) -> list[str]:
+        """All, in order."""
+        return list(self._ids)
+
+    def add(self, names: Sequence[str]) -> None:
+        """Names that a source lists; without effect where they are fixed."""
+        if not self._fixed:
+            for name in names:
+                self.index(name)
+
+    def index(self, label: str) -> int | None:
+        """The index of a label; None if it is to be left out, or is none of a class."""
+        if label not in self._ids and not self._fixed and label not in NOT_CLASSES:
+            self._ids[label] = len(self._ids)
+        return self._ids.get(label)
+
+
+def safe_name(text: str, where: str) -> PurePosixPath:
+    """The relative path a file names its picture by, with forward slashes.
+
+    Raises:
+        InputError: empty, absolute, leading outside, or longer than file systems allow.
+    """
+    name = PurePosixPath(text.replace("\\", "/"))
+    if not name.name or "\0" in text or name.is_absolute() or PureWindowsPath(text).drive or ".." in name.parts:
+        raise InputError(f"{where}: {text[:80]!r} does not name a picture below a folder")
+    if any(len(part.encode("utf-8", "replace")) > _LONGEST_NAME for part in name.parts):
+        raise InputError(f"{where}: {text[:80]!r} is longer than the name of a file can be")
+    return name
+
+
+def count_notes(sample: Sample, instances: Sequence[DatasetInstance]) -> Counter[str]:
+    """What a format without room for it loses: scores, and everything noted on the image and its instances. A group is kept as one instance."""
+    n_scores = sum(one.score is not None for one in instances)
+    n_notes = bool(sample.notes) + sum(not set(one.notes) <= {"group_id"} and not _is_score(one) for one in instances)
+    return Counter({text: n for text, n in (("scores", n_scores), ("descriptions, flags and other notes", n_notes)) if n})
+
+
+def _is_score(instance: DatasetInstance) -> bool:
+    """True where all that is noted is a description that repeats the score, as labelme's AI tools and ours write it."""
+    return instance.score is not None and set(instance.notes) <= {"group_id", "description"}
+
+
+def count_left_out(instances: Sequence[DatasetInstance], names: ClassNames) -> tuple[list[DatasetInstance], Counter[str]]:
+    """The instances whose class is wanted, and how many are not."""
+    kept = [one for one in instances if one.label in NOT_CLASSES or names.index(one.label) is not None]
+    others = len(instances) - len(kept)
+    return kept, Counter({"instances of other classes": others} if others else {})

@@ -1,0 +1,134 @@
+"""Samples as Label Studio tasks with brush masks, ready for import, and the labeling config they need."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from hashlib import blake2b
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import quote
+
+from backend.datasets.from_label_studio import EXTRA, PREDICTIONS, What
+from backend.datasets.model import NOT_CLASSES, ClassNames, DatasetInstance, Encoded, Sample, count_left_out
+from backend.datasets.pictures import Pictures
+from backend.datasets.spool import Spool
+from backend.errors import InputError
+from backend.files import json_bytes
+from backend.formats import rle
+from backend.formats.binding import make_config
+
+_FILE_BYTES = 64 << 20  # Label Studio refuses uploads over 250 MB
+_PLACE = "\0rle"  # takes the place of the numbers, which never become a list
+
+
+class LabelStudioWriter:
+    """``import.json``, further files of 64 MB, and ``label_config.xml``.
+
+    Args:
+        out: output folder.
+        names: of the classes.
+        pictures: tells where pictures lie below their folder.
+        url_prefix: put before that to make the address of a picture.
+        what: whether tasks get annotations or predictions; None goes by who made them.
+    """
+
+    def __init__(self, out: Path, names: ClassNames, pictures: Pictures, url_prefix: str, what: What | None) -> None:
+        self._out, self._names, self._pictures, self._prefix, self._what = out, names, pictures, url_prefix, what
+        self._done: list[Spool] = []
+        self._open: Spool | None = None
+        self._special: set[str] = set()
+
+    def encode(self, sample: Sample, stem: str) -> Encoded:
+        instances, losses = count_left_out(sample.instances, self._names)
+        if sample.size_hw is None and instances:
+            raise InputError(f"{sample.where}: how large the picture is nobody says; name the folder of the pictures with --images")
+        relative = self._pictures.relative(sample.picture) if isinstance(sample.picture, Path) else PurePosixPath(stem + sample.name.suffix)
+        data: dict[str, Any] = {"image": sample.url or self._prefix + quote(relative.as_posix())}
+        if isinstance(sample.picture, bytes):
+            losses["pictures embedded in files, which Label Studio cannot see there"] += 1
+        if sample.notes:
+            data[EXTRA] = dict(sample.notes)
+        size_hw = sample.size_hw or (0, 0)
+        result = b",".join(self._region(one, k, sample, size_hw) for k, one in enumerate(instances))
+        head = json_bytes({"data": data})[:-1]
+        is_prediction = self._what.kind == PREDICTIONS if self._what is not None else sample.model_version is not None
+        if is_prediction:
+            version = (self._what.model_version if self._what is not None else None) or sample.model_version or "converted"
+            scores = [one.score for one in instances if one.score is not None]
+            about: dict[str, Any] = {"model_version": version, **({"score": round(sum(scores) / len(scores), 4)} if scores else {})}
+            body = b'"predictions":[' + json_bytes(about)[:-1] + b',"result":[' + result + b"]}]}"
+        else:
+            body = b'"annotations":[{"result":[' + result + b"]}]}"
+        labels = {one.label for one in instances if one.label in NOT_CLASSES}
+        return Encoded((), losses, (head + b"," + body, labels))
+
+    def _region(self, one: DatasetInstance, place: int, sample: Sample, size_hw: tuple[int, int]) -> bytes:
+        key = f"{sample.name}|{place}|{one.label}|{one.mask.x}|{one.mask.y}|{size_hw}"
+        region: dict[str, Any] = {
+            "id": blake2b(key.encode("utf-8", "surrogatepass"), digest_size=5).hexdigest(),
+            "type": "brushlabels",
+            "from_name": "brush",
+            "to_name": "image",
+            "original_width": size_hw[1],
+            "original_height": size_hw[0],
+            "image_rotation": 0,
+            "value": {"format": "rle", "rle": _PLACE, "brushlabels": [one.label]},
+        }
+        if one.score is not None:
+            region["score"] = one.score
+        if meta := _meta(one):
+            region["meta"] = meta
+        numbers = rle.to_json(rle.encode(one.mask, size_hw)).encode("ascii")
+        return json_bytes(region).replace(json_bytes(_PLACE), numbers, 1)
+
+    def add(self, encoded: Encoded) -> None:
+        text, labels = encoded.row
+        self._special |= labels
+        if self._open is not None and self._open.size + len(text) > _FILE_BYTES:
+            self._finish()
+        if self._open is None:
+            self._open = Spool(self._out)
+            self._open.write(b"[")
+        else:
+            self._open.write(b",\n")
+        self._open.write(text)
+
+    def _finish(self) -> None:
+        if self._open is not None:
+            self._open.write(b"]\n")
+            self._done.append(self._open)
+            self._open = None
+
+    def close(self) -> Iterator[tuple[PurePosixPath, bytes | Spool]]:
+        self._finish()
+        for number, spool in enumerate(self._done, 1):
+            yield PurePosixPath("import.json" if number == 1 else f"import-{number}.json"), spool
+        yield PurePosixPath("label_config.xml"), make_config([*self._names.names, *sorted(self._special)]).encode()
+
+    def abort(self) -> None:
+        for spool in [*self._done, *([self._open] if self._open is not None else [])]:
+            spool.discard()
+
+
+def _meta(one: DatasetInstance) -> Mapping[str, Any]:
+    """What people noted as the text that Label Studio shows with a region; everything else where only this program looks."""
+    extra = dict(one.notes)
+    meta = dict(extra.pop("label_studio_meta", None) or {}) if isinstance(extra.get("label_studio_meta"), dict) else {}
+    description = extra.pop("description", None)
+    if isinstance(description, str) and not (one.score is not None and _is_json(description)):
+        meta["text"] = description.split("\n")
+    elif description is not None:
+        extra["description"] = description
+    if one.crowd:
+        extra["iscrowd"] = 1
+    if one.number is not None:
+        extra["voc_object"] = one.number
+    return {**meta, **({EXTRA: extra} if extra else {})}
+
+
+def _is_json(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except ValueError:
+        return False

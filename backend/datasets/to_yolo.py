@@ -1,0 +1,61 @@
+"""Samples as YOLO segmentation labels that Ultralytics trains on: pictures, a text file beside each, and ``data.yaml``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+
+from backend.datasets.copies import NOT_AT_HAND, Copies
+from backend.datasets.model import NOT_CLASSES, ClassNames, Encoded, Sample, count_left_out, count_notes
+from backend.errors import InputError
+from backend.formats import yolo
+from backend.formats.yolo import data_yaml
+from backend.geometry import mask_difference
+
+
+class YoloWriter:
+    """``images/<split>``, ``labels/<split>`` and ``data.yaml``.
+
+    Args:
+        names: of the classes.
+        copies: puts pictures into ``images``.
+        split: of samples that bring none.
+        tolerance: pixels by which a ring may leave the edge of its mask; 0 is exact.
+    """
+
+    def __init__(self, names: ClassNames, copies: Copies, split: str, tolerance: float = 0.0) -> None:
+        self._names, self._copies, self._split, self._tolerance = names, copies, split, tolerance
+        self._splits: dict[str, int] = {}
+
+    def encode(self, sample: Sample, stem: str) -> Encoded:
+        if sample.size_hw is None and sample.instances:
+            raise InputError(f"{sample.where}: how large the picture is nobody says; name the folder of the pictures with --images")
+        instances, losses = count_left_out(sample.instances, self._names)
+        losses += count_notes(sample, instances)
+        size_hw, lines = sample.size_hw or (0, 0), []
+        for one in instances:
+            if one.crowd or one.label in NOT_CLASSES:
+                losses["crowds, ignored and background regions"] += 1
+                continue
+            line, bridges = yolo.line(self._names.index(one.label) or 0, one.mask, size_hw, self._tolerance)
+            lines.append(line)
+            if bridges:
+                losses["instances whose parts are joined by a line"] += 1
+            if changed := mask_difference(one.mask, yolo.read_line(line, size_hw, len(self._names.names), "").mask):
+                losses["pixels changed"] += changed
+        split = sample.split or self._split
+        copied = self._copies.place(sample, PurePosixPath("images", split, stem + sample.name.suffix))
+        losses.update(copied.losses)
+        if copied.path is None:
+            losses[NOT_AT_HAND] += 1
+        text = "".join(f"{line}\n" for line in lines)
+        return Encoded([(PurePosixPath("labels", split, f"{stem}.txt"), text.encode()), *copied.files], losses, split)
+
+    def add(self, encoded: Encoded) -> None:
+        self._splits[encoded.row] = self._splits.get(encoded.row, 0) + 1
+
+    def close(self) -> Iterator[tuple[PurePosixPath, bytes]]:
+        yield PurePosixPath("data.yaml"), data_yaml(self._names.names, list(self._splits) or [self._split]).encode()
+
+    def abort(self) -> None:
+        return

@@ -1,0 +1,33 @@
+"""Where the pictures of Label Studio tasks are, by what a task's data says."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import unquote
+
+_UPLOADED = re.compile(r"^[0-9a-f]{8}-")
+
+
+def uploaded_name(name: str) -> str:
+    """A file's name without the eight hexadecimal digits that Label Studio puts before the names of uploads."""
+    return _UPLOADED.sub("", name)
+
+
+def address_of(data: Any, image: str) -> str | None:
+    """The address of a task's picture: what goes by the tag's name or by ``image``, or the only text that looks like one.
+
+    Args:
+        data: of the task.
+        image: name of the Image tag.
+    """
+    if not isinstance(data, dict):
+        return None
+    addresses = {key: text for key, text in data.items() if isinstance(text, str) and (text.startswith(("/", "data:")) or "://" in text)}
+    only = next(iter(addresses.values())) if len(addresses) == 1 else None
+    return addresses.get(image) or addresses.get("image") or only
+
+
+def path_of(address: str) -> str:
+    """The path in an address, unquoted: of local files (``/data/local-files/?d=a/b.jpg``) the one below their root."""
+    return unquote(address.partition("?d=")[2] or address.partition("?")[0])

@@ -1,0 +1,144 @@
+"""YOLO segmentation labels: a text line per instance, and the ``data.yaml`` around them, as Ultralytics reads them.
+
+A line is the class index and the corners of one closed ring as shares of the image, ``x / width y / height``. We write the centres of pixels,
+``(x + 0.5) / width``, so that a reader that cuts off fractions at the image's own size gets the very pixel back.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import yaml
+
+from backend.errors import ConfigError, InputError, json_kind
+from backend.formats.rings import ring_mask, single_ring
+from backend.rasters import box_mask
+from backend.types import Mask
+
+_MOST_NUMBERS = 200_000
+_SLACK = 0.01  # beyond the image, as Ultralytics allows
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """One line of a label file."""
+
+    class_id: int
+    mask: Mask | None  # None where it covers no pixel
+    score: float | None  # predictions may end with one
+    is_box: bool  # four numbers only: centre and size
+
+
+def line(class_id: int, mask: Mask, size_hw: tuple[int, int], tolerance: float = 0.0) -> tuple[str, int]:
+    """A mask as one line.
+
+    Args:
+        class_id: index into the names.
+        mask: not empty, inside the image.
+        size_hw: of the image.
+        tolerance: pixels by which the ring may leave the edge for fewer points.
+
+    Returns:
+        The line without a newline, and how many bridges lead from part to part.
+    """
+    ring, bridges = single_ring(mask, tolerance)
+    while len(ring) < 3:  # one or two pixels
+        ring = np.concatenate([ring, ring[-1:]])
+    shares = (ring + 0.5) / np.array([size_hw[1], size_hw[0]])
+    return " ".join([str(class_id), *(f"{share:.7g}" for share in shares.ravel())]), bridges
+
+
+def _numbers(words: Sequence[str], where: str) -> list[float]:
+    if len(words) > _MOST_NUMBERS:
+        raise InputError(f"{where}: {len(words)} numbers in a line")
+    try:
+        numbers = [float(word) for word in words]
+    except ValueError:
+        raise InputError(f"{where}: expected numbers, got {' '.join(words)[:60]!r}") from None
+    if not all(math.isfinite(one) for one in numbers):
+        raise InputError(f"{where}: expected finite numbers")
+    return numbers
+
+
+def read_line(text: str, size_hw: tuple[int, int], n_classes: int, where: str) -> Row:
+    """Read one line.
+
+    Args:
+        text: class and a ring; or class, centre and size of a box; either may end with a score.
+        size_hw: of the image.
+        n_classes: how many there are.
+        where: for messages, such as ``a.txt: line 3``.
+
+    Raises:
+        InputError: not numbers, no such class, too few corners, or corners beyond the image.
+    """
+    first, *numbers = _numbers(text.split(), where)
+    if first != int(first) or not 0 <= first < n_classes:
+        raise InputError(f"{where}: class {first:g} is not an index into the {n_classes} names")
+    score = numbers.pop() if len(numbers) % 2 else None
+    if score is not None and not 0 <= score <= 1:
+        raise InputError(f"{where}: expected pairs of numbers, got {len(numbers) + 1} of them")
+    if len(numbers) < 4:
+        raise InputError(f"{where}: expected at least three corners, got {len(numbers) // 2}")
+    if any(not -_SLACK <= one <= 1 + _SLACK for one in numbers):
+        raise InputError(f"{where}: expected shares of the image from 0 to 1, got {next(n for n in numbers if not -_SLACK <= n <= 1 + _SLACK):g}")
+    height, width = size_hw
+    if len(numbers) == 4:
+        x, y, w, h = numbers
+        corners = (x - w / 2) * width, (y - h / 2) * height, (x + w / 2) * width, (y + h / 2) * height
+        return Row(int(first), box_mask(*corners, size_hw), score, True)
+    shares = np.array(numbers).reshape(-1, 2)
+    ring = np.clip(np.floor(shares * [width, height] + 1e-6), 0, [width - 1, height - 1]).astype(np.int32)
+    return Row(int(first), ring_mask(ring, size_hw), score, False)
+
+
+def data_yaml(names: Sequence[str], splits: Sequence[str]) -> str:
+    """The ``data.yaml`` of a dataset whose pictures lie in ``images/<split>``; without a second split, training and validation use the same."""
+    train = "train" if "train" in splits else splits[0]
+    val = next((name for name in splits if name.startswith("val")), next((name for name in splits if name != train), train))
+    lists = {"train": train, "val": val, **{name: name for name in splits if name not in (train, val)}}
+    document = {**{key: f"images/{name}" for key, name in lists.items()}, "names": dict(enumerate(names))}
+    return str(yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
+
+
+def read_data_yaml(text: str, where: str) -> tuple[tuple[str, ...], dict[str, list[str]], str]:
+    """Names, and the folders or lists of every split.
+
+    Args:
+        text: content of the file.
+        where: for messages.
+
+    Returns:
+        Names in the order of their index; split to its entries as written; and the root they are relative to, as written, or an empty text.
+
+    Raises:
+        ConfigError: not YAML, or without names.
+    """
+    try:
+        document = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where}: is not valid YAML: {' '.join(str(error).split())[:120]}") from None
+    if not isinstance(document, Mapping):
+        raise ConfigError(f"{where}: expected names and splits, got {json_kind(document)}")
+    splits: dict[str, list[str]] = {}
+    for key, value in document.items():
+        entries = value if isinstance(value, list) else [value]
+        if key in ("train", "val", "validation", "test", "minival") and value and all(isinstance(one, str) for one in entries):
+            splits[str(key)] = entries
+    root = document.get("path")
+    return _names(document.get("names"), where), splits, root if isinstance(root, str) else ""
+
+
+def _names(found: Any, where: str) -> tuple[str, ...]:
+    if isinstance(found, Mapping):
+        try:
+            found = [found[k] for k in range(len(found))]
+        except KeyError:
+            raise ConfigError(f"{where}: names: expected every index from 0 to {len(found) - 1}") from None
+    if not isinstance(found, list) or not found or not all(isinstance(name, str | int) for name in found):
+        raise ConfigError(f"{where}: names: expected the names of the classes")
+    return tuple(str(name) for name in found)

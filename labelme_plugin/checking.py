@@ -1,0 +1,64 @@
+"""Checking a whole folder of labelme files."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from backend.datasets.model import BACKGROUND_LABEL, IGNORE_LABEL
+from backend.datasets.pictures import Pictures
+from backend.errors import ConfigError
+from backend.files import find_files
+from backend.formats.voc import read_class_names
+from labelme_plugin.check import Problem, check_file
+
+
+@dataclass(frozen=True)
+class CheckSummary:
+    """What a check found."""
+
+    n_files: int
+    problems: tuple[Problem, ...]
+
+    @property
+    def n_faulty(self) -> int:
+        """Files with a fault."""
+        return len({one.file for one in self.problems})
+
+    def as_dict(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return {"files": self.n_files, "faulty": self.n_faulty, "faults": [one.as_dict() for one in self.problems]}
+
+    def as_text(self) -> str:
+        """For people: one line a fault, the count last."""
+        return "\n".join([*(one.as_text() for one in self.problems), f"checked {self.n_files} files: {self.n_faulty or 'none'} with faults"])
+
+
+def check(source: Path, images: Path | None = None, progress: bool = True) -> CheckSummary:
+    """Check labelme files.
+
+    Args:
+        source: a file, or a folder, searched recursively; its ``labels.txt`` says which labels there are.
+        images: where pictures lie that are not in it.
+        progress: whether to show a bar.
+
+    Raises:
+        ConfigError: nothing there.
+    """
+    if not source.exists():
+        raise ConfigError(f"{source}: no such file or folder")
+    folder = source if source.is_dir() else source.parent
+    files = list(find_files(source, (".json",))) if source.is_dir() else [source]
+    if not files:
+        raise ConfigError(f"{source}: no JSON files there")
+    listed = folder / "labels.txt"
+    labels = [IGNORE_LABEL, BACKGROUND_LABEL, *read_class_names(listed)] if listed.is_file() else None
+    pictures = Pictures([folder], images)
+    problems: list[Problem] = []
+    for path in tqdm(files, unit="file", disable=not progress, file=sys.stderr, dynamic_ncols=True):
+        problems += check_file(path, pictures, labels)
+    return CheckSummary(len(files), tuple(problems))
