@@ -107,13 +107,14 @@ def is_inside(path: Path, root: Path) -> bool:
     return path.resolve().is_relative_to(root.resolve())
 
 
-def find_files(folder: Path, suffixes: Iterable[str], skip: Iterable[Path] = ()) -> Iterator[Path]:
+def find_files(folder: Path, suffixes: Iterable[str], skip: Iterable[Path] = (), roots: Sequence[Path] = ()) -> Iterator[Path]:
     """Files below a folder by suffix, in a stable order, hidden ones and links out of the folder left out.
 
     Args:
         folder: where to look, recursively.
         suffixes: lower case, with the dot; any case matches.
         skip: folders to leave out, such as the output folder.
+        roots: other folders that links may lead into.
 
     Yields:
         Paths that begin with ``folder``.
@@ -123,7 +124,7 @@ def find_files(folder: Path, suffixes: Iterable[str], skip: Iterable[Path] = ())
         here = Path(root)
         folders[:] = sorted(f for f in folders if not f.startswith(".") and (here / f).resolve() not in left_out)
         for name in sorted(names):
-            if not name.startswith(".") and name.lower().endswith(wanted) and is_inside(here / name, folder):
+            if not name.startswith(".") and name.lower().endswith(wanted) and any(is_inside(here / name, root) for root in (folder, *roots)):
                 yield here / name
 
 

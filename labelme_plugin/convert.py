@@ -12,7 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 from backend.datasets.formats import ReadOptions, WriteOptions, detect_format, make_reader, make_writer
-from backend.datasets.model import ClassNames, Encoded, Fault, Sample, Writer
+from backend.datasets.model import NOT_CLASSES, ClassNames, Encoded, Fault, Sample, Writer
 from backend.datasets.pictures import Pictures
 from backend.datasets.splits import Division
 from backend.datasets.target import Target
@@ -166,7 +166,7 @@ def convert(source: Path, out: Path, target: str, options: Options, kind: str | 
     ensure_writable(out)
     sweep_stale(out)
     stop = stop or threading.Event()
-    names = ClassNames(options.classes or (), fixed=options.classes is not None)
+    names = ClassNames([name for name in options.classes or () if name not in NOT_CLASSES], fixed=options.classes is not None)
     pictures = Pictures([source if source.is_dir() else source.parent], options.images)
     reader = make_reader(source, kind, names, pictures, options.read, out)
     listed = bool(names.names)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
 from backend.datasets.copies import Copies
 from backend.datasets.from_coco import CocoReader, coco_files, is_coco
 from backend.datasets.from_label_studio import ANNOTATIONS, LabelStudioReader, What, export_files
-from backend.datasets.from_labelme import LabelmeReader
+from backend.datasets.from_labelme import LabelmeReader, is_labelme
 from backend.datasets.from_voc import VocReader
-from backend.datasets.from_yolo import YoloReader
+from backend.datasets.from_yolo import YoloReader, yaml_of
 from backend.datasets.model import ClassNames, Reader, Writer
 from backend.datasets.pictures import Pictures
 from backend.datasets.to_coco import CocoWriter
@@ -22,6 +23,7 @@ from backend.errors import ConfigError
 from backend.files import find_files
 
 FORMATS = ("labelme", "label-studio", "coco", "yolo", "voc")
+_LOOKED_AT = 200  # files of a folder
 _OWN_PICTURES = ("yolo", "voc")  # datasets that hold their pictures
 
 
@@ -43,14 +45,14 @@ def detect_format(source: Path) -> str:
         raise ConfigError(f"{source}: is neither a folder nor a JSON file of labelme, Label Studio or COCO")
     if (source / "SegmentationClass").is_dir():
         return "voc"
-    if (source / "labels").is_dir() and ((source / "images").is_dir() or any(source.glob("*.yaml"))):
+    if yaml_of(source) is not None or ((source / "labels").is_dir() and (source / "images").is_dir()):
         return "yolo"
     if (source / "annotations").is_dir() and coco_files(source):
         return "coco"
     if export_files(source):
         return "label-studio"
-    if next(find_files(source, (".json",)), None) is not None:
-        return "coco" if coco_files(source) else "labelme"
+    if first := list(itertools.islice(find_files(source, (".json",)), _LOOKED_AT)):
+        return "coco" if not any(map(is_labelme, first)) and coco_files(source) else "labelme"
     raise ConfigError(f"{source}: holds no labelme JSON, Label Studio export, COCO file, YOLO labels or VOC label maps; say which it is with --from")
 
 

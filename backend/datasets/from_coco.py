@@ -32,8 +32,11 @@ def coco_files(folder: Path) -> list[Path]:
 
 def is_coco(path: Path) -> bool:
     """True if the beginning of a file looks like COCO."""
-    with path.open("rb") as stream:
-        head = stream.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n")
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n")
+    except OSError:
+        return False
     return head.startswith(b"{") and any(f'"{key}"'.encode() in head for key in ("images", "annotations", "categories")) and b'"shapes"' not in head
 
 

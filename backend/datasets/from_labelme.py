@@ -32,6 +32,15 @@ def _embedded(document: Mapping[str, Any], where: str) -> bytes | None:
         raise InputError(f"{where}: imageData: {error}") from None
 
 
+def is_labelme(path: Path) -> bool:
+    """True if the beginning of a file looks like labelme's."""
+    try:
+        with path.open("rb") as stream:
+            return b'"shapes"' in stream.read(1 << 16)
+    except OSError:
+        return False
+
+
 class LabelmeReader:
     """Files of a folder, or one file.
 
@@ -93,10 +102,11 @@ class LabelmeReader:
         """The picture and its suffix; the file where it may be read, else what is embedded."""
         named = document.get("imagePath")
         text = named.replace("\\", "/") if isinstance(named, str) else ""
-        found: Path | bytes | None = self._pictures.find(path.parent / text if text else None, path.with_suffix(PurePosixPath(text).suffix).name)
+        suffix = PurePosixPath(text).suffix
+        direct = path.parent / text if suffix.lower() in SUFFIXES else None  # a file with its picture inside may be named there itself
+        found: Path | bytes | None = self._pictures.find(direct, path.with_suffix(suffix).name)
         if found is None:
             found = _embedded(document, str(path))
-        suffix = PurePosixPath(text).suffix
         if suffix.lower() not in SUFFIXES:  # embedded pictures may be named by their JSON
             suffix = f".{header_of(found, str(path)).format.lower()}" if isinstance(found, bytes) else ".jpg"
         if found is not None:

@@ -17,10 +17,17 @@ _MOST_BYTES = 64 << 20  # of a label file
 _CLASS_FILES = ("classes.txt", "obj.names")
 
 
-def _yaml_of(root: Path) -> Path | None:
+def yaml_of(root: Path) -> Path | None:
+    """The ``data.yaml`` of a dataset, or whatever YAML file in it names classes."""
     direct = root / "data.yaml"
     found = [direct] if direct.is_file() else sorted([*root.glob("*.yaml"), *root.glob("*.yml")])
-    return found[0] if found else None
+    return next((path for path in found if b"names" in path.read_bytes()[:100_000]), None)
+
+
+def _folder_split(picture: Path, root: Path) -> str | None:
+    """The split a picture belongs to by its folder, where no file says."""
+    first = picture.relative_to(root / "images").parts[0]
+    return first if first in ("train", "val", "test") else None
 
 
 class YoloReader:
@@ -40,7 +47,7 @@ class YoloReader:
     def __init__(self, root: Path, names: ClassNames, pictures: Pictures, split: str | None = None, skip: Sequence[Path] = ()) -> None:
         self._root, self._pictures, self._skip = root, pictures, skip
         pictures.add_base(root / "images")
-        listed = _yaml_of(root)
+        listed = yaml_of(root)
         splits: dict[str, list[str]] = {}
         base = root
         if listed is not None:
@@ -55,7 +62,8 @@ class YoloReader:
         if split is not None and splits and split not in splits:
             raise ConfigError(f"{listed}: has no split {split!r}; it has {', '.join(splits)}")
         wanted = {split: splits[split]} if split in splits and split is not None else splits
-        self._files = self._listed(wanted, base, listed or root) if wanted else [(path, split) for path in self._below(root / "images")]
+        loose = [(path, split or _folder_split(path, root)) for path in self._below(root / "images")] if not wanted else []
+        self._files = loose or self._listed(wanted, base, listed or root)
         if not self._files:
             raise ConfigError(f"{root}: no pictures in images; a label file says nothing about the size of its picture")
         self.total: int | None = len(self._files)
@@ -67,7 +75,7 @@ class YoloReader:
         return tuple(line.strip() for line in texts[0].splitlines() if line.strip()) if texts else ()
 
     def _below(self, folder: Path) -> list[Path]:
-        return list(find_files(folder, SUFFIXES, self._skip))
+        return list(find_files(folder, SUFFIXES, self._skip, self._pictures.roots))
 
     def _listed(self, splits: dict[str, list[str]], base: Path, where: Path) -> list[tuple[Path, str | None]]:
         """Pictures of every split, each once; an entry is a folder, or a text file with a picture a line."""
@@ -75,6 +83,8 @@ class YoloReader:
         for split, entries in splits.items():
             for entry in entries:
                 path = base / entry
+                if entry.startswith("../") and not path.exists():
+                    path = base / entry[3:]  # as some exports write it, and Ultralytics reads it
                 if not any(is_inside(path, root) for root in self._pictures.roots):
                     raise ConfigError(f"{where}: {split}: {entry[:80]!r} lies outside of the folders that were given; name it with --images")
                 if path.is_dir():
@@ -84,8 +94,9 @@ class YoloReader:
                     files = [(path.parent / line if line.startswith("./") else base / line) for line in map(str.strip, lines) if line]
                 else:
                     raise ConfigError(f"{where}: {split}: {entry[:80]!r}: no such file or folder in {base}")
+                own = path.name if path.name in splits else split  # training and validation may name one folder, which tells what it is
                 for file in files:
-                    found.setdefault(file, "val" if split == "validation" else split)
+                    found.setdefault(file, "val" if own == "validation" else own)
         return list(found.items())
 
     def samples(self) -> Iterator[Sample | Fault]:
