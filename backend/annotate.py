@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from backend import pipeline
 from backend.errors import ConfigError, LabelingError, disk_error
-from backend.files import ensure_writable, set_aside, sweep_stale, write_atomic
+from backend.files import ensure_writable, set_aside, sweep_stale, write_atomic, write_new
 from backend.formats.prompts import PromptFile
 from backend.geometry import no_detections
 from backend.images import DEFAULT_LIMITS, ImageLimits, read_image
@@ -145,7 +145,10 @@ def _write_files(sink: Sink, files: list[Output], overwrite: bool, summary: Summ
     for path in theirs:
         set_aside(path)
     for path, data in files:
-        write_atomic(path, data)
+        if overwrite or path.exists():  # then it is ours
+            write_atomic(path, data)
+        elif not write_new(path, data):  # a person was faster
+            summary.hand_made += 1
 
 
 def _jobs(items: Iterable[Item], sinks: Sequence[Sink], overwrite: bool, summary: Summary) -> list[_Job]:

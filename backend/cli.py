@@ -13,12 +13,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from backend.commands import INTERRUPTED, evaluate, prelabel, say, score, service_of, settings_of, stop_on_interrupt
-from backend.dataset_commands import convert
+from backend.commands import INTERRUPTED, evaluate, prelabel, say, score, service_of, settings_of, stop_on_interrupt, tell
+from backend.dataset_commands import convert, labelme
 from backend.errors import ConfigError, LabelingError
 from backend.logs import log_to_stderr
 from backend.memory import limit_arenas
 from backend.options import parse
+from backend.settings import Settings
 
 _SERVICE_FIELDS = ("host", "port", "threads", "insecure", "label_studio_url", "label_studio_api_key")
 
@@ -38,6 +39,10 @@ def _annotate(args: argparse.Namespace) -> int:
     if unknown or not formats:
         raise ConfigError(f"--format: unknown {', '.join(unknown) or 'nothing'}; known are {', '.join(FORMATS)}")
     settings = settings_of(args)
+    if args.command == "annotate" and args.watch:
+        return _watch(args, settings, formats)
+    if args.out is None:
+        raise ConfigError("annotate: --out DIR is missing; only --watch writes beside the pictures by itself")
     work = collect(args.sources, settings.split, args.out)
     ensure_writable(args.out)
     loaded = load(settings, args.mode, work.class_names)
@@ -56,6 +61,24 @@ def _annotate(args: argparse.Namespace) -> int:
     say(json.dumps(summary.as_dict(), indent=2, ensure_ascii=False) if args.json else summary.as_text())
     if summary.stopped == "interrupted":
         return INTERRUPTED
+    return 1 if summary.failed else 0
+
+
+def _watch(args: argparse.Namespace, settings: Settings, formats: Sequence[str]) -> int:
+    from backend.annotate import Options
+    from backend.images import ImageLimits
+    from backend.watching import check_watch, watch
+    from backend.wiring import load
+
+    check_watch(args.sources, formats, args.overwrite, args.interval)
+    if settings.prompts is not None:
+        raise ConfigError("--watch: a prompt file cannot know pictures to come; leave out --prompts")
+    cascade = load(settings, args.mode).cascade
+    options = Options(settings.batch, settings.workers, False, ImageLimits(max_pixels=settings.max_pixels), None, not args.no_progress)
+    stop = stop_on_interrupt()
+    tell(f"watching {', '.join(map(str, args.sources))}; Ctrl-C ends it")
+    summary = watch(args.sources, cascade, args.out, options, tell, interval_s=args.interval, stop=stop)
+    say(json.dumps(summary.as_dict(), indent=2, ensure_ascii=False) if args.json else summary.as_text())
     return 1 if summary.failed else 0
 
 
@@ -129,6 +152,7 @@ _COMMANDS = {
     "evaluate": evaluate,
     "score": score,
     "convert": convert,
+    "labelme": labelme,
     "annotate": _annotate,
     "visualize": _annotate,
     "models": _models,

@@ -53,6 +53,12 @@ def say(text: str) -> None:
     sys.stdout.write(text + "\n")
 
 
+def tell(text: str) -> None:
+    """A remark while working, to stderr."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
 def stop_on_interrupt() -> threading.Event:
     """The first Ctrl-C sets the event, and the work in flight is finished; the second ends the program at once."""
     stop = threading.Event()

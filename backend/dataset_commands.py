@@ -6,7 +6,7 @@ import argparse
 import json
 import math
 
-from backend.commands import INTERRUPTED, say, stop_on_interrupt
+from backend.commands import INTERRUPTED, say, settings_of, stop_on_interrupt
 from backend.errors import ConfigError
 from backend.settings import load_settings
 
@@ -45,6 +45,21 @@ def convert(args: argparse.Namespace) -> int:
     if summary.stopped == "interrupted":
         return INTERRUPTED
     return 1 if summary.failed or summary.kept else 0
+
+
+def labelme(args: argparse.Namespace) -> int:
+    """labelme's window with the cascade in it."""
+    from labelme_plugin.launcher import check_version, installed_version, launch
+
+    check_version(installed_version())  # before models are loaded
+    from backend.wiring import load
+    from labelme_plugin.assistant import Assistant
+
+    settings = settings_of(args)
+    if settings.prompts is not None:
+        raise ConfigError("labelme: a prompt file cannot be used here; the detector finds the objects of the picture that is open")
+    loaded = load(settings)
+    return launch(Assistant(loaded.cascade), args.arguments)
 
 
 def _check(args: argparse.Namespace) -> int:

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from backend.model_options import model_options
+
 FORMATS = ("labelme", "label-studio", "coco", "yolo", "voc")  # explained in backend.datasets.formats, which is not loaded for --help
 
 _CONVERT = """formats, each read and written:
@@ -60,3 +62,24 @@ def add_convert(commands: Any) -> None:
     writing.add_argument("--overwrite", action="store_true", help="replace files that this program did not write; they are copied to .bak first")
     convert.add_argument("--json", action="store_true", help="print the summary as JSON")
     convert.add_argument("--no-progress", action="store_true", help="no progress bar")
+
+
+_LABELME = """experimental: labelme 6.3 has no interface for this, other versions are refused (pip install 'yolo-sam2-labeling[labelme]').
+
+In the window: choose AI-Points or AI-Box, and the model "YOLO -> SAM 2", which is chosen already, as are masks.
+  AI-Points       click on an object; Shift and a click says what does not belong to it; Ctrl and a click, or a double click, ends it
+  AI-Box          two corners of a rough box
+  AI Text-to-Annotation   names of the detector's classes with commas, then Run: labelled masks of all of them, and their scores
+
+examples:
+  yolosam2 labelme photos/ --detector my-yolo.pt --segmenter sam2.1_hiera_small
+  yolosam2 labelme photos/ --detector demo --segmenter demo -- --labels labels.txt --no-auto-save    what follows -- goes to labelme"""
+
+
+def add_labelme(commands: Any) -> None:
+    """``labelme``."""
+    about = "Start labelme with YOLO and SAM 2 among its AI models: class names, points and boxes become masks in the window."
+    kind = argparse.RawDescriptionHelpFormatter
+    labelme = commands.add_parser("labelme", help="labelme with these models in it (experimental)", formatter_class=kind, description=about, epilog=_LABELME)
+    labelme.add_argument("arguments", nargs="*", metavar="PATH", help="what labelme opens: a folder, picture or JSON file; after -- its own options")
+    model_options(labelme)

@@ -47,6 +47,40 @@ def write_atomic(path: Path, data: bytes) -> None:
         raise disk_error(error, path) from error
 
 
+def write_new(path: Path, data: bytes) -> bool:
+    """Write a file only where there is none, whatever anybody else does meanwhile.
+
+    Args:
+        path: where; its folder is made if missing.
+        data: the whole content.
+
+    Returns:
+        False if somebody else's file is there; it is untouched.
+
+    Raises:
+        Unavailable: the disk refuses.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".yolosam2.{os.getpid()}.{secrets.token_hex(8)}.tmp")
+        try:
+            write_atomic(temporary, data)
+            try:
+                os.link(temporary, path)  # unlike a renaming, it fails where something is
+            except FileExistsError:
+                return False
+            except OSError:  # a file system without links
+                if path.exists():
+                    return False
+                os.replace(temporary, path)
+            return True
+        finally:
+            with suppress(OSError):
+                temporary.unlink()
+    except OSError as error:
+        raise disk_error(error, path) from error
+
+
 def json_bytes(value: object) -> bytes:
     """A value as compact JSON in UTF-8; half a character, which UTF-8 cannot hold, is escaped."""
     try:

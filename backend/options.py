@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from backend.dataset_options import add_convert
+from backend.dataset_options import add_convert, add_labelme
+from backend.model_options import batch_options, detector_options, file_options, model_options
 
 _EPILOG = """examples:
   yolosam2 demo                                            the embedded models on the bundled samples
   yolosam2 annotate photos/ --out labels/                  labelme JSON for a folder, resumable
   yolosam2 annotate photos/ --out out/ --format labelme,label-studio,voc,overlay
+  yolosam2 annotate --watch photos/                        JSON beside each picture as it lands, while labelme has the folder open
   yolosam2 annotate VOC/ --out out/ --prompts prediction.json --segmenter sam2.1_hiera_large
   yolosam2 serve                                           the Label Studio ML backend, on 127.0.0.1:9090
   yolosam2 doctor --url http://localhost:8080 --project 1  why nothing appears in Label Studio
@@ -29,7 +31,9 @@ _FORMATS = """formats:
   labelme        one JSON per image, masks as labelme draws them
   label-studio   importable tasks with brush masks, and a labeling config
   voc            indexed PNGs: SegmentationClass, SegmentationObject, class_names.txt
-  overlay        pictures with masks drawn"""
+  overlay        pictures with masks drawn
+
+COCO and YOLO: yolosam2 convert OUT coco/ --to coco, or --to yolo, from the labelme files."""
 
 _EVALUATE = """prints Pixel_Accuracy, Mean_IOU and Class_IOU as upstream YOLO-SAM2 does, then a table by class name.
 
@@ -73,47 +77,8 @@ Label Studio itself must be started with ML_BLOCK_LOCAL_IP=false and SSRF_PROTEC
 OVERLAPS = ("score", "smallest", "last")  # explained in geometry, which is not loaded for --help
 
 
-def _detector_options(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("-c", "--config", type=Path, metavar="FILE", help="settings as JSON or YAML; upstream YOLO-SAM2's keys are understood")
-    group.add_argument("--detector", metavar="MODEL", help="demo, an Ultralytics name (yolov8n .. yolo26x) or a .pt file")
-    group.add_argument("--model-root", metavar="DIR", help="where named weights lie and are downloaded to (default: models)")
-    group.add_argument("--device", metavar="auto|cpu|cuda|mps", help="default: auto")
-    group.add_argument("--classes", metavar="NAMES", help="a,b,c or a file: classes to keep, or the names behind category_id of --prompts")
-
-
-def _model_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
-    group = parser.add_argument_group("models and thresholds")
-    _detector_options(group)
-    group.add_argument("--segmenter", metavar="MODEL", help="demo, sam2.1_hiera_tiny|small|base_plus|large, sam2_hiera_*, or a checkpoint file")
-    group.add_argument("--segmenter-config", metavar="YAML", help="configuration of a checkpoint file")
-    group.add_argument("--conf", "-conf", metavar="0..1", help="detections below are dropped (default: 0.25)")
-    group.add_argument("--iou", metavar="0..1", help="overlap for non-maximum suppression (default: 0.7)")
-    group.add_argument("--max-det", metavar="N", help="most detections per image (default: 300)")
-    group.add_argument("--agnostic-nms", action="store_const", const=True, help="one box per object, whatever its class (default: one per class)")
-    group.add_argument("--box-margin", metavar="SHARE", help="cut masks to their box grown by this share of its sides (default: off)")
-    group.add_argument("--min-part", metavar="SHARE", help="drop parts and fill holes below this share of a mask's area (default: off)")
-    group.add_argument("-b", "--batch", metavar="N", help="images per model call (default: 8)")
-    group.add_argument("--sam-batch", metavar="N", help="boxes per decoder call (default: 32)")
-    return group
-
-
-def _file_options(parser: argparse.ArgumentParser) -> None:
-    """Of the commands that read files."""
-    group = _batch_options(parser)
-    group.add_argument("--split", metavar="NAME", help="list of a VOC dataset (default: val)")
-
-
-def _batch_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
-    """Of the commands that work through many pictures; a server has no use for them."""
-    group = _model_options(parser)
-    group.add_argument("-p", "--prompts", metavar="JSON", help="boxes come from this prediction.json; no detector is loaded")
-    group.add_argument("--workers", metavar="N", help="threads that decode, and as many that encode (default: 2)")
-    return group
-
-
 def _run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("sources", nargs="+", type=Path, metavar="SRC", help="image files, folders (recursive) or VOC datasets")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="output folder; made if missing")
     parser.add_argument("--mode", choices=("cascade", "boxes"), default="cascade", help="cascade: boxes and masks; boxes: no segmenter")
     parser.add_argument("--overwrite", action="store_true", help="do again what is done; hand-made files are copied to .bak first")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
@@ -128,17 +93,21 @@ def _labelling(commands: Any) -> None:
     demo.add_argument("--no-progress", action="store_true", help="no progress bar")
     about = "Label images. Run the same command again to go on after an interruption: what is done is skipped."
     annotate = commands.add_parser("annotate", help="label images into files", formatter_class=kind, description=about, epilog=_FORMATS)
+    annotate.add_argument("--out", type=Path, metavar="DIR", help="output folder; made if missing (with --watch: default beside the pictures)")
+    annotate.add_argument("--watch", action="store_true", help="stay, and label pictures as they land in the folders, until Ctrl-C")
+    annotate.add_argument("--interval", type=float, default=1.0, metavar="SECONDS", help="how often --watch looks (default: 1)")
     _run_options(annotate)
     annotate.add_argument("--format", default="labelme", metavar="F[,F..]", help="labelme, label-studio, voc, overlay (default: labelme)")
     prefix = "/data/local-files/?d="
     annotate.add_argument("--image-url-prefix", default=prefix, metavar="URL", help="put before each image's path in Label Studio tasks")
-    _file_options(annotate)
+    file_options(annotate)
     about = "Write pictures with masks, outlines, labels and scores drawn over them; of a VOC dataset with truth, class maps: prediction, truth and errors."
     visualize = commands.add_parser("visualize", help="draw masks over images", description=about)
+    visualize.add_argument("--out", type=Path, required=True, metavar="DIR", help="output folder; made if missing")
     _run_options(visualize)
     visualize.add_argument("--plain", action="store_true", help="only the prediction, also for a dataset with truth")
     visualize.add_argument("--rename", metavar="A=B,..", help="class A of the model is class B of the dataset")
-    _file_options(visualize)
+    file_options(visualize)
 
 
 def _label_studio(commands: Any) -> None:
@@ -150,7 +119,7 @@ def _label_studio(commands: Any) -> None:
     serve.add_argument("--threads", metavar="N", help="HTTP threads; the models have one of their own (default: 16)")
     serve.add_argument("--insecure", action="store_const", const=True, help="listen on an open address without a password")
     serve.add_argument("--label-studio-url", "--url", metavar="URL", help="Label Studio, as this machine reaches it (LABEL_STUDIO_URL)")
-    _model_options(serve)
+    model_options(serve)
     about = "Check packages, device, weights, and, with an address, Label Studio, its settings, a project and one real image; print the fix for each fault."
     example = "example:\n  yolosam2 doctor --url http://localhost:8080 --project 1 --detector my-yolo.pt    (the same model options as for serve)"
     doctor = commands.add_parser("doctor", help="find out why nothing appears", description=about, epilog=example, formatter_class=kind)
@@ -161,10 +130,10 @@ def _label_studio(commands: Any) -> None:
     doctor.add_argument("--project", type=int, metavar="ID", help="the number in the project's address")
     doctor.add_argument("--backend-url", metavar="URL", help="the backend's address as Label Studio would call it")
     doctor.add_argument("--json", action="store_true", help="print as JSON")
-    _model_options(doctor)
+    model_options(doctor)
     about = "Print a labeling config for a detector's classes, or for --classes a,b alone; paste it under Settings, Labeling Interface, Code."
     config = commands.add_parser("make-config", help="a labeling config for a detector's classes", description=about)
-    _detector_options(config.add_argument_group("the detector"))
+    detector_options(config.add_argument_group("the detector"))
 
 
 _PRELABEL = """After a crash, a restart or Ctrl-C: run the same command again. What Label Studio has is left alone, what is missing is predicted.
@@ -202,7 +171,7 @@ def _prelabelling(commands: Any) -> None:
     how.add_argument("--ray-address", metavar="ADDRESS", help="of a cluster, such as ray://head:10001 or auto (default: this machine)")
     how.add_argument("--json", type=Path, metavar="FILE", help="also write the report as JSON; - prints it instead")
     how.add_argument("--no-progress", action="store_true", help="no progress bar")
-    _batch_options(prelabel)
+    batch_options(prelabel)
 
 
 def _result_options(parser: argparse.ArgumentParser) -> None:
@@ -223,7 +192,7 @@ def _scoring(commands: Any) -> None:
     )
     evaluate.add_argument("--predictions", type=Path, metavar="DIR", help="label maps made before; no model is loaded")
     _result_options(evaluate)
-    _file_options(evaluate)
+    file_options(evaluate)
     about = "Compare what annotators accepted with what was predicted: how good the masks were, and how much work was left."
     score = commands.add_parser("score", help="accepted annotations against predictions", formatter_class=kind, description=about, epilog=_SCORE)
     score.add_argument("source", type=Path, metavar="SOURCE", help="an export of Label Studio, or a folder of labelme JSON")
@@ -295,5 +264,6 @@ def make_parser() -> argparse.ArgumentParser:
     _prelabelling(commands)
     _scoring(commands)
     add_convert(commands)
+    add_labelme(commands)
     _about_models(commands)
     return parser

@@ -17,7 +17,7 @@ LAYERS = {
     "backend.memory": 0, "backend.options": 0, "backend.logs": 0, "backend.errors": 0, "backend.types": 0,
     "backend.geometry": 1, "backend.images": 1, "backend.metrics": 1, "backend.settings": 1, "backend.files": 1, "backend.overlays": 2,
     "backend.formats": 2, "backend.service_settings": 2, "backend.class_mapping": 1, "backend.rasters": 1, "backend.matching": 2, "backend.comparisons": 2,
-    "backend.datasets": 4, "labelme_plugin.convert": 5, "labelme_plugin.check": 4, "labelme_plugin.checking": 5,
+    "backend.datasets": 4, "labelme_plugin.convert": 5, "labelme_plugin.check": 4, "labelme_plugin.checking": 5, "labelme_plugin.launcher": 5,
     "backend.sources": 3, "backend.cascade": 3, "labelme_plugin": 3, "backend.models": 3,
     "backend.label_studio.origins": 3, "backend.label_studio.transport": 3, "backend.label_studio.tokens": 3, "backend.label_studio.local_files": 3,
     "backend.label_studio.fetch": 3, "backend.label_studio.caches": 3, "backend.label_studio.monitor": 3,
@@ -26,9 +26,9 @@ LAYERS = {
     "backend.pipeline": 4, "backend.sinks": 4, "backend.gate": 4, "backend.scoring": 4,
     "backend.label_studio": 5,
     "backend.wiring": 5, "backend.annotate": 5, "backend.evaluate": 5,
-    "backend.judging": 6, "backend.report_pictures": 5, "backend.serving": 6, "backend.doctor": 6, "backend.label_studio.model": 7,
+    "backend.judging": 6, "backend.watching": 6, "backend.report_pictures": 5, "backend.serving": 6, "backend.doctor": 6, "backend.label_studio.model": 7,
     "backend.bench": 7, "backend.bench_clicks": 6, "backend.bench_scoring": 6, "backend.bench_prelabel": 6, "backend.demo": 7,
-    "backend.commands": 7, "backend.dataset_commands": 7, "backend.dataset_options": 0, "backend.cli": 8, "backend.__main__": 9,
+    "backend.commands": 7, "backend.dataset_commands": 7, "backend.dataset_options": 0, "backend.model_options": 0, "backend.cli": 8, "backend.__main__": 9,
 }  # fmt: skip
 HEAVY = ("torch", "torchvision", "ultralytics", "sam2", "transformers", "hydra", "omegaconf")
 

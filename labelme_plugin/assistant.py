@@ -1,0 +1,120 @@
+"""What the cascade answers to a labelme user: class names to labelled masks, points and boxes to one mask. Knows nothing of labelme's window."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backend.errors import InputError
+from backend.geometry import mask_xyxy
+from backend.types import Embedding, Image, Labeler, Mask, Masks, Prompts, Segmenter
+
+_REMEMBERED = 3  # encoded images
+BACKGROUND_POINT, POINT, FIRST_CORNER, LAST_CORNER = 0, 1, 2, 3  # SAM's labels of points
+
+
+class Models(Labeler, Protocol):
+    """The part of ``backend.cascade.Cascade`` that is used here."""
+
+    @property
+    def segmenter(self) -> Segmenter | None: ...
+    def outline(self, masks: Masks) -> list[Mask | None]: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """One mask for labelme."""
+
+    mask: Mask
+    score: float  # 0..1
+    text: str | None = None  # the class name as it was typed; None for points and boxes
+
+    @property
+    def box(self) -> tuple[int, int, int, int]:
+        """First and last pixel: x, y, x, y, inclusive as labelme has it."""
+        x0, y0, x1, y1 = (int(v) for v in mask_xyxy(self.mask))
+        return x0, y0, x1 - 1, y1 - 1
+
+
+class Assistant:
+    """Answers prompts about images; what was encoded last is remembered.
+
+    Args:
+        cascade: loaded models.
+    """
+
+    def __init__(self, cascade: Models) -> None:
+        self._cascade = cascade
+        self._embeddings: OrderedDict[bytes, Embedding] = OrderedDict()
+
+    @property
+    def names(self) -> list[str]:
+        """The classes of the detector."""
+        return list(self._cascade.names.values())
+
+    def by_text(self, image: Image, texts: Sequence[str]) -> tuple[list[Answer], list[str]]:
+        """The objects of the classes that were typed.
+
+        Args:
+            image: (H, W, 3) RGB.
+            texts: names of classes in any case, blanks around them ignored; empty ones are no question.
+
+        Returns:
+            Answers, the surest first, and the texts that are none of the classes.
+        """
+        wanted: dict[str, str] = {}
+        for text in texts:
+            if text.strip():
+                wanted.setdefault(text.strip().casefold(), text)
+        known = {name.casefold() for name in self.names}
+        unknown = [text for folded, text in wanted.items() if folded not in known]
+        if len(unknown) == len(wanted):
+            return [], unknown
+        (raw,) = self._cascade.infer([image], None)
+        prediction = self._cascade.finish(raw)
+        answers = [
+            Answer(instance.mask, float(instance.score), wanted[instance.label.casefold()])
+            for instance in prediction.instances
+            if instance.mask is not None and instance.label.casefold() in wanted
+        ]
+        return sorted(answers, key=lambda answer: -answer.score), unknown
+
+    def by_points(self, image: Image, points_xy: NDArray[np.floating], labels: Sequence[int]) -> list[Answer]:
+        """The object that points, or a box, show.
+
+        Args:
+            image: (H, W, 3) RGB.
+            points_xy: (P, 2) in pixels.
+            labels: of each point: 1 on the object, 0 beside it, 2 and 3 opposite corners of a box.
+
+        Returns:
+            One answer, or none where the mask is empty.
+
+        Raises:
+            InputError: there is no segmenter, or nothing to go by.
+        """
+        segmenter = self._cascade.segmenter
+        if segmenter is None:
+            raise InputError("no segmenter is loaded")
+        kinds = np.asarray(labels)
+        corners = points_xy[np.isin(kinds, (FIRST_CORNER, LAST_CORNER))].astype(np.float32)
+        box = np.concatenate([corners.min(0), corners.max(0)]) if len(corners) >= 2 else None
+        signed = np.isin(kinds, (BACKGROUND_POINT, POINT))
+        prompt = Prompts(box, points_xy[signed].astype(np.float32), kinds[signed] == POINT)
+        masks = segmenter.refine(self._embedding(segmenter, image), [prompt])
+        (mask,) = self._cascade.outline(masks)
+        return [] if mask is None else [Answer(mask, float(masks.quality[0]))]
+
+    def _embedding(self, segmenter: Segmenter, image: Image) -> Embedding:
+        key = blake2b(np.ascontiguousarray(image).data, digest_size=16).digest() + str(image.shape).encode()
+        known = self._embeddings.pop(key, None)
+        self._embeddings[key] = segmenter.embed(image) if known is None else known
+        while len(self._embeddings) > _REMEMBERED:
+            self._embeddings.popitem(last=False)
+        return self._embeddings[key]

@@ -1,0 +1,209 @@
+"""``annotate --watch``: pictures are labelled as they land, and nothing that a person made is touched."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from backend.annotate import Options, Summary
+from backend.cascade import Cascade
+from backend.demo.scenes import Scene
+from backend.files import write_new
+from backend.overlays import encode_picture
+from backend.watching import Watcher, watch
+from labelme_plugin.files import made_by_us, read_document
+from tests.conftest import PYTHON, ROOT, FakeDetector, FakeSegmenter
+
+MINE = json.dumps({"shapes": [], "imagePath": "x.jpg", "imageData": None, "note": "by hand"})
+
+
+def wait_for(test: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 30
+    while not test():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+@contextmanager
+def watching(folder: Path, cascade: Cascade, out: Path | None = None) -> Iterator[tuple[list[str], list[Summary]]]:
+    """A watch on a thread; gives what it says, and at the end its summary."""
+    stop, said, summaries = threading.Event(), [], []
+
+    def run() -> None:
+        summaries.append(watch([folder], cascade, out, Options(progress=False), said.append, interval_s=0.05, stop=stop))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield said, summaries
+    finally:
+        stop.set()
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+@pytest.fixture
+def picture(scenes: list[Scene]) -> bytes:
+    return encode_picture(scenes[0].image)
+
+
+def test_pictures_are_labelled_as_they_land(tmp_path: Path, fake: Cascade, picture: bytes) -> None:
+    (tmp_path / "there.jpg").write_bytes(picture)
+    with watching(tmp_path, fake) as (said, summaries):
+        wait_for((tmp_path / "there.json").exists)
+        (tmp_path / "sub ü").mkdir()
+        (tmp_path / "sub ü/later.png").write_bytes(picture)
+        wait_for((tmp_path / "sub ü/later.json").exists)
+        wait_for(lambda: len(said) == 2)
+        assert "there.jpg: 1 cat" in said[0]
+        assert "sub ü/later.png: 1 cat" in said[1]
+    assert made_by_us(tmp_path / "there.json") == fake.model_version
+    assert read_document(tmp_path / "sub ü/later.json")["imagePath"] == "later.png"
+    assert (summaries[0].labelled, summaries[0].failed, summaries[0].stopped) == (2, [], None)
+
+
+def test_what_a_person_made_is_never_touched(tmp_path: Path, fake: Cascade, picture: bytes) -> None:
+    (tmp_path / "mine.json").write_text(MINE)
+    (tmp_path / "mine.jpg").write_bytes(picture)
+    with watching(tmp_path, fake) as (said, summaries):
+        (tmp_path / "other.jpg").write_bytes(picture)
+        wait_for((tmp_path / "other.json").exists)
+        wait_for(lambda: said)
+        changed = json.loads((tmp_path / "other.json").read_text())
+        changed["shapes"] = []
+        (tmp_path / "other.json").write_text(json.dumps(changed))
+        os.utime(tmp_path / "other.jpg")  # as if it had landed again
+        (tmp_path / "third.jpg").write_bytes(picture)
+        wait_for((tmp_path / "third.json").exists)
+    assert (tmp_path / "mine.json").read_text() == MINE
+    assert json.loads((tmp_path / "other.json").read_text()) == changed
+    assert summaries[0].hand_made == 2
+
+
+def test_a_file_that_appears_while_its_picture_is_labelled_wins(tmp_path: Path, picture: bytes) -> None:
+    class Slow(FakeSegmenter):
+        def segment(self, images: Sequence, boxes: Sequence) -> list:
+            (tmp_path / "a.json").write_text(MINE)  # the annotator saves now
+            return super().segment(images, boxes)
+
+    (tmp_path / "a.jpg").write_bytes(picture)
+    cascade = Cascade(FakeDetector(), Slow())
+    with watching(tmp_path, cascade):
+        wait_for((tmp_path / "a.json").exists)
+        time.sleep(0.3)
+    assert (tmp_path / "a.json").read_text() == MINE
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["a.jpg", "a.json"]
+
+
+def test_the_last_moment_is_safe_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between looking and writing: the link fails where a file is, and nothing is left behind."""
+    path = tmp_path / "a.json"
+    link = os.link
+
+    def late(source: Path, target: Path) -> None:
+        path.write_text(MINE)
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", late)
+    assert write_new(path, b"ours") is False
+    assert path.read_text() == MINE
+    monkeypatch.setattr(os, "link", link)
+    assert write_new(tmp_path / "new/b.json", b"ours") is True
+    assert (tmp_path / "new/b.json").read_bytes() == b"ours"
+
+    def refuses(source: Path, target: Path) -> None:
+        raise PermissionError("no links here")
+
+    monkeypatch.setattr(os, "link", refuses)
+    assert write_new(path, b"ours") is False
+    assert write_new(tmp_path / "c.json", b"ours") is True
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["a.json", "c.json", "new"]
+
+
+def test_half_a_picture_is_waited_for(tmp_path: Path, fake: Cascade, picture: bytes) -> None:
+    with watching(tmp_path, fake) as (said, _):
+        with (tmp_path / "slow.jpg").open("wb") as stream:
+            for k in range(0, len(picture), len(picture) // 8):  # as a slow copy writes it
+                stream.write(picture[k : k + len(picture) // 8])
+                stream.flush()
+                time.sleep(0.03)
+        wait_for((tmp_path / "slow.json").exists)
+        (tmp_path / "broken.jpg").write_bytes(picture[: len(picture) // 2])
+        wait_for(lambda: any("broken.jpg" in line for line in said))
+        assert len([line for line in said if "broken.jpg" in line]) == 1
+        (tmp_path / "broken.jpg").write_bytes(picture)
+        wait_for((tmp_path / "broken.json").exists)
+    assert not any("slow.jpg" in line and "failed" in line for line in said)
+
+
+def test_looks_only_give_what_is_new_and_complete(tmp_path: Path, picture: bytes) -> None:
+    watcher = Watcher([tmp_path], [tmp_path / "out"])
+    (tmp_path / "out").mkdir()
+    for path in (tmp_path / "a.jpg", tmp_path / "out/b.jpg"):
+        path.write_bytes(picture)
+    (tmp_path / "empty.jpg").touch()
+    assert watcher.look() == []
+    assert watcher.look() == [tmp_path / "a.jpg"]
+    watcher.take([tmp_path / "a.jpg"])
+    assert watcher.look() == []
+    (tmp_path / "a.jpg").write_bytes(picture + b"\0")
+    assert watcher.look() == []
+    assert watcher.look() == [tmp_path / "a.jpg"]
+    (tmp_path / "a.jpg").unlink()
+    assert watcher.look() == []
+
+
+def test_what_cannot_be_watched(run_cli, tmp_path: Path, picture: bytes) -> None:
+    (tmp_path / "a.jpg").write_bytes(picture)
+    demo = ("--detector", "demo", "--segmenter", "demo", "--device", "cpu")
+    for arguments, sentence in (
+        ((tmp_path / "a.jpg",), "--watch needs a folder"),
+        ((tmp_path, "--overwrite"), "--watch: never replaces anything"),
+        ((tmp_path, "--format", "voc"), "--watch: writes labelme JSON, not voc"),
+        ((tmp_path, "--interval", "0"), "--interval: expected more than 0"),
+    ):
+        code, _, err = run_cli("annotate", "--watch", *arguments, *demo)
+        assert (code, sentence in err) == (2, True), err
+    code, _, err = run_cli("annotate", tmp_path, *demo)
+    assert (code, "--out DIR is missing" in err) == (2, True)
+
+
+def test_the_program_watches_until_it_is_told_to_stop(tmp_path: Path, scenes: list[Scene]) -> None:
+    (tmp_path / "a.jpg").write_bytes(encode_picture(scenes[0].image))
+    command = [
+        PYTHON,
+        "-m",
+        "backend",
+        "annotate",
+        "--watch",
+        str(tmp_path),
+        "--detector",
+        "demo",
+        "--segmenter",
+        "demo",
+        "--device",
+        "cpu",
+        "--interval",
+        "0.1",
+    ]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for((tmp_path / "a.json").exists)
+    (tmp_path / "b.jpg").write_bytes(encode_picture(scenes[1].image))
+    wait_for((tmp_path / "b.json").exists)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert "labelled 2 images" in out
+    assert "watching" in err
+    assert "a.jpg: " in err
+    assert made_by_us(tmp_path / "a.json")
