@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -239,7 +240,11 @@ def _about_models(commands: Any) -> None:
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line; a misspelt option is answered by the command it was given to, with the one that was meant."""
     parser = make_parser()
-    args, unknown = parser.parse_known_args(argv)
+    own, rest = list(sys.argv[1:] if argv is None else argv), list[str]()
+    if "--" in own and "labelme" in own[: min(2, own.index("--"))]:  # what follows is for another program
+        own, rest = own[: own.index("--")], own[own.index("--") + 1 :]
+    args, unknown = parser.parse_known_args(own)
+    args.rest = rest
     if not unknown:
         return args
     command: argparse.ArgumentParser = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction)).choices[args.command]

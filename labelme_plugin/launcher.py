@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from importlib import metadata
 from typing import Any, ClassVar
@@ -71,7 +72,7 @@ def _tell(message: str) -> None:
     """A line in the status bar of labelme's window, and in the log."""
     from PyQt5 import QtWidgets
 
-    logger.warning("%s", message)
+    logger.info("%s", message)
     for window in QtWidgets.QApplication.topLevelWidgets():
         if isinstance(window, QtWidgets.QMainWindow) and (bar := window.statusBar()) is not None:
             bar.showMessage(message, _MESSAGE_MS)
@@ -86,8 +87,9 @@ def _answers(assistant: Assistant, prompt: Any, image: Image) -> list[Answer]:
         if unknown or not "".join(prompt.texts).strip():
             shown = ", ".join(assistant.names[:30])
             _tell(f"{MODEL_NAME}: " + (f"no class {', '.join(unknown)}; " if unknown else "type names of classes; ") + f"known are {shown}")
-        elif not answers:
-            _tell(f"{MODEL_NAME}: found none of {', '.join(prompt.texts)}")
+        else:
+            found = Counter(answer.text for answer in answers)
+            _tell(f"{MODEL_NAME}: found " + (", ".join(f"{n} {text}" for text, n in found.items()) or f"none of {', '.join(prompt.texts)}"))
         return answers
     except LabelingError as error:
         _tell(f"{MODEL_NAME}: {error}")
@@ -145,7 +147,9 @@ def register(assistant: Assistant) -> None:
     import osam
     from labelme.widgets import AiAssistedAnnotationWidget, AiTextToAnnotationWidget
 
-    def choose_masks(widget: Any) -> None:
+    def choose(widget: Any) -> None:
+        widget._model_combo.setCurrentIndex(-1)  # the canvas hears of a choice only when it changes, and ours is the first
+        widget._model_combo.setCurrentIndex(widget._model_combo.findData(MODEL_ID))
         widget._output_format_combo.setCurrentIndex(widget._output_format_combo.findData("mask"))
 
     def type_names(widget: Any) -> None:
@@ -159,7 +163,7 @@ def register(assistant: Assistant) -> None:
         for menu in (AiAssistedAnnotationWidget, AiTextToAnnotationWidget):
             menu._available_models = [(MODEL_ID, MODEL_NAME), *menu._available_models]
         AiTextToAnnotationWidget._default_model_name = MODEL_ID
-        AiAssistedAnnotationWidget.__init__ = _wrapped(AiAssistedAnnotationWidget.__init__, choose_masks, default_model=MODEL_NAME)
+        AiAssistedAnnotationWidget.__init__ = _wrapped(AiAssistedAnnotationWidget.__init__, choose, default_model=MODEL_NAME)
         AiTextToAnnotationWidget.__init__ = _wrapped(AiTextToAnnotationWidget.__init__, type_names)
     except AttributeError as error:
         raise ConfigError(f"labelme {installed_version()} is built differently from what this launcher knows: {error}") from None
