@@ -29,7 +29,8 @@ class Options:
 
     read: ReadOptions = field(default_factory=ReadOptions)
     write: WriteOptions = field(default_factory=WriteOptions)
-    images: Path | None = None  # where pictures lie
+    images: Path | None = None  # where pictures lie, to be looked through by name
+    roots: tuple[Path, ...] = ()  # other folders whose pictures may be read, where files name them
     classes: tuple[str, ...] | None = None  # in order; others are left out
     division: Division | None = None
     strict: bool = False
@@ -167,7 +168,7 @@ def convert(source: Path, out: Path, target: str, options: Options, kind: str | 
     sweep_stale(out)
     stop = stop or threading.Event()
     names = ClassNames([name for name in options.classes or () if name not in NOT_CLASSES], fixed=options.classes is not None)
-    pictures = Pictures([source if source.is_dir() else source.parent], options.images)
+    pictures = Pictures([*options.roots, source if source.is_dir() else source.parent], options.images)
     reader = make_reader(source, kind, names, pictures, options.read, out)
     listed = bool(names.names)
     writer = make_writer(out, target, names, pictures, options.write)
