@@ -8,8 +8,9 @@ import json
 import logging
 import os
 import sys
+import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +31,14 @@ def _annotate(args: argparse.Namespace) -> int:
     from backend.files import ensure_writable
     from backend.formats.voc import has_truth
     from backend.images import ImageLimits
-    from backend.sinks import FORMATS, ComparisonSink, Sink
+    from backend.sinks import DATASETS, FORMATS, ComparisonSink, Sink
     from backend.sources import collect
     from backend.wiring import load
 
     formats = [name.strip() for name in args.format.split(",") if name.strip()] if args.command == "annotate" else ["overlay"]
-    unknown = [name for name in formats if name not in FORMATS]
+    unknown = [name for name in formats if name not in (*FORMATS, *DATASETS)]
     if unknown or not formats:
-        raise ConfigError(f"--format: unknown {', '.join(unknown) or 'nothing'}; known are {', '.join(FORMATS)}")
+        raise ConfigError(f"--format: unknown {', '.join(unknown) or 'nothing'}; known are {', '.join((*FORMATS, *DATASETS))}")
     settings = settings_of(args)
     if args.command == "annotate" and args.watch:
         return _watch(args, settings, formats)
@@ -58,10 +59,22 @@ def _annotate(args: argparse.Namespace) -> int:
     stop = stop_on_interrupt()
     prefix = getattr(args, "image_url_prefix", "")
     summary = annotate(work.items, loaded.cascade, formats, args.out, options, url_prefix=prefix, more_sinks=more, stop=stop)
-    say(json.dumps(summary.as_dict(), indent=2, ensure_ascii=False) if args.json else summary.as_text())
+    made = _datasets(args, [name for name in formats if name in DATASETS], loaded.cascade.names, stop) if summary.stopped is None else []
+    document = {**summary.as_dict(), **({"datasets": [one.as_dict() for one in made]} if made else {})}
+    say(json.dumps(document, indent=2, ensure_ascii=False) if args.json else "\n".join(one.as_text() for one in (summary, *made)))
     if summary.stopped == "interrupted":
         return INTERRUPTED
-    return 1 if summary.failed else 0
+    return 1 if summary.failed or any(one.failed or one.kept for one in made) else 0
+
+
+def _datasets(args: argparse.Namespace, formats: Sequence[str], names: Mapping[int, str], stop: threading.Event) -> list[Any]:
+    """COCO and YOLO datasets of the labelme files that were just written, with the model's classes in its order."""
+    from backend.sinks import LABELME_FOLDER
+    from labelme_plugin.convert import Options, convert
+
+    roots = tuple(source if source.is_dir() else source.parent for source in args.sources)
+    options = Options(roots=roots, classes=tuple(names[k] for k in sorted(names)), overwrite=args.overwrite, progress=not args.no_progress)
+    return [convert(args.out / LABELME_FOLDER, args.out / kind, kind, options, "labelme", stop) for kind in formats]
 
 
 def _watch(args: argparse.Namespace, settings: Settings, formats: Sequence[str]) -> int:

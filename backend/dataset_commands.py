@@ -31,14 +31,14 @@ def convert(args: argparse.Namespace) -> int:
     what = None if args.what is None else parse_what(args.what)
     split, division = parse_split(args.split)
     options = Options(
-        ReadOptions(split, what, args.image_url_prefix),
-        WriteOptions(args.shape, args.simplify, split or "train", args.copy, args.image_url_prefix, what),
-        args.images,
-        classes,
-        division,
-        args.strict,
-        args.overwrite,
-        not args.no_progress,
+        read=ReadOptions(split, what, args.image_url_prefix),
+        write=WriteOptions(args.shape, args.simplify, split or "train", args.copy, args.image_url_prefix, what),
+        images=args.images,
+        classes=classes,
+        division=division,
+        strict=args.strict,
+        overwrite=args.overwrite,
+        progress=not args.no_progress,
     )
     summary = convert(args.source, args.out, args.to, options, args.from_format, stop_on_interrupt())
     say(json.dumps(summary.as_dict(), indent=2, ensure_ascii=False) if args.json else summary.as_text())

@@ -32,9 +32,8 @@ _FORMATS = """formats:
   labelme        one JSON per image, masks as labelme draws them
   label-studio   importable tasks with brush masks, and a labeling config
   voc            indexed PNGs: SegmentationClass, SegmentationObject, class_names.txt
-  overlay        pictures with masks drawn
-
-COCO and YOLO: yolosam2 convert OUT coco/ --to coco, or --to yolo, from the labelme files."""
+  coco, yolo     datasets to train on, in coco/ and yolo/, made of labelme files in labelme/; yolosam2 convert makes them again after corrections
+  overlay        pictures with masks drawn"""
 
 _EVALUATE = """prints Pixel_Accuracy, Mean_IOU and Class_IOU as upstream YOLO-SAM2 does, then a table by class name.
 
@@ -98,7 +97,7 @@ def _labelling(commands: Any) -> None:
     annotate.add_argument("--watch", action="store_true", help="stay, and label pictures as they land in the folders, until Ctrl-C")
     annotate.add_argument("--interval", type=float, default=1.0, metavar="SECONDS", help="how often --watch looks (default: 1)")
     _run_options(annotate)
-    annotate.add_argument("--format", default="labelme", metavar="F[,F..]", help="labelme, label-studio, voc, overlay (default: labelme)")
+    annotate.add_argument("--format", default="labelme", metavar="F[,F..]", help="labelme, label-studio, coco, yolo, voc, overlay (default: labelme)")
     prefix = "/data/local-files/?d="
     annotate.add_argument("--image-url-prefix", default=prefix, metavar="URL", help="put before each image's path in Label Studio tasks")
     file_options(annotate)

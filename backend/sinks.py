@@ -20,6 +20,8 @@ from backend.types import Image, Prediction
 from labelme_plugin import files as labelme
 
 FORMATS = ("labelme", "label-studio", "voc", "overlay")
+DATASETS = ("coco", "yolo")  # made of labelme files once these are complete
+LABELME_FOLDER = "labelme"  # of those
 _IMPORT_BYTES = 64 << 20  # Label Studio refuses uploads over 250 MB; smaller files keep our own memory small too
 _MOST_CLASSES = 254  # 0 is background and 255 ignore
 
@@ -201,18 +203,18 @@ def make_sinks(formats: Sequence[str], out: Path, names: Sequence[str], url_pref
     """The sinks for a run.
 
     Args:
-        formats: of ``FORMATS``.
+        formats: of ``FORMATS`` and ``DATASETS``.
         out: output folder.
         names: class names in order.
         url_prefix: put before an image's quoted relative path to make the URL in Label Studio tasks.
     """
     table: dict[str, Sink] = {
-        "labelme": LabelmeSink(out),
+        "labelme": LabelmeSink(out / LABELME_FOLDER if set(DATASETS) & set(formats) else out),
         "label-studio": LabelStudioSink(out, names, url_prefix),
         "voc": VocSink(out, names),
         "overlay": OverlaySink(out / "overlays" if set(formats) != {"overlay"} else out),
     }
-    return [table[name] for name in dict.fromkeys(formats)]
+    return [table[name] for name in dict.fromkeys("labelme" if name in DATASETS else name for name in formats)]
 
 
 def state(sink: Sink, item: Item) -> str | None:

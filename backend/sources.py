@@ -11,7 +11,7 @@ from backend.files import find_files, unique_stems
 from backend.formats.voc import is_voc, open_voc
 from backend.images import SUFFIXES
 
-OUTPUT_FOLDERS = ("overlays", "SegmentationClass", "SegmentationObject", "label-studio")
+OUTPUT_FOLDERS = ("overlays", "SegmentationClass", "SegmentationObject", "label-studio", "labelme", "coco", "yolo")
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from labelme._label_file import LabelFile
 from backend.annotate import Options, annotate
 from backend.cascade import Cascade
 from backend.demo.dataset import true_detections
+from backend.demo.objects import CLASS_NAMES
 from backend.demo.scenes import Scene
 from backend.errors import Unavailable
 from backend.formats import labelstudio, voc
@@ -60,6 +61,23 @@ def test_annotate_writes_every_format(run_cli, pictures: Path, tmp_path: Path) -
     first = labelstudio.from_result(tasks[0]["predictions"][0]["result"], names)
     assert sorted(i.label for i in first.instances) == sorted(s["label"] for s in labelme.read_document(out / "a.json")["shapes"])
     assert "BrushLabels" in (out / "label-studio" / "label_config.xml").read_text()
+
+
+def test_annotate_writes_datasets_to_train_on(run_cli, pictures: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    code, text, _ = run_cli("annotate", pictures, "--out", out, "--format", "coco,yolo,overlay", *DEMO)
+    assert code == 0
+    assert "from labelme to coco" in text
+    shapes = [shape for path in (out / "labelme").rglob("*.json") for shape in labelme.read_document(path)["shapes"]]
+    document = json.loads((out / "coco/annotations/instances_train.json").read_text())
+    assert [row["name"] for row in document["categories"]] == list(CLASS_NAMES)
+    assert sorted(row["score"] for row in document["annotations"]) == sorted(shape["score"] for shape in shapes)
+    assert {row["file_name"] for row in document["images"]} == {"a.jpg", "b.JPG", "sub ä #1/图 c?.jpg"}
+    lines = [line for path in (out / "yolo/labels/train").rglob("*.txt") for line in path.read_text().splitlines()]
+    assert len(lines) == len(shapes)
+    assert sorted(path.name for path in (out / "yolo/images/train").rglob("*.*")) == ["a.jpg", "b.JPG", "图 c?.jpg"]
+    again = run_cli("annotate", pictures, "--out", out, "--format", "coco,yolo", "--json", *DEMO)
+    assert (again[0], json.loads(again[1])["skipped"]["done"]) == (0, 3)
 
 
 def test_the_same_command_again_does_nothing(run_cli, pictures: Path, tmp_path: Path) -> None:
