@@ -7,6 +7,12 @@ left the same way, which changes no pixel; a bridge between two parts crosses ba
 
 from __future__ import annotations
 
+import itertools
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +21,7 @@ from backend.geometry import mask_from_full
 from backend.types import Mask
 
 Ring = NDArray[np.int32]  # (P, 2) x and y
+_MOST_BY_DISTANCE = 1000  # parts
 
 
 def _without_straights(ring: Ring) -> Ring:
@@ -29,23 +36,69 @@ def _without_straights(ring: Ring) -> Ring:
     return corners
 
 
-def _spliced(ring: Ring, at: int, other: Ring, start: int) -> Ring:
-    """``other`` walked all round from its ``start``, on the way through point ``at`` of ``ring``, and back."""
-    return np.concatenate([ring[: at + 1], other[start:], other[: start + 1], ring[at:]])
+@dataclass(frozen=True)
+class _Detour:
+    """On the way round a ring: from point ``at`` to another ring, all round it from its ``start``, and back."""
+
+    at: int
+    ring: int
+    start: int
 
 
-def _with_holes(crop: NDArray[np.bool_], outer: Ring, holes: list[Ring]) -> Ring:
-    """The outline with every hole bridged along foreground pixels to its left."""
-    ring = outer
-    for hole in sorted(holes, key=lambda one: int(one[:, 0].min())):
+def _walk(rings: Sequence[Ring], detours: Mapping[int, list[_Detour]]) -> Ring:
+    """The first ring walked all round with every detour, and theirs, on the way; takes time in proportion to the points."""
+    pieces: list[Ring] = []
+    stack = [_round(rings[0], 0, detours.get(0, ()))]
+    while stack:
+        points, stops, done = stack.pop()
+        if stops:
+            at, detour = stops.pop()
+            pieces.append(points[done : at + 1])
+            stack.append((points, stops, at))
+            stack.append(_round(rings[detour.ring], detour.start, detours.get(detour.ring, ())))
+        else:
+            pieces.append(points[done:])
+    return np.concatenate(pieces)
+
+
+def _round(ring: Ring, start: int, detours: Sequence[_Detour]) -> tuple[Ring, list[tuple[int, _Detour]], int]:
+    """A ring from its start and back to it, and where on that way detours leave it, the last first."""
+    points = np.concatenate([ring[start:], ring[: start + 1]])
+    stops = sorted((((one.at - start) % len(ring), one) for one in detours), key=lambda pair: -pair[0])
+    return points, stops, 0
+
+
+def _with_holes(run_starts: NDArray[np.int32], outer: Ring, holes: list[Ring]) -> Ring:
+    """The outline with every hole bridged along foreground pixels to its left.
+
+    Args:
+        run_starts: (h, w), for each foreground pixel the x where its stretch of the row begins.
+        outer: of the part.
+        holes: their borders, which are foreground pixels.
+    """
+    if not holes:
+        return outer
+    rings = [outer, *sorted(holes, key=lambda hole: int(hole[:, 0].min()))]
+    width = run_starts.shape[1]
+    keys = np.concatenate([ring[:, 1].astype(np.int64) * width + ring[:, 0] for ring in rings])
+    owners = np.repeat(np.arange(len(rings)), [len(ring) for ring in rings])
+    offsets = np.cumsum([0, *(len(ring) for ring in rings)])
+    order = np.lexsort((owners, keys))  # among points in one place, those of the outline and of holes further left come first
+    keys = keys[order]
+    detours: defaultdict[int, list[_Detour]] = defaultdict(list)
+    for number, hole in enumerate(rings[1:], 1):
         start = int(hole[:, 0].argmin())
-        x, y = (int(v) for v in hole[start])
-        row = crop[y, : x + 1]
-        gaps = np.flatnonzero(~row)
-        left = int(gaps[-1]) + 1 if len(gaps) else 0  # the first foreground pixel of this stretch is on the outline or an earlier hole
-        at = np.flatnonzero((ring[:, 0] == left) & (ring[:, 1] == y))
-        ring = _spliced(ring, int(at[0]), hole, start)
-    return ring
+        x, y = hole[start].tolist()
+        # Where the stretch of foreground begins there is background, and so the outline or the border of a hole further left.
+        point = int(order[np.searchsorted(keys, y * width + int(run_starts[y, x]))])
+        owner = int(owners[point])
+        detours[owner].append(_Detour(point - int(offsets[owner]), number, start))
+    return _walk(rings, detours)[:-1]  # it ends where it began
+
+
+def _run_starts(crop: NDArray[np.bool_]) -> NDArray[np.int32]:
+    columns = np.arange(1, crop.shape[1] + 1, dtype=np.int32)
+    return np.asarray(np.maximum.accumulate(np.where(crop, np.int32(0), columns), 1), np.int32)
 
 
 def part_rings(mask: Mask, tolerance: float = 0.0) -> list[Ring]:
@@ -60,12 +113,17 @@ def part_rings(mask: Mask, tolerance: float = 0.0) -> list[Ring]:
     """
     found, tree = cv2.findContours(mask.crop.view(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     contours: list[Ring] = [contour.reshape(-1, 2).astype(np.int32) for contour in found]
-    parents = tree[0][:, 3] if tree is not None else np.zeros(0, int)
+    parents = tree[0][:, 3].tolist() if tree is not None else []
+    holes: defaultdict[int, list[Ring]] = defaultdict(list)
+    for k, parent in enumerate(parents):
+        if parent >= 0:
+            holes[parent].append(contours[k])
+    run_starts = _run_starts(mask.crop)
     origin = np.array([mask.x, mask.y], np.int32)
     rings: list[Ring] = []
     for k, outer in enumerate(contours):
         if parents[k] < 0:
-            ring = _with_holes(mask.crop, outer, [contours[j] for j in np.flatnonzero(parents == k)])
+            ring = _with_holes(run_starts, outer, holes[k])
             rings.append((_simpler(_without_straights(ring), tolerance) + origin).astype(np.int32))
     return sorted(rings, key=lambda ring: -cv2.contourArea(ring))
 
@@ -87,12 +145,47 @@ def single_ring(mask: Mask, tolerance: float = 0.0) -> tuple[Ring, int]:
     Returns:
         The ring, and how many bridges between parts it has; without any, and with tolerance 0, it is exact.
     """
-    ring, *others = part_rings(mask, tolerance)
-    for other in others:
-        at = int(((ring - other[0]) ** 2).sum(1).argmin())
-        start = int(((other - ring[at]) ** 2).sum(1).argmin())
-        ring = _spliced(ring, at, other, start)
-    return ring, len(others)
+    rings = part_rings(mask, tolerance)
+    if len(rings) == 1:
+        return rings[0], 0
+    detours: defaultdict[int, list[_Detour]] = defaultdict(list)
+    for parent, child in _tree(np.array([ring.mean(0) for ring in rings], np.float32)):
+        at, start = _nearest(rings[parent], rings[child])
+        detours[parent].append(_Detour(at, child, start))
+    return _walk(rings, detours)[:-1], len(rings) - 1
+
+
+def _nearest(ring: Ring, other: Ring) -> tuple[int, int]:
+    """A point of each that are near each other: the nearest to the nearest, a few times over."""
+    at, start = 0, 0
+    for _ in range(3):
+        at = int(((ring - other[start]).astype(np.int64) ** 2).sum(1).argmin())
+        start = int(((other - ring[at]).astype(np.int64) ** 2).sum(1).argmin())
+    return at, start
+
+
+def _tree(centres: NDArray[np.float32]) -> list[tuple[int, int]]:
+    """Pairs of parent and child that join all parts, from the first one on: the shortest tree (Prim) for as many as that is quick, else a way to and fro."""
+    n = len(centres)
+    if n > _MOST_BY_DISTANCE:
+        strip = max(1.0, float(np.ptp(centres[:, 1])) / math.sqrt(n))
+        row = (centres[:, 1] // strip).astype(int)
+        way = np.lexsort((np.where(row % 2, -centres[:, 0], centres[:, 0]), row)).tolist()
+        first = way.index(0)
+        return [*itertools.pairwise(way[first:]), *itertools.pairwise(way[first::-1])]
+    nearest, distance = np.zeros(n, int), ((centres - centres[0]) ** 2).sum(1)
+    distance[0] = np.inf
+    joined, pairs = np.zeros(n, np.bool_), []
+    joined[0] = True
+    for _ in range(n - 1):
+        child = int(distance.argmin())
+        pairs.append((int(nearest[child]), child))
+        joined[child] = True
+        own = ((centres - centres[child]) ** 2).sum(1)
+        closer = (own < distance) & ~joined
+        nearest[closer], distance[closer] = child, own[closer]
+        distance[child] = np.inf
+    return pairs
 
 
 def ring_mask(ring: Ring, size_hw: tuple[int, int]) -> Mask | None:
