@@ -173,8 +173,9 @@ def convert(source: Path, out: Path, target: str, options: Options, kind: str | 
     listed = bool(names.names)
     writer = make_writer(out, target, names, pictures, options.write)
     summary = Summary(kind, target)
-    place = Target(out, options.overwrite)
+    place = Target(out, target, options.overwrite)
     try:
+        place.check_shared(writer.shared)
         _stream(reader, writer, place, options, summary, stop)
         summary.remarks += reader.remarks
         summary.classes = names.names

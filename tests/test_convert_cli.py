@@ -67,21 +67,40 @@ def test_the_same_command_again_changes_nothing(run_cli, source: Path, tmp_path:
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in stamps.items())
 
 
-@pytest.mark.parametrize("target", FORMATS)
-def test_what_a_person_changed_is_kept(run_cli, source: Path, tmp_path: Path, target: str) -> None:
+@pytest.mark.parametrize(("target", "file"), [("labelme", "sub/deep/*.json"), ("yolo", "labels/train/plain.txt"), ("voc", "SegmentationClass/plain.png")])
+def test_what_a_person_changed_is_kept(run_cli, source: Path, tmp_path: Path, target: str, file: str) -> None:
     out = tmp_path / "out"
     run_cli("convert", source, out, "--to", target, "--no-progress")
-    changed = next(path for path in sorted(out.rglob("*")) if path.is_file() and path.suffix in (".json", ".png", ".txt"))
+    (changed,) = out.glob(file)
     changed.write_bytes(changed.read_bytes() + b"\n")
     mine = changed.read_bytes()
     code, text, _ = run_cli("convert", source, out, "--to", target, "--no-progress")
     assert code == 1
-    assert "kept 1 files that this program did not write" in text
+    assert f"kept 1 files that this program did not write (--overwrite replaces them, with a .bak copy):\n  {changed}" in text
     assert changed.read_bytes() == mine
     code, text, _ = run_cli("convert", source, out, "--to", target, "--no-progress", "--overwrite")
     assert code == 0, text
     assert changed.read_bytes() != mine
     assert changed.with_name(changed.name + ".bak").read_bytes() == mine
+
+
+@pytest.mark.parametrize(
+    ("target", "file"),
+    [("label-studio", "import.json"), ("coco", "annotations/instances_train.json"), ("yolo", "data.yaml"), ("voc", "class_names.txt")],
+)
+def test_a_folder_whose_list_of_classes_is_somebody_elses_is_refused(run_cli, source: Path, tmp_path: Path, target: str, file: str) -> None:
+    theirs = tmp_path / "out" / file
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("cat\n")
+    code, _, err = run_cli("convert", source, tmp_path / "out", "--to", target, "--no-progress")
+    assert (code, "was not written by this program" in err) == (2, True)
+    assert [path for path in (tmp_path / "out").rglob("*") if path.is_file() and not path.name.startswith(".")] == [theirs]
+    assert run_cli("convert", source, tmp_path / "out", "--to", target, "--no-progress", "--overwrite")[0] == 0
+    assert theirs.with_name(theirs.name + ".bak").read_text() == "cat\n"
+    assert theirs.read_text() != "cat\n"
+    other = "coco" if target != "coco" else "yolo"
+    assert run_cli("convert", source, tmp_path / "out", "--to", other, "--no-progress")[0] == 0  # two formats side by side
+    assert "earlier conversion" not in run_cli("convert", source, tmp_path / "out", "--to", target, "--no-progress")[1]
 
 
 def test_a_changed_source_is_converted_again_and_leftovers_are_named(run_cli, tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ class LabelmeReader:
         text = named.replace("\\", "/") if isinstance(named, str) else ""
         suffix = PurePosixPath(text).suffix
         direct = path.parent / text if suffix.lower() in SUFFIXES else None  # a file with its picture inside may be named there itself
-        found: Path | bytes | None = self._pictures.find(direct, path.with_suffix(suffix).name)
+        found: Path | bytes | None = self._pictures.find(direct, path.relative_to(self._root).with_suffix(suffix).as_posix())
         if found is None:
             found = _embedded(document, str(path))
         if suffix.lower() not in SUFFIXES:  # embedded pictures may be named by their JSON

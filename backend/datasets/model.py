@@ -94,7 +94,13 @@ class Encoded:
 
 
 class Writer(Protocol):
-    """A target format: images one by one, then what they share."""
+    """A target format: images one by one, then what they share.
+
+    Attributes:
+        shared: patterns of the files that ``close`` writes and that images rely on, below the output folder; somebody else's make the folder unusable.
+    """
+
+    shared: Sequence[str]
 
     def encode(self, sample: Sample, stem: str) -> Encoded:
         """One image under the name ``stem``; changes nothing."""

@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
 
 from backend.datasets.spool import Spool
-from backend.errors import InputError, disk_error
+from backend.errors import ConfigError, InputError, disk_error
 from backend.files import file_digest, is_inside, set_aside, write_atomic
-
-MANIFEST = ".yolosam2-converted"
 
 
 class Target:
-    """Writes files below a folder and remembers them in a manifest, in the format of ``sha256sum``.
+    """Writes files below a folder and remembers them in ``.yolosam2-<format>``, in the format of ``sha256sum``.
 
     A file that is not in the manifest as it is now was made or changed by somebody else.
 
     Args:
         root: the folder; exists.
+        kind: format of what is written, as a folder may hold several.
         overwrite: whether files of others are replaced, after a copy was made.
     """
 
-    def __init__(self, root: Path, overwrite: bool) -> None:
+    def __init__(self, root: Path, kind: str, overwrite: bool) -> None:
         self.root, self._overwrite = root, overwrite
-        self._manifest = root / MANIFEST
+        self._manifest = root / f".yolosam2-{kind}"
         self._known = self._read()
         self._touched: set[str] = set()
         self._stream = self._manifest.open("a", encoding="utf-8", errors="surrogateescape")
@@ -41,6 +41,17 @@ class Target:
         except OSError as error:
             raise disk_error(error, self._manifest) from error
         return {name: digest for digest, sign, name in (line.partition("  ") for line in lines) if sign}
+
+    def check_shared(self, patterns: Sequence[str]) -> None:
+        """Refuse a folder whose shared files, such as the list of classes, are somebody else's, before anything is written that relies on them.
+
+        Raises:
+            ConfigError: naming the file.
+        """
+        for path in (path for pattern in patterns for path in sorted(self.root.glob(pattern))):
+            if not self._overwrite and path.is_file() and file_digest(path) != self._known.get(path.relative_to(self.root).as_posix()):
+                told = "was not written by this program, or was changed since"
+                raise ConfigError(f"{path}: {told}; choose another OUT, or --overwrite to replace it (a .bak copy is kept)")
 
     def put(self, path: PurePosixPath, content: bytes | Path | Spool) -> bool:
         """Write a file, if it is not there already and nobody else's.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -37,6 +37,8 @@ class CocoWriter:
         copies: puts pictures into ``images/<split>``, if wanted.
         split: of samples that bring none.
     """
+
+    shared: Sequence[str] = ("annotations/instances_*.json",)
 
     def __init__(self, out: Path, names: ClassNames, copies: Copies, split: str) -> None:
         self._folder, self._names, self._copies, self._split = out / "annotations", names, copies, split

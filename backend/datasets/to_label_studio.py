@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -32,6 +32,8 @@ class LabelStudioWriter:
         url_prefix: put before that to make the address of a picture.
         what: whether tasks get annotations or predictions; None goes by who made them.
     """
+
+    shared: Sequence[str] = ("import*.json", "label_config.xml")
 
     def __init__(self, out: Path, names: ClassNames, pictures: Pictures, url_prefix: str, what: What | None) -> None:
         self._out, self._names, self._pictures, self._prefix, self._what = out, names, pictures, url_prefix, what

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -33,6 +33,8 @@ class LabelmeWriter:
         shape: of ``SHAPES``.
         tolerance: of polygons, in pixels; None takes 0.75.
     """
+
+    shared: Sequence[str] = ()
 
     def __init__(self, out: Path, names: ClassNames, copies: Copies, shape: str = "mask", tolerance: float | None = None) -> None:
         self._out, self._names, self._copies, self._shape = out, names, copies, shape

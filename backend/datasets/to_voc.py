@@ -27,6 +27,8 @@ class VocWriter:
         split: of samples that bring none.
     """
 
+    shared: Sequence[str] = ("class_names.txt",)
+
     def __init__(self, names: ClassNames, copies: Copies, split: str) -> None:
         self._names, self._copies, self._split = names, copies, split
         self._lists: defaultdict[str, list[str]] = defaultdict(list)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 
 from backend.datasets.copies import NOT_AT_HAND, Copies
@@ -22,6 +22,8 @@ class YoloWriter:
         split: of samples that bring none.
         tolerance: pixels by which a ring may leave the edge of its mask; 0 is exact.
     """
+
+    shared: Sequence[str] = ("data.yaml",)
 
     def __init__(self, names: ClassNames, copies: Copies, split: str, tolerance: float = 0.0) -> None:
         self._names, self._copies, self._split, self._tolerance = names, copies, split, tolerance

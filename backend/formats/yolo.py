@@ -141,4 +141,7 @@ def _names(found: Any, where: str) -> tuple[str, ...]:
             raise ConfigError(f"{where}: names: expected every index from 0 to {len(found) - 1}") from None
     if not isinstance(found, list) or not found or not all(isinstance(name, str | int) for name in found):
         raise ConfigError(f"{where}: names: expected the names of the classes")
-    return tuple(str(name) for name in found)
+    names = tuple(str(name) for name in found)
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ConfigError(f"{where}: names: named twice: {', '.join(twice)}")
+    return names
