@@ -31,6 +31,7 @@ class Options:
     batch: int = 8
     workers: int = 2
     overwrite: bool = False
+    refresh: bool = False  # do again what is done, but keep what a person made or changed
     limits: ImageLimits = DEFAULT_LIMITS
     prompts: PromptFile | None = None
     progress: bool = True
@@ -48,6 +49,7 @@ class Summary:
     failed: list[tuple[str, str]] = field(default_factory=list)
     stopped: str | None = None  # why the run ended early
     outputs: list[Path] = field(default_factory=list)
+    done_now: list[Item] = field(default_factory=list)  # what was labelled, in order
 
     def as_dict(self) -> dict[str, Any]:
         """For ``--json``."""
@@ -127,36 +129,43 @@ def _stages(cascade: Labeler, options: Options, summary: Summary) -> pipeline.St
 
     def write(job: _Job, finished: _Finished) -> None:
         prediction, outputs = finished
-        for sink, files in outputs:
-            _write_files(sink, files, options.overwrite, summary)
+        written = [_write_files(sink, files, options.overwrite, summary) for sink, files in outputs]
+        if not any(written):
+            return
         summary.labelled += 1
+        summary.done_now.append(job.item)
         summary.empty += not prediction.instances
         summary.per_class.update(instance.label for instance in prediction.instances)
 
     return pipeline.Stages(load, infer, finish, write)
 
 
-def _write_files(sink: Sink, files: list[Output], overwrite: bool, summary: Summary) -> None:
-    """Write one sink's files of one image; what a person made in the meantime is kept, or copied first with ``overwrite``."""
-    theirs = [path for path, _ in files if path.exists() and not sink.ours(path)]
+def _write_files(sink: Sink, files: list[Output], overwrite: bool, summary: Summary) -> bool:
+    """Write one sink's files of one image; what a person made in the meantime is kept, or copied first with ``overwrite``. Returns whether it was written."""
+    there = [path for path, _ in files if path.exists()]
+    theirs = [path for path in there if not sink.ours(path)]
     if theirs and not overwrite:
         summary.hand_made += 1
-        return
+        return False
     for path in theirs:
         set_aside(path)
     for path, data in files:
-        if overwrite or path.exists():  # then it is ours
+        if overwrite or path in there:  # then it is ours
             write_atomic(path, data)
         elif not write_new(path, data):  # a person was faster
             summary.hand_made += 1
+            return False
+    return True
 
 
-def _jobs(items: Iterable[Item], sinks: Sequence[Sink], overwrite: bool, summary: Summary) -> list[_Job]:
+def _jobs(items: Iterable[Item], sinks: Sequence[Sink], options: Options, summary: Summary) -> list[_Job]:
     """What is left to do; what is done, hand-made or cannot even be looked at goes into the summary."""
     jobs = []
     for item in items:
         try:
-            states = {sink: None if overwrite else state(sink, item) for sink in sinks}
+            states = {sink: None if options.overwrite else state(sink, item) for sink in sinks}
+            if options.refresh:
+                states = {sink: None if one == "done" else one for sink, one in states.items()}
         except OSError as error:
             summary.failed.append((str(item.path), str(disk_error(error, item.path))))
             continue
@@ -235,7 +244,7 @@ def annotate(
     summary = Summary()
     sinks = [*make_sinks(formats, out, [cascade.names[k] for k in sorted(cascade.names)], url_prefix), *more_sinks]
     check_outputs(sinks, items, options.overwrite)
-    jobs = _jobs(items, sinks, options.overwrite, summary)
+    jobs = _jobs(items, sinks, options, summary)
     stages = _stages(cascade, options, summary)
     with tqdm(total=len(jobs), unit="img", disable=not options.progress, file=sys.stderr, dynamic_ncols=True) as bar:
         for outcome in pipeline.run(jobs, stages, batch=options.batch, workers=options.workers, stop=stop):

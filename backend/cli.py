@@ -55,7 +55,14 @@ def _annotate(args: argparse.Namespace) -> int:
                 "the dataset has no class_names.txt; name its classes with --classes, in the order of their values, or draw only the prediction with --plain"
             )
         formats, more = [], [ComparisonSink(args.out, loaded.cascade.names, names, parse_rename(args.rename))]
-    options = Options(settings.batch, settings.workers, args.overwrite, ImageLimits(max_pixels=settings.max_pixels), loaded.prompts, not args.no_progress)
+    options = Options(
+        settings.batch,
+        settings.workers,
+        overwrite=args.overwrite,
+        limits=ImageLimits(max_pixels=settings.max_pixels),
+        prompts=loaded.prompts,
+        progress=not args.no_progress,
+    )
     stop = stop_on_interrupt()
     prefix = getattr(args, "image_url_prefix", "")
     summary = annotate(work.items, loaded.cascade, formats, args.out, options, url_prefix=prefix, more_sinks=more, stop=stop)
@@ -83,11 +90,11 @@ def _watch(args: argparse.Namespace, settings: Settings, formats: Sequence[str])
     from backend.watching import check_watch, watch
     from backend.wiring import load
 
-    check_watch(args.sources, formats, args.overwrite, args.interval)
+    check_watch(args.sources, formats, args.out, args.overwrite, args.interval)
     if settings.prompts is not None:
         raise ConfigError("--watch: a prompt file cannot know pictures to come; leave out --prompts")
     cascade = load(settings, args.mode).cascade
-    options = Options(settings.batch, settings.workers, False, ImageLimits(max_pixels=settings.max_pixels), None, not args.no_progress)
+    options = Options(settings.batch, settings.workers, limits=ImageLimits(max_pixels=settings.max_pixels), progress=not args.no_progress)
     stop = stop_on_interrupt()
     tell(f"watching {', '.join(map(str, args.sources))}; Ctrl-C ends it")
     summary = watch(args.sources, cascade, args.out, options, tell, interval_s=args.interval, stop=stop)

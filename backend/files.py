@@ -69,8 +69,10 @@ def write_new(path: Path, data: bytes) -> bool:
                 os.link(temporary, path)  # unlike a renaming, it fails where something is
             except FileExistsError:
                 return False
-            except OSError:  # a file system without links
-                if path.exists():
+            except OSError:  # a file system without links: an empty file of that name keeps the place
+                try:
+                    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+                except FileExistsError:
                     return False
                 os.replace(temporary, path)
             return True
@@ -95,8 +97,9 @@ def sweep_stale(folder: Path) -> int:
     for path in folder.rglob(".yolosam2.*.tmp") if folder.is_dir() else ():
         match = _STALE.match(path.name)
         if match and not _alive(int(match["pid"])):
-            path.unlink(missing_ok=True)
-            removed += 1
+            with suppress(OSError):  # in a folder that is not ours
+                path.unlink(missing_ok=True)
+                removed += 1
     return removed
 
 
@@ -137,8 +140,11 @@ def file_digest(path: Path) -> str:
 
 
 def is_inside(path: Path, root: Path) -> bool:
-    """True if ``path``, links resolved, lies in ``root`` or is it."""
-    return path.resolve().is_relative_to(root.resolve())
+    """True if ``path``, links resolved, lies in ``root`` or is it; False where it cannot be resolved, such as a link to itself."""
+    try:
+        return path.resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError, ValueError):
+        return False
 
 
 def find_files(folder: Path, suffixes: Iterable[str], skip: Iterable[Path] = (), roots: Sequence[Path] = ()) -> Iterator[Path]:
@@ -158,8 +164,11 @@ def find_files(folder: Path, suffixes: Iterable[str], skip: Iterable[Path] = (),
         here = Path(root)
         folders[:] = sorted(f for f in folders if not f.startswith(".") and (here / f).resolve() not in left_out)
         for name in sorted(names):
-            if not name.startswith(".") and name.lower().endswith(wanted) and any(is_inside(here / name, root) for root in (folder, *roots)):
-                yield here / name
+            if name.startswith(".") or not name.lower().endswith(wanted):
+                continue
+            path = here / name  # folders that are links are not entered, so that only a file that is a link can lead out
+            if not path.is_symlink() or any(is_inside(path, root) for root in (folder, *roots)):
+                yield path
 
 
 def unique_stems(relatives: Sequence[Path]) -> list[str]:

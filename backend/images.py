@@ -60,6 +60,32 @@ def _check_size(width: int, height: int, name: str, limits: ImageLimits) -> None
         raise InputError(f"{name}: {width}x{height} has a side under {limits.min_side} pixels")
 
 
+def declared_size(height: object, width: object, where: str, names: tuple[str, str], limits: ImageLimits = DEFAULT_LIMITS) -> tuple[int, int]:
+    """The size of an image as a file declares it; nothing is allocated for one that is beyond the limits.
+
+    Args:
+        height: as the file has it.
+        width: likewise.
+        where: for messages.
+        names: what the file calls them.
+        limits: what is refused.
+
+    Returns:
+        Height and width.
+
+    Raises:
+        InputError: no whole numbers above 0, or too large.
+    """
+    sides = []
+    for name, side in zip(names, (height, width), strict=True):
+        if isinstance(side, bool) or not isinstance(side, int | float) or not 1 <= side <= limits.max_side or side != int(side):
+            raise InputError(f"{where}{name}: expected a number of pixels, got {'nothing' if side is None else str(side)[:40]}")
+        sides.append(int(side))
+    if sides[0] * sides[1] > limits.max_pixels:
+        raise InputError(f"{where}an image of {sides[1]}x{sides[0]} pixels is too large, the limit is {limits.max_pixels / 1e6:g} megapixels")
+    return sides[0], sides[1]
+
+
 def _scaled(picture: PIL.Image.Image, name: str) -> PIL.Image.Image:
     """Deep greys as 8-bit: by the full declared range (16 bits, or 0..1 for floats that stay there), never clipped."""
     values = np.asarray(picture)
@@ -119,6 +145,8 @@ class Header:
     size_hw: tuple[int, int]  # upright
     turned: bool  # whether the pixels are stored otherwise, and EXIF says how
     format: str  # of FORMATS
+    mode: str  # of Pillow
+    stored_hw: tuple[int, int]  # without regard to EXIF
 
 
 def read_header(picture: bytes | Path, name: str = "image", limits: ImageLimits = DEFAULT_LIMITS) -> Header:
@@ -141,7 +169,9 @@ def read_header(picture: bytes | Path, name: str = "image", limits: ImageLimits 
         except Exception:  # as in _upright
             orientation = 1
         turned = isinstance(orientation, int) and 2 <= orientation <= 8
-        return Header((width, height) if turned and orientation >= 5 else (height, width), turned, opened.format or "")
+        lies = turned and orientation >= 5
+        stored = (height, width) if not lies or opened.format != "TIFF" else (width, height)  # Pillow tells the upright size of a TIFF
+        return Header(stored[::-1] if lies else stored, turned, opened.format or "", opened.mode, stored)
 
 
 def decode_image(data: bytes, name: str = "image", limits: ImageLimits = DEFAULT_LIMITS) -> Image:

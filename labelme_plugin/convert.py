@@ -16,7 +16,7 @@ from backend.datasets.model import NOT_CLASSES, ClassNames, Encoded, Fault, Samp
 from backend.datasets.pictures import Pictures
 from backend.datasets.splits import Division
 from backend.datasets.target import Target
-from backend.errors import ConfigError, InputError, Unavailable, as_sentence
+from backend.errors import ConfigError, InputError, Unavailable
 from backend.files import ensure_writable, is_inside, sweep_stale
 
 _EXAMPLES = 3  # images named with each loss
@@ -210,8 +210,7 @@ def _stream(reader: Any, writer: Writer, place: Target, options: Options, summar
                     summary.stopped = str(error)
                     break
                 except Exception as error:
-                    sentence = as_sentence(error)
-                    summary.failed.append((found.where, sentence if found.where in sentence else f"{found.where}: {sentence}"))
+                    summary.failed.append((found.where, Fault.of(found.where, error).sentence))
             bar.update()
             if summary.failed:
                 bar.set_postfix(failed=len(summary.failed), refresh=False)

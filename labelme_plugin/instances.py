@@ -17,7 +17,7 @@ import PIL.ImageDraw
 
 from backend.errors import InputError
 from backend.geometry import check_mask, join_masks, mask_from_full
-from backend.images import DEFAULT_LIMITS
+from backend.images import declared_size
 from backend.types import Mask
 from labelme_plugin.shapes import mask_of
 
@@ -47,14 +47,7 @@ def size_of(document: Mapping[str, Any], where: str) -> tuple[int, int]:
     Raises:
         InputError: missing or not numbers of pixels.
     """
-    sides = [document.get("imageHeight"), document.get("imageWidth")]
-    for name, side in zip(("imageHeight", "imageWidth"), sides, strict=True):
-        if isinstance(side, bool) or not isinstance(side, int) or not 0 < side <= DEFAULT_LIMITS.max_side:
-            raise InputError(f"{where}: {name}: expected a number of pixels, got {'nothing' if side is None else str(side)[:40]}")
-    height, width = int(sides[0] or 0), int(sides[1] or 0)
-    if height * width > DEFAULT_LIMITS.max_pixels:
-        raise InputError(f"{where}: an image of {width}x{height} pixels is too large, the limit is {DEFAULT_LIMITS.max_pixels / 1e6:g} megapixels")
-    return height, width
+    return declared_size(document.get("imageHeight"), document.get("imageWidth"), f"{where}: ", ("imageHeight", "imageWidth"))
 
 
 def _points(shape: Mapping[str, Any], where: str, least: int) -> list[tuple[float, float]]:

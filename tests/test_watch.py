@@ -153,7 +153,7 @@ def test_looks_only_give_what_is_new_and_complete(tmp_path: Path, picture: bytes
     (tmp_path / "empty.jpg").touch()
     assert watcher.look() == []
     assert watcher.look() == [tmp_path / "a.jpg"]
-    watcher.take([tmp_path / "a.jpg"])
+    assert watcher.take(tmp_path / "a.jpg") is False
     assert watcher.look() == []
     (tmp_path / "a.jpg").write_bytes(picture + b"\0")
     assert watcher.look() == []
@@ -169,6 +169,7 @@ def test_what_cannot_be_watched(run_cli, tmp_path: Path, picture: bytes) -> None
         ((tmp_path / "a.jpg",), "--watch needs a folder"),
         ((tmp_path, "--overwrite"), "--watch: never replaces anything"),
         ((tmp_path, "--format", "voc"), "--watch: writes labelme JSON, not voc"),
+        ((tmp_path, tmp_path, "--out", tmp_path / "o"), "--watch: several folders cannot share one --out"),
         ((tmp_path, "--interval", "0"), "--interval: expected more than 0"),
     ):
         code, _, err = run_cli("annotate", "--watch", *arguments, *demo)
@@ -207,3 +208,88 @@ def test_the_program_watches_until_it_is_told_to_stop(tmp_path: Path, scenes: li
     assert "watching" in err
     assert "a.jpg: " in err
     assert made_by_us(tmp_path / "a.json")
+
+
+def test_a_replaced_picture_gets_new_labels_unless_a_person_changed_the_old_ones(tmp_path: Path, fake: Cascade, scenes: list[Scene]) -> None:
+    for name in ("a.jpg", "b.jpg"):
+        (tmp_path / name).write_bytes(encode_picture(scenes[0].image[:60, :80]))
+    with watching(tmp_path, fake) as (said, summaries):
+        wait_for(lambda: (tmp_path / "a.json").exists() and (tmp_path / "b.json").exists() and said)
+        changed = {**read_document(tmp_path / "b.json"), "note": "mine"}
+        (tmp_path / "b.json").write_text(json.dumps(changed))
+        for name in ("a.jpg", "b.jpg"):
+            (tmp_path / name).write_bytes(encode_picture(scenes[0].image[:70, :90]))
+        wait_for(lambda: read_document(tmp_path / "a.json")["imageHeight"] == 70)
+    assert json.loads((tmp_path / "b.json").read_text()) == changed
+    assert summaries[0].hand_made == 1
+
+
+def test_passing_problems_pass(tmp_path: Path, fake: Cascade, picture: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A picture that fails, a folder that cannot be written for a while, a link to itself: said, and got over."""
+    from backend import watching as module
+    from backend.errors import ConfigError
+
+    monkeypatch.setattr(module, "_RETRY_S", (0.1, 0.1, 0.1))
+    refuse = [True]
+    annotate = module.annotate
+
+    def unwritable(*arguments: object, **options: object) -> Summary:
+        if refuse:
+            raise ConfigError(f"{tmp_path}: cannot write results there")
+        return annotate(*arguments, **options)
+
+    monkeypatch.setattr(module, "annotate", unwritable)
+    (tmp_path / "loop.jpg").symlink_to("loop.jpg")
+    (tmp_path / "a.jpg").write_bytes(picture)
+    with watching(tmp_path, fake) as (said, summaries):
+        wait_for(lambda: said)
+        refuse.clear()
+        wait_for((tmp_path / "a.json").exists)
+        wait_for(lambda: len(said) == 2)
+    assert "failed: " in said[0]
+    assert "a.jpg: 1 cat" in said[1]
+    assert (summaries[0].failed, summaries[0].labelled) == ([], 1)
+
+
+def test_a_picture_that_never_works_is_tried_a_few_times_and_said_once(tmp_path: Path, fake: Cascade, picture: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    from backend import watching as module
+
+    monkeypatch.setattr(module, "_RETRY_S", (0.02, 0.02, 0.02))
+    (tmp_path / "broken.jpg").write_bytes(picture[:3000])
+    with watching(tmp_path, fake) as (said, summaries):
+        wait_for(lambda: said)
+        time.sleep(1)
+    assert len(said) == 1
+    ((name, _),) = summaries[0].failed
+    assert name == str(tmp_path / "broken.jpg")
+
+
+def test_only_what_was_written_is_told(tmp_path: Path, fake: Cascade, picture: bytes) -> None:
+    for k in range(3):
+        (tmp_path / f"{k}.jpg").write_bytes(picture)
+    with watching(tmp_path, fake):
+        wait_for(lambda: len(list(tmp_path.glob("*.json"))) == 3)
+    (tmp_path / "z.jpg").write_bytes(picture)
+    with watching(tmp_path, fake) as (said, summaries):
+        wait_for(lambda: said)
+    assert "z.jpg: 1 cat" in said[0]
+    assert "0.jpg" not in said[0]
+    assert (summaries[0].labelled, summaries[0].done) == (1, 3)
+
+
+def test_more_pictures_than_a_round_takes(tmp_path: Path, fake: Cascade, picture: bytes) -> None:
+    for k in range(70):
+        (tmp_path / f"{k:02}.jpg").write_bytes(picture)
+    with watching(tmp_path, fake) as (said, summaries):
+        wait_for(lambda: len(list(tmp_path.glob("*.json"))) == 70)
+    assert summaries[0].labelled == 70
+    assert len(said) == 3
+
+
+def test_a_dataset_folder_is_a_folder(tmp_path: Path, fake: Cascade, picture: bytes) -> None:
+    (tmp_path / "JPEGImages").mkdir()
+    (tmp_path / "ImageSets/Segmentation").mkdir(parents=True)
+    (tmp_path / "ImageSets/Segmentation/val.txt").write_text("other\n")
+    (tmp_path / "JPEGImages/a.jpg").write_bytes(picture)
+    with watching(tmp_path, fake):
+        wait_for((tmp_path / "JPEGImages/a.json").exists)

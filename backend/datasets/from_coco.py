@@ -11,13 +11,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from backend.datasets.model import ClassNames, DatasetInstance, Fault, Part, Sample, safe_name
+from backend.datasets.model import EXTRA, ClassNames, DatasetInstance, Fault, Part, Sample, extras_of, object_value, safe_name
 from backend.datasets.pictures import Pictures, header_of
-from backend.datasets.to_coco import EXTRA
-from backend.errors import ConfigError, InputError, as_sentence, json_kind
+from backend.errors import ConfigError, InputError, json_kind
 from backend.formats import coco
 from backend.formats.export_file import read_list
-from backend.images import DEFAULT_LIMITS
+from backend.images import declared_size
 
 _OWN = ("id", "image_id", "category_id", "segmentation", "area", "bbox", "iscrowd", "score", EXTRA)
 _OWN_IMAGE = ("id", "file_name", "height", "width", "model_version", "license", "flickr_url", "coco_url", "date_captured", EXTRA)
@@ -125,14 +124,13 @@ class CocoReader:
                     found = database.execute("SELECT place, body FROM annotation WHERE image = ? ORDER BY place", (image["id"],))
                     yield self._sample(path, image, where, [(at, json.loads(body)) for at, body in found])
                 except Exception as error:
-                    sentence = as_sentence(error)
-                    yield Fault(where, sentence if str(path) in sentence else f"{where}: {sentence}")
+                    yield Fault.of(where, error, str(path))
         known = {row[0] for row in database.execute("SELECT DISTINCT image FROM annotation")}
         if lost := known - seen:
             yield Fault(str(path), f"{path}: annotations of {len(lost)} images that are not listed, such as id {min(lost)}")
 
     def _sample(self, path: Path, image: Mapping[str, Any], where: str, rows: Sequence[tuple[int, dict[str, Any]]]) -> Sample:
-        size_hw = _size(image, where)
+        size_hw = declared_size(image.get("height"), image.get("width"), f"{where}.", ("height", "width"))
         if not isinstance(image.get("file_name"), str):
             raise InputError(f"{where}.file_name: expected a name, got {json_kind(image.get('file_name'))}")
         name = safe_name(image["file_name"], f"{where}.file_name")
@@ -147,7 +145,7 @@ class CocoReader:
         for place, row in rows:
             instance = self._instance(path, row, size_hw, f"{path}: annotations[{place}]", len(instances), left_out)
             instances += [instance] if instance is not None else []
-        notes = {**{key: value for key, value in image.items() if key not in _OWN_IMAGE}, **_extra(image)}
+        notes = {**{key: value for key, value in image.items() if key not in _OWN_IMAGE}, **extras_of(image)}
         version = image.get("model_version")
         return Sample(name, where, size_hw, tuple(instances), picture, None, version if isinstance(version, str) else None, split, notes, left_out)
 
@@ -162,7 +160,7 @@ class CocoReader:
         if mask is None:
             left_out["annotations that cover no pixel"] += 1
             return None
-        extra = dict(_extra(row))
+        extra = dict(extras_of(row))
         crowd, number = extra.pop("iscrowd", None), extra.pop("voc_object", None)
         score = row.get("score")
         valid = isinstance(score, int | float) and not isinstance(score, bool) and 0 <= score <= 1
@@ -172,28 +170,13 @@ class CocoReader:
             (Part(mask, order),),
             float(score) if valid and score is not None else None,
             crowd=bool(crowd) if label.startswith("__") else row.get("iscrowd") in (1, True),
-            number=number if _is_id(number) and 0 <= number < 1 << 16 else None,
+            number=object_value(number),
             notes=notes,
         )
 
 
 def _is_id(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 62
-
-
-def _extra(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    return row[EXTRA] if isinstance(row.get(EXTRA), dict) else {}
-
-
-def _size(image: Mapping[str, Any], where: str) -> tuple[int, int]:
-    sides = [image.get("height"), image.get("width")]
-    for key, side in zip(("height", "width"), sides, strict=True):
-        if not _is_id(side) or not 0 < side <= DEFAULT_LIMITS.max_side:  # type: ignore[operator]
-            raise InputError(f"{where}.{key}: expected a number of pixels, got {str(side)[:40]}")
-    height, width = int(sides[0] or 0), int(sides[1] or 0)
-    if height * width > DEFAULT_LIMITS.max_pixels:
-        raise InputError(f"{where}: an image of {width}x{height} pixels is too large, the limit is {DEFAULT_LIMITS.max_pixels / 1e6:g} megapixels")
-    return height, width
 
 
 def _categories(rows: Iterator[Any], path: Path) -> dict[int, str]:

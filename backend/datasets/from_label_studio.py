@@ -10,15 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from backend.datasets.model import DatasetInstance, Fault, Part, Sample, safe_name
+from backend.datasets.model import EXTRA, DatasetInstance, Fault, Part, Sample, extras_of, object_value, safe_name
 from backend.datasets.pictures import Pictures, header_of
-from backend.errors import ConfigError, InputError, as_sentence, json_kind
+from backend.errors import ConfigError, InputError, json_kind
 from backend.formats.export_file import read_tasks
 from backend.formats.regions import StoredRegion, read_regions, region_mask
 from backend.formats.tasks import address_of, path_of, uploaded_name
 from backend.images import SUFFIXES
 
-EXTRA = "labelme"  # key of a region's meta and of a task's data for what labelme keeps and Label Studio does not know
 _NO_REGIONS = ("choices", "textarea", "rating", "relation", "taxonomy", "number")  # types of a result
 ANNOTATIONS, PREDICTIONS = "annotations", "predictions"
 
@@ -102,8 +101,7 @@ class LabelStudioReader:
                 return
             yield from self._samples(task, *chosen, where)
         except Exception as error:
-            sentence = as_sentence(error)
-            yield Fault(where, sentence if where in sentence else f"{where}: {sentence}")
+            yield Fault.of(where, error)
 
     def _choose(self, task: Mapping[str, Any], where: str) -> tuple[str, Mapping[str, Any]] | None:
         """The annotation or prediction that is wanted, and how to call it; None where there is none."""
@@ -149,7 +147,7 @@ class LabelStudioReader:
                 size_hw = actual
             instances = [one for order, region in enumerate(own) if (one := _instance(region, order, left_out)) is not None]
             version = str(chosen.get("model_version") or "unknown") if self._what.kind == PREDICTIONS else None
-            notes = data[EXTRA] if isinstance(data.get(EXTRA), dict) else {}
+            notes = extras_of(data)
             url = address if isinstance(address, str) and not address.startswith("data:") else None
             yield Sample(name, where, size_hw, tuple(instances), picture, url, version, None, notes, left_out)
             left_out = Counter()
@@ -180,12 +178,11 @@ def _instance(region: StoredRegion, order: int, left_out: Counter[str]) -> Datas
     if mask is None:
         left_out["regions that cover no pixel"] += 1
         return None
-    extra = dict(region.meta[EXTRA]) if isinstance(region.meta.get(EXTRA), dict) else {}
+    extra = dict(extras_of(region.meta))
     crowd, number = extra.pop("iscrowd", 0), extra.pop("voc_object", None)
     texts = region.meta.get("text")
     if isinstance(texts, list | str) and texts:
         extra["description"] = texts if isinstance(texts, str) else "\n".join(map(str, texts))
     if others := {key: value for key, value in region.meta.items() if key not in (EXTRA, "text")}:
         extra["label_studio_meta"] = others
-    valid = isinstance(number, int) and not isinstance(number, bool) and 0 <= number < 1 << 16
-    return DatasetInstance(region.label, (Part(mask, order),), region.score, crowd in (1, True), number if valid else None, extra)
+    return DatasetInstance(region.label, (Part(mask, order),), region.score, crowd in (1, True), object_value(number), extra)

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from backend.datasets.model import ClassNames, DatasetInstance, Fault, Part, Sample, safe_name
+from backend.datasets.model import ClassNames, DatasetInstance, Fault, Part, Sample, object_value, safe_name
 from backend.datasets.pictures import Pictures, header_of
-from backend.errors import ConfigError, InputError, as_sentence
+from backend.errors import ConfigError, InputError
 from backend.files import find_files
 from backend.formats.voc import read_class_names
 from backend.images import SUFFIXES
@@ -71,8 +71,7 @@ class LabelmeReader:
             try:
                 yield self._sample(path)
             except Exception as error:  # whatever a file holds, it costs only itself
-                sentence = as_sentence(error)
-                yield Fault(str(path), sentence if str(path) in sentence else f"{path}: {sentence}")
+                yield Fault.of(str(path), error)
 
     def _sample(self, path: Path) -> Sample:
         document = read_document(path)
@@ -132,7 +131,7 @@ def _instance(found: LabelledMask, shapes: Sequence[Mapping[str, Any]], left_out
         parts=tuple(Part(mask, place) for place, mask in found.parts),
         score=found.score,
         crowd=first.get("iscrowd") in (1, True),
-        number=number if isinstance(number, int) and not isinstance(number, bool) and 0 <= number < 1 << 16 else None,
+        number=object_value(number),
         notes=notes,
     )
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from backend.datasets.model import BACKGROUND_LABEL, IGNORE_LABEL, ClassNames, DatasetInstance, Fault, Part, Sample
 from backend.datasets.pictures import Pictures, header_of
-from backend.errors import ConfigError, InputError, as_sentence
+from backend.errors import ConfigError, InputError
 from backend.formats.voc import VocDataset, open_voc, own_class_names, read_label_map
 from backend.geometry import IGNORE, mask_from_full
 from backend.images import SUFFIXES
@@ -73,8 +73,7 @@ class VocReader:
             try:
                 yield self._sample(image_id, split, where)
             except Exception as error:
-                sentence = as_sentence(error)
-                yield Fault(where, sentence if str(self._root) in sentence else f"{where}: {sentence}")
+                yield Fault.of(where, error, str(self._root))
 
     def _sample(self, image_id: str, split: str | None, where: str) -> Sample:
         classes = read_label_map(Path(where))

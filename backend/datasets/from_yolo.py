@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from backend.datasets.model import ClassNames, DatasetInstance, Fault, Part, Sample
 from backend.datasets.pictures import Pictures, header_of
-from backend.errors import ConfigError, InputError, as_sentence
+from backend.errors import ConfigError, InputError
 from backend.files import find_files, is_inside
 from backend.formats import yolo
 from backend.images import SUFFIXES
@@ -105,8 +105,7 @@ class YoloReader:
             try:
                 yield self._sample(picture, split)
             except Exception as error:
-                sentence = as_sentence(error)
-                yield Fault(str(picture), sentence if str(self._root) in sentence else f"{picture}: {sentence}")
+                yield Fault.of(str(picture), error, str(self._root))
 
     def _sample(self, picture: Path, split: str | None) -> Sample:
         if not self._pictures.inside(picture):

@@ -10,11 +10,12 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, Protocol, TypeAlias
 
 from backend.datasets.spool import Spool
-from backend.errors import InputError
+from backend.errors import InputError, as_sentence
 from backend.geometry import join_masks
 from backend.types import Mask
 
 BACKGROUND_LABEL, IGNORE_LABEL = "_background_", "__ignore__"  # labelme2voc's names for the values 0 and 255
+EXTRA = "labelme"  # key under which other formats keep what labelme has and they do not know
 NOT_CLASSES = (BACKGROUND_LABEL, IGNORE_LABEL)
 Content: TypeAlias = bytes | Path  # of a file: its bytes, or what it is to be a link to
 _LONGEST_NAME = 200  # bytes of a file's name, so that suffixes and numbers still fit
@@ -60,6 +61,16 @@ class Sample:
     notes: Mapping[str, Any] = field(default_factory=dict)  # image flags and keys nobody here knows, as labelme has them
     left_out: Mapping[str, int] = field(default_factory=dict)  # what of the source had no place here: what, and how many
 
+    def known_size(self) -> tuple[int, int]:
+        """Height and width, upright.
+
+        Raises:
+            InputError: nothing tells.
+        """
+        if self.size_hw is None:
+            raise InputError(f"{self.where}: how large the picture is nobody says; name the folder of the pictures with --images")
+        return self.size_hw
+
 
 @dataclass(frozen=True)
 class Fault:
@@ -67,6 +78,12 @@ class Fault:
 
     where: str
     sentence: str
+
+    @classmethod
+    def of(cls, where: str, error: Exception, named: str | None = None) -> Fault:
+        """What went wrong at a place, in a sentence that names it, or something within ``named``."""
+        sentence = as_sentence(error)
+        return cls(where, sentence if (named or where) in sentence else f"{where}: {sentence}")
 
 
 class Reader(Protocol):
@@ -144,6 +161,17 @@ class ClassNames:
         if label not in self._ids and not self._fixed and label not in NOT_CLASSES:
             self._ids[label] = len(self._ids)
         return self._ids.get(label)
+
+
+def object_value(value: object) -> int | None:
+    """A value of a SegmentationObject as a file keeps it; None for anything else."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 16 else None
+
+
+def extras_of(holder: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What an image, annotation, region or task holds under ``EXTRA``."""
+    found = holder.get(EXTRA)
+    return found if isinstance(found, dict) else {}
 
 
 def safe_name(text: str, where: str) -> PurePosixPath:

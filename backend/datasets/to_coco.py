@@ -9,15 +9,13 @@ from typing import Any
 import numpy as np
 
 from backend.datasets.copies import Copies
-from backend.datasets.model import BACKGROUND_LABEL, IGNORE_LABEL, ClassNames, DatasetInstance, Encoded, Sample, count_left_out
+from backend.datasets.model import BACKGROUND_LABEL, EXTRA, IGNORE_LABEL, ClassNames, DatasetInstance, Encoded, Sample, count_left_out
 from backend.datasets.spool import Spool
-from backend.errors import InputError
 from backend.files import json_bytes
 from backend.formats import coco
 from backend.geometry import mask_xyxy
 
 _SPECIAL = {IGNORE_LABEL: 65535, BACKGROUND_LABEL: 65534}  # category ids that no class has, so that they move none
-EXTRA = "labelme"  # key of images and annotations for what labelme keeps and COCO does not know
 
 
 class _Split:
@@ -46,20 +44,19 @@ class CocoWriter:
         self._used: set[str] = set()  # of the special labels
 
     def encode(self, sample: Sample, stem: str) -> Encoded:
-        if sample.size_hw is None:
-            raise InputError(f"{sample.where}: how large the picture is nobody says; name the folder of the pictures with --images")
+        size_hw = sample.known_size()
         instances, losses = count_left_out(sample.instances, self._names)
         split = sample.split or self._split
         name = PurePosixPath(stem + sample.name.suffix)
         copied = self._copies.place(sample, PurePosixPath("images", split) / name)
         losses.update(copied.losses)
         file_name = name if copied.files or copied.path is None else copied.path
-        image: dict[str, Any] = {"file_name": str(file_name), "height": sample.size_hw[0], "width": sample.size_hw[1]}
+        image: dict[str, Any] = {"file_name": str(file_name), "height": size_hw[0], "width": size_hw[1]}
         if sample.model_version is not None:
             image["model_version"] = sample.model_version
         if sample.notes:
             image[EXTRA] = dict(sample.notes)
-        annotations = [(one.label, self._annotation(one, sample.size_hw)) for one in instances]
+        annotations = [(one.label, self._annotation(one, size_hw)) for one in instances]
         return Encoded(copied.files, losses, (split, image, annotations))
 
     def _annotation(self, one: DatasetInstance, size_hw: tuple[int, int]) -> dict[str, Any]:

@@ -9,11 +9,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
-from backend.datasets.from_label_studio import EXTRA, PREDICTIONS, What
-from backend.datasets.model import NOT_CLASSES, ClassNames, DatasetInstance, Encoded, Sample, count_left_out
+from backend.datasets.from_label_studio import PREDICTIONS, What
+from backend.datasets.model import EXTRA, NOT_CLASSES, ClassNames, DatasetInstance, Encoded, Sample, count_left_out
 from backend.datasets.pictures import Pictures
 from backend.datasets.spool import Spool
-from backend.errors import InputError
 from backend.files import json_bytes
 from backend.formats import rle
 from backend.formats.binding import make_config
@@ -43,15 +42,13 @@ class LabelStudioWriter:
 
     def encode(self, sample: Sample, stem: str) -> Encoded:
         instances, losses = count_left_out(sample.instances, self._names)
-        if sample.size_hw is None and instances:
-            raise InputError(f"{sample.where}: how large the picture is nobody says; name the folder of the pictures with --images")
+        size_hw = sample.known_size() if instances else (0, 0)
         relative = self._pictures.relative(sample.picture) if isinstance(sample.picture, Path) else PurePosixPath(stem + sample.name.suffix)
         data: dict[str, Any] = {"image": sample.url or self._prefix + quote(relative.as_posix())}
         if isinstance(sample.picture, bytes):
             losses["pictures embedded in files, which Label Studio cannot see there"] += 1
         if sample.notes:
             data[EXTRA] = dict(sample.notes)
-        size_hw = sample.size_hw or (0, 0)
         result = b",".join(self._region(one, k, sample, size_hw) for k, one in enumerate(instances))
         head = json_bytes({"data": data})[:-1]
         is_prediction = self._what.kind == PREDICTIONS if self._what is not None else sample.model_version is not None

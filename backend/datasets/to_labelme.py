@@ -11,7 +11,6 @@ import numpy as np
 
 from backend.datasets.copies import Copies
 from backend.datasets.model import BACKGROUND_LABEL, IGNORE_LABEL, ClassNames, DatasetInstance, Encoded, Sample, count_left_out
-from backend.errors import InputError
 from backend.files import json_bytes
 from backend.formats.rings import part_rings, ring_mask
 from backend.geometry import join_masks, mask_difference
@@ -41,16 +40,13 @@ class LabelmeWriter:
         self._tolerance = _TOLERANCE if tolerance is None else tolerance
 
     def encode(self, sample: Sample, stem: str) -> Encoded:
-        if sample.size_hw is None:
-            raise InputError(f"{sample.where}: how large the picture is nobody says; name the folder of the pictures with --images")
+        size_hw = sample.known_size()
         instances, losses = count_left_out(sample.instances, self._names)
         pieces: list[tuple[int, dict[str, Any]]] = []
         groups = {one.notes.get("group_id") for one in instances}
         for instance in instances:
             drawn = [
-                (part.order, shape)
-                for part in instance.parts
-                for shape in self._shapes(part.mask, instance, sample.size_hw, sample.model_version is not None, losses)
+                (part.order, shape) for part in instance.parts for shape in self._shapes(part.mask, instance, size_hw, sample.model_version is not None, losses)
             ]
             if len(drawn) > 1 and instance.notes.get("group_id") is None:
                 group = next(k for k in range(len(groups) + 1) if k not in groups)
@@ -65,7 +61,7 @@ class LabelmeWriter:
         document = make_document(
             [shape for _, shape in sorted(pieces, key=lambda pair: pair[0])],
             self._image_path(sample, path, bool(copied.files)),
-            sample.size_hw,
+            size_hw,
             sample.model_version,
             sample.notes.get("flags"),
             {key: value for key, value in sample.notes.items() if key != "flags"},

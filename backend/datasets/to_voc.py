@@ -34,8 +34,6 @@ class VocWriter:
         self._lists: defaultdict[str, list[str]] = defaultdict(list)
 
     def encode(self, sample: Sample, stem: str) -> Encoded:
-        if sample.size_hw is None:
-            raise InputError(f"{sample.where}: how large the picture is nobody says; name the folder of the pictures with --images")
         instances, losses = count_left_out(sample.instances, self._names)
         losses += count_notes(sample, instances)
         classes, objects, hidden = self._paint(instances, sample)
@@ -50,9 +48,8 @@ class VocWriter:
 
     def _paint(self, instances: Sequence[DatasetInstance], sample: Sample) -> tuple[LabelMap, LabelMap, int]:
         """Class and object values, and how many pixels of instances others cover; later parts are painted over earlier ones."""
-        size_hw = sample.size_hw or (0, 0)
         parts = sorted(((part, k + 1) for k, one in enumerate(instances) for part in one.parts), key=lambda pair: pair[0].order)
-        index = paint([(part.mask, k) for part, k in parts], size_hw)
+        index = paint([(part.mask, k) for part, k in parts], sample.known_size())
         values = np.array([0, *(self._value(one.label, sample) for one in instances)], np.uint8)
         numbers = np.array([0, *_numbers(instances)], np.uint16)
         covered = sum(int(np.count_nonzero(one.mask.crop)) for one in instances)

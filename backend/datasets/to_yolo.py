@@ -7,7 +7,6 @@ from pathlib import PurePosixPath
 
 from backend.datasets.copies import NOT_AT_HAND, Copies
 from backend.datasets.model import NOT_CLASSES, ClassNames, Encoded, Sample, count_left_out, count_notes
-from backend.errors import InputError
 from backend.formats import yolo
 from backend.formats.yolo import data_yaml
 from backend.geometry import mask_difference
@@ -30,11 +29,10 @@ class YoloWriter:
         self._splits: dict[str, int] = {}
 
     def encode(self, sample: Sample, stem: str) -> Encoded:
-        if sample.size_hw is None and sample.instances:
-            raise InputError(f"{sample.where}: how large the picture is nobody says; name the folder of the pictures with --images")
+        size_hw = sample.known_size() if sample.instances else (0, 0)
         instances, losses = count_left_out(sample.instances, self._names)
         losses += count_notes(sample, instances)
-        size_hw, lines = sample.size_hw or (0, 0), []
+        lines = []
         for one in instances:
             if one.crowd or one.label in NOT_CLASSES:
                 losses["crowds, ignored and background regions"] += 1

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from backend.errors import InputError, json_kind
 from backend.formats import rle
 from backend.geometry import mask_from_full
-from backend.images import DEFAULT_LIMITS
+from backend.images import declared_size
 from backend.rasters import ellipse_mask, polygon_mask, turned_box_mask
 from backend.types import Mask
 
@@ -47,18 +47,6 @@ class StoredRegion:
     size_hw: tuple[int, int]
     value: Mapping[str, Any]
     meta: Mapping[str, Any]  # what people and programs noted on it
-
-
-def _size(entry: Mapping[str, Any], where: str) -> tuple[int, int]:
-    sides = []
-    for name in ("original_height", "original_width"):
-        side = entry.get(name)
-        if isinstance(side, bool) or not isinstance(side, int | float) or not 1 <= side <= DEFAULT_LIMITS.max_side or side != int(side):
-            raise InputError(f"{where}.{name}: expected a number of pixels, got {'nothing' if side is None else str(side)[:40]}")
-        sides.append(int(side))
-    if sides[0] * sides[1] > DEFAULT_LIMITS.max_pixels:
-        raise InputError(f"{where}: an image of {sides[1]}x{sides[0]} pixels is too large, the limit is {DEFAULT_LIMITS.max_pixels / 1e6:g} megapixels")
-    return sides[0], sides[1]
 
 
 def _labels(entry: Mapping[str, Any], value: Mapping[str, Any]) -> list[str]:
@@ -136,9 +124,8 @@ def _stored(where: str, kind: str, entry: Mapping[str, Any], labels: Sequence[st
         raise InputError(f"{where}: the region has several labels, {', '.join(labels)[:80]}; only one can be compared")
     name = entry.get("id") if isinstance(entry.get("id"), str) else None
     meta = entry["meta"] if isinstance(entry.get("meta"), dict) else {}
-    return StoredRegion(
-        where, name, kind, str(entry.get("from_name") or ""), _image(entry), labels[0], _score(entry, where), _size(entry, where), entry["value"], meta
-    )
+    size_hw = declared_size(entry.get("original_height"), entry.get("original_width"), f"{where}.", ("original_height", "original_width"))
+    return StoredRegion(where, name, kind, str(entry.get("from_name") or ""), _image(entry), labels[0], _score(entry, where), size_hw, entry["value"], meta)
 
 
 def _percent(region: StoredRegion, name: str, side: int, default: float | None = None) -> float:
