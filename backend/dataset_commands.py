@@ -59,7 +59,7 @@ def labelme(args: argparse.Namespace) -> int:
     if settings.prompts is not None:
         raise ConfigError("labelme: a prompt file cannot be used here; the detector finds the objects of the picture that is open")
     loaded = load(settings)
-    return launch(Assistant(loaded.cascade), [*args.arguments, *args.rest])
+    return launch(Assistant(loaded.cascade, settings.classes), [*args.arguments, *args.rest], settings.iou)
 
 
 def _check(args: argparse.Namespace) -> int:

@@ -47,16 +47,22 @@ class Assistant:
 
     Args:
         cascade: loaded models.
+        names: of the classes it was told to keep; None for all.
     """
 
-    def __init__(self, cascade: Models) -> None:
-        self._cascade = cascade
+    def __init__(self, cascade: Models, names: Sequence[str] | None = None) -> None:
+        self._cascade, self._names = cascade, names
         self._embeddings: OrderedDict[bytes, Embedding] = OrderedDict()
 
     @property
     def names(self) -> list[str]:
-        """The classes of the detector."""
-        return list(self._cascade.names.values())
+        """The classes that can be found."""
+        return list(self._cascade.names.values()) if self._names is None else list(self._names)
+
+    def spelled(self, texts: Sequence[str]) -> list[str]:
+        """Texts as the classes are spelled, each once; what is none of them, without blanks around it."""
+        names = {name.casefold(): name for name in self.names}
+        return list(dict.fromkeys(names.get(text.strip().casefold(), text.strip()) for text in texts))
 
     def by_text(self, image: Image, texts: Sequence[str]) -> tuple[list[Answer], list[str]]:
         """The objects of the classes that were typed.

@@ -1,8 +1,9 @@
 """labelme with the cascade among its AI models. Experimental: labelme has no interface for this, so private names of one version are used.
 
 What is relied on, seen in labelme 6.3.1 with osam 0.8.1: osam's list ``registered_model_types``; the menus' ``_available_models``; that text prompts
-arrive as ``request.prompt.texts`` and clicks as points with SAM's labels; that the image comes in the order of Qt's memory, blue first; and that an
-exception closes the window, so that none may leave here. Importing labelme makes this file, and only this file, subject to its GPL-3.0.
+arrive as ``request.prompt.texts`` and clicks as points with SAM's labels; that ``labelme.utils.img_qt_to_arr`` makes the image of a prompt. An exception
+closes the window with unsaved work in it, so that none may leave its AI tools, whoever raises it. Importing labelme makes this file, and only this
+file, subject to its GPL-3.0.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import metadata
 from typing import Any, ClassVar
 
@@ -56,47 +58,76 @@ def installed_version() -> str:
         raise ConfigError("labelme is not installed; pip install 'yolo-sam2-labeling[labelme]', or 'labelme>=6.3,<6.4'") from None
 
 
+class _NothingFound(Exception):
+    """A text prompt has no answer, and labelme must not be told so: it would save the file as changed, or an empty one, and forget a step of undo."""
+
+
 def image_of(pixels: np.ndarray) -> Image:
-    """The picture as RGB from what labelme hands over: Qt's memory, blue first, or a single grey channel.
+    """The picture as RGB from what labelme hands over, which is in the order of Qt's memory.
 
     Args:
-        pixels: (H, W, C) or (H, W) uint8.
+        pixels: (H, W, C) uint8, blue, green and red first.
     """
-    if pixels.ndim == 2 or pixels.shape[2] == 1:
-        grey = pixels if pixels.ndim == 2 else pixels[:, :, 0]
-        return np.ascontiguousarray(np.repeat(grey[:, :, None], 3, 2))
     return np.ascontiguousarray(pixels[:, :, 2::-1])
 
 
+def pixels_of(img_qt: Any) -> np.ndarray:
+    """A Qt image of any format as (H, W, 4) uint8, blue first, on white.
+
+    Takes the place of labelme's own function, which gives the indices of palettes, shears rows of odd width, and raises for one bit a pixel.
+    """
+    from PyQt5 import QtGui
+
+    plain = QtGui.QImage(img_qt.size(), QtGui.QImage.Format.Format_RGB32)
+    plain.fill(0xFFFFFFFF)
+    painter = QtGui.QPainter(plain)
+    painter.drawImage(0, 0, img_qt)
+    painter.end()
+    data = plain.bits()
+    memory = b"" if data is None else data.asstring(plain.sizeInBytes())
+    return np.frombuffer(memory, np.uint8).reshape(plain.height(), plain.width(), 4)
+
+
 def _tell(message: str) -> None:
-    """A line in the status bar of labelme's window, and in the log."""
-    from PyQt5 import QtWidgets
+    """A line in the status bar of labelme's window, and in the log; shown after whatever labelme itself says to the same event."""
+    from PyQt5 import QtCore, QtWidgets
 
     logger.info("%s", message)
     for window in QtWidgets.QApplication.topLevelWidgets():
         if isinstance(window, QtWidgets.QMainWindow) and (bar := window.statusBar()) is not None:
             bar.showMessage(message, _MESSAGE_MS)
+            QtCore.QTimer.singleShot(0, partial(bar.showMessage, message, _MESSAGE_MS))
 
 
-def _answers(assistant: Assistant, prompt: Any, image: Image) -> list[Answer]:
-    """What the cascade says to a prompt; nothing, and why in the status bar, where it cannot."""
-    try:
-        if prompt.points is not None:
+def _tell_error(error: Exception) -> None:
+    if not isinstance(error, LabelingError):
+        logger.error("unexpected error", exc_info=error)
+    _tell(f"{MODEL_NAME}: " + (str(error) if isinstance(error, LabelingError) else f"unexpected {type(error).__name__}: {str(error)[:200]}"))
+
+
+def _answers(assistant: Assistant, prompt: Any, pixels: np.ndarray) -> list[Answer]:
+    """What the cascade says to a prompt.
+
+    Raises:
+        _NothingFound: a text prompt without an answer; why is in the status bar.
+    """
+    image = image_of(pixels)
+    if prompt.points is not None:
+        try:
             return assistant.by_points(image, prompt.points, prompt.point_labels.tolist())
-        answers, unknown = assistant.by_text(image, prompt.texts)
-        if unknown or not "".join(prompt.texts).strip():
-            shown = ", ".join(assistant.names[:30])
-            _tell(f"{MODEL_NAME}: " + (f"no class {', '.join(unknown)}; " if unknown else "type names of classes; ") + f"known are {shown}")
-        else:
-            found = Counter(answer.text for answer in answers)
-            _tell(f"{MODEL_NAME}: found " + (", ".join(f"{n} {text}" for text, n in found.items()) or f"none of {', '.join(prompt.texts)}"))
-        return answers
-    except LabelingError as error:
-        _tell(f"{MODEL_NAME}: {error}")
-    except Exception as error:
-        logger.exception("unexpected error")
-        _tell(f"{MODEL_NAME}: unexpected {type(error).__name__}: {str(error)[:200]}")
-    return []
+        except Exception as error:
+            _tell_error(error)
+            return []
+    answers, unknown = assistant.by_text(image, prompt.texts)
+    if unknown or not "".join(prompt.texts).strip():
+        shown = ", ".join(assistant.names[:30])
+        _tell(f"{MODEL_NAME}: " + (f"no class {', '.join(unknown)}; " if unknown else "type names of classes; ") + f"known are {shown}")
+    else:
+        found = Counter(answer.text for answer in answers)
+        _tell(f"{MODEL_NAME}: found " + (", ".join(f"{n} {text}" for text, n in found.items()) or f"none of {', '.join(prompt.texts)}"))
+    if not answers:
+        raise _NothingFound
+    return answers
 
 
 def _model_type(assistant: Assistant) -> type:
@@ -115,7 +146,7 @@ def _model_type(assistant: Assistant) -> type:
         def generate(self, request: types.GenerateRequest) -> types.GenerateResponse:
             QtWidgets.QApplication.setOverrideCursor(QtCore.Qt.CursorShape.WaitCursor)
             try:
-                answers = _answers(assistant, request.prompt, image_of(request.image))
+                answers = _answers(assistant, request.prompt, request.image)
             finally:
                 QtWidgets.QApplication.restoreOverrideCursor()
             annotations = []
@@ -138,12 +169,61 @@ def _wrapped(method: Callable[..., None], after: Callable[[Any], None], **given:
     return call
 
 
-def register(assistant: Assistant) -> None:
+def _guard(assistant: Assistant) -> None:
+    """Keep what goes wrong in labelme's AI tools from closing the window, and what they make free of labelme's own slips."""
+    import labelme.app
+    from labelme import _automation
+    from labelme.widgets import AiTextToAnnotationWidget
+    from labelme.widgets.canvas import Canvas
+
+    submit, outline = labelme.app.MainWindow._submit_ai_prompt, Canvas._shapes_from_ai_points
+    typed, make_shapes = AiTextToAnnotationWidget.get_text_prompt, _automation.shapes_from_detections
+
+    def safe_submit(window: Any, checked: bool) -> None:
+        if window._image_path is None:
+            _tell(f"{MODEL_NAME}: no picture is open")
+            return
+        try:
+            submit(window, checked)
+        except _NothingFound:
+            return
+        except Exception as error:
+            _tell_error(error)
+
+    def safe_outline(canvas: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return outline(canvas, *args, **kwargs)
+        except Exception as error:
+            _tell_error(error)
+            return []
+
+    def spelled(widget: Any) -> str:
+        text = str(typed(widget))
+        return text if widget.get_model_name() != MODEL_ID else ",".join(assistant.spelled(text.split(",")))
+
+    def shapes_with_flags(*args: Any, **kwargs: Any) -> Any:
+        shapes = make_shapes(*args, **kwargs)
+        for shape in shapes:
+            shape.flags = shape.flags or {}  # null crashes labelme 5.5
+        return shapes
+
+    labelme.app.MainWindow._submit_ai_prompt = safe_submit
+    Canvas._shapes_from_ai_points = safe_outline
+    AiTextToAnnotationWidget.get_text_prompt = spelled
+    _automation.shapes_from_detections = shapes_with_flags
+
+
+def register(assistant: Assistant, iou: float = 0.7) -> None:
     """Put the cascade into labelme's menus, chosen there, with masks as output and the names of its classes typed in.
+
+    Args:
+        assistant: answers the prompts.
+        iou: overlap above which labelme drops the less sure of two answers to a text.
 
     Raises:
         ConfigError: labelme's insides are not what they were.
     """
+    import labelme.utils
     import osam
     from labelme.widgets import AiAssistedAnnotationWidget, AiTextToAnnotationWidget
 
@@ -163,18 +243,23 @@ def register(assistant: Assistant) -> None:
         for menu in (AiAssistedAnnotationWidget, AiTextToAnnotationWidget):
             menu._available_models = [(MODEL_ID, MODEL_NAME), *menu._available_models]
         AiTextToAnnotationWidget._default_model_name = MODEL_ID
+        AiTextToAnnotationWidget._default_score_threshold = 0.0  # the detector has its own
+        AiTextToAnnotationWidget._default_iou_threshold = iou
         AiAssistedAnnotationWidget.__init__ = _wrapped(AiAssistedAnnotationWidget.__init__, choose, default_model=MODEL_NAME)
         AiTextToAnnotationWidget.__init__ = _wrapped(AiTextToAnnotationWidget.__init__, type_names)
+        _guard(assistant)
+        labelme.utils.img_qt_to_arr = pixels_of
     except AttributeError as error:
         raise ConfigError(f"labelme {installed_version()} is built differently from what this launcher knows: {error}") from None
 
 
-def launch(assistant: Assistant, arguments: Sequence[str]) -> int:
+def launch(assistant: Assistant, arguments: Sequence[str], iou: float = 0.7) -> int:
     """Start labelme's window and return when it is closed.
 
     Args:
         assistant: answers the prompts.
         arguments: of labelme's own command line.
+        iou: see ``register``.
 
     Returns:
         labelme's exit code.
@@ -186,7 +271,7 @@ def launch(assistant: Assistant, arguments: Sequence[str]) -> int:
     import cv2  # noqa: F401 - sets the variable below to a folder of Qt plugins that PyQt5 cannot load
 
     os.environ.pop("QT_QPA_PLATFORM_PLUGIN_PATH", None)
-    register(assistant)
+    register(assistant, iou)
     from labelme.__main__ import main
 
     sys.argv = ["labelme", *arguments]

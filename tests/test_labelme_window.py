@@ -128,6 +128,9 @@ def test_class_names_boxes_and_clicks_become_masks_in_the_window(demo: Cascade, 
     assert seen["menus"] == {"assisted": MODEL_NAME, "format": "mask", "text": MODEL_NAME, "typed": ",".join(NAMES)}
     assert seen["unknown"] == {"shapes": 0, "status": f"{MODEL_NAME}: no class unicorn; known are {', '.join(NAMES)}"}
     assert (seen["empty"]["shapes"], "type names of classes" in seen["empty"]["status"]) == (0, True)
+    assert seen["untouched"]  # nothing found, nothing written
+    assert "unexpected ValueError" in seen["raised"]
+    assert "no picture is open" in seen["closed"]
     image = read_image(picture)
     (prediction,) = demo.predict([image])
     size_hw = image.shape[:2]
@@ -139,6 +142,7 @@ def test_class_names_boxes_and_clicks_become_masks_in_the_window(demo: Cascade, 
     scores = [json.loads(shape["description"])["score"] for shape in seen["text"]]
     assert set(np.round(scores, 5)) <= set(np.round([one.score for one in prediction.instances], 5))
     assert seen["again"] == len(shown)
+    assert all(shape["flags"] == {} for shape in read_document(tmp_path / "saved.json")["shapes"])
     for name, least in (("box", 0.8), ("points", 0.6)):
         (shape,) = seen[name]
         assert (shape["label"], shape["type"]) == ("by hand", "mask")
@@ -186,13 +190,22 @@ def test_only_the_launcher_imports_labelme() -> None:
     assert done.stdout.split() == ["False", "False"]
 
 
-def test_pictures_come_blue_first_or_grey() -> None:
+def test_pictures_come_blue_first() -> None:
     blue_first = np.zeros((3, 4, 4), np.uint8)
     blue_first[..., 0], blue_first[..., 2], blue_first[..., 3] = 200, 10, 255
     assert image_of(blue_first)[0, 0].tolist() == [10, 0, 200]
     assert image_of(blue_first[..., :3])[0, 0].tolist() == [10, 0, 200]
-    grey = np.full((3, 4, 1), 7, np.uint8)
-    assert image_of(grey).tolist() == image_of(grey[..., 0]).tolist() == np.full((3, 4, 3), 7).tolist()
+
+
+@pytest.mark.parametrize("kind", ["RGB", "L", "P", "1", "RGBA", "LA"])
+def test_qt_images_of_any_format_are_the_picture_that_annotate_reads(tmp_path: Path, rng: np.random.Generator, kind: str) -> None:
+    from PyQt5 import QtGui
+
+    picture = PIL.Image.fromarray(rng.integers(0, 256, (11, 37, 4), np.uint8), "RGBA").convert("RGB" if kind == "P" else kind)
+    picture = picture.quantize(50) if kind == "P" else picture
+    picture.save(tmp_path / "a.png")
+    ours = image_of(launcher.pixels_of(QtGui.QImage(str(tmp_path / "a.png"))))
+    assert np.abs(ours.astype(int) - read_image(tmp_path / "a.png")).max() <= 1
 
 
 def test_the_assistant_knows_what_it_was_asked(fake: Cascade, demo: Cascade) -> None:
@@ -219,12 +232,16 @@ def test_an_error_never_closes_the_window(monkeypatch: pytest.MonkeyPatch, fake:
     monkeypatch.setattr(launcher, "_tell", said.append)
 
     class Broken(Assistant):
-        def by_text(self, image: np.ndarray, texts: Any) -> Any:
+        def by_points(self, image: np.ndarray, points_xy: np.ndarray, labels: Any) -> Any:
             raise RuntimeError("out of memory")
 
     class Prompt:
-        points = None
-        texts = ("cat",)
+        points, point_labels = np.zeros((1, 2)), np.ones(1, int)
 
     assert launcher._answers(Broken(fake), Prompt(), np.zeros((4, 4, 3), np.uint8)) == []
     assert said == [f"{MODEL_NAME}: unexpected RuntimeError: out of memory"]
+
+
+def test_texts_are_spelled_as_the_classes_are(fake: Cascade) -> None:
+    assert Assistant(fake).spelled([" Cat", "DOG ", "cat", " unicorn "]) == ["cat", "dog", "unicorn"]
+    assert Assistant(fake, ["dog"]).names == ["dog"]
