@@ -69,4 +69,4 @@ def _check(args: argparse.Namespace) -> int:
         raise ConfigError("--check: only looks; give it alone")
     summary = check(args.check, args.images, not args.no_progress)
     say(json.dumps(summary.as_dict(), indent=2, ensure_ascii=False) if args.json else summary.as_text())
-    return 1 if summary.problems else 0
+    return 1 if summary.n_faulty else 0

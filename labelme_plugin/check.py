@@ -11,7 +11,6 @@ import base64
 import binascii
 import io
 import json
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +20,14 @@ import numpy as np
 import PIL.Image
 
 from backend.datasets.pictures import Pictures, header_of
-from backend.errors import InputError, json_kind
+from backend.errors import InputError, as_sentence, json_kind
 from backend.files import is_inside
-from backend.images import DEFAULT_LIMITS
+from backend.images import DEFAULT_LIMITS, ImageLimits
 
 _MOST_BYTES = 128 << 20
+_FAR = 1e9  # pixels; nan and infinity are not below it either
+_LIMITS = ImageLimits(max_pixels=1 << 30, max_side=1 << 20, min_side=1)  # labelme has none
+_SHOWN_MODES = ("1", "L", "P", "RGB", "RGBA", "LA", "PA")  # of Pillow, that labelme displays
 # How many points each type of shape has: least and most.
 _POINTS = {
     "mask": (2, 2),
@@ -41,21 +43,27 @@ _POINTS = {
 
 @dataclass(frozen=True)
 class Problem:
-    """One fault of a file."""
+    """One fault of a file, or a remark on it: something that only old versions mind, or that could not be looked at."""
 
     file: str
     field: str  # such as shapes[3].mask; empty for the file as a whole
     sentence: str
+    is_remark: bool = False
 
     def as_text(self) -> str:
         """One line."""
-        return ": ".join(text for text in (self.file, self.field, self.sentence) if text)
+        return ": ".join(text for text in (self.file, self.field, "remark" if self.is_remark else "", self.sentence) if text)
 
     def as_dict(self) -> dict[str, str]:
         """For ``--json``."""
-        return {"file": self.file, "field": self.field, "fault": self.sentence}
+        return {"file": self.file, "field": self.field, "level": "remark" if self.is_remark else "fault", "sentence": self.sentence}
 
 
+class _Remark(str):
+    """A sentence that is no fault."""
+
+
+_MAY_REACH_OUT = ("circle", "oriented_rectangle")  # labelme's own AI tools make such
 _Found = Iterator[tuple[str, str]]  # field and sentence
 
 
@@ -67,11 +75,20 @@ def check_file(path: Path, pictures: Pictures, labels: Sequence[str] | None = No
         pictures: where pictures may be looked at.
         labels: all there may be; None allows any.
     """
-    return [Problem(str(path), field, sentence) for field, sentence in _check(path, pictures, labels)]
+    problems = []
+    try:
+        for field, sentence in _check(path, pictures, labels):
+            problems.append(Problem(str(path), field, str(sentence), isinstance(sentence, _Remark)))
+    except Exception as error:  # whatever a file holds, it costs only itself
+        problems.append(Problem(str(path), "", as_sentence(error)))
+    return problems
 
 
 def _check(path: Path, pictures: Pictures, labels: Sequence[str] | None) -> _Found:
     try:
+        if not path.is_file():
+            yield "", "is no regular file"
+            return
         if (size := path.stat().st_size) > _MOST_BYTES:
             yield "", f"{size >> 20} MiB, the limit is {_MOST_BYTES >> 20}"
             return
@@ -85,8 +102,11 @@ def _check(path: Path, pictures: Pictures, labels: Sequence[str] | None) -> _Fou
     except (ValueError, RecursionError) as error:
         yield "", f"is not valid JSON: {str(error)[:120]}"
         return
-    if not isinstance(document, dict) or "shapes" not in document:
-        yield "", "is no labelme file: it has no shapes"
+    if not isinstance(document, dict) or not {"shapes", "imagePath", "imageData"} & set(document):
+        yield "", _Remark("is no labelme file, and was not checked")
+        return
+    if "shapes" not in document:
+        yield "shapes", "is missing; every labelme refuses the file"
         return
     yield from _top(document, path, pictures)
     size_hw = _size(document)
@@ -109,7 +129,7 @@ def _is_int(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _FAR
 
 
 def _top(document: Mapping[str, Any], path: Path, pictures: Pictures) -> _Found:
@@ -119,15 +139,15 @@ def _top(document: Mapping[str, Any], path: Path, pictures: Pictures) -> _Found:
     yield from _flags(document, "flags", required=False)
     for key in ("imageHeight", "imageWidth"):
         if key not in document:
-            yield key, "is missing; without it the size has to be read from the picture"
-        elif not _is_int(document[key]) or not 0 < document[key] <= DEFAULT_LIMITS.max_side:
+            yield key, _Remark("is missing; without it the size has to be read from the picture")
+        elif not _is_int(document[key]) or not 0 < document[key] <= _LIMITS.max_side:
             yield key, f"expected a number of pixels, got {str(document[key])[:40]}"
     named = document.get("imagePath")
     if "imagePath" in document and (not isinstance(named, str) or not named):
         yield "imagePath", f"expected a path, got {json_kind(named)}"
         named = None
     if isinstance(named, str) and "\\" in named:
-        yield "imagePath", "has backslashes, which labelme 5.5 finds only on Windows"
+        yield "imagePath", _Remark("has backslashes, which labelme 5.5 finds only on Windows")
     yield from _picture(document, named, path, pictures)
 
 
@@ -146,30 +166,31 @@ def _picture(document: Mapping[str, Any], named: str | None, path: Path, picture
     else:
         picture, field = path.parent / named.replace("\\", "/"), "imagePath"
         if not pictures.inside(picture):
-            known = "there is no such picture, and no labelme opens the file"
-            if "\0" not in named and not any(is_inside(picture, root) for root in pictures.roots):
-                known = "leads outside of the folders given, so it was not looked at (--images names another)"
-            yield field, f"{named[:80]!r}: {known}"
+            outside = "\0" not in named and not any(is_inside(picture, root) for root in pictures.roots)
+            missing = "there is no such picture, and no labelme opens the file"
+            elsewhere = _Remark(f"{named[:80]!r}: lies outside of the folders given, so it was not looked at (--images names another)")
+            yield field, elsewhere if outside else f"{named[:80]!r}: {missing}"
             return
     try:
-        header = header_of(picture, field)
+        header = header_of(picture, field, _LIMITS)
     except InputError as error:
         yield field, str(error)
         return
+    if header.mode not in _SHOWN_MODES and header.format != "TIFF" and field == "imagePath":
+        yield field, f"labelme cannot show pictures of mode {header.mode}, and does not open the file"
     size_hw = _size(document)
-    if size_hw is not None and header.size_hw != size_hw:
-        turned = "; EXIF turns the picture, and labelme shows it turned" if header.turned and header.size_hw == size_hw[::-1] else ""
-        yield (
-            "imageHeight",
-            f"is {size_hw[1]}x{size_hw[0]} by the file, but the picture is {header.size_hw[1]}x{header.size_hw[0]}{turned}; labelme 6 and later refuse it",
-        )
+    actual = header.stored_hw if field == "imageData" else header.size_hw  # labelme does not look at the EXIF of embedded pictures
+    if size_hw is not None and actual != size_hw:
+        turned = "; EXIF turns the picture, and labelme shows it turned" if header.turned and actual == size_hw[::-1] and field == "imagePath" else ""
+        shown = f"is {size_hw[1]}x{size_hw[0]} by the file, but the picture is {actual[1]}x{actual[0]}"
+        yield "imageHeight", f"{shown}{turned}; labelme 6 and later refuse it"
 
 
 def _flags(holder: Mapping[str, Any], key: str, required: bool = True) -> _Found:
     flags = holder.get(key, {})
     if flags is None:
         if required:
-            yield key, "is null, on which the window of labelme 5.5 crashes; {} is right"
+            yield key, _Remark("is null, on which the window of labelme 5.5 crashes, though labelme 6 writes it; {} is right")
     elif not isinstance(flags, dict) or not all(isinstance(value, bool) for value in flags.values()):
         yield key, "expected names with true or false; labelme 6 and later refuse anything else"
 
@@ -183,6 +204,8 @@ def _shape(shape: Any, size_hw: tuple[int, int] | None, labels: Sequence[str] | 
         yield "label", f"expected a text, got {json_kind(label)}; labelme 6 and later refuse it"
     elif not label.strip():
         yield "label", "is empty"
+    elif label != label.strip():
+        yield "label", f"{label[:60]!r} has blanks around it, which makes it another class"
     elif labels is not None and label not in labels:
         yield "label", f"{label[:60]!r} is not in labels.txt, at which labelme2voc stops"
     yield from _flags(shape, "flags")
@@ -193,18 +216,18 @@ def _shape(shape: Any, size_hw: tuple[int, int] | None, labels: Sequence[str] | 
     kind = shape.get("shape_type")
     if "shape_type" not in shape:
         yield "shape_type", "is missing, which labelme 6 and later refuse"
-    elif kind not in _POINTS:
+    elif not isinstance(kind, str) or kind not in _POINTS:
         yield "shape_type", f"{str(kind)[:40]!r} is none of {', '.join(_POINTS)}"
-    found = list(_points(shape, str(kind or "polygon")))
+    found = list(_points(shape, kind if isinstance(kind, str) else "polygon"))
     yield from found
     if kind == "mask":
         yield from _mask(shape, size_hw, not found)
     elif shape.get("mask") is not None:
         yield "mask", f"a {kind} has no mask; labelme 7 refuses it"
-    elif not found and size_hw is not None:
+    elif not found and size_hw is not None and kind not in _MAY_REACH_OUT:
         far = [point for point in shape["points"] if not (-1 <= point[0] <= size_hw[1] + 1 and -1 <= point[1] <= size_hw[0] + 1)]
         if far:
-            yield "points", f"{far[0]} lies outside of the image of {size_hw[1]}x{size_hw[0]}"
+            yield "points", _Remark(f"{far[0]} lies outside of the image of {size_hw[1]}x{size_hw[0]}")
 
 
 def _points(shape: Mapping[str, Any], kind: str) -> _Found:
@@ -213,11 +236,7 @@ def _points(shape: Mapping[str, Any], kind: str) -> _Found:
         yield "points", f"expected a list of points, got {'an empty list' if points == [] else json_kind(points)}"
         return
     for point in points:
-        if (
-            not isinstance(point, list)
-            or len(point) != 2
-            or not all(isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in point)
-        ):
+        if not isinstance(point, list) or len(point) != 2 or not all(map(_is_number, point)):
             yield "points", f"expected pairs of finite numbers, got {str(point)[:60]}"
             return
     least, most = _POINTS.get(kind, (1, None))
@@ -273,7 +292,7 @@ def _box(points: Sequence[Sequence[float]], shape: tuple[int, ...], size_hw: tup
     (x0, y0), (x1, y1) = points
     height, width = shape
     if any(v != int(v) for v in (x0, y0, x1, y1)):
-        yield "points", "has fractions of pixels, which versions of labelme round differently"
+        yield "points", _Remark("has fractions of pixels, which versions of labelme round differently")
     left, top, right, bottom = (int(v) for v in (x0, y0, x1, y1))
     mistakes: list[tuple[Callable[[], bool], str]] = [
         (lambda: right < left or bottom < top, "the corners are swapped; the upper left comes first"),

@@ -27,15 +27,17 @@ class CheckSummary:
     @property
     def n_faulty(self) -> int:
         """Files with a fault."""
-        return len({one.file for one in self.problems})
+        return len({one.file for one in self.problems if not one.is_remark})
 
     def as_dict(self) -> dict[str, Any]:
         """For ``--json``."""
-        return {"files": self.n_files, "faulty": self.n_faulty, "faults": [one.as_dict() for one in self.problems]}
+        return {"files": self.n_files, "faulty": self.n_faulty, "problems": [one.as_dict() for one in self.problems]}
 
     def as_text(self) -> str:
-        """For people: one line a fault, the count last."""
-        return "\n".join([*(one.as_text() for one in self.problems), f"checked {self.n_files} files: {self.n_faulty or 'none'} with faults"])
+        """For people: one line a problem, the count last."""
+        n_remarks = sum(one.is_remark for one in self.problems)
+        remarks = f"; {n_remarks} remarks on what no current labelme minds, or what was not looked at" if n_remarks else ""
+        return "\n".join([*(one.as_text() for one in self.problems), f"checked {self.n_files} files: {self.n_faulty or 'none'} with faults{remarks}"])
 
 
 def check(source: Path, images: Path | None = None, progress: bool = True) -> CheckSummary:

@@ -6,6 +6,7 @@ import base64
 import copy
 import io
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,10 @@ FAULTS: dict[str, tuple[Callable[[Document], None], str, str, str]] = {
     "no mask": (mask(mask=None), "shapes[1].mask", "expected a PNG in base64, got nothing", "stops"),
     "empty text": (mask(mask=""), "shapes[1].mask", "got an empty text", "refuses"),
     "data URL": (mask(mask="data:image/png;base64," + png(ONES)), "shapes[1].mask", "begins with data:", "refuses"),
+    "blank label": (polygon(label=" cat"), "shapes[0].label", "has blanks around it", "opens"),
+    "huge number": (polygon(points=[[10**400, 1], [2, 2], [3, 3]]), "shapes[0].points", "pairs of finite numbers", "stops"),
+    "list for type": (polygon(shape_type=[]), "shapes[0].shape_type", "is none of", "refuses"),
+    "no shapes": (drop("shapes"), "shapes", "every labelme refuses", "refuses"),
     "no base64": (mask(mask="!"), "shapes[1].mask", "", "refuses"),
     "no PNG": (mask(mask=base64.b64encode(b"hello").decode()), "shapes[1].mask", "is no PNG", "refuses"),
     "JPEG": (mask(mask=png(ONES * 255, "JPEG")), "shapes[1].mask", "is a JPEG", "opens"),
@@ -108,7 +113,7 @@ FAULTS: dict[str, tuple[Callable[[Document], None], str, str, str]] = {
     "no imageData": (drop("imageData"), "imageData", "every labelme refuses", "refuses"),
     "no imagePath": (drop("imagePath"), "imagePath", "every labelme refuses", "refuses"),
     "no picture": (change(imagePath="b.jpg"), "imagePath", "there is no such picture", "refuses"),
-    "picture elsewhere": (change(imagePath="../a.jpg"), "imagePath", "leads outside of the folders given", "refuses"),
+    "picture elsewhere": (change(imagePath="../a.jpg"), "imagePath", "lies outside of the folders given", "refuses"),
     "wrong size": (change(imageWidth=51), "imageHeight", "is 51x40 by the file, but the picture is 50x40", "refuses"),
     "size of text": (change(imageHeight="40"), "imageHeight", "expected a number of pixels", "refuses"),
     "no size": (drop("imageHeight"), "imageHeight", "is missing", "opens"),
@@ -171,15 +176,16 @@ def test_labels_that_labelme2voc_stops_at(run_cli, folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "sentence"), [(b"{", "is not valid JSON"), (b"[]", "is no labelme file"), (b"\xff\xfe", "is not valid JSON"), (b"[" * 99999, "is not")]
+    ("data", "sentence"),
+    [(b"{", "is not valid JSON"), (b"[]", "is no labelme file, and was not checked"), (b"\xff\xfe", "is not valid JSON"), (b"[" * 99999, "is not")],
 )
 def test_what_is_no_labelme_file(run_cli, folder: Path, data: bytes, sentence: str) -> None:
     (folder / "a.json").write_bytes(data)
     (folder / "b.json").write_text(json.dumps(good()))
     code, text, _ = run_cli("convert", "--check", folder, "--no-progress", "--json")
     found = json.loads(text)
-    assert (code, found["files"], found["faulty"]) == (1, 2, 1)
-    assert sentence in found["faults"][0]["fault"]
+    assert (code, found["files"], found["faulty"]) == ((0, 2, 0) if data == b"[]" else (1, 2, 1))
+    assert sentence in found["problems"][0]["sentence"]
 
 
 def test_a_byte_order_mark_is_read_here_and_nowhere_else(run_cli, folder: Path) -> None:
@@ -193,3 +199,49 @@ def test_a_turned_picture_is_explained(run_cli, tmp_path: Path) -> None:
     write_picture(tmp_path / "a.jpg", 50, 40, 6)
     (tmp_path / "a.json").write_text(json.dumps(good()))
     assert "EXIF turns the picture, and labelme shows it turned" in run_cli("convert", "--check", tmp_path, "--no-progress")[1]
+
+
+REMARKS = {"fractions", "null flags", "far points", "picture elsewhere", "no size", "backslashes"}
+
+
+def test_remarks_are_no_faults(run_cli, folder: Path) -> None:
+    for name in REMARKS:
+        document = copy.deepcopy(good())
+        FAULTS[name][0](document)
+        (folder / "a.json").write_text(json.dumps(document))
+        code, text, _ = run_cli("convert", "--check", folder, "--no-progress")
+        assert (code, ": remark: " in text, "none with faults; 1 remarks" in text) == (0, True, True), name
+
+
+def test_odd_files_cost_only_themselves(run_cli, folder: Path) -> None:
+    (folder / "good.json").write_text(json.dumps(good()))
+    (folder / "loop.json").symlink_to("loop.json")
+    (folder / "half.json").write_text(json.dumps({**good(), "imagePath": "\ud800.jpg"}))
+    (folder / "loop.jpg").symlink_to("loop.jpg")
+    (folder / "picture.json").write_text(json.dumps({**good(), "imagePath": "loop.jpg"}))
+    os.mkfifo(folder / "pipe.json")
+    code, text, _ = run_cli("convert", "--check", folder, "--no-progress")
+    assert code == 1
+    assert "pipe.json: is no regular file" in text
+    assert "good.json" not in text
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("mode", ["CMYK", "I;16", "L", "1", "RGB"])
+def test_pictures_that_labelme_cannot_show(folder: Path, mode: str) -> None:
+    name = "a.jpg" if mode == "CMYK" else "a.png"
+    (PIL.Image.new("RGB", (50, 40)).convert(mode) if mode != "I;16" else PIL.Image.fromarray(np.zeros((40, 50), np.uint16))).save(folder / name)
+    (folder / "a.json").write_text(json.dumps({**good(), "imagePath": name}))
+    problems = check_file(folder / "a.json", Pictures([folder], None))
+    assert bool(problems) == (labelme_does(folder / "a.json") == "refuses")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("upright", [True, False])
+def test_the_exif_of_embedded_pictures_is_not_looked_at(folder: Path, tmp_path: Path, upright: bool) -> None:
+    write_picture(tmp_path / "t.jpg", 50, 40, 6)  # stored as 40 x 50
+    size = {"imageHeight": 50, "imageWidth": 40} if upright else {"imageHeight": 40, "imageWidth": 50}
+    document = {**good(), "imageData": base64.b64encode((tmp_path / "t.jpg").read_bytes()).decode(), "shapes": [], **size}
+    (folder / "a.json").write_text(json.dumps(document))
+    assert bool(check_file(folder / "a.json", Pictures([folder], None))) == upright
+    assert labelme_does(folder / "a.json") == ("refuses" if upright else "opens")

@@ -102,14 +102,14 @@ class Pictures:
         return PurePosixPath(picture.name)
 
 
-def header_of(picture: Path | bytes, where: str) -> Header:
+def header_of(picture: Path | bytes, where: str, limits: ImageLimits = _LIMITS) -> Header:
     """Upright size, format and whether the picture is stored turned, from its header alone.
 
     Raises:
         InputError: unreadable, no picture, or too large.
     """
     try:
-        return read_header(picture, where if isinstance(picture, bytes) else str(picture), _LIMITS)
+        return read_header(picture, where if isinstance(picture, bytes) else str(picture), limits)
     except OSError as error:
         raise InputError(f"{where if isinstance(picture, bytes) else picture}: cannot read: {(error.strerror or str(error)).lower()}") from None
 
