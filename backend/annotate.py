@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import sys
 import threading
 from collections import Counter
@@ -14,7 +13,7 @@ from typing import Any
 from tqdm import tqdm
 
 from backend import pipeline
-from backend.errors import ConfigError, LabelingError, disk_error
+from backend.errors import ConfigError, LabelingError, disk_error, is_disk_full
 from backend.files import ensure_writable, set_aside, sweep_stale, write_atomic, write_new
 from backend.formats.prompts import PromptFile
 from backend.geometry import no_detections
@@ -193,14 +192,6 @@ def _close(sinks: Sequence[Sink], out: Path, overwrite: bool, summary: Summary) 
             summary.failed.append((str(out), str(disk_error(error, out))))
 
 
-_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-
-
-def _is_disk_error(error: LabelingError | None) -> bool:
-    cause = getattr(error, "__cause__", None)
-    return isinstance(cause, OSError) and cause.errno in _DISK_ERRORS
-
-
 def annotate(
     items: Sequence[Item],
     cascade: Labeler,
@@ -252,7 +243,7 @@ def annotate(
                 text, name = str(outcome.error), str(outcome.key.item.path)
                 summary.failed.append((name, text if name in text else f"{name}: {text}"))
                 bar.set_postfix(failed=len(summary.failed))
-                if _is_disk_error(outcome.error):
+                if is_disk_full(outcome.error):
                     summary.stopped = text
                     stop.set()
             bar.update()

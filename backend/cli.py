@@ -10,7 +10,7 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,20 +25,32 @@ from backend.settings import Settings
 _SERVICE_FIELDS = ("host", "port", "threads", "insecure", "label_studio_url", "label_studio_api_key")
 
 
+def _formats(args: argparse.Namespace) -> list[str]:
+    """The formats of ``--format``.
+
+    Raises:
+        ConfigError: an unknown one, or none.
+    """
+    from backend.sinks import DATASETS, FORMATS
+
+    formats = [name.strip() for name in args.format.split(",") if name.strip()]
+    unknown = [name for name in formats if name not in (*FORMATS, *DATASETS)]
+    if unknown or not formats:
+        raise ConfigError(f"--format: unknown {', '.join(unknown) or 'nothing'}; known are {', '.join((*FORMATS, *DATASETS))}")
+    return formats
+
+
 def _annotate(args: argparse.Namespace) -> int:
     from backend.annotate import Options, annotate
     from backend.class_mapping import parse_rename
     from backend.files import ensure_writable
     from backend.formats.voc import has_truth
     from backend.images import ImageLimits
-    from backend.sinks import DATASETS, FORMATS, ComparisonSink, Sink
+    from backend.sinks import DATASETS, ComparisonSink, Sink
     from backend.sources import collect
     from backend.wiring import load
 
-    formats = [name.strip() for name in args.format.split(",") if name.strip()] if args.command == "annotate" else ["overlay"]
-    unknown = [name for name in formats if name not in (*FORMATS, *DATASETS)]
-    if unknown or not formats:
-        raise ConfigError(f"--format: unknown {', '.join(unknown) or 'nothing'}; known are {', '.join((*FORMATS, *DATASETS))}")
+    formats = _formats(args) if args.command == "annotate" else ["overlay"]
     settings = settings_of(args)
     if args.command == "annotate" and args.watch:
         return _watch(args, settings, formats)
@@ -66,7 +78,7 @@ def _annotate(args: argparse.Namespace) -> int:
     stop = stop_on_interrupt()
     prefix = getattr(args, "image_url_prefix", "")
     summary = annotate(work.items, loaded.cascade, formats, args.out, options, url_prefix=prefix, more_sinks=more, stop=stop)
-    made = _datasets(args, [name for name in formats if name in DATASETS], loaded.cascade.names, stop) if summary.stopped is None else []
+    made = _datasets(args, [name for name in formats if name in DATASETS], stop) if summary.stopped is None else []
     document = {**summary.as_dict(), **({"datasets": [one.as_dict() for one in made]} if made else {})}
     say(json.dumps(document, indent=2, ensure_ascii=False) if args.json else "\n".join(one.as_text() for one in (summary, *made)))
     if summary.stopped == "interrupted":
@@ -74,13 +86,13 @@ def _annotate(args: argparse.Namespace) -> int:
     return 1 if summary.failed or any(one.failed or one.kept for one in made) else 0
 
 
-def _datasets(args: argparse.Namespace, formats: Sequence[str], names: Mapping[int, str], stop: threading.Event) -> list[Any]:
-    """COCO and YOLO datasets of the labelme files that were just written, with the model's classes in its order."""
+def _datasets(args: argparse.Namespace, formats: Sequence[str], stop: threading.Event) -> list[Any]:
+    """COCO and YOLO datasets of the labelme files that were just written, or corrected since; the model's classes come first, in its order."""
     from backend.sinks import LABELME_FOLDER
     from labelme_plugin.convert import Options, convert
 
     roots = tuple(source if source.is_dir() else source.parent for source in args.sources)
-    options = Options(roots=roots, classes=tuple(names[k] for k in sorted(names)), overwrite=args.overwrite, progress=not args.no_progress)
+    options = Options(roots=roots, overwrite=args.overwrite, progress=not args.no_progress)
     return [convert(args.out / LABELME_FOLDER, args.out / kind, kind, options, "labelme", stop) for kind in formats]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+from pathlib import Path
 
 from backend.commands import INTERRUPTED, say, settings_of, stop_on_interrupt
 from backend.errors import ConfigError
@@ -27,12 +28,13 @@ def convert(args: argparse.Namespace) -> int:
     from backend.datasets.splits import parse_split
     from labelme_plugin.convert import Options, convert
 
-    classes = None if args.classes is None else load_settings({"classes": args.classes}, {}).classes
+    classes = _classes(args.classes)
+    _check_effect(args)
     what = None if args.what is None else parse_what(args.what)
     split, division = parse_split(args.split)
     options = Options(
         read=ReadOptions(split, what, args.image_url_prefix),
-        write=WriteOptions(args.shape, args.simplify, split or "train", args.copy, args.image_url_prefix, what),
+        write=WriteOptions(args.shape or "mask", args.simplify, split or "train", args.copy, args.image_url_prefix, what),
         images=args.images,
         classes=classes,
         division=division,
@@ -44,7 +46,32 @@ def convert(args: argparse.Namespace) -> int:
     say(json.dumps(summary.as_dict(), indent=2, ensure_ascii=False) if args.json else summary.as_text())
     if summary.stopped == "interrupted":
         return INTERRUPTED
-    return 1 if summary.failed or summary.kept else 0
+    return 1 if summary.failed or summary.kept or not summary.images else 0
+
+
+def _classes(text: str | None) -> tuple[str, ...] | None:
+    """The classes of ``--classes``.
+
+    Raises:
+        ConfigError: a file that is not there.
+    """
+    if text is not None and (text.endswith(".txt") or "/" in text) and not Path(text).is_file():
+        raise ConfigError(f"--classes: {text}: no such file")
+    return None if text is None else load_settings({"classes": text}, {}).classes
+
+
+def _check_effect(args: argparse.Namespace) -> None:
+    """Refuse options that would have no effect.
+
+    Raises:
+        ConfigError: naming the option.
+    """
+    if args.shape is not None and args.to != "labelme":
+        raise ConfigError(f"--shape: is for --to labelme; {args.to} has masks, or its own outlines")
+    if args.simplify is not None and not (args.to == "yolo" or (args.to == "labelme" and args.shape == "polygon")):
+        raise ConfigError("--simplify: is for outlines: --to labelme --shape polygon, or --to yolo")
+    if args.split is not None and "=" in args.split and args.to in ("labelme", "label-studio"):
+        raise ConfigError(f"--split: {args.to} knows no lists to divide images into")
 
 
 def labelme(args: argparse.Namespace) -> int:

@@ -46,13 +46,14 @@ def add_convert(commands: Any) -> None:
     reading.add_argument(
         "--what",
         metavar="WHAT",
-        help="of Label Studio: annotations (default), predictions, or model_version=V; to Label Studio: what tasks get (default: by who made them)",
+        help="of Label Studio: annotations (default), predictions, model_version=V, or best: annotations, else predictions; to Label Studio: what tasks get "
+        "(default: a model's unchanged work becomes predictions, a person's annotations)",
     )
     reading.add_argument(
         "--split", metavar="NAME", help="only this list of the source, or how to call the only one (default: all, train); train=0.8,val=0.2 divides by name"
     )
     writing = convert.add_argument_group("what is written")
-    writing.add_argument("--shape", choices=("mask", "polygon"), default="mask", help="labelme shapes (default: mask)")
+    writing.add_argument("--shape", choices=("mask", "polygon"), help="labelme shapes (default: mask; polygons of labelme files stay as they are)")
     writing.add_argument("--simplify", type=float, metavar="PIXELS", help="how far polygons may leave the edge (default: 0.75 in labelme, 0 in YOLO)")
     writing.add_argument("--copy", choices=("copy", "link", "none"), help="pictures go into OUT as copies or links (default: copy to yolo and voc, else none)")
     writing.add_argument(

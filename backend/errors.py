@@ -13,6 +13,7 @@ field, what was expected and what was found; never a token.
 
 from __future__ import annotations
 
+import errno
 import logging
 from pathlib import Path
 
@@ -61,6 +62,15 @@ def json_kind(value: object) -> str:
     """What a parsed JSON value is, in words for people."""
     kinds = {dict: "an object", list: "a list", str: "text", bool: "true or false", int: "a number", float: "a number", type(None): "nothing"}
     return kinds.get(type(value), type(value).__name__)
+
+
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """True for an error that every further file would meet as well."""
+    cause = getattr(error, "__cause__", None)
+    return isinstance(cause, OSError) and cause.errno in _DISK_FULL
 
 
 def disk_error(error: OSError, path: Path) -> Unavailable:

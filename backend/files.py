@@ -12,7 +12,7 @@ from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
-from backend.errors import ConfigError, disk_error
+from backend.errors import ConfigError, InputError, disk_error
 
 _STALE = re.compile(r"^\.yolosam2\.(?P<pid>\d+)\.[0-9a-f]{16}\.tmp$")
 
@@ -84,9 +84,17 @@ def write_new(path: Path, data: bytes) -> bool:
 
 
 def json_bytes(value: object) -> bytes:
-    """A value as compact JSON in UTF-8; half a character, which UTF-8 cannot hold, is escaped."""
+    """A value as compact JSON in UTF-8; half a character, which UTF-8 cannot hold, is escaped.
+
+    Raises:
+        InputError: it holds a number that JSON does not have.
+    """
     try:
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    except ValueError:
+        raise InputError("holds a number that JSON cannot hold: infinity or not a number") from None
+    try:
+        return text.encode()
     except UnicodeEncodeError:
         return json.dumps(value, separators=(",", ":")).encode()
 

@@ -252,7 +252,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     if given in known:
         return command.error(f"{given} belongs after the command: yolosam2 {args.command} {given} ...")
     close = [option for option in known if len(option) > 3 and given.startswith(option)] or difflib.get_close_matches(given, known, 1)
-    return command.error(f"unrecognized argument {unknown[0][:80]}" + (f"; did you mean {close[0]}?" if close else ""))
+    told = f"; did you mean {close[0]}?" if close else "; labelme's own options go behind --" if args.command == "labelme" else ""
+    return command.error(f"unrecognized argument {unknown[0][:80]}{told}")
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -48,10 +48,15 @@ class Sink(Protocol):
 
 
 class LabelmeSink:
-    """``<stem>.json`` for labelme, beside the pictures or in a folder of its own."""
+    """``<stem>.json`` for labelme, beside the pictures or in a folder of its own.
 
-    def __init__(self, out: Path) -> None:
-        self._out = out
+    Args:
+        out: folder.
+        names: of the classes, for a ``labels.txt`` that fixes their numbers in what is made of the files; None writes none.
+    """
+
+    def __init__(self, out: Path, names: Sequence[str] | None = None) -> None:
+        self._out, self._names = out, names
 
     def paths(self, item: Item) -> list[Path]:
         return [self._out / f"{item.stem}.json"]
@@ -64,7 +69,9 @@ class LabelmeSink:
         return [(path, labelme.to_json(prediction, labelme.relative_image_path(item.path, path)))]
 
     def shared(self) -> list[Output]:
-        return []
+        if self._names is None:
+            return []
+        return [(self._out / "labels.txt", "\n".join(["__ignore__", voc.BACKGROUND, *self._names, ""]).encode())]
 
     def close(self) -> list[Path]:
         return [self._out]
@@ -209,7 +216,7 @@ def make_sinks(formats: Sequence[str], out: Path, names: Sequence[str], url_pref
         url_prefix: put before an image's quoted relative path to make the URL in Label Studio tasks.
     """
     table: dict[str, Sink] = {
-        "labelme": LabelmeSink(out / LABELME_FOLDER if set(DATASETS) & set(formats) else out),
+        "labelme": LabelmeSink(out / LABELME_FOLDER, names) if set(DATASETS) & set(formats) else LabelmeSink(out),
         "label-studio": LabelStudioSink(out, names, url_prefix),
         "voc": VocSink(out, names),
         "overlay": OverlaySink(out / "overlays" if set(formats) != {"overlay"} else out),

@@ -11,13 +11,15 @@ from typing import Any
 
 from tqdm import tqdm
 
-from backend.datasets.formats import ReadOptions, WriteOptions, detect_format, make_reader, make_writer
-from backend.datasets.model import NOT_CLASSES, ClassNames, Encoded, Fault, Sample, Writer
+from backend.datasets.copies import NOT_AT_HAND
+from backend.datasets.formats import ReadOptions, WriteOptions, detect_format, make_reader, make_writer, names_in
+from backend.datasets.model import NOT_CLASSES, ClassNames, Encoded, Fault, Reader, Sample, Writer, chosen
 from backend.datasets.pictures import Pictures
 from backend.datasets.splits import Division
 from backend.datasets.target import Target
-from backend.errors import ConfigError, InputError, Unavailable
+from backend.errors import ConfigError, InputError, Unavailable, is_disk_full
 from backend.files import ensure_writable, is_inside, sweep_stale
+from backend.images import SUFFIXES
 
 _EXAMPLES = 3  # images named with each loss
 _SHOWN = 50  # failures in the text
@@ -62,8 +64,8 @@ class Summary:
     def count(self, sample: Sample, encoded: Encoded) -> None:
         """Take one converted image into account."""
         self.images += 1
-        self.empty += not sample.instances
-        self.per_class.update(one.label for one in sample.instances)
+        self.empty += not encoded.labels
+        self.per_class.update(encoded.labels)
         for found, total in ((encoded.losses, self.losses), (sample.left_out, self.left_out)):
             total.update(found)
             for text in found:
@@ -96,14 +98,16 @@ class Summary:
         """For people: one line a fact, failures last."""
         splits = f" ({', '.join(f'{name} {n}' for name, n in self.per_split.items())})" if len(self.per_split) > 1 else ""
         lines = [f"converted {self.images} images{splits} with {sum(self.per_class.values())} instances from {self.source_format} to {self.target_format}"]
-        lines += [f"  {name}: {count}" for name, count in self.per_class.most_common()]
+        lines += [f"  {name.encode(errors='backslashreplace').decode()}: {count}" for name, count in self.per_class.most_common()]
         lines += [f"{self.empty} of them without any instance"] if self.empty else []
-        for title, counts in ((f"{self.target_format} cannot hold:", self.losses), ("not taken over from the source:", self.left_out)):
+        missing = Counter({text: n for text, n in self.losses.items() if text == NOT_AT_HAND})
+        titles = (f"{self.target_format} cannot hold:", "not taken over from the source:", "to be looked after:")
+        for title, counts in zip(titles, (self.losses - missing, self.left_out, missing), strict=True):
             lines += [title] * bool(counts)
             lines += [f"  {n} {text} (such as {', '.join(self.examples[text])})" for text, n in counts.most_common()]
         lines += self.remarks
         if self.kept:
-            lines.append(f"kept {len(self.kept)} files that this program did not write (--overwrite replaces them, with a .bak copy):")
+            lines.append(f"kept {len(self.kept)} files that somebody else wrote, or changed since (--overwrite replaces them, with a .bak copy):")
             lines += [f"  {path}" for path in self.kept[:_SHOWN]]
         lines += [f"wrote {path}" for path in self.outputs]
         if self.failed:
@@ -116,19 +120,28 @@ class Summary:
 
 
 class _Stems:
-    """A name for the outputs of every image, such that no two collide on any file system: later ones get their suffix, then a number."""
+    """A name for the outputs of every image, such that no two collide on any file system: later ones get their suffix, then a number.
 
-    def __init__(self) -> None:
-        self._taken: set[str] = set()
+    Args:
+        per_split: whether the same name may come again in another split.
+    """
+
+    def __init__(self, per_split: bool) -> None:
+        self._per_split = per_split
+        self._taken: set[tuple[str | None, str]] = set()
 
     def stem_of(self, sample: Sample) -> str:
-        base = stem = sample.name.with_suffix("").as_posix()
-        if stem.casefold() in self._taken:
+        split = sample.split if self._per_split else None
+        name = sample.name.with_suffix("")
+        if name.suffix.lower() in SUFFIXES:  # a.jpg.png: lists of images would take the rest for the suffix
+            name = name.with_name(f"{name.stem}_{name.suffix[1:]}")
+        base = stem = name.as_posix()
+        if (split, stem.casefold()) in self._taken:
             base = stem = f"{stem}_{sample.name.suffix.lstrip('.').lower()}"
         number = 2
-        while stem.casefold() in self._taken:
+        while (split, stem.casefold()) in self._taken:
             stem, number = f"{base}_{number}", number + 1
-        self._taken.add(stem.casefold())
+        self._taken.add((split, stem.casefold()))
         return stem
 
 
@@ -136,8 +149,8 @@ def _check(source: Path, out: Path, kind: str, target: str) -> None:
     if out.is_file():
         raise ConfigError(f"{out}: is a file; name a folder for the {target} dataset")
     root = source if source.is_dir() else source.parent
-    if out.resolve() == root.resolve() and kind == target:
-        raise ConfigError(f"{out}: is where the annotations come from, and they would be replaced; choose another folder")
+    if out.resolve() == root.resolve() and (kind == target or source.is_dir()):
+        raise ConfigError(f"{out}: is where the annotations come from; choose another folder, so that they and what is made of them stay apart")
     if target in ("yolo", "voc") and out.resolve() != root.resolve() and is_inside(root, out):
         raise ConfigError(f"{out}: holds {source}; choose a folder beside or inside of it")
 
@@ -167,34 +180,60 @@ def convert(source: Path, out: Path, target: str, options: Options, kind: str | 
     ensure_writable(out)
     sweep_stale(out)
     stop = stop or threading.Event()
-    names = ClassNames([name for name in options.classes or () if name not in NOT_CLASSES], fixed=options.classes is not None)
-    pictures = Pictures([*options.roots, source if source.is_dir() else source.parent], options.images)
-    reader = make_reader(source, kind, names, pictures, options.read, out)
-    listed = bool(names.names)
-    writer = make_writer(out, target, names, pictures, options.write)
-    summary = Summary(kind, target)
     place = Target(out, target, options.overwrite)
     try:
-        place.check_shared(writer.shared)
-        _stream(reader, writer, place, options, summary, stop)
+        return _convert(source, place, kind, target, options, stop)
+    finally:
+        place.close()
+
+
+def _class_names(out: Path, target: str, options: Options) -> ClassNames:
+    """The classes that are known before: those the user named, else those of an earlier conversion into the folder, whose files may stay.
+
+    Raises:
+        ConfigError: the user names them in another order than an earlier conversion did.
+    """
+    before = names_in(out, target)
+    if options.classes is None:
+        return ClassNames(before)
+    wanted = [name for name in options.classes if name not in NOT_CLASSES]
+    if not options.overwrite and any(name in wanted and wanted.index(name) != k for k, name in enumerate(before)):
+        raise ConfigError(f"--classes: {out} holds a conversion that numbers them otherwise: {', '.join(before)[:200]}; choose another OUT, or --overwrite")
+    return ClassNames(wanted, fixed=True)
+
+
+def _convert(source: Path, place: Target, kind: str, target: str, options: Options, stop: threading.Event) -> Summary:
+    out = place.root
+    root = source if source.is_dir() else source.parent
+    pictures = Pictures([*options.roots, root], options.images, [out])
+    shared = make_writer(out, target, ClassNames(), pictures, options.write).shared
+    place.check_shared(shared)
+    names = _class_names(out, target, options)
+    n_before = len(names.names)
+    reader = make_reader(source, kind, names, pictures, options.read, out)
+    listed = len(names.names) > n_before or n_before > 0
+    writer = make_writer(out, target, names, pictures, options.write)
+    summary = Summary(kind, target)
+    try:
+        _stream(reader, writer, names, place, options, summary, stop)
         summary.remarks += reader.remarks
         summary.classes = names.names
         if summary.stopped is None:
             summary.outputs.append(out)
             _close(writer, place, summary)
-            if left := place.leftovers():
-                summary.remarks.append(f"{len(left)} files of an earlier conversion are still there and no part of this one, such as {left[0]}")
+    except Unavailable as error:
+        summary.stopped = str(error)
+        summary.failed.append((str(out), str(error)))
     finally:
         writer.abort()
-        place.close()
     summary.kept, summary.unchanged = place.kept, place.unchanged
     if not listed and target != "labelme" and summary.classes:
         summary.remarks.append(f"the source lists no classes; they are numbered as they came: {', '.join(summary.classes[:20])}. --classes fixes the order")
     return summary
 
 
-def _stream(reader: Any, writer: Writer, place: Target, options: Options, summary: Summary, stop: threading.Event) -> None:
-    stems = _Stems()
+def _stream(reader: Reader, writer: Writer, names: ClassNames, place: Target, options: Options, summary: Summary, stop: threading.Event) -> None:
+    stems = _Stems(writer.per_split)
     with tqdm(total=reader.total, unit="img", disable=not options.progress, file=sys.stderr, dynamic_ncols=True) as bar:
         for found in reader.samples():
             if stop.is_set():
@@ -204,11 +243,15 @@ def _stream(reader: Any, writer: Writer, place: Target, options: Options, summar
                 summary.failed.append((found.where, found.sentence))
             else:
                 try:
-                    _one(found, stems.stem_of(found), writer, place, options, summary)
-                except Unavailable as error:  # a full disk fails all that follow as well
+                    sample = chosen(found, names, writer.lists_names)
+                    if options.division is not None:
+                        sample = replace(sample, split=options.division.split_of(str(sample.name)))
+                    _one(sample, stems.stem_of(sample), writer, place, options, summary)
+                except Unavailable as error:
                     summary.failed.append((found.where, str(error)))
-                    summary.stopped = str(error)
-                    break
+                    if is_disk_full(error):  # which fails all that follow as well
+                        summary.stopped = str(error)
+                        break
                 except Exception as error:
                     summary.failed.append((found.where, Fault.of(found.where, error).sentence))
             bar.update()
@@ -217,8 +260,6 @@ def _stream(reader: Any, writer: Writer, place: Target, options: Options, summar
 
 
 def _one(sample: Sample, stem: str, writer: Writer, place: Target, options: Options, summary: Summary) -> None:
-    if options.division is not None:
-        sample = replace(sample, split=options.division.split_of(str(sample.name)))
     encoded = writer.encode(sample, stem)
     if options.strict and encoded.losses:
         told = ", ".join(f"{n} {text}" for text, n in encoded.losses.items())
@@ -235,3 +276,8 @@ def _close(writer: Writer, place: Target, summary: Summary) -> None:
     for path, content in writer.close():
         if place.put(path, content) and path.name != "labels.txt":
             summary.outputs.append(place.root / path)
+    if summary.target_format == "yolo" and not summary.failed and (removed := place.prune(("images", "labels"))):
+        # Programs that train take whatever lies in these folders.
+        summary.remarks.append(f"removed {removed} files of an earlier conversion that are no part of this one, and that nobody changed")
+    if left := place.leftovers():
+        summary.remarks.append(f"{len(left)} files of an earlier conversion are still there and no part of this one, such as {left[0]}")

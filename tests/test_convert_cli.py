@@ -58,7 +58,7 @@ def test_the_same_command_again_changes_nothing(run_cli, source: Path, tmp_path:
     out = tmp_path / "out"
     code, text, err = run_cli("convert", source, out, "--to", target)
     assert code == 0, text
-    assert "converted 5 images with 35 instances from labelme to " + target in text
+    assert f"converted 5 images with {27 if target == 'yolo' else 35} instances from labelme to {target}" in text
     assert "100%" in err
     before = content(out)
     stamps = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file() and path.name[0] != "." and path.suffix in (".txt", ".png", ".jpg")}
@@ -76,7 +76,7 @@ def test_what_a_person_changed_is_kept(run_cli, source: Path, tmp_path: Path, ta
     mine = changed.read_bytes()
     code, text, _ = run_cli("convert", source, out, "--to", target, "--no-progress")
     assert code == 1
-    assert f"kept 1 files that this program did not write (--overwrite replaces them, with a .bak copy):\n  {changed}" in text
+    assert f"kept 1 files that somebody else wrote, or changed since (--overwrite replaces them, with a .bak copy):\n  {changed}" in text
     assert changed.read_bytes() == mine
     code, text, _ = run_cli("convert", source, out, "--to", target, "--no-progress", "--overwrite")
     assert code == 0, text
@@ -103,7 +103,7 @@ def test_a_folder_whose_list_of_classes_is_somebody_elses_is_refused(run_cli, so
     assert "earlier conversion" not in run_cli("convert", source, tmp_path / "out", "--to", target, "--no-progress")[1]
 
 
-def test_a_changed_source_is_converted_again_and_leftovers_are_named(run_cli, tmp_path: Path) -> None:
+def test_a_changed_source_is_converted_again_and_leftovers_go(run_cli, tmp_path: Path) -> None:
     (tmp_path / "source").mkdir()
     simple(tmp_path / "source/a.json")
     simple(tmp_path / "source/b.json")
@@ -114,7 +114,8 @@ def test_a_changed_source_is_converted_again_and_leftovers_are_named(run_cli, tm
     code, text, _ = run_cli("convert", tmp_path / "source", tmp_path / "out", "--to", "yolo", "--no-progress")
     assert code == 0
     assert (tmp_path / "out/labels/train/a.txt").read_text() != before
-    assert "2 files of an earlier conversion are still there and no part of this one, such as images/train/b.jpg" in text
+    assert "removed 2 files of an earlier conversion that are no part of this one, and that nobody changed" in text
+    assert [path.name for path in (tmp_path / "out").rglob("b.*")] == []
 
 
 def test_damaged_foreign_and_huge_files_are_named_and_do_not_stop_the_rest(run_cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,9 +178,11 @@ def test_paths_in_files_lead_nowhere_else(run_cli, tmp_path: Path) -> None:
     (folder / "absolute.json").write_text(json.dumps({"shapes": mask, "imagePath": str(secret / "s.jpg"), **size}))
     (folder / "link.jpg").symlink_to(secret / "s.jpg")
     (folder / "linked.json").write_text(json.dumps({"shapes": mask, "imagePath": "link.jpg", **size}))
-    code, text, _ = run_cli("convert", folder, tmp_path / "out", "--to", "yolo", "--no-progress")
+    code, text, _ = run_cli("convert", folder, tmp_path / "out", "--to", "voc", "--no-progress")
     assert code == 0
-    assert "3 pictures that are not at hand" in text
+    assert "to be looked after:\n  3 pictures that are not at hand" in text
+    code, text, _ = run_cli("convert", folder, tmp_path / "out", "--to", "yolo", "--no-progress")
+    assert (code, text.count("its picture is not at hand, and nothing can be trained without")) == (1, 3)
     assert not list((tmp_path / "out").rglob("*.jpg"))
     # Only where the user names the folder are its pictures read.
     run_cli("convert", folder, tmp_path / "named", "--to", "yolo", "--no-progress", "--images", secret)
@@ -201,7 +204,8 @@ def test_names_in_coco_and_label_studio_write_nothing_outside(run_cli, tmp_path:
     (inner / "c.json").write_text(json.dumps(document))
     for target in FORMATS:
         out = inner / "deep" / target
-        code, text, _ = run_cli("convert", inner / "c.json", out, "--to", target, "--no-progress")
+        none = ("--copy", "none") if target == "yolo" else ()
+        code, text, _ = run_cli("convert", inner / "c.json", out, "--to", target, "--no-progress", *none)
         assert (code, "converted 1 images" in text) == (1, True)
         assert "images[0].file_name" in text
     made = task(1, regions(("car", disc(30, 30, 9), 0.5)), None)
@@ -260,7 +264,7 @@ def test_classes_choose_and_order(run_cli, source: Path, tmp_path: Path) -> None
     code, text, _ = run_cli("convert", source, tmp_path / "out", "--to", "yolo", "--no-progress", "--classes", tmp_path / "names.txt")
     assert code == 0
     assert list(yaml.safe_load((tmp_path / "out/data.yaml").read_text())["names"].values()) == ["traffic light", "person", "unicorn"]
-    assert "instances of other classes" in text
+    assert "instances of classes that --classes leaves out" in text
     rows = (tmp_path / "out/labels/train/plain.txt").read_text().splitlines()
     assert [row.split()[0] for row in rows] == ["0", "1", "1"]
 
@@ -326,7 +330,11 @@ def test_what_of_label_studio(run_cli, tmp_path: Path) -> None:
     assert found == {"1": ["car"], "2": ["dog"], "3": ["dog"]}
     assert "task 4: predictions: holds only their ids" in text
     assert labels("--what", "model_version=v1")[0] == {"1": ["car"], "2": ["dog"], "3": ["car"]}
-    assert "--what: expected annotations, predictions or model_version=" in run_cli("convert", export, tmp_path / "x", "--to", "coco", "--what", "best")[2]
+    assert labels("--what", "best")[0] == {"1": ["dog"], "2": ["car"], "3": ["dog"], "4": ["car"]}
+    code, text, _ = run_cli("convert", export, tmp_path / "none", "--to", "labelme", "--no-progress", "--what", "model_version=nope")
+    assert (code, "tasks without predictions of nope left out; there are v1, v2" in text) == (1, True)
+    assert "of them have predictions: --what predictions takes those" in labels()[1]
+    assert "--what: expected annotations, predictions, best or model_version=" in run_cli("convert", export, tmp_path / "x", "--to", "coco", "--what", "x")[2]
 
 
 def test_tasks_without_a_region_need_their_picture(run_cli, tmp_path: Path) -> None:
@@ -339,7 +347,7 @@ def test_tasks_without_a_region_need_their_picture(run_cli, tmp_path: Path) -> N
     code, text, _ = run_cli("convert", export, tmp_path / "again", "--to", "coco", "--no-progress", "--images", tmp_path / "pictures")
     assert "task 2: annotations[0]: regions are of 80x60, but its picture is 80x61" in text
     assert [row["file_name"] for row in json.loads((tmp_path / "again/annotations/instances_train.json").read_text())["images"]] == ["1.jpg"]
-    assert run_cli("convert", export, tmp_path / "yolo", "--to", "yolo", "--no-progress")[0] == 0  # an empty label file needs no size
+    assert run_cli("convert", export, tmp_path / "yolo", "--to", "yolo", "--no-progress", "--copy", "none")[0] == 0  # an empty label file needs no size
     assert (tmp_path / "yolo/labels/train/1.txt").read_text() == ""
 
 
@@ -517,3 +525,296 @@ def test_a_picture_of_one_pixel_goes_everywhere(run_cli, tmp_path: Path) -> None
         code, text, _ = run_cli("convert", tmp_path / target, tmp_path / f"{target}-back", "--to", "labelme", "--no-progress", "--images", tmp_path / "s")
         assert code == 0, text
         assert objects(tmp_path / f"{target}-back/a.json")[0][:2] == ("cat", b"\x01")
+
+
+def numbered(out: Path) -> list[str]:
+    return list(yaml.safe_load((out / "data.yaml").read_text())["names"].values())
+
+
+def labelled(path: Path, *labels: str) -> Path:
+    """A labelme file with a square of every label."""
+    frames = [np.pad(np.ones((3, 3), bool), ((4, 9), (2 + 4 * k, 11 - 4 * k))) for k in range(len(labels))]
+    return simple(path, frames[0], shapes=[shape(label, frame) for label, frame in zip(labels, frames, strict=True)])
+
+
+@pytest.mark.parametrize("target", ["yolo", "voc", "coco"])
+def test_classes_keep_their_numbers_in_a_folder(run_cli, tmp_path: Path, target: str) -> None:
+    """A file that a person changed stays, and what its numbers mean must stay too."""
+    folder, out = tmp_path / "s", tmp_path / "out"
+    labelled(folder / "b.json", "cat")
+    labelled(folder / "c.json", "dog")
+    assert run_cli("convert", folder, out, "--to", target, "--no-progress")[0] == 0
+    if target == "yolo":
+        mine = (out / "labels/train/b.txt").read_text() * 2
+        (out / "labels/train/b.txt").write_text(mine)
+    labelled(folder / "a.json", "ant", "dog")
+    run_cli("convert", folder, out, "--to", target, "--no-progress")
+    if target == "yolo":
+        assert numbered(out) == ["cat", "dog", "ant"]
+        assert (out / "labels/train/b.txt").read_text() == mine
+    elif target == "voc":
+        assert (out / "class_names.txt").read_text().split() == ["_background_", "cat", "dog", "ant"]
+    else:
+        assert [row["name"] for row in json.loads((out / "annotations/instances_train.json").read_text())["categories"]] == ["cat", "dog", "ant"]
+    code, _, err = run_cli("convert", folder, out, "--to", target, "--no-progress", "--classes", "ant,cat,dog")
+    assert (code, "holds a conversion that numbers them otherwise: cat, dog, ant" in err) == (2, True)
+
+
+def test_a_class_may_be_called_background(run_cli, tmp_path: Path) -> None:
+    labelled(tmp_path / "s/a.json", "background", "cat", "dog")
+    for number, target in enumerate(("voc", "labelme", "coco", "yolo", "voc", "labelme")):
+        source = tmp_path / (f"{number - 1}" if number else "s")
+        assert run_cli("convert", source, tmp_path / str(number), "--to", target, "--no-progress", "--images", tmp_path / "s")[0] == 0
+    assert [one[0] for one in objects(tmp_path / "5/a.json")] == ["background", "cat", "dog"]
+    assert numbered(tmp_path / "3") == ["background", "cat", "dog"]
+
+
+@pytest.mark.parametrize("label", ["", " cat", "a\nb", "\ud800"])
+def test_labels_that_no_list_can_hold_cost_their_image(run_cli, tmp_path: Path, label: str) -> None:
+    labelled(tmp_path / "s/a.json", label)
+    labelled(tmp_path / "s/b.json", "dog")
+    for target in ("voc", "yolo", "label-studio"):
+        code, text, _ = run_cli("convert", tmp_path / "s", tmp_path / target, "--to", target, "--no-progress")
+        assert (code, "converted 1 images" in text, "a.json: the label" in text) == (1, True, True), text
+    assert run_cli("convert", tmp_path / "s", tmp_path / "labelme", "--to", "labelme", "--no-progress")[0] == 0
+    assert (tmp_path / "labelme/labels.txt").read_text().split() == ["__ignore__", "_background_", "dog"]
+
+
+def test_tasks_with_several_pictures(run_cli, tmp_path: Path) -> None:
+    left, right, other = (regions((label, disc(30, 30, 9), 0.5), salt=label) for label in ("car", "dog", "cat"))
+    for one in right:
+        one["to_name"] = "second"
+    for one in other:
+        one.update(to_name="pages", item_index=1)
+    two = {"image": "/data/left.jpg", "second": "/data/right.jpg", "pages": ["/data/p0.jpg", "/data/p1.jpg"]}
+    tasks = [
+        {**task(1, [*left, *right, *other], None), "data": two},
+        {**task(2, right, None), "data": {"image": "/data/left2.jpg", "image2": "/data/right2.jpg"}},
+    ]
+    code, text, _ = run_cli("convert", write_export(tmp_path / "e.json", tasks), tmp_path / "out", "--to", "labelme", "--no-progress")
+    assert code == 1
+    found = {path.stem: [one["label"] for one in json.loads(path.read_text())["shapes"]] for path in (tmp_path / "out").glob("*.json")}
+    assert found == {"left": ["car"], "right": ["dog"], "p1": ["cat"]}
+    assert "task 2: data: has several pictures, image, image2, and none by the name of the tag 'second'" in text
+
+
+def test_a_picture_belongs_to_the_name_it_has(run_cli, tmp_path: Path) -> None:
+    """labelme's imagePath goes before the name of its JSON; two uploads of one name are not the same picture."""
+    path = simple(tmp_path / "s/1.json", imagePath="../raw/photo.jpg")
+    (tmp_path / "s/1.jpg").unlink()
+    for name, size in (("photo.jpg", (14, 16)), ("1.jpg", (14, 16))):
+        write_picture(tmp_path / "p" / name, *size)
+    (tmp_path / "p/photo.jpg").write_bytes((tmp_path / "p/1.jpg").read_bytes() + b"photo")
+    assert path.exists()
+    run_cli("convert", tmp_path / "s", tmp_path / "out", "--to", "yolo", "--no-progress", "--images", tmp_path / "p")
+    assert (tmp_path / "out/images/train/1.jpg").read_bytes().endswith(b"photo")
+    write_picture(tmp_path / "q/cat.jpg", 60, 80)
+    mask = regions(("car", disc(30, 30, 9), 0.5))
+    tasks = [{**task(k, mask, None), "data": {"image": f"/data/upload/1/{k}aaaaaaa-cat.jpg"}} for k in (1, 2)]
+    export = write_export(tmp_path / "e.json", tasks)
+    code, text, _ = run_cli("convert", export, tmp_path / "two", "--to", "yolo", "--no-progress", "--images", tmp_path / "q")
+    assert (code, "converted 1 images" in text, "task 2: its picture is not at hand" in text) == (1, True, True)
+
+
+def test_unknown_keys_never_replace_labelmes_own(run_cli, tmp_path: Path) -> None:
+    ring = [[1, 1, 7, 1, 7, 7]]
+    odd = {"label": "vehicle", "points": [1], "mask": "m.png", "flags": ["occluded"], "group_id": "g1", "description": 5, "shape_type": "x", "mine": 1}
+    document = {
+        "categories": [{"id": "7", "name": "car"}],
+        "images": [{"id": 1.0, "file_name": "a.jpg", "height": 9.0, "width": 9.0, "version": "v2", "imagePath": "zzz.jpg", "shapes": [], "flags": 3}],
+        "annotations": [{"id": 1, "image_id": "1", "category_id": 7, "segmentation": ring, **odd}],
+    }
+    (tmp_path / "c.json").write_text(json.dumps(document))
+    assert run_cli("convert", tmp_path / "c.json", tmp_path / "out", "--to", "labelme", "--no-progress")[0] == 0
+    made = read_document(tmp_path / "out/a.json")
+    (one,) = made["shapes"]
+    assert (made["version"], made["imagePath"], made["flags"], made["source"]["version"]) == ("5.5.0", "a.jpg", {}, "v2")
+    assert (one["label"], one["shape_type"], one["flags"], one["group_id"], one["mine"]) == ("car", "mask", {}, None, 1)
+    assert one["source"] == {key: odd[key] for key in ("label", "points", "mask", "flags", "group_id", "description", "shape_type")}
+
+
+def test_copies_of_an_object_stay_two(run_cli, tmp_path: Path) -> None:
+    frames = [np.pad(np.ones((3, 3), bool), ((4, 7), (2 + 6 * k, 9 - 6 * k))) for k in range(2)]
+    for key in ("voc_object", "group_id"):
+        folder = tmp_path / key
+        shapes = [shape("cat", frame, voc_object=1) for frame in frames]
+        simple(folder / "s/a.json", frames[0], shapes=shapes)
+        run_cli("convert", folder / "s", folder / "voc", "--to", "voc", "--no-progress")
+        assert set(np.unique(voc.read_label_map(folder / "voc/SegmentationObject/a.png"))) == {0, 1, 2}
+    rows = [{"id": k, "image_id": 1, "category_id": 1, "segmentation": [[x, 1, x + 3, 1, x + 3, 5]], "group_id": 5} for k, x in ((1, 1), (2, 8))]
+    document = {"categories": [{"id": 1, "name": "cat"}], "images": [{"id": 1, "file_name": "a.jpg", "height": 14, "width": 14}], "annotations": rows}
+    (tmp_path / "c.json").write_text(json.dumps(document))
+    run_cli("convert", tmp_path / "c.json", tmp_path / "out", "--to", "labelme", "--no-progress")
+    assert len(objects(tmp_path / "out/a.json")) == 2
+
+
+def test_numbers_that_json_cannot_hold_cost_their_image(run_cli, tmp_path: Path) -> None:
+    simple(tmp_path / "s/a.json", note=float("nan"))
+    simple(tmp_path / "s/b.json", shapes=[{**shape("cat", np.pad(np.ones((6, 8), bool), 4)), "score": float("nan")}])
+    for target in ("coco", "label-studio", "labelme"):
+        code, text, _ = run_cli("convert", tmp_path / "s", tmp_path / target, "--to", target, "--no-progress")
+        assert (code, "converted 1 images" in text, "a.json: holds a number that JSON cannot hold" in text) == (1, True, True), text
+        code, text, _ = run_cli("convert", tmp_path / target, tmp_path / f"{target}-back", "--to", "labelme", "--no-progress")
+        assert code == 0, text
+
+
+def test_pictures_divided_anew_are_never_in_both_halves(run_cli, tmp_path: Path) -> None:
+    for k in range(12):
+        simple(tmp_path / f"s/{k}.json")
+    for copy in ("copy", "link", "copy"):
+        for split in ("train=0.5,val=0.5", "train=0.9,val=0.1"):
+            code, text, _ = run_cli("convert", tmp_path / "s", tmp_path / "out", "--to", "yolo", "--no-progress", "--split", split, "--copy", copy)
+            assert code == 0, text
+            halves = [{path.stem for path in (tmp_path / "out" / kind / half).iterdir()} for kind in ("images", "labels") for half in ("train", "val")]
+            assert not halves[0] & halves[1]
+            assert not halves[2] & halves[3]
+            assert len(halves[0] | halves[1]) == 12
+            assert all(path.is_symlink() == (copy == "link") for path in (tmp_path / "out/images").rglob("*.jpg"))
+
+
+def test_a_persons_own_link_is_kept(run_cli, tmp_path: Path) -> None:
+    simple(tmp_path / "s/a.json")
+    write_picture(tmp_path / "other.jpg", 14, 16)
+    (tmp_path / "out/images/train").mkdir(parents=True)
+    (tmp_path / "out/images/train/a.jpg").symlink_to(tmp_path / "other.jpg")
+    code, text, _ = run_cli("convert", tmp_path / "s", tmp_path / "out", "--to", "yolo", "--no-progress", "--copy", "link")
+    assert (code, "kept 1 files" in text) == (1, True)
+    assert (tmp_path / "out/images/train/a.jpg").resolve() == tmp_path / "other.jpg"
+
+
+def test_the_output_may_lie_in_the_folder_of_pictures(run_cli, tmp_path: Path) -> None:
+    simple(tmp_path / "s/a.json")
+    (tmp_path / "photos").mkdir()
+    shutil.move(tmp_path / "s/a.jpg", tmp_path / "photos/a.jpg")
+    for _ in range(2):
+        code, text, _ = run_cli("convert", tmp_path / "s", tmp_path / "photos/yolo", "--to", "yolo", "--no-progress", "--images", tmp_path / "photos")
+        assert code == 0, text
+
+
+def test_a_run_that_was_killed_knows_its_files(tmp_path: Path) -> None:
+    for k in range(300):
+        simple(tmp_path / f"s/{k:03}.json")
+    command = [PYTHON, "-m", "backend", "convert", str(tmp_path / "s"), str(tmp_path / "out"), "--to", "yolo", "--no-progress"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    while len(list((tmp_path / "out").rglob("*.txt"))) < 40:
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    with (tmp_path / "out/.yolosam2-yolo").open("ab") as stream:
+        stream.write(b"abc")  # half a line
+    for k in range(300):
+        simple(tmp_path / f"s/{k:03}.json", np.pad(np.ones((2, 2), bool), 7))
+    done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
+    assert (done.returncode, "kept" in done.stdout) == (0, False), done.stdout
+    done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
+    assert (done.returncode, "kept" in done.stdout) == (0, False), done.stdout
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root; the same fault is injected in the test above")
+@pytest.mark.parametrize("target", FORMATS)
+def test_a_disk_that_is_really_full(tmp_path: Path, target: str) -> None:
+    for k in range(60):
+        simple(tmp_path / f"s/{k:03}.json", np.random.default_rng(k).random((120, 160)) < 0.5)
+    out = tmp_path / "out"
+    out.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(out)], check=False).returncode:
+        pytest.skip("no mounting here")
+    command = [PYTHON, "-m", "backend", "convert", str(tmp_path / "s"), str(out), "--to", target, "--no-progress"]
+    try:
+        done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
+        assert done.returncode in (1, 2), done.stdout
+        assert "Traceback" not in done.stderr, done.stderr
+        assert "no space left on device" in (done.stdout + done.stderr).lower()
+        subprocess.run(["mount", "-o", "remount,size=40m", str(out)], check=True)
+        done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+    finally:
+        subprocess.run(["umount", str(out)], check=False)
+
+
+def test_one_odd_name_costs_only_itself(run_cli, tmp_path: Path) -> None:
+    images = [
+        {"id": k, "file_name": name, "height": 9, "width": 9} for k, name in enumerate(("a.jpg", "a.json/b.jpg", "/".join(["x" * 190] * 30) + "/c.jpg", "d"))
+    ]
+    rows = [{"id": k, "image_id": k, "category_id": 1, "segmentation": [[1, 1, 7, 1, 7, 7], [], [1, 1, 2, 2]]} for k in range(4)]
+    (tmp_path / "c.json").write_text(json.dumps({"categories": [{"id": 1, "name": "cat"}], "images": images, "annotations": rows}))
+    code, text, _ = run_cli("convert", tmp_path / "c.json", tmp_path / "out", "--to", "labelme", "--no-progress")
+    assert (code, "converted 2 images" in text, "stopped" in text) == (1, True, False), text
+    assert json.loads((tmp_path / "out/d.json").read_text())["imagePath"] == "d.jpg"
+    assert "4 polygons of fewer than three corners" in text
+
+
+def test_layouts_of_other_programs(run_cli, tmp_path: Path) -> None:
+    """Roboflow's COCO and YOLO, lists besides train and val, a validation folder that is called valid."""
+    for split in ("train", "valid"):
+        write_picture(tmp_path / f"r/{split}/{split}.jpg", 9, 9)
+        rows = [{"id": 1, "image_id": 1, "category_id": 1, "segmentation": [[1, 1, 7, 1, 7, 7]]}]
+        images = [{"id": 1, "file_name": f"{split}.jpg", "height": 9, "width": 9}]
+        document = {"categories": [{"id": 1, "name": "cat"}], "images": images, "annotations": rows}
+        (tmp_path / f"r/{split}/_annotations.coco.json").write_text(json.dumps(document))
+    code, text, _ = run_cli("convert", tmp_path / "r", tmp_path / "y", "--to", "yolo", "--no-progress")
+    assert (code, "(train 1, val 1)" in text) == (0, True), text
+    shutil.move(tmp_path / "y/images/val", tmp_path / "y/images/valid")
+    shutil.move(tmp_path / "y/labels/val", tmp_path / "y/labels/valid")
+    (tmp_path / "y/data.yaml").write_text("names: {'0': cat}\ntrain: ../images/train\nval: ../images/valid\ntest: ../images/test\nnc: 1\n")
+    code, text, _ = run_cli("convert", tmp_path / "y", tmp_path / "again", "--to", "coco", "--no-progress")
+    assert (code, "(train 1, val 1)" in text, "test: '../images/test': no such file or folder" in text) == (0, True, True), text
+    (tmp_path / "y/data.yaml").unlink()
+    (tmp_path / "y/classes.txt").write_text("cat\n")
+    (tmp_path / "y/labels/valid/orphan.txt").write_text("0 0 0 1 0 1 1\n")
+    code, text, _ = run_cli("convert", tmp_path / "y", tmp_path / "third", "--to", "coco", "--no-progress")
+    assert (code, "(train 1, val 1)" in text, "1 files in labels have no picture" in text) == (0, True, True), text
+    (tmp_path / "y/data.yaml").write_text("names: [cat]\ntrain: images/train\nval: images/valid\nkpt_shape: [17, 3]\n")
+    assert "is a dataset of key points" in run_cli("convert", tmp_path / "y", tmp_path / "fourth", "--to", "coco", "--no-progress")[2]
+
+
+def test_one_damaged_file_of_a_coco_dataset(run_cli, tmp_path: Path) -> None:
+    samples = ROOT / "backend/demo/samples"
+    run_cli("convert", samples, tmp_path / "c", "--to", "coco", "--no-progress")
+    (tmp_path / "c/annotations/instances_train.json").write_text('{"categories": [{"id"')
+    code, text, _ = run_cli("convert", tmp_path / "c", tmp_path / "out", "--to", "labelme", "--no-progress")
+    assert (code, "converted 12 images" in text, "instances_train.json: is cut off or not JSON" in text) == (1, True, True), text
+
+
+def test_lists_that_repeat_others_add_what_only_they_have(run_cli, tmp_path: Path) -> None:
+    root = tmp_path / "v"
+    for name in "abc":
+        (root / "SegmentationClass").mkdir(parents=True, exist_ok=True)
+        (root / f"SegmentationClass/{name}.png").write_bytes(voc.encode_png(np.ones((9, 9), np.uint8)))
+    (root / "ImageSets/Segmentation").mkdir(parents=True)
+    (root / "class_names.txt").write_text("cat")
+    (root / "ImageSets/Segmentation/val.txt").write_text("a\n")
+    (root / "ImageSets/Segmentation/all.txt").write_text("a\nb\nc\n")
+    code, text, _ = run_cli("convert", root, tmp_path / "c", "--to", "coco", "--no-progress")
+    assert (code, "converted 3 images (val 1, all 2)" in text) == (0, True), text
+
+
+def test_polygons_that_nobody_changes_stay_as_they_were_drawn(run_cli, tmp_path: Path) -> None:
+    points = [[2.5, 1.25], [12.75, 3.0], [7.0, 11.5]]
+    drawn = {"label": "cat", "points": points, "shape_type": "polygon", "group_id": None, "flags": {}, "description": "", "mask": None}
+    simple(tmp_path / "s/a.json", shapes=[drawn, shape("dog", np.pad(np.ones((6, 8), bool), 4))])
+    assert run_cli("convert", tmp_path / "s", tmp_path / "out", "--to", "labelme", "--shape", "polygon", "--no-progress")[0] == 0
+    shapes = json.loads((tmp_path / "out/a.json").read_text())["shapes"]
+    assert (shapes[0]["points"], shapes[1]["shape_type"]) == (points, "polygon")
+
+
+def test_where_a_picture_is_said_to_be_is_said_on(run_cli, tmp_path: Path) -> None:
+    """labels/ beside photos/: the picture was not looked at, and labelme still finds it from the new file."""
+    simple(tmp_path / "labels/a.json", imagePath="../photos/a.jpg")
+    (tmp_path / "photos").mkdir()
+    shutil.move(tmp_path / "labels/a.jpg", tmp_path / "photos/a.jpg")
+    assert run_cli("convert", tmp_path / "labels", tmp_path / "deep/er/out", "--to", "labelme", "--no-progress")[0] == 0
+    assert json.loads((tmp_path / "deep/er/out/a.json").read_text())["imagePath"] == "../../../photos/a.jpg"
+
+
+def test_options_without_effect_are_refused(run_cli, source: Path, tmp_path: Path) -> None:
+    for arguments, sentence in (
+        (("coco", "--shape", "polygon"), "--shape: is for --to labelme"),
+        (("coco", "--simplify", "1"), "--simplify: is for outlines"),
+        (("labelme", "--simplify", "1"), "--simplify: is for outlines"),
+        (("labelme", "--split", "a=1,b=1"), "--split: labelme knows no lists"),
+        (("yolo", "--classes", "nosuch.txt"), "--classes: nosuch.txt: no such file"),
+    ):
+        code, _, err = run_cli("convert", source, tmp_path / "out", "--to", *arguments)
+        assert (code, sentence in err) == (2, True), err
+    assert "labelme's own options go behind --" in run_cli("labelme", "x", "--labels", "y")[2]

@@ -32,7 +32,7 @@ class Copies:
     """
 
     def __init__(self, mode: str, pictures: Pictures) -> None:
-        self._mode, self._pictures = mode, pictures
+        self.mode, self._pictures = mode, pictures
 
     def place(self, sample: Sample, path: PurePosixPath, always: bool = False) -> Copied:
         """The picture of a sample at ``path``.
@@ -49,12 +49,12 @@ class Copies:
         if picture is None:
             return Copied(None)
         if isinstance(picture, Path):
-            if self._mode == "none":
+            if self.mode == "none":
                 return Copied(self._pictures.relative(picture))
-            if self._mode == "link":
+            if self.mode == "link":
                 turned = header_of(picture, sample.where).turned
                 return Copied(path, ((path, picture.resolve()),), Counter({"linked pictures that only EXIF turns upright": 1} if turned else {}))
-        elif self._mode == "none" and not always:
+        elif self.mode == "none" and not always:
             return Copied(None)
         if header_of(picture, sample.where).turned:
             data, losses = upright_bytes(picture, sample.where), Counter({"pictures turned upright and encoded anew": 1})

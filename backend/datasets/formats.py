@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backend.datasets.copies import Copies
-from backend.datasets.from_coco import CocoReader, coco_files, is_coco
+from backend.datasets.from_coco import CocoReader, category_names, coco_files, is_coco
 from backend.datasets.from_label_studio import ANNOTATIONS, LabelStudioReader, What, export_files
 from backend.datasets.from_labelme import LabelmeReader, is_labelme
 from backend.datasets.from_voc import VocReader
@@ -19,8 +19,10 @@ from backend.datasets.to_label_studio import LabelStudioWriter
 from backend.datasets.to_labelme import LabelmeWriter
 from backend.datasets.to_voc import VocWriter
 from backend.datasets.to_yolo import YoloWriter
-from backend.errors import ConfigError
+from backend.errors import ConfigError, LabelingError
 from backend.files import find_files
+from backend.formats.voc import own_class_names
+from backend.formats.yolo import read_data_yaml
 
 FORMATS = ("labelme", "label-studio", "coco", "yolo", "voc")
 _LOOKED_AT = 200  # files of a folder
@@ -54,6 +56,20 @@ def detect_format(source: Path) -> str:
     if first := list(itertools.islice(find_files(source, (".json",)), _LOOKED_AT)):
         return "coco" if not any(map(is_labelme, first)) and coco_files(source) else "labelme"
     raise ConfigError(f"{source}: holds no labelme JSON, Label Studio export, COCO file, YOLO labels or VOC label maps; say which it is with --from")
+
+
+def names_in(out: Path, kind: str) -> tuple[str, ...]:
+    """The classes of an earlier conversion into a folder, in the order of their numbers; none where there was none, or nothing numbers them."""
+    try:
+        if kind == "voc":
+            return own_class_names(out) or ()
+        if kind == "yolo" and (out / "data.yaml").is_file():
+            return read_data_yaml((out / "data.yaml").read_text(encoding="utf-8"), "")[0]
+        if kind == "coco" and (files := coco_files(out)):
+            return category_names(files[0])
+    except (LabelingError, OSError, ValueError):
+        return ()
+    return ()
 
 
 @dataclass(frozen=True)

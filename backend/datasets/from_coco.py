@@ -8,24 +8,26 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from backend.datasets.model import EXTRA, ClassNames, DatasetInstance, Fault, Part, Sample, extras_of, object_value, safe_name
+from backend.datasets.model import EXTRA, NOT_CLASSES, ClassNames, DatasetInstance, Fault, Part, Sample, extras_of, object_value, safe_name
 from backend.datasets.pictures import Pictures, header_of
 from backend.errors import ConfigError, InputError, json_kind
 from backend.formats import coco
 from backend.formats.export_file import read_list
-from backend.images import declared_size
+from backend.images import SUFFIXES, declared_size
 
 _OWN = ("id", "image_id", "category_id", "segmentation", "area", "bbox", "iscrowd", "score", EXTRA)
 _OWN_IMAGE = ("id", "file_name", "height", "width", "model_version", "license", "flickr_url", "coco_url", "date_captured", EXTRA)
+_ROBOFLOW = "_annotations.coco.json"  # beside the pictures of each split
 _SPLITS = ("train", "val", "test")
 
 
 def coco_files(folder: Path) -> list[Path]:
     """The annotation files of a dataset: ``annotations/instances_*.json``, else every JSON file in the folder that looks like one."""
     found = sorted((folder / "annotations").glob("instances_*.json"))
+    found = found or sorted([*folder.glob(f"*/{_ROBOFLOW}"), *folder.glob(_ROBOFLOW)])
     return found or sorted(path for path in folder.glob("*.json") if is_coco(path))
 
 
@@ -36,11 +38,14 @@ def is_coco(path: Path) -> bool:
             head = stream.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n")
     except OSError:
         return False
-    return head.startswith(b"{") and any(f'"{key}"'.encode() in head for key in ("images", "annotations", "categories")) and b'"shapes"' not in head
+    listed = any(f'"{key}"'.encode() in head for key in ("annotations", "categories"))
+    return head.startswith(b"{") and (listed or (b'"images"' in head and b'"shapes"' not in head))
 
 
 def _split_of(path: Path) -> str | None:
     """The split a file is named after: ``instances_train2017.json`` is train."""
+    if path.name == _ROBOFLOW:
+        return {"train": "train", "valid": "val", "val": "val", "test": "test"}.get(path.parent.name)
     stem = path.stem.removeprefix("instances_")
     if path.stem != stem:
         return next((name for name in _SPLITS if stem.startswith(name)), stem)
@@ -69,21 +74,26 @@ class CocoReader:
             files = [path for path in files if _split_of(path) == split]
             if not files:
                 raise ConfigError(f"{source}: no annotations/instances_{split}*.json there")
-        self._files, self._split, self._pictures = files, split, pictures
+        self._split, self._pictures = split, pictures
         self._root = source if source.is_dir() else source.parent
-        self._categories: dict[Path, dict[int, str]] = {}
+        self._categories: dict[Path, dict[str, str]] = {}
+        self._broken: list[Fault] = []
         self.total: int | None = 0
         self.remarks: list[str] = []
         for path in files:
-            with path.open("rb") as stream:
-                self._categories[path] = _categories(read_list(stream, path, "categories"), path)
-            names.add(list(self._categories[path].values()))
-            with path.open("rb") as stream:
-                self.total += sum(1 for _ in read_list(stream, path, "images"))
+            try:
+                with path.open("rb") as stream:
+                    self._categories[path] = _categories(read_list(stream, path, "categories"), path)
+                names.add(list(self._categories[path].values()))
+                with path.open("rb") as stream:
+                    self.total += sum(1 for _ in read_list(stream, path, "images"))
+            except (InputError, OSError) as error:
+                self._broken.append(Fault.of(str(path), error))
 
     def samples(self) -> Iterator[Sample | Fault]:
         """Every image, or what is wrong with it."""
-        for path in self._files:
+        yield from self._broken
+        for path in self._categories:
             with tempfile.TemporaryDirectory(prefix="yolosam2-") as folder, closing(sqlite3.connect(Path(folder, "annotations.db"))) as database:
                 yield from self._index(path, database)
                 yield from self._images(path, database)
@@ -91,14 +101,15 @@ class CocoReader:
     def _index(self, path: Path, database: sqlite3.Connection) -> Iterator[Fault]:
         """Put all annotations into the database; what belongs to no image is a fault."""
         database.execute("PRAGMA journal_mode=OFF")
-        database.execute("CREATE TABLE annotation (image INTEGER, place INTEGER, body TEXT)")
+        database.execute("CREATE TABLE annotation (image TEXT, place INTEGER, body TEXT)")
 
-        def rows(stream: Any) -> Iterator[tuple[int, int, str]]:
+        def rows(stream: Any) -> Iterator[tuple[str, int, str]]:
             for place, one in enumerate(read_list(stream, path, "annotations")):
-                if not isinstance(one, dict) or not _is_id(one.get("image_id")):
+                key = _key(one.get("image_id")) if isinstance(one, dict) else None
+                if key is None:
                     faults.append(f"{path}: annotations[{place}].image_id: expected the id of an image")
                     continue
-                yield one["image_id"], place, json.dumps(one)
+                yield key, place, json.dumps(one)
 
         faults: list[str] = []
         try:
@@ -107,21 +118,24 @@ class CocoReader:
         except InputError as error:  # what came before is there, and is used
             faults.append(str(error))
         database.execute("CREATE INDEX by_image ON annotation (image)")
+        if not faults and database.execute("SELECT 1 FROM annotation LIMIT 1").fetchone() is None:
+            self.remarks.append(f"{path}: has no annotations")
         for sentence in faults:
             yield Fault(str(path), sentence)
 
     def _images(self, path: Path, database: sqlite3.Connection) -> Iterator[Sample | Fault]:
-        seen: set[int] = set()
+        seen: set[str] = set()
         with path.open("rb") as stream:
             for place, image in enumerate(read_list(stream, path, "images")):
                 where = f"{path}: images[{place}]"
                 try:
-                    if not isinstance(image, dict) or not _is_id(image.get("id")):
-                        raise InputError(f"{where}.id: expected a whole number")
-                    if image["id"] in seen:
-                        raise InputError(f"{where}.id: {image['id']} is the id of another image too")
-                    seen.add(image["id"])
-                    found = database.execute("SELECT place, body FROM annotation WHERE image = ? ORDER BY place", (image["id"],))
+                    key = _key(image.get("id")) if isinstance(image, dict) else None
+                    if key is None:
+                        raise InputError(f"{where}.id: expected a number or text")
+                    if key in seen:
+                        raise InputError(f"{where}.id: {key} is the id of another image too")
+                    seen.add(key)
+                    found = database.execute("SELECT place, body FROM annotation WHERE image = ? ORDER BY place", (key,))
                     yield self._sample(path, image, where, [(at, json.loads(body)) for at, body in found])
                 except Exception as error:
                     yield Fault.of(where, error, str(path))
@@ -133,11 +147,8 @@ class CocoReader:
         size_hw = declared_size(image.get("height"), image.get("width"), f"{where}.", ("height", "width"))
         if not isinstance(image.get("file_name"), str):
             raise InputError(f"{where}.file_name: expected a name, got {json_kind(image.get('file_name'))}")
-        name = safe_name(image["file_name"], f"{where}.file_name")
         split = self._split or _split_of(path)
-        candidates = [self._root / name, self._root / "images" / name, *([self._root / "images" / split / name] if split else [])]
-        direct = next((one for one in candidates if self._pictures.inside(one)), None)
-        picture = self._pictures.find(direct, str(name))
+        name, picture = self._picture(path, image["file_name"], f"{where}.file_name", split)
         if picture is not None and (actual := header_of(picture, where).size_hw) != size_hw:
             raise InputError(f"{where}: is {size_hw[1]}x{size_hw[0]}, but {picture} is {actual[1]}x{actual[0]}")
         left_out: Counter[str] = Counter()
@@ -149,14 +160,39 @@ class CocoReader:
         version = image.get("model_version")
         return Sample(name, where, size_hw, tuple(instances), picture, None, version if isinstance(version, str) else None, split, notes, left_out)
 
+    def _picture(self, path: Path, text: str, where: str, split: str | None) -> tuple[PurePosixPath, Path | None]:
+        """What the picture is called, and where it is; a name that leads elsewhere only helps to find it below ``--images``."""
+        try:
+            name = safe_name(text, where)
+        except InputError:
+            last = PurePosixPath(text.replace("\\", "/")).name
+            found = self._pictures.find(None, last) if last and "\0" not in last else None
+            if found is None:
+                raise
+            return safe_name(last, where), found
+        called = path.stem.removeprefix("instances_")
+        folders = [path.parent, self._root, self._root / "images", self._root / called, self._root / "images" / called]
+        folders += [self._root / "images" / split] if split else []
+        direct = next((folder / name for folder in folders if self._pictures.inside(folder / name)), None)
+        found = self._pictures.find(direct, str(name))
+        if name.suffix.lower() not in SUFFIXES:
+            name = name.with_name(name.name + (found.suffix if found is not None else ".jpg"))
+        return name, found
+
     def _instance(self, path: Path, row: Mapping[str, Any], size_hw: tuple[int, int], where: str, order: int, left_out: Counter[str]) -> DatasetInstance | None:
-        label = self._categories[path].get(row["category_id"]) if _is_id(row.get("category_id")) else None
+        label = self._categories[path].get(_key(row.get("category_id")) or "")
         if label is None:
             raise InputError(f"{where}.category_id: {str(row.get('category_id'))[:40]} is none of the categories")
-        if not row.get("segmentation"):
+        segmentation = row.get("segmentation")
+        if isinstance(segmentation, list) and all(isinstance(ring, list) for ring in segmentation):
+            rings = [ring for ring in segmentation if len(ring) >= 6]
+            if len(rings) < len(segmentation):
+                left_out["polygons of fewer than three corners"] += len(segmentation) - len(rings)
+            segmentation = rings
+        if not segmentation:
             left_out["annotations without a segmentation, such as boxes"] += 1
             return None
-        mask = coco.decode(row["segmentation"], size_hw, f"{where}.segmentation")
+        mask = coco.decode(segmentation, size_hw, f"{where}.segmentation")
         if mask is None:
             left_out["annotations that cover no pixel"] += 1
             return None
@@ -175,16 +211,27 @@ class CocoReader:
         )
 
 
-def _is_id(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 62
+def category_names(path: Path) -> tuple[str, ...]:
+    """The names of the categories of a file, in the order of their ids."""
+    with path.open("rb") as stream:
+        found = _categories(read_list(stream, path, "categories"), path)
+    return tuple(name for name in found.values() if name not in NOT_CLASSES)
 
 
-def _categories(rows: Iterator[Any], path: Path) -> dict[int, str]:
-    found: dict[int, str] = {}
+def _key(value: Any) -> str | None:
+    """An id as text, the same for 5, 5.0 and "5"; None for what is no id."""
+    if isinstance(value, float) and value == value // 1:
+        value = int(value)
+    return str(value).strip() if isinstance(value, int | str) and not isinstance(value, bool) and str(value).strip() else None
+
+
+def _categories(rows: Iterator[Any], path: Path) -> dict[str, str]:
+    found: dict[str, str] = {}
     for place, row in enumerate(rows):
-        if not isinstance(row, dict) or not _is_id(row.get("id")) or not isinstance(row.get("name"), str) or not row["name"].strip():
+        key = _key(row.get("id")) if isinstance(row, dict) else None
+        if key is None or not isinstance(row.get("name"), str) or not row["name"].strip():
             raise InputError(f"{path}: categories[{place}]: expected an id and a name")
-        found[row["id"]] = row["name"]
+        found[key] = row["name"]
     if not found:
         raise InputError(f"{path}: has no categories; is it an instance annotation file of COCO?")
     return found

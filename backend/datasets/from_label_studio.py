@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,23 +16,25 @@ from backend.datasets.pictures import Pictures, header_of
 from backend.errors import ConfigError, InputError, json_kind
 from backend.formats.export_file import read_tasks
 from backend.formats.regions import StoredRegion, read_regions, region_mask
-from backend.formats.tasks import address_of, path_of, uploaded_name
+from backend.formats.tasks import looks_like_address, path_of, uploaded_name
 from backend.images import SUFFIXES
 
+_IMPORT = re.compile(r"import(-\d+)?\.json")
 _NO_REGIONS = ("choices", "textarea", "rating", "relation", "taxonomy", "number")  # types of a result
-ANNOTATIONS, PREDICTIONS = "annotations", "predictions"
+DATA = "label_studio_data"  # key of notes for what a task holds beside its picture
+ANNOTATIONS, PREDICTIONS, BEST = "annotations", "predictions", "best"
 
 
 @dataclass(frozen=True)
 class What:
-    """What of a task is wanted: ``annotations``, ``predictions``, or the predictions of one ``model_version``."""
+    """What of a task is wanted: ``annotations``, ``predictions``, the predictions of one ``model_version``, or ``best``: annotations, else predictions."""
 
     kind: str
     model_version: str | None = None
 
 
 def parse_what(text: str) -> What:
-    """``annotations``, ``predictions`` or ``model_version=V``.
+    """``annotations``, ``predictions``, ``best`` or ``model_version=V``.
 
     Raises:
         ConfigError: anything else.
@@ -39,8 +42,8 @@ def parse_what(text: str) -> What:
     key, sign, version = text.partition("=")
     if key == "model_version" and version:
         return What(PREDICTIONS, version)
-    if text not in (ANNOTATIONS, PREDICTIONS) or sign:
-        raise ConfigError(f"--what: expected annotations, predictions or model_version=..., got {text[:60]!r}")
+    if text not in (ANNOTATIONS, PREDICTIONS, BEST) or sign:
+        raise ConfigError(f"--what: expected annotations, predictions, best or model_version=..., got {text[:60]!r}")
     return What(text)
 
 
@@ -49,7 +52,7 @@ def export_files(source: Path) -> list[Path]:
     if source.is_file():
         return [source]
     for folder in (source, source / "label-studio"):
-        if found := sorted(folder.glob("import*.json")):
+        if found := sorted(path for path in folder.glob("import*.json") if _IMPORT.fullmatch(path.name)):
             return found
     return []
 
@@ -73,7 +76,8 @@ class LabelStudioReader:
             raise ConfigError(f"{source}: no import.json there; name the export itself")
         self.total: int | None = None
         self.remarks: list[str] = []
-        self._n_several = self._n_unlabelled = 0
+        self._n_several = self._n_unlabelled = self._n_predicted = 0
+        self._versions: set[str] = set()  # of all predictions
 
     def samples(self) -> Iterator[Sample | Fault]:
         """Every picture of every task, or what is wrong with the task."""
@@ -87,14 +91,19 @@ class LabelStudioReader:
         if self._n_several:
             self.remarks.append(f"{self._n_several} tasks have several {self._what.kind}: the ground truth is taken, else the newest")
         if self._n_unlabelled:
-            self.remarks.append(f"{self._n_unlabelled} tasks without {self._what.kind} left out")
+            wanted = self._what.kind if self._what.model_version is None else f"predictions of {self._what.model_version}"
+            told = f"; there are {', '.join(sorted(self._versions)[:10])}" if self._versions else ""
+            if self._n_predicted and self._what.kind == ANNOTATIONS:
+                told = f"; {self._n_predicted} of them have predictions: --what predictions takes those, --what best where nobody annotated"
+            self.remarks.append(f"{self._n_unlabelled} tasks without {wanted} left out{told}")
 
     def _task(self, task: Any, path: Path, place: int) -> Iterator[Sample | Fault]:
         number = task.get("id") if isinstance(task, dict) else None
         where = f"{path}: task {number}" if isinstance(number, int) else f"{path}: item {place}"
         try:
             if not isinstance(task, dict) or not isinstance(task.get("data"), dict):
-                raise InputError(f"{where}: expected a task with data, got {json_kind(task)}")
+                told = "; this is JSON_MIN: export as JSON" if isinstance(task, dict) and {"annotator", "annotation_id"} & set(task) else ""
+                raise InputError(f"{where}: expected a task with data, got {json_kind(task)}{told}")
             chosen = self._choose(task, where)
             if chosen is None:
                 self._n_unlabelled += 1
@@ -103,28 +112,28 @@ class LabelStudioReader:
         except Exception as error:
             yield Fault.of(where, error)
 
-    def _choose(self, task: Mapping[str, Any], where: str) -> tuple[str, Mapping[str, Any]] | None:
-        """The annotation or prediction that is wanted, and how to call it; None where there is none."""
-        key = self._what.kind
-        found = task.get(key, task.get("completions") if key == ANNOTATIONS else None)
-        if found is None and (ANNOTATIONS in task or PREDICTIONS in task):
-            return None
-        if not isinstance(found, list):
-            raise InputError(f"{where}: {key}: expected a list, got {json_kind(found)}; export as JSON, not as JSON_MIN or another format")
-        if any(isinstance(one, int) for one in found):
-            raise InputError(f"{where}: {key}: holds only their ids; export a snapshot with full predictions (see yolosam2 score --help)")
-        lists = [(f"{key}[{k}]", one) for k, one in enumerate(found) if isinstance(one, dict) and not one.get("was_cancelled")]
-        if self._what.model_version is not None:
-            lists = [(at, one) for at, one in lists if one.get("model_version") == self._what.model_version]
-        if not lists:
-            return None
-        self._n_several += len(lists) > 1
-        return max(
-            enumerate(lists),
-            key=lambda pair: (bool(pair[1][1].get("ground_truth")), str(pair[1][1].get("updated_at") or pair[1][1].get("created_at") or ""), pair[0]),
-        )[1]
+    def _choose(self, task: Mapping[str, Any], where: str) -> tuple[str, str, Mapping[str, Any]] | None:
+        """The annotation or prediction that is wanted: of which kind, how to call it, and itself; None where there is none."""
+        for key in [ANNOTATIONS, PREDICTIONS] if self._what.kind == BEST else [self._what.kind]:
+            found = task.get(key, task.get("completions") if key == ANNOTATIONS else None)
+            if found is None and (ANNOTATIONS in task or PREDICTIONS in task):
+                continue
+            if not isinstance(found, list):
+                raise InputError(f"{where}: {key}: expected a list, got {json_kind(found)}; export as JSON, not as JSON_MIN or another format")
+            if any(isinstance(one, int) for one in found):
+                raise InputError(f"{where}: {key}: holds only their ids; export a snapshot with full predictions (see yolosam2 score --help)")
+            lists = [(f"{key}[{k}]", one) for k, one in enumerate(found) if isinstance(one, dict) and not one.get("was_cancelled")]
+            if self._what.model_version is not None:
+                self._versions.update(str(one.get("model_version")) for _, one in lists)
+                lists = [(at, one) for at, one in lists if one.get("model_version") == self._what.model_version]
+            if lists:
+                self._n_several += len(lists) > 1
+                at, one = max(enumerate(lists), key=_rank)[1]
+                return key, at, one
+        self._n_predicted += bool(task.get(PREDICTIONS))
+        return None
 
-    def _samples(self, task: Mapping[str, Any], at: str, chosen: Mapping[str, Any], where: str) -> Iterator[Sample]:
+    def _samples(self, task: Mapping[str, Any], kind: str, at: str, chosen: Mapping[str, Any], where: str) -> Iterator[Sample]:
         result = chosen.get("result")
         regions, others = read_regions(result, f"{where}: {at}.result")
         data = task["data"]
@@ -137,7 +146,7 @@ class LabelStudioReader:
             sizes = {region.size_hw for region in own}
             if len(sizes) > 1:
                 raise InputError(f"{where}: {at}: regions of several image sizes: {' and '.join(f'{w}x{h}' for h, w in sorted(sizes))}")
-            address = address_of(data, image) if len(images) == 1 else data.get(image)
+            key, address = _address(data, image, where)
             name, picture = self._picture(address, task, where)
             size_hw = next(iter(sizes), None)
             if picture is not None:
@@ -146,8 +155,9 @@ class LabelStudioReader:
                     raise InputError(f"{where}: {at}: regions are of {size_hw[1]}x{size_hw[0]}, but its picture is {actual[1]}x{actual[0]}")
                 size_hw = actual
             instances = [one for order, region in enumerate(own) if (one := _instance(region, order, left_out)) is not None]
-            version = str(chosen.get("model_version") or "unknown") if self._what.kind == PREDICTIONS else None
-            notes = extras_of(data)
+            version = str(chosen.get("model_version") or "unknown") if kind == PREDICTIONS else None
+            columns = {name: value for name, value in data.items() if name not in (key, EXTRA)}
+            notes = {**extras_of(data), **({DATA: columns} if columns and len(images) == 1 else {})}
             url = address if isinstance(address, str) and not address.startswith("data:") else None
             yield Sample(name, where, size_hw, tuple(instances), picture, url, version, None, notes, left_out)
             left_out = Counter()
@@ -171,6 +181,37 @@ class LabelStudioReader:
         if name.suffix.lower() not in SUFFIXES:
             name = name.with_name(name.name + (picture_file.suffix if picture_file is not None else ".jpg"))
         return name, picture_file
+
+
+def _rank(pair: tuple[int, tuple[str, Mapping[str, Any]]]) -> tuple[bool, str, int]:
+    """Ground truth over others, newer over older, later over earlier."""
+    place, (_, one) = pair
+    return bool(one.get("ground_truth")), str(one.get("updated_at") or one.get("created_at") or ""), place
+
+
+def _address(data: Mapping[str, Any], image: str, where: str) -> tuple[str, Any]:
+    """The key and the address of the picture that a tag shows, by the tag's name, or as the only one there is.
+
+    Raises:
+        InputError: the task has several, and none goes by that name.
+    """
+    tag, sign, place = image.rpartition("#")
+    found = data.get(tag if sign else image)
+    if sign and isinstance(found, list) and place.isdigit() and int(place) < len(found):
+        return tag, found[int(place)]
+    if isinstance(found, list) and found and not sign:
+        return image, found[0]
+    if isinstance(found, str):
+        return image, found
+    addresses = [key for key, text in data.items() if isinstance(text, str) and looks_like_address(text)]
+    if len(addresses) == 1:
+        return addresses[0], data[addresses[0]]
+    if not addresses:
+        raise InputError(f"{where}: data: no address of a picture in it")
+    if not image and "image" in addresses:
+        return "image", data["image"]
+    told = f"has several pictures, {', '.join(addresses)[:80]}, and none by the name of the tag {image!r}"
+    raise InputError(f"{where}: data: {told}; give the tag the name of its picture")
 
 
 def _instance(region: StoredRegion, order: int, left_out: Counter[str]) -> DatasetInstance | None:

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from backend.datasets.model import ClassNames, DatasetInstance, Fault, Part, Sample, object_value, safe_name
-from backend.datasets.pictures import Pictures, header_of
+from backend.datasets.pictures import Pictures, header_of, without_exif
 from backend.errors import ConfigError, InputError
 from backend.files import find_files
 from backend.formats.voc import read_class_names
@@ -18,8 +18,8 @@ from backend.images import SUFFIXES
 from labelme_plugin.files import MARK, read_document, unchanged_version
 from labelme_plugin.instances import AREAS, LINES, LabelledMask, labelled_masks, score_of, size_of
 
-_DRAWN = ("label", "points", "shape_type", "mask", "score", "iscrowd", "voc_object")  # what of a shape becomes the instance itself
-_OWN = ("version", "flags", "shapes", "imagePath", "imageData", "imageHeight", "imageWidth", MARK)
+DRAWN = ("label", "points", "shape_type", "mask", "score", "iscrowd", "voc_object")  # what of a shape becomes the instance itself
+OWN = ("version", "flags", "shapes", "imagePath", "imageData", "imageHeight", "imageWidth", MARK)
 
 
 def _embedded(document: Mapping[str, Any], where: str) -> bytes | None:
@@ -84,7 +84,7 @@ class LabelmeReader:
             left_out["shapes that cover no pixel"] = empty
         instances = tuple(_instance(one, shapes, left_out) for one in objects)
         flags = document.get("flags")
-        notes = {key: value for key, value in document.items() if key not in _OWN}
+        notes = {key: value for key, value in document.items() if key not in OWN}
         picture, suffix = self._picture(document, path, size_hw)
         return Sample(
             name=PurePosixPath(path.relative_to(self._root).with_suffix(suffix).as_posix()),
@@ -92,10 +92,17 @@ class LabelmeReader:
             size_hw=size_hw,
             instances=instances,
             picture=picture,
+            named=self._named(document, path) if picture is None else None,
             model_version=unchanged_version(document),
             notes={**({"flags": flags} if flags else {}), **notes},
             left_out=left_out,
         )
+
+    def _named(self, document: Mapping[str, Any], path: Path) -> Path | None:
+        """Where the file says its picture is, if it is a picture's name at all."""
+        text = document.get("imagePath")
+        found = path.parent / text.replace("\\", "/") if isinstance(text, str) and "\0" not in text else None
+        return found if found is not None and found.suffix.lower() in SUFFIXES and found != path else None
 
     def _picture(self, document: Mapping[str, Any], path: Path, size_hw: tuple[int, int]) -> tuple[Path | bytes | None, str]:
         """The picture and its suffix; the file where it may be read, else what is embedded."""
@@ -103,9 +110,12 @@ class LabelmeReader:
         text = named.replace("\\", "/") if isinstance(named, str) else ""
         suffix = PurePosixPath(text).suffix
         direct = path.parent / text if suffix.lower() in SUFFIXES else None  # a file with its picture inside may be named there itself
-        found: Path | bytes | None = self._pictures.find(direct, path.relative_to(self._root).with_suffix(suffix).as_posix())
+        names = [text, path.relative_to(self._root).with_suffix(suffix).as_posix()]
+        found: Path | bytes | None = next((one for name in names if (one := self._pictures.find(direct, name)) is not None), None)
         if found is None:
             found = _embedded(document, str(path))
+            if found is not None and header_of(found, str(path)).turned:
+                found = without_exif(found, str(path))  # labelme does not look at it there
         if suffix.lower() not in SUFFIXES:  # embedded pictures may be named by their JSON
             suffix = f".{header_of(found, str(path)).format.lower()}" if isinstance(found, bytes) else ".jpg"
         if found is not None:
@@ -128,7 +138,7 @@ def _instance(found: LabelledMask, shapes: Sequence[Mapping[str, Any]], left_out
     number = first.get("voc_object")
     return DatasetInstance(
         label=found.label,
-        parts=tuple(Part(mask, place) for place, mask in found.parts),
+        parts=tuple(Part(mask, place, _ring(shapes[place])) for place, mask in found.parts),
         score=found.score,
         crowd=first.get("iscrowd") in (1, True),
         number=object_value(number),
@@ -136,9 +146,16 @@ def _instance(found: LabelledMask, shapes: Sequence[Mapping[str, Any]], left_out
     )
 
 
+def _ring(shape: Mapping[str, Any]) -> tuple[tuple[float, float], ...] | None:
+    if (shape.get("shape_type") or "polygon") != "polygon":
+        return None
+    return tuple((float(x), float(y)) for x, y in shape["points"])
+
+
 def _notes(shape: Mapping[str, Any]) -> dict[str, Any]:
     """What labelme keeps with a shape beside its pixels; empty values are left out, an unusual score is kept."""
-    kept = {key: value for key, value in shape.items() if key not in _DRAWN and not (key in ("group_id", "flags", "description") and value in (None, {}, ""))}
-    if shape.get("score") is not None and score_of(shape) != shape["score"]:
-        kept["score"] = shape["score"]
+    kept = {key: value for key, value in shape.items() if key not in DRAWN and not (key in ("group_id", "flags", "description") and value in (None, {}, ""))}
+    score = shape.get("score")
+    if score is not None and score_of(shape) != score and score == score:  # not a number is nothing to keep
+        kept["score"] = score
     return kept

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
@@ -14,6 +15,8 @@ from backend.formats import yolo
 from backend.images import SUFFIXES
 
 _MOST_BYTES = 64 << 20  # of a label file
+_NAMES = re.compile(rb"^(names|nc)\s*:", re.M)
+_SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}  # folders, and what they are called here
 _CLASS_FILES = ("classes.txt", "obj.names")
 
 
@@ -21,13 +24,12 @@ def yaml_of(root: Path) -> Path | None:
     """The ``data.yaml`` of a dataset, or whatever YAML file in it names classes."""
     direct = root / "data.yaml"
     found = [direct] if direct.is_file() else sorted([*root.glob("*.yaml"), *root.glob("*.yml")])
-    return next((path for path in found if b"names" in path.read_bytes()[:100_000]), None)
+    return next((path for path in found if _NAMES.search(path.read_bytes()[:1_000_000])), None)
 
 
 def _folder_split(picture: Path, root: Path) -> str | None:
     """The split a picture belongs to by its folder, where no file says."""
-    first = picture.relative_to(root / "images").parts[0]
-    return first if first in ("train", "val", "test") else None
+    return _SPLITS.get(picture.relative_to(root / "images").parts[0])
 
 
 class YoloReader:
@@ -46,6 +48,7 @@ class YoloReader:
 
     def __init__(self, root: Path, names: ClassNames, pictures: Pictures, split: str | None = None, skip: Sequence[Path] = ()) -> None:
         self._root, self._pictures, self._skip = root, pictures, skip
+        self.remarks: list[str] = []
         pictures.add_base(root / "images")
         listed = yaml_of(root)
         splits: dict[str, list[str]] = {}
@@ -67,7 +70,7 @@ class YoloReader:
         if not self._files:
             raise ConfigError(f"{root}: no pictures in images; a label file says nothing about the size of its picture")
         self.total: int | None = len(self._files)
-        self.remarks: list[str] = []
+        self._n_labels = 0  # label files that have a picture
 
     def _class_file(self) -> tuple[str, ...]:
         found = [self._root / folder / name for folder in ("", "labels") for name in _CLASS_FILES]
@@ -80,11 +83,14 @@ class YoloReader:
     def _listed(self, splits: dict[str, list[str]], base: Path, where: Path) -> list[tuple[Path, str | None]]:
         """Pictures of every split, each once; an entry is a folder, or a text file with a picture a line."""
         found: dict[Path, str | None] = {}
+        missing: list[str] = []
         for split, entries in splits.items():
             for entry in entries:
                 path = base / entry
                 if entry.startswith("../") and not path.exists():
                     path = base / entry[3:]  # as some exports write it, and Ultralytics reads it
+                if split not in _SPLITS and not path.exists():
+                    continue  # another key of the file
                 if not any(is_inside(path, root) for root in self._pictures.roots):
                     raise ConfigError(f"{where}: {split}: {entry[:80]!r} lies outside of the folders that were given; name it with --images")
                 if path.is_dir():
@@ -93,10 +99,15 @@ class YoloReader:
                     lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
                     files = [(path.parent / line if line.startswith("./") else base / line) for line in map(str.strip, lines) if line]
                 else:
-                    raise ConfigError(f"{where}: {split}: {entry[:80]!r}: no such file or folder in {base}")
+                    if split in _SPLITS:
+                        missing.append(f"{split}: {entry[:80]!r}: no such file or folder in {base}")
+                    continue
                 own = path.name if path.name in splits else split  # training and validation may name one folder, which tells what it is
                 for file in files:
-                    found.setdefault(file, "val" if own == "validation" else own)
+                    found.setdefault(file, _SPLITS.get(own, own))
+        if missing and not found:
+            raise ConfigError(f"{where}: {missing[0]}")
+        self.remarks += [f"{where}: {one}" for one in missing]
         return list(found.items())
 
     def samples(self) -> Iterator[Sample | Fault]:
@@ -106,6 +117,9 @@ class YoloReader:
                 yield self._sample(picture, split)
             except Exception as error:
                 yield Fault.of(str(picture), error, str(self._root))
+        others = sum(1 for _ in find_files(self._root / "labels", (".txt",), self._skip)) - self._n_labels if (self._root / "labels").is_dir() else 0
+        if others > 0:
+            self.remarks.append(f"{others} files in labels have no picture that could be read, and were left out")
 
     def _sample(self, picture: Path, split: str | None) -> Sample:
         if not self._pictures.inside(picture):
@@ -118,7 +132,10 @@ class YoloReader:
         name = PurePosixPath(*inner[1:]) if len(inner) > 1 and split is not None and inner[0] == split else PurePosixPath(*inner)
         instances: list[DatasetInstance] = []
         left_out: Counter[str] = Counter()
-        if self._pictures.inside(labels):
+        if labels.is_symlink() or labels.exists():
+            self._n_labels += 1
+            if not self._pictures.inside(labels):
+                raise InputError(f"{labels}: is no file in the folders that were given")
             if labels.stat().st_size > _MOST_BYTES:
                 raise InputError(f"{labels}: is larger than {_MOST_BYTES >> 20} MiB")
             lines = labels.read_text(encoding="utf-8-sig", errors="replace").splitlines()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, Protocol, TypeAlias
@@ -27,6 +27,7 @@ class Part:
 
     mask: Mask
     order: int  # among all pieces of the image; later ones are seen on top
+    ring: tuple[tuple[float, float], ...] | None = None  # the polygon of labelme that it was drawn as, in pixels
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +61,7 @@ class Sample:
     split: str | None = None  # train, val ..., where the source tells
     notes: Mapping[str, Any] = field(default_factory=dict)  # image flags and keys nobody here knows, as labelme has them
     left_out: Mapping[str, int] = field(default_factory=dict)  # what of the source had no place here: what, and how many
+    named: Path | None = None  # where a labelme file says its picture is; nobody looked
 
     def known_size(self) -> tuple[int, int]:
         """Height and width, upright.
@@ -100,11 +102,13 @@ class Encoded:
     """One image in a target format.
 
     Attributes:
+        labels: of the instances that are in it, and how many each.
         files: paths below the output folder, and their content.
         losses: what the format could not hold, and how many times.
         row: what the writer's ``add`` takes for the files that all images share.
     """
 
+    labels: Mapping[str, int] = field(default_factory=Counter)
     files: Sequence[tuple[PurePosixPath, Content]] = ()
     losses: Mapping[str, int] = field(default_factory=Counter)
     row: Any = None
@@ -114,9 +118,13 @@ class Writer(Protocol):
     """A target format: images one by one, then what they share.
 
     Attributes:
+        per_split: whether each split has files of its own, in which the same names may come again.
+        lists_names: whether labels have to stand in a list, a line each.
         shared: patterns of the files that ``close`` writes and that images rely on, below the output folder; somebody else's make the folder unusable.
     """
 
+    per_split: bool
+    lists_names: bool
     shared: Sequence[str]
 
     def encode(self, sample: Sample, stem: str) -> Encoded:
@@ -174,6 +182,21 @@ def extras_of(holder: Mapping[str, Any]) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def listable(label: str, where: str) -> str:
+    """A label that can stand in a list of classes.
+
+    Raises:
+        InputError: empty, with blanks around it or line breaks in it, or with half a character.
+    """
+    try:
+        label.encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{where}: the label {label!r} holds half a character") from None
+    if not label or label != label.strip() or len(label.splitlines()) != 1:
+        raise InputError(f"{where}: the label {label[:60]!r} cannot be in a list of classes: it is empty, or has blanks around it or line breaks in it")
+    return label
+
+
 def safe_name(text: str, where: str) -> PurePosixPath:
     """The relative path a file names its picture by, with forward slashes.
 
@@ -200,8 +223,22 @@ def _is_score(instance: DatasetInstance) -> bool:
     return instance.score is not None and set(instance.notes) <= {"group_id", "description"}
 
 
-def count_left_out(instances: Sequence[DatasetInstance], names: ClassNames) -> tuple[list[DatasetInstance], Counter[str]]:
-    """The instances whose class is wanted, and how many are not."""
-    kept = [one for one in instances if one.label in NOT_CLASSES or names.index(one.label) is not None]
-    others = len(instances) - len(kept)
-    return kept, Counter({"instances of other classes": others} if others else {})
+def chosen(sample: Sample, names: ClassNames, listed: bool) -> Sample:
+    """A sample with only the instances whose class is wanted; the others are counted.
+
+    Args:
+        sample: as read.
+        names: of the classes; grows by new labels.
+        listed: whether labels have to stand in a list.
+
+    Raises:
+        InputError: a label cannot stand in one.
+    """
+    if listed:
+        for one in sample.instances:
+            listable(one.label, sample.where)
+    kept = [one for one in sample.instances if one.label in NOT_CLASSES or names.index(one.label) is not None]
+    others = len(sample.instances) - len(kept)
+    if not others:
+        return sample
+    return replace(sample, instances=tuple(kept), left_out=Counter(sample.left_out) + Counter({"instances of classes that --classes leaves out": others}))

@@ -36,9 +36,9 @@ class PictureFolder:
             self._by_stem[file.stem].append(file)
 
     @classmethod
-    def of(cls, folder: Path) -> PictureFolder:
-        """The pictures below ``folder``, hidden files and links out of it left out."""
-        return cls(find_files(folder, SUFFIXES))
+    def of(cls, folder: Path, skip: Iterable[Path] = ()) -> PictureFolder:
+        """The pictures below ``folder``, hidden files, links out of it and the folders in ``skip`` left out."""
+        return cls(find_files(folder, SUFFIXES, skip))
 
     def find(self, address: str, any_suffix: bool = False) -> Path | None:
         """The file that shares most folder names with an address, from its end; None where none has its name, or several fit equally well.
@@ -71,12 +71,14 @@ class Pictures:
     Args:
         roots: the folders the user gave; nothing outside of them is read, links resolved.
         images: the one of them that was named for pictures, to look through by name.
+        skip: folders to leave out there, such as the output folder.
     """
 
-    def __init__(self, roots: Iterable[Path], images: Path | None) -> None:
+    def __init__(self, roots: Iterable[Path], images: Path | None, skip: Iterable[Path] = ()) -> None:
         self.roots = [root.resolve() for root in roots] + ([images.resolve()] if images is not None else [])
         self._bases = self.roots[::-1]
-        self._folder = None if images is None else PictureFolder.of(images)
+        self._claims: dict[Path, str] = {}  # pictures that were found by another name than their own, and by which
+        self._folder = None if images is None else PictureFolder.of(images, skip)
 
     def add_base(self, folder: Path) -> None:
         """Tell where the dataset itself keeps its pictures."""
@@ -92,7 +94,10 @@ class Pictures:
         """The picture at a path, or the one in the images folder that is called so; None if there is none that may be read."""
         if direct is not None and self.inside(direct):
             return direct
-        return None if self._folder is None else self._folder.find(name, any_suffix=True)
+        found = None if self._folder is None else self._folder.find(name, any_suffix=True)
+        if found is not None and found.name != PurePosixPath(name).name and self._claims.setdefault(found, name) != name:
+            return None  # two names cannot mean the same picture
+        return found
 
     def relative(self, picture: Path) -> PurePosixPath:
         """A picture's path below the folder it lies in: the images folder, else the dataset's own folder of pictures, else the source."""
@@ -125,10 +130,25 @@ def upright_bytes(picture: Path | bytes, where: str) -> bytes:
         with PIL.Image.open(source, formats=FORMATS) as opened:
             turned = PIL.ImageOps.exif_transpose(opened)
             stream = io.BytesIO()
-            turned.save(stream, opened.format or "PNG", quality=_QUALITY)
+            turned.save(stream, opened.format or "PNG", quality=_QUALITY, icc_profile=opened.info.get("icc_profile"))
             return stream.getvalue()
     except (OSError, SyntaxError, ValueError, EOFError, PIL.Image.DecompressionBombError) as error:
         raise InputError(f"{where}: cannot turn the picture upright: {error}") from None
+
+
+def without_exif(picture: bytes, where: str) -> bytes:
+    """The picture as it is stored, without the EXIF that would turn it; a JPEG is encoded anew with quality 95.
+
+    Raises:
+        InputError: it cannot be decoded.
+    """
+    try:
+        with PIL.Image.open(io.BytesIO(picture), formats=FORMATS) as opened:
+            stream = io.BytesIO()
+            opened.save(stream, opened.format or "PNG", quality=_QUALITY, icc_profile=opened.info.get("icc_profile"), exif=b"")
+            return stream.getvalue()
+    except (OSError, SyntaxError, ValueError, EOFError, PIL.Image.DecompressionBombError) as error:
+        raise InputError(f"{where}: cannot read the picture in imageData: {error}") from None
 
 
 def picture_bytes(picture: Path | bytes, where: str) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
 
@@ -26,21 +27,39 @@ class Target:
     def __init__(self, root: Path, kind: str, overwrite: bool) -> None:
         self.root, self._overwrite = root, overwrite
         self._manifest = root / f".yolosam2-{kind}"
+        if self._manifest.is_symlink():
+            raise ConfigError(f"{self._manifest}: is a link; remove it")
         self._known = self._read()
         self._touched: set[str] = set()
-        self._stream = self._manifest.open("a", encoding="utf-8", errors="surrogateescape")
+        try:
+            self._stream = self._manifest.open("ab", buffering=0)
+            if (size := self._manifest.stat().st_size) and self._manifest.read_bytes()[size - 1 :] != b"\n":
+                self._stream.write(b"\n")  # the last line of a killed run
+        except OSError as error:
+            raise disk_error(error, self._manifest) from error
         self.kept: list[str] = []
         self.unchanged = 0
         self.written = 0
 
-    def _read(self) -> dict[str, str]:
+    def _read(self) -> dict[str, set[str]]:
+        """All digests that were ever written under each name; what a link led to is noted as ``link:...``."""
         try:
-            lines = self._manifest.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+            lines = self._manifest.read_bytes().decode("utf-8", "surrogateescape").split("\n")
         except FileNotFoundError:
             return {}
         except OSError as error:
             raise disk_error(error, self._manifest) from error
-        return {name: digest for digest, sign, name in (line.partition("  ") for line in lines) if sign}
+        known: dict[str, set[str]] = {}
+        for digest, sign, name in (line.partition("  ") for line in lines):
+            if sign:
+                known.setdefault(name, set()).add(digest)
+        return known
+
+    def _is_ours(self, place: Path, name: str) -> bool:
+        known = self._known.get(name, set())
+        if place.is_symlink():
+            return f"link:{os.readlink(place)}" in known
+        return place.is_file() and file_digest(place) in known
 
     def check_shared(self, patterns: Sequence[str]) -> None:
         """Refuse a folder whose shared files, such as the list of classes, are somebody else's, before anything is written that relies on them.
@@ -48,10 +67,13 @@ class Target:
         Raises:
             ConfigError: naming the file.
         """
-        for path in (path for pattern in patterns for path in sorted(self.root.glob(pattern))):
-            if not self._overwrite and path.is_file() and file_digest(path) != self._known.get(path.relative_to(self.root).as_posix()):
-                told = "was not written by this program, or was changed since"
-                raise ConfigError(f"{path}: {told}; choose another OUT, or --overwrite to replace it (a .bak copy is kept)")
+        for pattern in patterns:
+            if not is_inside(self.root / PurePosixPath(pattern).parent, self.root):
+                raise ConfigError(f"{self.root / PurePosixPath(pattern).parent}: leads outside of {self.root}")
+            for path in sorted(self.root.glob(pattern)):
+                if not self._overwrite and path.is_file() and not self._is_ours(path, path.relative_to(self.root).as_posix()):
+                    told = "was not written by this program, or was changed since"
+                    raise ConfigError(f"{path}: {told}; choose another OUT, or --overwrite to replace it (a .bak copy is kept)")
 
     def put(self, path: PurePosixPath, content: bytes | Path | Spool) -> bool:
         """Write a file, if it is not there already and nobody else's.
@@ -72,7 +94,7 @@ class Target:
             raise InputError(f"{place}: leads outside of {self.root}")
         self._touched.add(str(path))
         try:
-            return self._link(place, content) if isinstance(content, Path) else self._write(place, str(path), content)
+            return self._link(place, str(path), content) if isinstance(content, Path) else self._write(place, str(path), content)
         except OSError as error:
             raise disk_error(error, place) from error
         finally:
@@ -82,50 +104,70 @@ class Target:
     def _write(self, place: Path, name: str, content: bytes | Spool) -> bool:
         digest = sha256(content).hexdigest() if isinstance(content, bytes) else file_digest(content.finish())
         if place.is_symlink() or place.exists():
-            now = file_digest(place) if place.is_file() else ""
-            if now == digest:
+            if not place.is_symlink() and place.is_file() and file_digest(place) == digest:
                 self.unchanged += 1
                 self._remember(name, digest)
                 return True
-            if now != self._known.get(name) and not self._set_aside(place):
+            if not self._make_room(place, name):
                 return False
+        self._remember(name, digest)  # before it is written: whatever ends the program, the file is known as ours
         if isinstance(content, bytes):
             write_atomic(place, content)
         else:
             os.replace(content.path, place)
         self.written += 1
-        self._remember(name, digest)
         return True
 
-    def _set_aside(self, place: Path) -> bool:
-        if not self._overwrite:
-            self.kept.append(str(place))
-            return False
-        set_aside(place)
-        return True
-
-    def _link(self, place: Path, target: Path) -> bool:
-        if place.is_symlink() or place.exists():
-            if place.is_symlink() and place.resolve() == target:
-                self.unchanged += 1
-                return True
-            if not place.is_symlink() and not self._set_aside(place):
+    def _make_room(self, place: Path, name: str) -> bool:
+        """Whether what is there may be replaced: it is ours, or a copy was made of it."""
+        if not self._is_ours(place, name):
+            if not self._overwrite:
+                self.kept.append(str(place))
                 return False
+            if place.is_file():
+                set_aside(place)
+        if place.is_symlink():
             place.unlink()
+        return True
+
+    def _link(self, place: Path, name: str, target: Path) -> bool:
         place.parent.mkdir(parents=True, exist_ok=True)
-        place.symlink_to(os.path.relpath(target, place.parent.resolve()))
+        to = os.path.relpath(target, place.parent.resolve())
+        if place.is_symlink() or place.exists():
+            if place.is_symlink() and os.readlink(place) == to:
+                self.unchanged += 1
+                self._remember(name, f"link:{to}")
+                return True
+            if not self._make_room(place, name):
+                return False
+            place.unlink(missing_ok=True)
+        self._remember(name, f"link:{to}")
+        place.symlink_to(to)
         self.written += 1
         return True
 
     def _remember(self, name: str, digest: str) -> None:
-        if self._known.get(name) != digest and "\n" not in name:
-            self._known[name] = digest
-            self._stream.write(f"{digest}  {name}\n")
+        known = self._known.setdefault(name, set())
+        if digest not in known and "\n" not in name:
+            known.add(digest)
+            self._stream.write(f"{digest}  {name}\n".encode("utf-8", "surrogateescape"))
+
+    def prune(self, folders: Sequence[str]) -> int:
+        """Remove what an earlier conversion wrote into folders, this one did not, and nobody changed; returns how many files."""
+        removed = 0
+        for name in self.leftovers():
+            place = self.root / name
+            if name.startswith(tuple(f"{folder}/" for folder in folders)) and is_inside(place.parent, self.root) and self._is_ours(place, name):
+                with suppress(OSError):
+                    place.unlink()
+                    removed += 1
+        return removed
 
     def leftovers(self) -> list[str]:
-        """Files that an earlier conversion wrote and this one did not, so far as they are still there."""
-        return sorted(name for name in self._known if name not in self._touched and (self.root / name).is_file())
+        """Files and links that an earlier conversion wrote and this one did not, so far as they are still there."""
+        return sorted(name for name in self._known if name not in self._touched and ((self.root / name).is_file() or (self.root / name).is_symlink()))
 
     def close(self) -> None:
         """Everything is remembered."""
-        self._stream.close()
+        with suppress(OSError):
+            self._stream.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from backend.datasets.copies import Copies
-from backend.datasets.model import BACKGROUND_LABEL, EXTRA, IGNORE_LABEL, ClassNames, DatasetInstance, Encoded, Sample, count_left_out
+from backend.datasets.model import BACKGROUND_LABEL, EXTRA, IGNORE_LABEL, ClassNames, DatasetInstance, Encoded, Sample
 from backend.datasets.spool import Spool
 from backend.files import json_bytes
 from backend.formats import coco
@@ -26,6 +27,11 @@ class _Split:
         self.n_images = self.n_annotations = 0
 
 
+def _after_id(row: dict[str, Any]) -> bytes:
+    """An object as JSON without its opening brace, so that ids can be put before; what cannot be written fails here, before ids are given."""
+    return json_bytes(row)[1:]
+
+
 class CocoWriter:
     """``annotations/instances_<split>.json``; the id of an image or annotation is its place in its list.
 
@@ -36,6 +42,8 @@ class CocoWriter:
         split: of samples that bring none.
     """
 
+    per_split = True
+    lists_names = False
     shared: Sequence[str] = ("annotations/instances_*.json",)
 
     def __init__(self, out: Path, names: ClassNames, copies: Copies, split: str) -> None:
@@ -45,19 +53,19 @@ class CocoWriter:
 
     def encode(self, sample: Sample, stem: str) -> Encoded:
         size_hw = sample.known_size()
-        instances, losses = count_left_out(sample.instances, self._names)
+        instances, losses = sample.instances, Counter[str]()
         split = sample.split or self._split
         name = PurePosixPath(stem + sample.name.suffix)
         copied = self._copies.place(sample, PurePosixPath("images", split) / name)
         losses.update(copied.losses)
-        file_name = name if copied.files or copied.path is None else copied.path
+        file_name = name if copied.files else copied.path or sample.name
         image: dict[str, Any] = {"file_name": str(file_name), "height": size_hw[0], "width": size_hw[1]}
         if sample.model_version is not None:
             image["model_version"] = sample.model_version
         if sample.notes:
             image[EXTRA] = dict(sample.notes)
-        annotations = [(one.label, self._annotation(one, size_hw)) for one in instances]
-        return Encoded(copied.files, losses, (split, image, annotations))
+        annotations = [(one.label, _after_id(self._annotation(one, size_hw))) for one in instances]
+        return Encoded(Counter(one.label for one in instances), copied.files, losses, (split, _after_id(image), annotations))
 
     def _annotation(self, one: DatasetInstance, size_hw: tuple[int, int]) -> dict[str, Any]:
         x0, y0, x1, y1 = mask_xyxy(one.mask).tolist()
@@ -88,11 +96,11 @@ class CocoWriter:
             self._splits[split] = _Split(self._folder)
         known = self._splits[split]
         known.n_images += 1
-        known.images.write((b",\n" if known.n_images > 1 else b"") + json_bytes({"id": known.n_images, **image}))
+        known.images.write((b",\n" if known.n_images > 1 else b"") + f'{{"id":{known.n_images},'.encode() + image)
         for label, annotation in annotations:
             known.n_annotations += 1
-            row = {"id": known.n_annotations, "image_id": known.n_images, "category_id": self._category(label), **annotation}
-            known.annotations.write((b",\n" if known.n_annotations > 1 else b"") + json_bytes(row))
+            ids = f'{{"id":{known.n_annotations},"image_id":{known.n_images},"category_id":{self._category(label)},'
+            known.annotations.write((b",\n" if known.n_annotations > 1 else b"") + ids.encode() + annotation)
 
     def close(self) -> Iterator[tuple[PurePosixPath, Spool]]:
         ids = {**{name: k + 1 for k, name in enumerate(self._names.names)}, **{label: _SPECIAL[label] for label in sorted(self._used)}}

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
-from backend.datasets.from_label_studio import PREDICTIONS, What
-from backend.datasets.model import EXTRA, NOT_CLASSES, ClassNames, DatasetInstance, Encoded, Sample, count_left_out
+from backend.datasets.from_label_studio import DATA, PREDICTIONS, What
+from backend.datasets.model import EXTRA, NOT_CLASSES, ClassNames, DatasetInstance, Encoded, Sample
 from backend.datasets.pictures import Pictures
 from backend.datasets.spool import Spool
 from backend.files import json_bytes
@@ -32,6 +33,8 @@ class LabelStudioWriter:
         what: whether tasks get annotations or predictions; None goes by who made them.
     """
 
+    per_split = False
+    lists_names = True
     shared: Sequence[str] = ("import*.json", "label_config.xml")
 
     def __init__(self, out: Path, names: ClassNames, pictures: Pictures, url_prefix: str, what: What | None) -> None:
@@ -41,14 +44,19 @@ class LabelStudioWriter:
         self._special: set[str] = set()
 
     def encode(self, sample: Sample, stem: str) -> Encoded:
-        instances, losses = count_left_out(sample.instances, self._names)
+        instances, losses = sample.instances, Counter[str]()
         size_hw = sample.known_size() if instances else (0, 0)
-        relative = self._pictures.relative(sample.picture) if isinstance(sample.picture, Path) else PurePosixPath(stem + sample.name.suffix)
-        data: dict[str, Any] = {"image": sample.url or self._prefix + quote(relative.as_posix())}
+        relative = self._pictures.relative(sample.picture) if isinstance(sample.picture, Path) else sample.name
+        notes = dict(sample.notes)
+        others = notes.pop(DATA, None)
+        data: dict[str, Any] = dict(others) if isinstance(others, dict) else {}
+        data["image"] = sample.url or self._prefix + quote(relative.as_posix(), errors="surrogateescape")
         if isinstance(sample.picture, bytes):
             losses["pictures embedded in files, which Label Studio cannot see there"] += 1
-        if sample.notes:
-            data[EXTRA] = dict(sample.notes)
+        if notes:
+            data[EXTRA] = notes
+        if sample.split is not None:
+            losses["lists that images are in (train, val)"] += 1
         result = b",".join(self._region(one, k, sample, size_hw) for k, one in enumerate(instances))
         head = json_bytes({"data": data})[:-1]
         is_prediction = self._what.kind == PREDICTIONS if self._what is not None else sample.model_version is not None
@@ -60,7 +68,7 @@ class LabelStudioWriter:
         else:
             body = b'"annotations":[{"result":[' + result + b"]}]}"
         labels = {one.label for one in instances if one.label in NOT_CLASSES}
-        return Encoded((), losses, (head + b"," + body, labels))
+        return Encoded(Counter(one.label for one in instances), (), losses, (head + b"," + body, labels))
 
     def _region(self, one: DatasetInstance, place: int, sample: Sample, size_hw: tuple[int, int]) -> bytes:
         key = f"{sample.name}|{place}|{one.label}|{one.mask.x}|{one.mask.y}|{size_hw}"

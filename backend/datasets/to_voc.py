@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 
 import numpy as np
 
 from backend.datasets.copies import NOT_AT_HAND, Copies
-from backend.datasets.model import BACKGROUND_LABEL, IGNORE_LABEL, ClassNames, DatasetInstance, Encoded, Sample, count_left_out, count_notes
+from backend.datasets.model import BACKGROUND_LABEL, IGNORE_LABEL, ClassNames, DatasetInstance, Encoded, Sample, count_notes
 from backend.errors import InputError
 from backend.formats.voc import class_names_text, encode_png
 from backend.geometry import IGNORE, paint
@@ -27,6 +27,8 @@ class VocWriter:
         split: of samples that bring none.
     """
 
+    per_split = False
+    lists_names = True
     shared: Sequence[str] = ("class_names.txt",)
 
     def __init__(self, names: ClassNames, copies: Copies, split: str) -> None:
@@ -34,7 +36,7 @@ class VocWriter:
         self._lists: defaultdict[str, list[str]] = defaultdict(list)
 
     def encode(self, sample: Sample, stem: str) -> Encoded:
-        instances, losses = count_left_out(sample.instances, self._names)
+        instances, losses = sample.instances, Counter[str]()
         losses += count_notes(sample, instances)
         classes, objects, hidden = self._paint(instances, sample)
         if hidden:
@@ -44,7 +46,7 @@ class VocWriter:
         if copied.path is None:
             losses[NOT_AT_HAND] += 1
         maps = [(PurePosixPath(folder, f"{stem}.png"), encode_png(one)) for folder, one in (("SegmentationClass", classes), ("SegmentationObject", objects))]
-        return Encoded([*maps, *copied.files], losses, (sample.split or self._split, stem))
+        return Encoded(Counter(one.label for one in instances), [*maps, *copied.files], losses, (sample.split or self._split, stem))
 
     def _paint(self, instances: Sequence[DatasetInstance], sample: Sample) -> tuple[LabelMap, LabelMap, int]:
         """Class and object values, and how many pixels of instances others cover; later parts are painted over earlier ones."""
@@ -84,9 +86,12 @@ def _numbers(instances: Sequence[DatasetInstance]) -> list[int]:
     Places count from 1 over all instances, ignored ones too, as in labelme2voc; 255 and values that others were read with are left out.
     """
     taken = {one.number for one in instances} | {0, IGNORE}
+    seen: set[tuple[str, int]] = set()
     found = []
     for place, one in enumerate(instances, 1):
-        if one.number is not None:
+        # A number that comes again, in a copy of a shape for example, would make one object of two.
+        if one.number is not None and ((one.label, one.number) not in seen or one.number in (0, IGNORE)):
+            seen.add((one.label, one.number))
             found.append(one.number)
         elif one.crowd:
             found.append(IGNORE)

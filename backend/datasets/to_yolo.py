@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 
-from backend.datasets.copies import NOT_AT_HAND, Copies
-from backend.datasets.model import NOT_CLASSES, ClassNames, Encoded, Sample, count_left_out, count_notes
+from backend.datasets.copies import Copies
+from backend.datasets.model import NOT_CLASSES, ClassNames, Encoded, Sample, count_notes
+from backend.errors import InputError
 from backend.formats import yolo
 from backend.formats.yolo import data_yaml
 from backend.geometry import mask_difference
@@ -22,23 +24,28 @@ class YoloWriter:
         tolerance: pixels by which a ring may leave the edge of its mask; 0 is exact.
     """
 
+    per_split = True
+    lists_names = True
     shared: Sequence[str] = ("data.yaml",)
 
     def __init__(self, names: ClassNames, copies: Copies, split: str, tolerance: float = 0.0) -> None:
         self._names, self._copies, self._split, self._tolerance = names, copies, split, tolerance
+        self._needs_pictures = copies.mode != "none"
         self._splits: dict[str, int] = {}
 
     def encode(self, sample: Sample, stem: str) -> Encoded:
         size_hw = sample.known_size() if sample.instances else (0, 0)
-        instances, losses = count_left_out(sample.instances, self._names)
+        instances, losses = sample.instances, Counter[str]()
         losses += count_notes(sample, instances)
-        lines = []
+        lines: list[str] = []
+        written: Counter[str] = Counter()
         for one in instances:
             if one.crowd or one.label in NOT_CLASSES:
                 losses["crowds, ignored and background regions"] += 1
                 continue
             line, bridges = yolo.line(self._names.index(one.label) or 0, one.mask, size_hw, self._tolerance)
             lines.append(line)
+            written[one.label] += 1
             if bridges:
                 losses["instances whose parts are joined by a line"] += 1
             if changed := mask_difference(one.mask, yolo.read_line(line, size_hw, len(self._names.names), "").mask):
@@ -46,10 +53,10 @@ class YoloWriter:
         split = sample.split or self._split
         copied = self._copies.place(sample, PurePosixPath("images", split, stem + sample.name.suffix))
         losses.update(copied.losses)
-        if copied.path is None:
-            losses[NOT_AT_HAND] += 1
+        if copied.path is None and self._needs_pictures:
+            raise InputError(f"{sample.where}: its picture is not at hand, and nothing can be trained without; name the folder of the pictures with --images")
         text = "".join(f"{line}\n" for line in lines)
-        return Encoded([(PurePosixPath("labels", split, f"{stem}.txt"), text.encode()), *copied.files], losses, split)
+        return Encoded(written, [(PurePosixPath("labels", split, f"{stem}.txt"), text.encode()), *copied.files], losses, split)
 
     def add(self, encoded: Encoded) -> None:
         self._splits[encoded.row] = self._splits.get(encoded.row, 0) + 1

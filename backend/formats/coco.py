@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from backend.errors import InputError, json_kind
 from backend.formats.rle import mask_of_stretches, run_lengths
-from backend.geometry import mask_from_full
 from backend.types import Mask
 
 _GROUPS = 7  # of five bits; more than any count of pixels needs
 _MOST_POINTS = 100_000
-_FAR = 1e6  # pixels
+_REACH = 4  # times the image that a polygon may reach out
+_LONGEST = 20_000_000  # pixels all round the polygons of an annotation
 
 
 def _transposed(mask: Mask) -> Mask:
@@ -85,25 +85,31 @@ def _decode(counts: Any, size_hw: tuple[int, int], where: str) -> Mask | None:
     n_pixels = size_hw[0] * size_hw[1]
     if runs.min() < 0 or runs.max() > n_pixels or runs.sum() != n_pixels:
         raise InputError(f"{where}.counts: the run lengths do not add up to {n_pixels} for {size_hw[1]}x{size_hw[0]} pixels")
+    return _of_runs(runs, size_hw)
+
+
+def _of_runs(runs: NDArray[np.int64], size_hw: tuple[int, int]) -> Mask | None:
     ends = np.cumsum(runs)
     starts, ends = ends[:-1:2], ends[1::2]
     kept = ends > starts
-    if not kept.any():
-        return None
-    mask = mask_of_stretches(starts[kept], ends[kept], size_hw[0])
-    return _transposed(mask)
+    return _transposed(mask_of_stretches(starts[kept], ends[kept], size_hw[0])) if kept.any() else None
 
 
 def _polygons(polygons: list[Any], size_hw: tuple[int, int], where: str) -> Mask | None:
     from pycocotools import mask as coco_mask  # reads polygons as COCO's own tools do
 
+    far, length = _REACH * max(size_hw), 0.0  # pycocotools takes memory for every pixel of the way round
     for k, ring in enumerate(polygons):
-        numbers = isinstance(ring, list) and all(isinstance(v, int | float) and not isinstance(v, bool) and abs(v) < _FAR for v in ring)
+        numbers = isinstance(ring, list) and all(isinstance(v, int | float) and not isinstance(v, bool) and abs(v) <= far for v in ring)
         if not numbers or len(ring) < 6 or len(ring) % 2 or len(ring) > 2 * _MOST_POINTS:
-            raise InputError(f"{where}[{k}]: expected a polygon as a list of at least three pairs of numbers of pixels")
+            raise InputError(f"{where}[{k}]: expected a polygon as a list of at least three pairs of numbers of pixels, within {far}")
+        points = np.array(ring, np.float64).reshape(-1, 2)
+        length += float(np.abs(points - np.roll(points, 1, 0)).sum())
+    if length > _LONGEST:
+        raise InputError(f"{where}: {length:.0f} pixels all round, the limit is {_LONGEST}")
     height, width = size_hw
-    frame = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(polygons, height, width)))
-    return mask_from_full(frame)
+    counts = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))["counts"]
+    return _of_runs(_from_text(counts.decode("ascii"), where), size_hw)
 
 
 def decode(segmentation: Any, size_hw: tuple[int, int], where: str = "segmentation") -> Mask | None:

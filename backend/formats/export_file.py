@@ -69,6 +69,8 @@ def _items(stream: BinaryIO, path: Path, at: int, prefix: str, called: str) -> I
                     yield item
                     n_items += 1
             return
+        except UnicodeDecodeError:
+            raise InputError(f"{path}: is not in UTF-8, after {n_items} {called}") from None
         except ijson.JSONError as error:
             told = error.args[0] if error.args else ""
             told = told.decode("utf-8", "replace") if isinstance(told, bytes) else str(told)

@@ -14,6 +14,11 @@ def uploaded_name(name: str) -> str:
     return _UPLOADED.sub("", name)
 
 
+def looks_like_address(text: str) -> bool:
+    """True for a path or URL, or a picture as data URL."""
+    return text.startswith(("/", "data:")) or "://" in text
+
+
 def address_of(data: Any, image: str) -> str | None:
     """The address of a task's picture: what goes by the tag's name or by ``image``, or the only text that looks like one.
 
@@ -23,7 +28,7 @@ def address_of(data: Any, image: str) -> str | None:
     """
     if not isinstance(data, dict):
         return None
-    addresses = {key: text for key, text in data.items() if isinstance(text, str) and (text.startswith(("/", "data:")) or "://" in text)}
+    addresses = {key: text for key, text in data.items() if isinstance(text, str) and looks_like_address(text)}
     only = next(iter(addresses.values())) if len(addresses) == 1 else None
     return addresses.get(image) or addresses.get("image") or only
 

@@ -27,7 +27,7 @@ from backend.types import Instance, LabelMap, Prediction
 
 BACKGROUND = "_background_"
 _MARK = "yolosam2"
-_NOT_CLASSES = (BACKGROUND, "__ignore__", "background")
+_NO_CLASS = (BACKGROUND, "background")  # what the first line may be called
 
 
 @cache
@@ -173,7 +173,9 @@ def read_class_names(path: Path) -> tuple[str, ...]:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot read the class names: {error}") from None
     names = [line.strip() for line in lines if line.strip()]
-    while names and names[0].lower() in _NOT_CLASSES:
+    if names and names[0] == "__ignore__":
+        names = names[1:]
+    if names and names[0].lower() in _NO_CLASS:  # once: a class may be called background
         names = names[1:]
     if not names:
         raise ConfigError(f"{path}: holds no class names")

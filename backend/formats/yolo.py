@@ -19,7 +19,8 @@ from backend.formats.rings import ring_mask, single_ring
 from backend.rasters import box_mask
 from backend.types import Mask
 
-_MOST_NUMBERS = 200_000
+_MOST_NUMBERS = 20_000_000
+_NO_SPLITS = ("path", "names", "nc", "download", "channels", "kpt_shape", "kpt_names", "flip_idx", "yaml_file", "roboflow", "description", "license", "url")
 _SLACK = 0.01  # beyond the image, as Ultralytics allows
 
 
@@ -113,7 +114,8 @@ def read_data_yaml(text: str, where: str) -> tuple[tuple[str, ...], dict[str, li
         where: for messages.
 
     Returns:
-        Names in the order of their index; split to its entries as written; and the root they are relative to, as written, or an empty text.
+        Names in the order of their index; split to its entries as written, which may be anything where it is none of train, val and test; and the root
+        they are relative to, as written, or an empty text.
 
     Raises:
         ConfigError: not YAML, or without names.
@@ -127,8 +129,10 @@ def read_data_yaml(text: str, where: str) -> tuple[tuple[str, ...], dict[str, li
     splits: dict[str, list[str]] = {}
     for key, value in document.items():
         entries = value if isinstance(value, list) else [value]
-        if key in ("train", "val", "validation", "test", "minival") and value and all(isinstance(one, str) for one in entries):
+        if key not in _NO_SPLITS and value and all(isinstance(one, str) for one in entries):
             splits[str(key)] = entries
+    if document.get("kpt_shape") is not None:
+        raise ConfigError(f"{where}: is a dataset of key points; outlines and boxes are read")
     root = document.get("path")
     return _names(document.get("names"), where), splits, root if isinstance(root, str) else ""
 
@@ -136,7 +140,7 @@ def read_data_yaml(text: str, where: str) -> tuple[tuple[str, ...], dict[str, li
 def _names(found: Any, where: str) -> tuple[str, ...]:
     if isinstance(found, Mapping):
         try:
-            found = [found[k] for k in range(len(found))]
+            found = [found[k] if k in found else found[str(k)] for k in range(len(found))]
         except KeyError:
             raise ConfigError(f"{where}: names: expected every index from 0 to {len(found) - 1}") from None
     if not isinstance(found, list) or not found or not all(isinstance(name, str | int) for name in found):
