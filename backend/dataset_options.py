@@ -18,12 +18,13 @@ _CONVERT = """formats, each read and written:
   voc            JPEGImages/, SegmentationClass/, SegmentationObject/, class_names.txt, as labelme2voc lays them out
 
 examples:
-  yolosam2 convert labels/ tasks/ --to label-studio               import tasks/import.json, or annotate on
+  yolosam2 convert labels/ tasks/ --to label-studio --images photos/   import tasks/import.json; pictures through local storage, or
+                                                                  --image-url-prefix https://host/photos/
   yolosam2 convert export.json back/ --to labelme --images photos/
   yolosam2 convert export.json yolo/ --to yolo --images photos/ --split train=0.8,val=0.2
   yolosam2 convert VOC/ coco/ --to coco                           its train and val lists become a file each
   yolosam2 convert labels/ polygons/ --to labelme --shape polygon --simplify 1.5
-  yolosam2 convert export.json best/ --to labelme --what model_version=demo+demo-1a2b3c
+  yolosam2 convert export.json best/ --to labelme --what best     annotations, and predictions where there are none
   yolosam2 convert --check labels/                                every fault of labelme files, by file and field
 
 What a format cannot hold is counted and listed at the end. Files that this program did not write are kept. Nothing outside of the folders given is

@@ -174,7 +174,7 @@ def _picture(document: Mapping[str, Any], named: str | None, path: Path, picture
     try:
         header = header_of(picture, field, _LIMITS)
     except InputError as error:
-        yield field, str(error)
+        yield field, str(error).removeprefix(f"{field}: ")
         return
     if header.mode not in _SHOWN_MODES and header.format != "TIFF" and field == "imagePath":
         yield field, f"labelme cannot show pictures of mode {header.mode}, and does not open the file"

@@ -25,6 +25,7 @@ AREAS = ("mask", "polygon", "rectangle", "circle", "oriented_rectangle")
 LINES = ("line", "linestrip")
 _LINE_WIDTH = 10  # pixels, in labelme's own exports
 _FAR = 1e6  # pixels
+_WIDEST = 8  # radius of a circle, in sides of the image; Pillow takes time for every pixel of it
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +91,8 @@ def shape_mask(shape: Mapping[str, Any], size_hw: tuple[int, int], where: str) -
     if kind == "circle":
         (cx, cy), (px, py) = _points(shape, where, 2)[:2]
         radius = math.hypot(cx - px, cy - py)
+        if radius > _WIDEST * max(size_hw):
+            raise InputError(f"{where}.points: a circle of radius {radius:.0f} in an image of {size_hw[1]}x{size_hw[0]}")
         pen.ellipse((cx - radius, cy - radius, cx + radius, cy + radius), outline=1, fill=1)
     elif kind in LINES:
         pen.line(_points(shape, where, 2), fill=1, width=_LINE_WIDTH)

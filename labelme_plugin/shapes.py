@@ -120,6 +120,8 @@ def mask_of(shape: Mapping[str, Any], where: str = "shape") -> Mask:
         crop = decode_png(data)
     except InputError as error:
         raise InputError(f"{where}.{error}") from None
+    if right < x or bottom < y:
+        raise InputError(f"{where}.points: the corners are swapped; the upper left comes first")
     expected = (bottom - y + 1, right - x + 1)
     if crop.shape != expected:
         raise InputError(f"{where}.points: the inclusive box is {expected[1]}x{expected[0]}, its mask {crop.shape[1]}x{crop.shape[0]}")
