@@ -17,6 +17,7 @@ from backend.datasets.model import NOT_CLASSES, ClassNames, Encoded, Fault, Read
 from backend.datasets.pictures import Pictures
 from backend.datasets.splits import Division
 from backend.datasets.target import Target
+from backend.datasets.to_yolo import outdated
 from backend.errors import ConfigError, InputError, Unavailable, is_disk_full
 from backend.files import ensure_writable, is_inside, sweep_stale
 from backend.images import SUFFIXES
@@ -276,8 +277,11 @@ def _close(writer: Writer, place: Target, summary: Summary) -> None:
     for path, content in writer.close():
         if place.put(path, content) and path.name != "labels.txt":
             summary.outputs.append(place.root / path)
-    if summary.target_format == "yolo" and not summary.failed and (removed := place.prune(("images", "labels"))):
-        # Programs that train take whatever lies in these folders.
-        summary.remarks.append(f"removed {removed} files of an earlier conversion that are no part of this one, and that nobody changed")
-    if left := place.leftovers():
+    left = place.leftovers()
+    if summary.target_format == "yolo":  # programs that train take whatever lies in its folders
+        left = outdated(left, place.touched)
+        if not summary.failed and (removed := place.prune(left)):
+            summary.remarks.append(f"removed {removed} files of an earlier conversion that are no part of this one, and that nobody changed")
+            left = [name for name in left if (place.root / name).exists()]
+    if left:
         summary.remarks.append(f"{len(left)} files of an earlier conversion are still there and no part of this one, such as {left[0]}")

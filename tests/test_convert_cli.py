@@ -818,3 +818,20 @@ def test_options_without_effect_are_refused(run_cli, source: Path, tmp_path: Pat
         code, _, err = run_cli("convert", source, tmp_path / "out", "--to", *arguments)
         assert (code, sentence in err) == (2, True), err
     assert "labelme's own options go behind --" in run_cli("labelme", "x", "--labels", "y")[2]
+
+
+def test_splits_may_come_one_after_the_other(run_cli, tmp_path: Path) -> None:
+    labelled(tmp_path / "a/1.json", "cat")
+    labelled(tmp_path / "b/2.json", "dog")
+    for source, split in (("a", "train"), ("b", "val"), ("b", "val")):
+        code, text, _ = run_cli("convert", tmp_path / source, tmp_path / "out", "--to", "yolo", "--no-progress", "--split", split)
+        assert (code, "earlier conversion" in text) == (0, False), text
+    document = yaml.safe_load((tmp_path / "out/data.yaml").read_text())
+    assert document == {"train": "images/train", "val": "images/val", "names": {0: "cat", 1: "dog"}}
+    assert sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.txt")) == ["labels/train/1.txt", "labels/val/2.txt"]
+    # What goes to another split leaves the one it was in.
+    labelled(tmp_path / "b/1.json", "cat")
+    (tmp_path / "b/2.json").unlink()
+    code, text, _ = run_cli("convert", tmp_path / "b", tmp_path / "out", "--to", "yolo", "--no-progress", "--split", "val")
+    assert (code, "removed 4 files" in text) == (0, True), text
+    assert [path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.txt")] == ["labels/val/1.txt"]

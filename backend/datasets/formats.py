@@ -72,6 +72,12 @@ def names_in(out: Path, kind: str) -> tuple[str, ...]:
     return ()
 
 
+def _splits_in(out: Path) -> list[str]:
+    """The splits of a YOLO dataset that is there already."""
+    folders = sorted((out / "labels").iterdir()) if (out / "labels").is_dir() else []
+    return [folder.name for folder in folders if folder.is_dir() and next(folder.rglob("*.txt"), None) is not None]
+
+
 @dataclass(frozen=True)
 class ReadOptions:
     """What to read."""
@@ -128,5 +134,5 @@ def make_writer(out: Path, kind: str, names: ClassNames, pictures: Pictures, opt
     if kind == "coco":
         return CocoWriter(out, names, copies, options.split)
     if kind == "yolo":
-        return YoloWriter(names, copies, options.split, options.tolerance or 0.0)
+        return YoloWriter(names, copies, options.split, options.tolerance or 0.0, _splits_in(out))
     return VocWriter(names, copies, options.split)

@@ -152,16 +152,25 @@ class Target:
             known.add(digest)
             self._stream.write(f"{digest}  {name}\n".encode("utf-8", "surrogateescape"))
 
-    def prune(self, folders: Sequence[str]) -> int:
-        """Remove what an earlier conversion wrote into folders, this one did not, and nobody changed; returns how many files."""
+    def prune(self, names: Sequence[str]) -> int:
+        """Remove leftovers that nobody changed; returns how many files.
+
+        Args:
+            names: of ``leftovers``.
+        """
         removed = 0
-        for name in self.leftovers():
+        for name in names:
             place = self.root / name
-            if name.startswith(tuple(f"{folder}/" for folder in folders)) and is_inside(place.parent, self.root) and self._is_ours(place, name):
+            if is_inside(place.parent, self.root) and self._is_ours(place, name):
                 with suppress(OSError):
                     place.unlink()
                     removed += 1
         return removed
+
+    @property
+    def touched(self) -> frozenset[str]:
+        """What this conversion wrote, or found as it would have written it."""
+        return frozenset(self._touched)
 
     def leftovers(self) -> list[str]:
         """Files and links that an earlier conversion wrote and this one did not, so far as they are still there."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import PurePosixPath
 
 from backend.datasets.copies import Copies
@@ -14,6 +14,26 @@ from backend.formats.yolo import data_yaml
 from backend.geometry import mask_difference
 
 
+def outdated(left: Sequence[str], written: Collection[str]) -> list[str]:
+    """Files of an earlier conversion that do not belong to the dataset any more: those of splits that were written now, and of images that are in
+    another split now. Splits that were converted apart stay.
+
+    Args:
+        left: files that an earlier conversion wrote and this one did not, such as ``labels/train/a.txt``.
+        written: what this one wrote.
+    """
+    places = [PurePosixPath(name) for name in written if name.startswith("labels/")]
+    splits = {path.parts[1] for path in places}
+    images = {path.relative_to(*path.parts[:2]).with_suffix("") for path in places}
+
+    def is_outdated(path: PurePosixPath) -> bool:
+        if len(path.parts) < 3 or path.parts[0] not in ("images", "labels"):
+            return False
+        return path.parts[1] in splits or path.relative_to(*path.parts[:2]).with_suffix("") in images
+
+    return [name for name in left if is_outdated(PurePosixPath(name))]
+
+
 class YoloWriter:
     """``images/<split>``, ``labels/<split>`` and ``data.yaml``.
 
@@ -22,16 +42,17 @@ class YoloWriter:
         copies: puts pictures into ``images``.
         split: of samples that bring none.
         tolerance: pixels by which a ring may leave the edge of its mask; 0 is exact.
+        before: splits that an earlier conversion left in the folder, which belong to the dataset as well.
     """
 
     per_split = True
     lists_names = True
     shared: Sequence[str] = ("data.yaml",)
 
-    def __init__(self, names: ClassNames, copies: Copies, split: str, tolerance: float = 0.0) -> None:
+    def __init__(self, names: ClassNames, copies: Copies, split: str, tolerance: float = 0.0, before: Sequence[str] = ()) -> None:
         self._names, self._copies, self._split, self._tolerance = names, copies, split, tolerance
         self._needs_pictures = copies.mode != "none"
-        self._splits: dict[str, int] = {}
+        self._splits: dict[str, int] = dict.fromkeys(before, 0)
 
     def encode(self, sample: Sample, stem: str) -> Encoded:
         size_hw = sample.known_size() if sample.instances else (0, 0)
