@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -219,8 +220,18 @@ def count_notes(sample: Sample, instances: Sequence[DatasetInstance]) -> Counter
 
 
 def _is_score(instance: DatasetInstance) -> bool:
-    """True where all that is noted is a description that repeats the score, as labelme's AI tools and ours write it."""
-    return instance.score is not None and set(instance.notes) <= {"group_id", "description"}
+    """True where all that is noted repeats the score."""
+    described = instance.notes.get("description")
+    return instance.score is not None and set(instance.notes) <= {"group_id", "description"} and (described is None or repeats_score(described))
+
+
+def repeats_score(description: object) -> bool:
+    """True for a description that only tells the score, as labelme's AI tools and ours write it: a JSON object with a ``score``."""
+    try:
+        found = json.loads(description) if isinstance(description, str) else None
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and set(found) <= {"score", "text"} and "score" in found
 
 
 def chosen(sample: Sample, names: ClassNames, listed: bool) -> Sample:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
@@ -11,7 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from backend.datasets.from_label_studio import DATA, PREDICTIONS, What
-from backend.datasets.model import EXTRA, NOT_CLASSES, ClassNames, DatasetInstance, Encoded, Sample
+from backend.datasets.model import EXTRA, NOT_CLASSES, ClassNames, DatasetInstance, Encoded, Sample, repeats_score
 from backend.datasets.pictures import Pictures
 from backend.datasets.spool import Spool
 from backend.files import json_bytes
@@ -123,7 +122,7 @@ def _meta(one: DatasetInstance) -> Mapping[str, Any]:
     extra = dict(one.notes)
     meta = dict(extra.pop("label_studio_meta", None) or {}) if isinstance(extra.get("label_studio_meta"), dict) else {}
     description = extra.pop("description", None)
-    if isinstance(description, str) and not (one.score is not None and _is_json(description)):
+    if isinstance(description, str) and not (one.score is not None and repeats_score(description)):
         meta["text"] = description.split("\n")
     elif description is not None:
         extra["description"] = description
@@ -132,10 +131,3 @@ def _meta(one: DatasetInstance) -> Mapping[str, Any]:
     if one.number is not None:
         extra["voc_object"] = one.number
     return {**meta, **({EXTRA: extra} if extra else {})}
-
-
-def _is_json(text: str) -> bool:
-    try:
-        return isinstance(json.loads(text), dict)
-    except ValueError:
-        return False
