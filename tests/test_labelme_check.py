@@ -201,6 +201,61 @@ def test_a_turned_picture_is_explained(run_cli, tmp_path: Path) -> None:
     assert "EXIF turns the picture, and labelme shows it turned" in run_cli("convert", "--check", tmp_path, "--no-progress")[1]
 
 
+COUNTS = {"circle": (2, 2), "line": (2, 2), "point": (1, 1), "linestrip": (2, None), "oriented_rectangle": (4, 4), "rectangle": (2, 2)}
+
+
+@pytest.mark.parametrize("kind", COUNTS)
+def test_every_type_has_its_number_of_points(folder: Path, kind: str) -> None:
+    least, most = COUNTS[kind]
+    for count in (least - 1, least, (most or 7) + 1):
+        document = good()
+        document["shapes"] = [{"label": "x", "points": [[k, k] for k in range(count)], "shape_type": kind}]
+        (folder / "a.json").write_text(json.dumps(document))
+        problems = check_file(folder / "a.json", Pictures([folder], None))
+        assert bool(problems) == (count < least or (most is not None and count > most)), (kind, count)
+
+
+@pytest.mark.parametrize("points", [[[-1, 5], [18, 19]], [[10, -1], [29, 13]], [[31, 5], [50, 19]], [[10, 26], [29, 40]]])
+def test_boxes_that_leave_the_image_by_one(folder: Path, points: list) -> None:
+    document = good()
+    document["shapes"][1]["points"] = points
+    (folder / "a.json").write_text(json.dumps(document))
+    (problem,) = check_file(folder / "a.json", Pictures([folder], None))
+    assert "reaches beyond the image" in problem.sentence
+
+
+def test_more_that_is_wrong(folder: Path, tmp_path: Path, run_cli) -> None:
+    for change, field, part in (
+        (mask(points=[[10, 19], [29, 5]]), "shapes[1].points", "the corners are swapped"),
+        (mask(points=[[10, 5], [30, 18]]), "shapes[1].points", "the inclusive box is 21x14"),
+        (mask(mask=png(np.array([[0, 1, 2]] * 5 * 3, np.uint8)[:, [0, 1, 2] * 6 + [0, 1]])), "shapes[1].mask", "has 3 grey levels"),
+        (polygon(points=[[True, 1], [2, 2], [3, 3]]), "shapes[0].points", "pairs of finite numbers"),
+        (polygon(points=[[1, 1], [2, 90], [3, 3]]), "shapes[0].points", "lies outside of the image"),
+        (polygon(points=[[-9, 1], [2, 2], [3, 3]]), "shapes[0].points", "lies outside of the image"),
+        (polygon(group_id=True), "shapes[0].group_id", "whole number or null"),
+        (change_of(imageHeight=0), "imageHeight", "expected a number of pixels, got 0"),
+        (change_of(imagePath="a\0.jpg"), "imagePath", "there is no such picture"),
+        (change_of(imageData=""), "imageData", ""),
+        (change_of(shapes={}), "shapes", "expected a list"),
+    ):
+        document = good()
+        change(document)
+        (folder / "a.json").write_text(json.dumps(document))
+        problems = check_file(folder / "a.json", Pictures([folder], None))
+        assert [(one.field, part in one.sentence) for one in problems] == [(field, True)], problems
+    (folder / "labels.txt").write_text("cat\ndog\n")
+    (folder / "a.json").write_text(json.dumps({**good(), "imagePath": "b.jpg", "flags": {"a": 1}}))
+    code, text, _ = run_cli("convert", "--check", folder / "a.json", "--no-progress")
+    assert (code, text.splitlines()[-1]) == (1, "checked 1 files: 1 with faults")
+    (tmp_path / "nothing").mkdir()
+    for name in ("nothing", "nosuch"):
+        assert run_cli("convert", "--check", tmp_path / name)[0] == 2
+    with (folder / "huge.json").open("wb") as stream:
+        stream.truncate(200 << 20)
+    assert "200 MiB, the limit is 128" in run_cli("convert", "--check", folder, "--no-progress")[1]
+
+
+change_of = change
 REMARKS = {"fractions", "null flags", "far points", "picture elsewhere", "no size", "backslashes"}
 
 

@@ -245,3 +245,37 @@ def test_an_error_never_closes_the_window(monkeypatch: pytest.MonkeyPatch, fake:
 def test_texts_are_spelled_as_the_classes_are(fake: Cascade) -> None:
     assert Assistant(fake).spelled([" Cat", "DOG ", "cat", " unicorn "]) == ["cat", "dog", "unicorn"]
     assert Assistant(fake, ["dog"]).names == ["dog"]
+
+
+def test_the_assistant_by_hand(fake: Cascade) -> None:
+    """Corners in any order, signed points, scores and the segmenter's own estimate."""
+    from backend.types import Embedding, Masks, Prompts
+    from tests.conftest import FakeSegmenter
+
+    asked: list[Prompts] = []
+    encoded: list[int] = []
+
+    class Segmenter(FakeSegmenter):
+        def embed(self, image: np.ndarray) -> Embedding:
+            encoded.append(1)
+            return super().embed(image)
+
+        def refine(self, embedding: Embedding, prompts: Any) -> Masks:
+            asked.extend(prompts)
+            return Masks(np.full((1, 4, 4), 1.0, np.float32), np.array([0.25], np.float32), embedding.size_hw)
+
+    from tests.conftest import FakeDetector
+
+    detector = FakeDetector([(2, 3, 20, 30), (5, 5, 30, 35), (1, 1, 9, 9)])
+    assistant = Assistant(Cascade(detector, Segmenter()))
+    image = np.zeros((40, 50, 3), np.uint8)
+    (answer,) = assistant.by_points(image, np.array([[30.0, 20.0], [5.0, 8.0], [6.0, 9.0], [7.0, 7.0]]), [2, 3, 1, 0])
+    assert (answer.score, answer.text, answer.box) == (0.25, None, (0, 0, 49, 39))
+    assert asked[0].xyxy.tolist() == [5, 8, 30, 20]
+    assert (asked[0].points_xy.tolist(), asked[0].positive.tolist()) == ([[6, 9], [7, 7]], [True, False])
+    assistant.by_points(image, np.array([[1.0, 1.0]]), [1])
+    assistant.by_points(image.reshape(50, 40, 3), np.array([[1.0, 1.0]]), [1])
+    assert len(encoded) == 2
+    answers, unknown = assistant.by_text(image, ["DOG", "Cat", "zebra"])
+    assert ([one.text for one in answers], unknown) == (["Cat", "DOG", "Cat"], ["zebra"])
+    assert [one.score for one in answers] == sorted((one.score for one in answers), reverse=True)

@@ -177,3 +177,53 @@ def test_data_files() -> None:
     for bad, sentence in (("names: {0: a, 2: b}", "every index"), ("names:", "the names of the classes"), ("- 1", "got a list"), ("a: [", "not valid YAML")):
         with pytest.raises(ConfigError, match=sentence):
             yolo.read_data_yaml(bad, "data.yaml")
+
+
+def test_rings_in_odd_places() -> None:
+    assert rings.ring_mask(np.array([[-5, -5], [-2, -5], [-2, -1]], np.int32), (9, 9)) is None
+    cut = rings.ring_mask(np.array([[-3, -3], [4, -3], [4, 4], [-3, 4]], np.int32), (9, 9))
+    assert (cut.x, cut.y, cut.crop.shape) == (0, 0, (5, 5))
+    small_first = np.zeros((30, 30), bool)
+    small_first[1:4, 1:4] = small_first[8:28, 5:28] = True
+    large, small = rings.part_rings(mask_from_full(small_first))
+    assert large[:, 1].min() >= 8 > small[:, 1].max()
+    ring, bridges = rings.single_ring(mask_from_full(small_first))
+    assert (bridges, len(ring)) == (1, 10)  # four corners each, and the ends of the bridge twice
+    extra = full_frame(rings.ring_mask(ring, (30, 30)), (30, 30)) & ~small_first
+    assert extra.sum() == 4  # the shortest way between them
+    thin = rings.part_rings(Mask(0, 0, np.ones((1, 30), bool)), 5.0)
+    assert thin[0].tolist() == [[0, 0], [29, 0]]
+
+
+def test_thousands_of_parts_are_bridged_in_rows(rng: np.random.Generator) -> None:
+    frame = np.zeros((120, 120), bool)
+    frame[::3, ::3] = True
+    ring, bridges = rings.single_ring(mask_from_full(frame))
+    whole = full_frame(rings.ring_mask(ring, frame.shape), frame.shape)
+    assert bridges == 1599
+    assert not (frame & ~whole).any()
+    assert whole.sum() < 3.5 * frame.sum()
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "sentence"),
+    [
+        ({"size": [3, 2], "counts": [True, 5]}, "expected text"),
+        ([[0, 0, 1, 1, 2, True]], "expected a polygon"),
+        ([[0, 0, 1, 1, 2, 2, 3]], "expected a polygon"),
+        ({"size": [3, 2], "counts": "2p1"}, "no compressed text"),
+        ({"size": [3, 2], "counts": [9, -3]}, "do not add up"),
+    ],
+)
+def test_more_damage(segmentation: object, sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        coco.decode(segmentation, (3, 2))
+
+
+def test_a_polygon_without_end_is_refused_before_any_memory_is_taken() -> None:
+    ring = [-3000, -3000, 3000, 3000] * 3000
+    with pytest.raises(InputError, match="pixels all round, the limit is"):
+        coco.decode([ring], (800, 900))
+    assert coco.decode({"size": [3, 2], "counts": [0, 2, 0, 4]}, (3, 2)).crop.sum() == 6
+    with pytest.raises(InputError, match="do not add up to 6"):
+        coco.decode({"size": [3, 2], "counts": []}, (3, 2))
