@@ -11,8 +11,9 @@ import sys
 import threading
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from backend.commands import INTERRUPTED, evaluate, prelabel, say, score, service_of, settings_of, stop_on_interrupt, tell
 from backend.dataset_commands import convert, labelme
@@ -21,6 +22,9 @@ from backend.logs import log_to_stderr
 from backend.memory import limit_arenas
 from backend.options import parse
 from backend.settings import Settings
+
+if TYPE_CHECKING:
+    from backend.annotate import Options
 
 _SERVICE_FIELDS = ("host", "port", "threads", "insecure", "label_studio_url", "label_studio_api_key")
 
@@ -41,11 +45,10 @@ def _formats(args: argparse.Namespace) -> list[str]:
 
 
 def _annotate(args: argparse.Namespace) -> int:
-    from backend.annotate import Options, annotate
+    from backend.annotate import annotate
     from backend.class_mapping import parse_rename
     from backend.files import ensure_writable
     from backend.formats.voc import has_truth
-    from backend.images import ImageLimits
     from backend.sinks import DATASETS, ComparisonSink, Sink
     from backend.sources import collect
     from backend.wiring import load
@@ -58,6 +61,8 @@ def _annotate(args: argparse.Namespace) -> int:
         raise ConfigError("annotate: --out DIR is missing; only --watch writes beside the pictures by itself")
     work = collect(args.sources, settings.split, args.out)
     ensure_writable(args.out)
+    for remark in work.remarks:
+        tell(remark)
     loaded = load(settings, args.mode, work.class_names)
     more: list[Sink] = []
     if args.command == "visualize" and not args.plain and all(has_truth(source) for source in args.sources):
@@ -67,14 +72,7 @@ def _annotate(args: argparse.Namespace) -> int:
                 "the dataset has no class_names.txt; name its classes with --classes, in the order of their values, or draw only the prediction with --plain"
             )
         formats, more = [], [ComparisonSink(args.out, loaded.cascade.names, names, parse_rename(args.rename))]
-    options = Options(
-        settings.batch,
-        settings.workers,
-        overwrite=args.overwrite,
-        limits=ImageLimits(max_pixels=settings.max_pixels),
-        prompts=loaded.prompts,
-        progress=not args.no_progress,
-    )
+    options = replace(_run_options(args, settings), overwrite=args.overwrite, prompts=loaded.prompts)
     stop = stop_on_interrupt()
     prefix = getattr(args, "image_url_prefix", "")
     summary = annotate(work.items, loaded.cascade, formats, args.out, options, url_prefix=prefix, more_sinks=more, stop=stop)
@@ -84,6 +82,13 @@ def _annotate(args: argparse.Namespace) -> int:
     if summary.stopped == "interrupted":
         return INTERRUPTED
     return 1 if summary.failed or any(one.failed or one.kept for one in made) else 0
+
+
+def _run_options(args: argparse.Namespace, settings: Settings) -> Options:
+    from backend.annotate import Options
+    from backend.images import ImageLimits
+
+    return Options(settings.batch, settings.workers, limits=ImageLimits(max_pixels=settings.max_pixels), progress=not args.no_progress)
 
 
 def _datasets(args: argparse.Namespace, formats: Sequence[str], stop: threading.Event) -> list[Any]:
@@ -97,8 +102,6 @@ def _datasets(args: argparse.Namespace, formats: Sequence[str], stop: threading.
 
 
 def _watch(args: argparse.Namespace, settings: Settings, formats: Sequence[str]) -> int:
-    from backend.annotate import Options
-    from backend.images import ImageLimits
     from backend.watching import check_watch, watch
     from backend.wiring import load
 
@@ -106,7 +109,7 @@ def _watch(args: argparse.Namespace, settings: Settings, formats: Sequence[str])
     if settings.prompts is not None:
         raise ConfigError("--watch: a prompt file cannot know pictures to come; leave out --prompts")
     cascade = load(settings, args.mode).cascade
-    options = Options(settings.batch, settings.workers, limits=ImageLimits(max_pixels=settings.max_pixels), progress=not args.no_progress)
+    options = _run_options(args, settings)
     stop = stop_on_interrupt()
     tell(f"watching {', '.join(map(str, args.sources))}; Ctrl-C ends it")
     summary = watch(args.sources, cascade, args.out, options, tell, interval_s=args.interval, stop=stop)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from backend.errors import ConfigError, InputError
-from backend.files import find_files, unique_stems
+from backend.files import find_files, not_followed, unique_stems
 from backend.formats.voc import is_voc, open_voc
 from backend.images import SUFFIXES
 
@@ -35,6 +35,7 @@ class Work:
 
     items: tuple[Item, ...]
     class_names: tuple[str, ...] | None
+    remarks: tuple[str, ...] = ()  # what to tell the user
 
 
 def _voc_paths(root: Path, split: str) -> tuple[list[tuple[Path, Path]], tuple[str, ...] | None]:
@@ -63,6 +64,7 @@ def collect(sources: Sequence[Path], split: str, out: Path | None = None) -> Wor
     """
     pairs: list[tuple[Path, Path]] = []
     names: tuple[str, ...] | None = None
+    links: list[Path] = []
     for source in sources:
         if source.is_file():
             pairs.append((source, Path(source.name)))
@@ -74,15 +76,15 @@ def collect(sources: Sequence[Path], split: str, out: Path | None = None) -> Wor
                 raise ConfigError(f"{source}: its class names differ from those of the dataset before it; label them in separate runs")
             pairs, names = pairs + found, own or names
         else:
-            pairs.extend((path, path.relative_to(source)) for path in find_files(source, SUFFIXES, _not_pictures(source, out)))
+            pairs.extend((path, path.relative_to(source)) for path in find_files(source, SUFFIXES, _not_pictures(source, out), passed_over=links))
     distinct = {path.resolve(): (path, relative) for path, relative in reversed(pairs)}
     if not distinct:
         where = ", ".join(str(source) for source in sources)
-        raise ConfigError(f"{where}: no images there; looked for {', '.join(SUFFIXES)}")
+        raise ConfigError("; ".join([f"{where}: no images there; looked for {', '.join(SUFFIXES)}", *not_followed(links)]))
     kept = list(reversed(distinct.values()))
     stems = unique_stems([relative for _, relative in kept])
     items = [Item(path, PurePosixPath(relative.as_posix()), stem) for (path, relative), stem in zip(kept, stems, strict=True)]
-    return Work(tuple(items), names)
+    return Work(tuple(items), names, tuple(not_followed(links)))
 
 
 def _not_pictures(source: Path, out: Path | None) -> list[Path]:

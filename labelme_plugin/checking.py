@@ -12,7 +12,7 @@ from tqdm import tqdm
 from backend.datasets.model import BACKGROUND_LABEL, IGNORE_LABEL
 from backend.datasets.pictures import Pictures
 from backend.errors import ConfigError
-from backend.files import find_files
+from backend.files import find_files, not_followed
 from backend.formats.voc import read_class_names
 from labelme_plugin.check import Problem, check_file
 
@@ -23,6 +23,7 @@ class CheckSummary:
 
     n_files: int
     problems: tuple[Problem, ...]
+    remarks: tuple[str, ...] = ()  # on the folder
 
     @property
     def n_faulty(self) -> int:
@@ -31,13 +32,14 @@ class CheckSummary:
 
     def as_dict(self) -> dict[str, Any]:
         """For ``--json``."""
-        return {"files": self.n_files, "faulty": self.n_faulty, "problems": [one.as_dict() for one in self.problems]}
+        return {"files": self.n_files, "faulty": self.n_faulty, "problems": [one.as_dict() for one in self.problems], "remarks": list(self.remarks)}
 
     def as_text(self) -> str:
         """For people: one line a problem, the count last."""
         n_remarks = sum(one.is_remark for one in self.problems)
         remarks = f"; {n_remarks} remarks on what no current labelme minds, or what was not looked at" if n_remarks else ""
-        return "\n".join([*(one.as_text() for one in self.problems), f"checked {self.n_files} files: {self.n_faulty or 'none'} with faults{remarks}"])
+        counted = f"checked {self.n_files} files: {self.n_faulty or 'none'} with faults{remarks}"
+        return "\n".join([*(one.as_text() for one in self.problems), *self.remarks, counted])
 
 
 def check(source: Path, images: Path | None = None, progress: bool = True) -> CheckSummary:
@@ -54,13 +56,14 @@ def check(source: Path, images: Path | None = None, progress: bool = True) -> Ch
     if not source.exists():
         raise ConfigError(f"{source}: no such file or folder")
     folder = source if source.is_dir() else source.parent
-    files = list(find_files(source, (".json",))) if source.is_dir() else [source]
+    links: list[Path] = []
+    files = list(find_files(source, (".json",), passed_over=links)) if source.is_dir() else [source]
     if not files:
-        raise ConfigError(f"{source}: no JSON files there")
+        raise ConfigError("; ".join([f"{source}: no JSON files there", *not_followed(links)]))
     listed = folder / "labels.txt"
     labels = [IGNORE_LABEL, BACKGROUND_LABEL, *read_class_names(listed)] if listed.is_file() else None
     pictures = Pictures([folder], images)
     problems: list[Problem] = []
     for path in tqdm(files, unit="file", disable=not progress, file=sys.stderr, dynamic_ncols=True):
         problems += check_file(path, pictures, labels)
-    return CheckSummary(len(files), tuple(problems))
+    return CheckSummary(len(files), tuple(problems), tuple(not_followed(links)))

@@ -481,3 +481,13 @@ def test_unavailable_is_exit_1(run_cli, pictures: Path, tmp_path: Path, monkeypa
     monkeypatch.setattr("backend.annotate.annotate", fails)
     code, _, err = run_cli("annotate", pictures, "--out", tmp_path / "out", *DEMO)
     assert (code, err.strip().splitlines()[-1]) == (1, "yolosam2: the disk is gone")
+
+
+def test_links_that_lead_out_are_told(run_cli, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "photos/day1").symlink_to(tmp_path / "elsewhere")
+    code, _, err = run_cli("annotate", tmp_path / "photos", "--out", tmp_path / "out", "--detector", "demo", "--segmenter", "demo")
+    assert code == 2
+    assert "no images there; looked for " in err
+    assert f"; 1 links that lead out of the folder, or nowhere, were not followed, such as {tmp_path / 'photos/day1'}" in err

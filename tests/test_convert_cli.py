@@ -18,6 +18,7 @@ import PIL.Image
 import pytest
 import yaml
 
+from backend.datasets.target import Target
 from backend.formats import voc
 from labelme_plugin.files import read_document
 from tests.conftest import PYTHON, ROOT
@@ -155,7 +156,18 @@ def test_damaged_foreign_and_huge_files_are_named_and_do_not_stop_the_rest(run_c
         "huge": "200 MiB, the limit for a labelme file is 128",
     }.items():
         assert any(f"{name}.json" in line and sentence in line for line in text.splitlines()), (name, text)
+    assert f"1 links that lead out of the folder, or nowhere, were not followed, such as {folder / 'locked.json'}" in text
     assert len(json.loads((tmp_path / "out/annotations/instances_train.json").read_text())["images"]) == 1
+
+
+def test_two_conversions_do_not_write_into_one_folder(run_cli, source: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    place = Target(tmp_path / "out", "coco", overwrite=False)
+    code, _, err = run_cli("convert", source, tmp_path / "out", "--to", "coco")
+    assert (code, "another conversion is writing there" in err) == (2, True)
+    assert list((tmp_path / "out").iterdir()) == [tmp_path / "out/.yolosam2-coco"]
+    place.close()
+    assert run_cli("convert", source, tmp_path / "out", "--to", "coco")[0] == 0
 
 
 def test_turned_pictures_of_files_without_regard_to_exif_are_explained(run_cli, tmp_path: Path) -> None:

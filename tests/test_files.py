@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backend.errors import ConfigError, Unavailable
-from backend.files import ensure_writable, find_files, set_aside, sweep_stale, unique_stems, write_atomic
+from backend.files import ensure_writable, find_files, not_followed, set_aside, sweep_stale, unique_stems, write_atomic
 from tests.conftest import PYTHON, ROOT
 
 
@@ -98,8 +98,15 @@ def test_find_files_is_ordered_and_stays_inside(tmp_path: Path) -> None:
         (tmp_path / "in" / name).write_text("x")
     (tmp_path / "secret.jpg").write_text("x")
     (tmp_path / "in" / "link.jpg").symlink_to(tmp_path / "secret.jpg")
-    found = [p.relative_to(tmp_path / "in").as_posix() for p in find_files(tmp_path / "in", (".jpg", ".png"), [tmp_path / "in" / "out"])]
-    assert found == ["a.JPG", "b.jpg", "x/c.png"]
+    (tmp_path / "in" / "link.txt").symlink_to(tmp_path / "secret.jpg")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "in" / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "in" / "again").symlink_to(tmp_path / "in" / "x")
+    links: list[Path] = []
+    found = find_files(tmp_path / "in", (".jpg", ".png"), [tmp_path / "in" / "out"], passed_over=links)
+    assert [p.relative_to(tmp_path / "in").as_posix() for p in found] == ["a.JPG", "b.jpg", "x/c.png"]
+    assert {link.name for link in links} == {"link.jpg", "linked"}
+    assert not not_followed([])
 
 
 def test_stems_by_hand() -> None:

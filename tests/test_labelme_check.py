@@ -278,6 +278,7 @@ def test_odd_files_cost_only_themselves(run_cli, folder: Path) -> None:
     code, text, _ = run_cli("convert", "--check", folder, "--no-progress")
     assert code == 1
     assert "pipe.json: is no regular file" in text
+    assert "1 links that lead out" in text
     assert "good.json" not in text
 
 

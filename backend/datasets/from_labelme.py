@@ -12,7 +12,7 @@ from typing import Any
 from backend.datasets.model import ClassNames, DatasetInstance, Fault, Part, Sample, object_value, safe_name
 from backend.datasets.pictures import Pictures, header_of, without_exif
 from backend.errors import ConfigError, InputError
-from backend.files import find_files
+from backend.files import find_files, not_followed
 from backend.formats.voc import read_class_names
 from backend.images import SUFFIXES
 from labelme_plugin.files import MARK, read_document, unchanged_version
@@ -56,14 +56,15 @@ class LabelmeReader:
 
     def __init__(self, source: Path, names: ClassNames, pictures: Pictures, skip: Sequence[Path] = ()) -> None:
         self._root = source if source.is_dir() else source.parent
-        self._files = list(find_files(source, (".json",), skip)) if source.is_dir() else [source]
+        links: list[Path] = []
+        self._files = list(find_files(source, (".json",), skip, passed_over=links)) if source.is_dir() else [source]
         self._pictures = pictures
+        self.remarks = not_followed(links)
         if not self._files:
-            raise ConfigError(f"{source}: no labelme JSON there")
+            raise ConfigError("; ".join([f"{source}: no labelme JSON there", *self.remarks]))
         if (listed := self._root / "labels.txt").is_file():
             names.add(read_class_names(listed))
         self.total: int | None = len(self._files)
-        self.remarks: list[str] = []
 
     def samples(self) -> Iterator[Sample | Fault]:
         """Every file as a sample, or what is wrong with it."""

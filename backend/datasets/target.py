@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Sequence
 from contextlib import suppress
@@ -29,10 +30,11 @@ class Target:
         self._manifest = root / f".yolosam2-{kind}"
         if self._manifest.is_symlink():
             raise ConfigError(f"{self._manifest}: is a link; remove it")
-        self._known = self._read()
         self._touched: set[str] = set()
         try:
             self._stream = self._manifest.open("ab", buffering=0)
+            self._lock()
+            self._known = self._read()
             if (size := self._manifest.stat().st_size) and self._manifest.read_bytes()[size - 1 :] != b"\n":
                 self._stream.write(b"\n")  # the last line of a killed run
         except OSError as error:
@@ -40,6 +42,16 @@ class Target:
         self.kept: list[str] = []
         self.unchanged = 0
         self.written = 0
+
+    def _lock(self) -> None:
+        """Held until the stream is closed, whatever ends the program."""
+        try:
+            fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._stream.close()
+            raise ConfigError(f"{self.root}: another conversion is writing there; wait for it to end, or choose another OUT") from None
+        except OSError:  # a file system without locks
+            return
 
     def _read(self) -> dict[str, set[str]]:
         """All digests that were ever written under each name; what a link led to is noted as ``link:...``."""
