@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from backend import pipeline
 from backend.errors import ConfigError, LabelingError, disk_error, is_disk_full
-from backend.files import ensure_writable, set_aside, sweep_stale, write_atomic, write_new
+from backend.files import ensure_writable, is_newer, set_aside, sweep_stale, write_atomic, write_new
 from backend.formats.prompts import PromptFile
 from backend.geometry import no_detections
 from backend.images import DEFAULT_LIMITS, ImageLimits, read_image
@@ -43,6 +43,7 @@ class Summary:
     labelled: int = 0
     empty: int = 0
     done: int = 0
+    outdated: int = 0  # of those, pictures that changed since
     hand_made: int = 0
     per_class: Counter[str] = field(default_factory=Counter)
     failed: list[tuple[str, str]] = field(default_factory=list)
@@ -56,7 +57,7 @@ class Summary:
             "images": self.labelled,
             "without_instances": self.empty,
             "instances": dict(self.per_class.most_common()),
-            "skipped": {"done": self.done, "hand_made": self.hand_made},
+            "skipped": {"done": self.done, "hand_made": self.hand_made, "outdated": self.outdated},
             "failed": [{"file": f, "reason": r} for f, r in self.failed],
             "stopped": self.stopped,
             "outputs": [str(path) for path in self.outputs],
@@ -69,7 +70,8 @@ class Summary:
         if self.empty:
             lines.append(f"{self.empty} of them without any instance")
         if self.done:
-            lines.append(f"skipped {self.done} that were done before (--overwrite does them again)")
+            changed = f"; the pictures of {self.outdated} changed since" if self.outdated else ""
+            lines.append(f"skipped {self.done} that were done before (--overwrite does them again){changed}")
         if self.hand_made:
             lines.append(f"kept {self.hand_made} files that a person made or changed (--overwrite replaces them, with a .bak copy)")
         lines += [f"wrote {path}" for path in self.outputs]
@@ -174,6 +176,7 @@ def _jobs(items: Iterable[Item], sinks: Sequence[Sink], options: Options, summar
             jobs.append(_Job(item, wanted))
         elif "done" in states.values():
             summary.done += 1
+            summary.outdated += any(is_newer(item.path, path) for sink in sinks for path in sink.paths(item))
     return jobs
 
 

@@ -155,6 +155,14 @@ def is_inside(path: Path, root: Path) -> bool:
         return False
 
 
+def is_newer(path: Path, other: Path) -> bool:
+    """True if a file's content changed after another's; False where one of them is not there."""
+    try:
+        return path.stat().st_mtime_ns > other.stat().st_mtime_ns
+    except OSError:
+        return False
+
+
 def find_files(
     folder: Path, suffixes: Iterable[str], skip: Iterable[Path] = (), roots: Sequence[Path] = (), passed_over: list[Path] | None = None
 ) -> Iterator[Path]:

@@ -196,7 +196,17 @@ def test_foreign_pictures_in_the_output_folder_are_kept(run_cli, pictures: Path,
     assert (out / "a.jpg.bak").read_bytes() == (pictures / "b.JPG").read_bytes()
     assert read_image(out / "a.jpg").shape == read_image(pictures / "a.jpg").shape
     code, text, _ = run_cli("visualize", pictures / "a.jpg", "--out", out, "--json", *DEMO)
-    assert json.loads(text)["skipped"] == {"done": 1, "hand_made": 0}
+    assert json.loads(text)["skipped"] == {"done": 1, "hand_made": 0, "outdated": 0}
+
+
+def test_pictures_that_changed_since_are_told(run_cli, pictures: Path, tmp_path: Path) -> None:
+    command = ("annotate", pictures / "a.jpg", "--out", tmp_path / "out", *DEMO)
+    assert run_cli(*command)[0] == 0
+    assert "changed since" not in run_cli(*command)[1]
+    later = (tmp_path / "out/a.json").stat().st_mtime_ns + 1
+    os.utime(pictures / "a.jpg", ns=(later, later))
+    _, text, _ = run_cli(*command)
+    assert "skipped 1 that were done before (--overwrite does them again); the pictures of 1 changed since" in text
 
 
 def test_the_truth_of_a_dataset_is_never_overwritten(run_cli, tmp_path: Path) -> None:
