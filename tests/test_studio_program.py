@@ -35,13 +35,20 @@ def test_two_studios_on_one_folder_are_refused(tmp_path: Path) -> None:
         pass
 
 
+# Whoever runs the tests may have told them to ignore signals, as nohup does, and programs they start would ignore them too.
+_PLAIN = (
+    "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_DFL); signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
+)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_whatever_ends_it_ends_its_servers(tmp_path: Path, number: signal.Signals) -> None:
     program = tmp_path / "label-studio"
     program.write_text("#!/bin/sh\nexec sleep 300\n")
     program.chmod(0o755)
     command = [sys.executable, "-m", "backend.demo.studio", "--label-studio", str(program), "--data", str(tmp_path / "data")]
-    process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    plain = [sys.executable, "-c", _PLAIN, *command]
+    process = subprocess.Popen(plain, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     for _ in range(100):
         children = psutil.Process(process.pid).children()
         if children and "sleep" in children[0].name():
