@@ -46,17 +46,20 @@ def convert(args: argparse.Namespace) -> int:
     say(json.dumps(summary.as_dict(), indent=2, ensure_ascii=False) if args.json else summary.as_text())
     if summary.stopped == "interrupted":
         return INTERRUPTED
-    return 1 if summary.failed or summary.kept or not summary.images else 0
+    nothing_chosen = bool(summary.unwanted) and not summary.per_class
+    return 1 if summary.failed or summary.kept or not summary.images or nothing_chosen else 0
 
 
 def _classes(text: str | None) -> tuple[str, ...] | None:
     """The classes of ``--classes``.
 
     Raises:
-        ConfigError: a file that is not there.
+        ConfigError: a file that is not there, or no list.
     """
     if text is not None and (text.endswith(".txt") or "/" in text) and not Path(text).is_file():
         raise ConfigError(f"--classes: {text}: no such file")
+    if text is not None and Path(text).exists() and (Path(text).is_dir() or text.endswith((".json", ".yaml", ".yml"))):
+        raise ConfigError(f"--classes: {text}: expected names, or a text file with a name a line")
     return None if text is None else load_settings({"classes": text}, {}).classes
 
 

@@ -117,7 +117,7 @@ def join_masks(masks: Sequence[Mask]) -> Mask:
     return Mask(left, top, frame)
 
 
-def _common(a: Mask, b: Mask) -> int:
+def common_pixels(a: Mask, b: Mask) -> int:
     """Pixels that both masks cover."""
     (ah, aw), (bh, bw) = a.crop.shape, b.crop.shape
     left, top = max(a.x, b.x), max(a.y, b.y)
@@ -131,7 +131,7 @@ def _common(a: Mask, b: Mask) -> int:
 
 def mask_iou(a: Mask, b: Mask) -> float:
     """Intersection over union of two masks of one image, 0..1, without full frames."""
-    common = _common(a, b)
+    common = common_pixels(a, b)
     union = int(np.count_nonzero(a.crop)) + int(np.count_nonzero(b.crop)) - common
     return common / union if union else 0.0
 
@@ -139,7 +139,7 @@ def mask_iou(a: Mask, b: Mask) -> float:
 def mask_difference(a: Mask, b: Mask | None) -> int:
     """Pixels that only one of two masks of an image covers; None covers none."""
     n_a = int(np.count_nonzero(a.crop))
-    return n_a if b is None else n_a + int(np.count_nonzero(b.crop)) - 2 * _common(a, b)
+    return n_a if b is None else n_a + int(np.count_nonzero(b.crop)) - 2 * common_pixels(a, b)
 
 
 def _taps(low: int, high: int, cells: int, pixels: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections import Counter
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
 
-from backend.datasets.copies import NOT_AT_HAND
+from backend.datasets.copies import NOT_AT_HAND, TURNED
 from backend.datasets.formats import ReadOptions, WriteOptions, detect_format, make_reader, make_writer, names_in
-from backend.datasets.model import NOT_CLASSES, ClassNames, Encoded, Fault, Reader, Sample, Writer, chosen
+from backend.datasets.lists import repeated
+from backend.datasets.model import LISTS, NOT_CLASSES, UNWANTED, ClassNames, Fault, Reader, Sample, Writer, chosen
 from backend.datasets.pictures import Pictures
 from backend.datasets.splits import Division
+from backend.datasets.stems import Stems
 from backend.datasets.target import Target
 from backend.datasets.to_yolo import outdated
-from backend.errors import ConfigError, InputError, Unavailable, is_disk_full
+from backend.errors import ConfigError, InputError, LabelingError, Unavailable, is_disk_full
 from backend.files import ensure_writable, is_inside, sweep_stale
-from backend.images import SUFFIXES
+from labelme_plugin.conversion import Summary
 
-_EXAMPLES = 3  # images named with each loss
-_SHOWN = 50  # failures in the text
+_HARMLESS = (NOT_AT_HAND, TURNED, LISTS)  # told, but nothing of the annotations is lost by it
 
 
 @dataclass(frozen=True)
@@ -41,117 +40,14 @@ class Options:
     progress: bool = True
 
 
-@dataclass
-class Summary:
-    """What a conversion did."""
-
-    source_format: str
-    target_format: str
-    images: int = 0
-    empty: int = 0
-    per_class: Counter[str] = field(default_factory=Counter)
-    per_split: Counter[str] = field(default_factory=Counter)
-    losses: Counter[str] = field(default_factory=Counter)
-    examples: dict[str, list[str]] = field(default_factory=dict)
-    left_out: Counter[str] = field(default_factory=Counter)
-    kept: list[str] = field(default_factory=list)  # files of others that were not replaced
-    unchanged: int = 0  # files that were there already, the same
-    failed: list[tuple[str, str]] = field(default_factory=list)
-    remarks: list[str] = field(default_factory=list)
-    outputs: list[Path] = field(default_factory=list)
-    classes: list[str] = field(default_factory=list)
-    stopped: str | None = None
-
-    def count(self, sample: Sample, encoded: Encoded) -> None:
-        """Take one converted image into account."""
-        self.images += 1
-        self.empty += not encoded.labels
-        self.per_class.update(encoded.labels)
-        for found, total in ((encoded.losses, self.losses), (sample.left_out, self.left_out)):
-            total.update(found)
-            for text in found:
-                shown = self.examples.setdefault(text, [])
-                if len(shown) < _EXAMPLES:
-                    shown.append(str(sample.name))
-
-    def as_dict(self) -> dict[str, Any]:
-        """For ``--json``."""
-        return {
-            "from": self.source_format,
-            "to": self.target_format,
-            "images": self.images,
-            "without_instances": self.empty,
-            "instances": dict(self.per_class.most_common()),
-            "classes": self.classes,
-            "splits": dict(self.per_split),
-            "not_held_by_target": dict(self.losses),
-            "left_out_of_source": dict(self.left_out),
-            "examples": self.examples,
-            "kept": self.kept,
-            "unchanged_files": self.unchanged,
-            "failed": [{"file": where, "reason": reason} for where, reason in self.failed],
-            "remarks": self.remarks,
-            "stopped": self.stopped,
-            "outputs": [str(path) for path in self.outputs],
-        }
-
-    def as_text(self) -> str:
-        """For people: one line a fact, failures last."""
-        splits = f" ({', '.join(f'{name} {n}' for name, n in self.per_split.items())})" if len(self.per_split) > 1 else ""
-        lines = [f"converted {self.images} images{splits} with {sum(self.per_class.values())} instances from {self.source_format} to {self.target_format}"]
-        lines += [f"  {name.encode(errors='backslashreplace').decode()}: {count}" for name, count in self.per_class.most_common()]
-        lines += [f"{self.empty} of them without any instance"] if self.empty else []
-        missing = Counter({text: n for text, n in self.losses.items() if text == NOT_AT_HAND})
-        titles = (f"{self.target_format} cannot hold:", "not taken over from the source:", "to be looked after:")
-        for title, counts in zip(titles, (self.losses - missing, self.left_out, missing), strict=True):
-            lines += [title] * bool(counts)
-            lines += [f"  {n} {text} (such as {', '.join(self.examples[text])})" for text, n in counts.most_common()]
-        lines += self.remarks
-        if self.kept:
-            lines.append(f"kept {len(self.kept)} files that somebody else wrote, or changed since (--overwrite replaces them, with a .bak copy):")
-            lines += [f"  {path}" for path in self.kept[:_SHOWN]]
-        lines += [f"wrote {path}" for path in self.outputs]
-        if self.failed:
-            lines.append(f"failed {len(self.failed)}:")
-            lines += [f"  {reason}" for _, reason in self.failed[:_SHOWN]]
-            lines += [f"  ... and {len(self.failed) - _SHOWN} more; --json lists all"] if len(self.failed) > _SHOWN else []
-        if self.stopped:
-            lines.append(f"stopped early: {self.stopped}; run the same command again")
-        return "\n".join(lines)
-
-
-class _Stems:
-    """A name for the outputs of every image, such that no two collide on any file system: later ones get their suffix, then a number.
-
-    Args:
-        per_split: whether the same name may come again in another split.
-    """
-
-    def __init__(self, per_split: bool) -> None:
-        self._per_split = per_split
-        self._taken: set[tuple[str | None, str]] = set()
-
-    def stem_of(self, sample: Sample) -> str:
-        split = sample.split if self._per_split else None
-        name = sample.name.with_suffix("")
-        if name.suffix.lower() in SUFFIXES:  # a.jpg.png: lists of images would take the rest for the suffix
-            name = name.with_name(f"{name.stem}_{name.suffix[1:]}")
-        base = stem = name.as_posix()
-        if (split, stem.casefold()) in self._taken:
-            base = stem = f"{stem}_{sample.name.suffix.lstrip('.').lower()}"
-        number = 2
-        while (split, stem.casefold()) in self._taken:
-            stem, number = f"{base}_{number}", number + 1
-        self._taken.add((split, stem.casefold()))
-        return stem
-
-
 def _check(source: Path, out: Path, kind: str, target: str) -> None:
     if out.is_file():
         raise ConfigError(f"{out}: is a file; name a folder for the {target} dataset")
     root = source if source.is_dir() else source.parent
     if out.resolve() == root.resolve() and (kind == target or source.is_dir()):
         raise ConfigError(f"{out}: is where the annotations come from; choose another folder, so that they and what is made of them stay apart")
+    if kind == target == "labelme" and source.is_dir() and is_inside(out, root):
+        raise ConfigError(f"{out}: lies in {source}, and whatever reads that next would find everything twice; choose a folder outside of it")
     if target in ("yolo", "voc") and out.resolve() != root.resolve() and is_inside(root, out):
         raise ConfigError(f"{out}: holds {source}; choose a folder beside or inside of it")
 
@@ -194,7 +90,12 @@ def _class_names(out: Path, target: str, options: Options) -> ClassNames:
     Raises:
         ConfigError: the user names them in another order than an earlier conversion did.
     """
-    before = names_in(out, target)
+    try:
+        before = names_in(out, target)
+    except LabelingError:
+        if not options.overwrite:
+            raise
+        before = ()
     if options.classes is None:
         return ClassNames(before)
     wanted = [name for name in options.classes if name not in NOT_CLASSES]
@@ -215,27 +116,48 @@ def _convert(source: Path, place: Target, kind: str, target: str, options: Optio
     listed = len(names.names) > n_before or n_before > 0
     writer = make_writer(out, target, names, pictures, options.write)
     summary = Summary(kind, target)
+    summary.per_split.update(dict.fromkeys(options.division.names if options.division is not None else (), 0))
+    stems = Stems(writer.per_split, ("images",) if target == "yolo" else ())  # Ultralytics looks for labels by the last one in a path
     try:
-        _stream(reader, writer, names, place, options, summary, stop)
+        _stream(reader, writer, names, stems, place, options, summary, stop)
         summary.remarks += reader.remarks
         summary.classes = names.names
         if summary.stopped is None:
             summary.outputs.append(out)
-            _close(writer, place, summary)
+            _close(writer, place, summary, stems)
     except Unavailable as error:
         summary.stopped = str(error)
         summary.failed.append((str(out), str(error)))
     finally:
         writer.abort()
     summary.kept, summary.unchanged = place.kept, place.unchanged
+    summary.remarks += _remarks(summary, pictures, options, out)
     if not listed and target != "labelme" and summary.classes:
         summary.remarks.append(f"the source lists no classes; they are numbered as they came: {', '.join(summary.classes[:20])}. --classes fixes the order")
     return summary
 
 
-def _stream(reader: Reader, writer: Writer, names: ClassNames, place: Target, options: Options, summary: Summary, stop: threading.Event) -> None:
-    stems = _Stems(writer.per_split)
-    with tqdm(total=reader.total, unit="img", disable=not options.progress, file=sys.stderr, dynamic_ncols=True) as bar:
+def _remarks(summary: Summary, pictures: Pictures, options: Options, out: Path) -> list[str]:
+    """What the user should know about the whole, beside counts."""
+    told = [f"{n} pictures of the --images folder were not taken: {why}" for why, n in pictures.doubtful.items()]
+    absent = [name for name in options.classes or () if name not in summary.per_class and name not in NOT_CLASSES]
+    if absent and summary.images:
+        others = f"; there are {', '.join(sorted(summary.unwanted)[:20])}" if summary.unwanted else ""
+        told.append(f"--classes: {', '.join(absent[:20])}: occur nowhere{others}")
+    if odd := [name for name in summary.per_class if name != name.strip()]:
+        told.append(f"labels with blanks around them are classes of their own: {', '.join(map(repr, odd[:10]))}")
+    if options.division is not None and (empty := [name for name in options.division.names if not summary.per_split[name]]):
+        told.append(f"--split: no image came to {', '.join(empty)}: names decide, and these are few; other shares may do")
+    if summary.target_format == "yolo" and summary.images:
+        if not any(name.startswith("val") for name in summary.per_split) and not any((out / "labels").glob("val*")):
+            told.append("data.yaml: there is no val, so that models are validated on what they are trained on; --split train=0.8,val=0.2 divides")
+        if options.write.copy == "none":
+            told.append("no pictures were copied; images/ has to be filled before anything can be trained")
+    return told
+
+
+def _stream(reader: Reader, writer: Writer, names: ClassNames, stems: Stems, place: Target, options: Options, summary: Summary, stop: threading.Event) -> None:
+    with tqdm(total=reader.total, unit="img", disable=not options.progress or reader.total == 0, file=sys.stderr, dynamic_ncols=True) as bar:
         for found in reader.samples():
             if stop.is_set():
                 summary.stopped = "interrupted"
@@ -243,10 +165,11 @@ def _stream(reader: Reader, writer: Writer, names: ClassNames, place: Target, op
             if isinstance(found, Fault):
                 summary.failed.append((found.where, found.sentence))
             else:
+                n_known = len(names.names)
                 try:
                     sample = chosen(found, names, writer.lists_names)
-                    if options.division is not None:
-                        sample = replace(sample, split=options.division.split_of(str(sample.name)))
+                    summary.unwanted |= {one.label for one in found.instances} - {one.label for one in sample.instances}
+                    sample = _placed(sample, writer, options)
                     _one(sample, stems.stem_of(sample), writer, place, options, summary)
                 except Unavailable as error:
                     summary.failed.append((found.where, str(error)))
@@ -254,34 +177,59 @@ def _stream(reader: Reader, writer: Writer, names: ClassNames, place: Target, op
                         summary.stopped = str(error)
                         break
                 except Exception as error:
+                    names.cut(n_known)
                     summary.failed.append((found.where, Fault.of(found.where, error).sentence))
             bar.update()
             if summary.failed:
                 bar.set_postfix(failed=len(summary.failed), refresh=False)
 
 
+def _placed(sample: Sample, writer: Writer, options: Options) -> Sample:
+    """A sample with the split it is written to.
+
+    Raises:
+        InputError: its name can be in no file but its own.
+    """
+    if writer.lists_names or writer.per_split:  # else every image has a file of its own
+        try:
+            str(sample.name).encode()
+        except UnicodeEncodeError:
+            raise InputError(f"{sample.where}: the name {str(sample.name)!r} is not UTF-8; rename the picture") from None
+    split = sample.split if options.division is None else options.division.split_of(str(sample.name))
+    return replace(sample, split=split or (options.write.split if writer.per_split else None))
+
+
 def _one(sample: Sample, stem: str, writer: Writer, place: Target, options: Options, summary: Summary) -> None:
     encoded = writer.encode(sample, stem)
-    if options.strict and encoded.losses:
-        told = ", ".join(f"{n} {text}" for text, n in encoded.losses.items())
-        raise InputError(f"{sample.where}: cannot be held without loss: {told} (--strict)")
+    lost = [f"{n} {text}" for text, n in [*encoded.losses.items(), *sample.left_out.items()] if text not in (*_HARMLESS, UNWANTED)]
+    if options.strict and lost:
+        raise InputError(f"{sample.where}: cannot be held without loss: {', '.join(lost)} (--strict)")
     for path, content in encoded.files:
         place.put(path, content)
     writer.add(encoded)
     summary.count(sample, encoded)
-    if sample.split or options.write.split:
+    if summary.target_format not in ("labelme", "label-studio"):  # which know no lists
         summary.per_split[sample.split or options.write.split] += 1
 
 
-def _close(writer: Writer, place: Target, summary: Summary) -> None:
+def _close(writer: Writer, place: Target, summary: Summary, stems: Stems) -> None:
+    """Write what all images share, and look after what an earlier conversion left."""
+    kind = summary.target_format
+    removed = 0
+    if kind == "yolo":  # programs that train take whatever lies in its folders
+        old = outdated(place.leftovers(), place.touched)
+        removed += place.prune(old) if not summary.failed else 0
+        place.kept += [str(place.root / name) for name in old if (place.root / name).exists() and not summary.failed]
     for path, content in writer.close():
         if place.put(path, content) and path.name != "labels.txt":
             summary.outputs.append(place.root / path)
-    left = place.leftovers()
-    if summary.target_format == "yolo":  # programs that train take whatever lies in its folders
-        left = outdated(left, place.touched)
-        if not summary.failed and (removed := place.prune(left)):
-            summary.remarks.append(f"removed {removed} files of an earlier conversion that are no part of this one, and that nobody changed")
-            left = [name for name in left if (place.root / name).exists()]
+    if kind == "label-studio":  # whoever imports the folder takes all of its files
+        removed += place.prune([name for name in place.leftovers() if PurePosixPath(name).match("import-*.json")])
+    if removed:
+        summary.remarks.append(f"removed {removed} files of an earlier conversion that are no part of this one, and that nobody changed")
+    left = place.leftovers() if kind != "yolo" else []  # where splits may have been written one after the other
     if left:
         summary.remarks.append(f"{len(left)} files of an earlier conversion are still there and no part of this one, such as {left[0]}")
+    for name, again in repeated(place.root, kind, left, stems.taken):
+        told = f"lists {len(again)} images of this conversion too, such as {again[0]}, since an earlier one divided otherwise"
+        summary.failed.append((str(place.root / name), f"{place.root / name}: {told}; remove it, or choose another OUT"))

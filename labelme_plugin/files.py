@@ -92,6 +92,8 @@ def to_json(prediction: Prediction, image_path: str) -> bytes:
 def _parse(path: Path) -> dict[str, Any]:
     """The JSON of a labelme file, its shapes unchecked."""
     try:
+        if not path.is_file():
+            raise InputError(f"{path}: is no regular file" if path.exists() else f"{path}: cannot read: no such file or directory")
         if (size := path.stat().st_size) > _MOST_BYTES:
             raise InputError(f"{path}: {size >> 20} MiB, the limit for a labelme file is {_MOST_BYTES >> 20}")
         document = json.loads(path.read_text(encoding="utf-8-sig"))

@@ -96,8 +96,8 @@ def shape_mask(shape: Mapping[str, Any], size_hw: tuple[int, int], where: str) -
         pen.ellipse((cx - radius, cy - radius, cx + radius, cy + radius), outline=1, fill=1)
     elif kind in LINES:
         pen.line(_points(shape, where, 2), fill=1, width=_LINE_WIDTH)
-    elif kind == "rectangle" and len(shape.get("points") or ()) == 2:
-        (x0, y0), (x1, y1) = _points(shape, where, 2)
+    elif kind == "rectangle" and len(corners := _points(shape, where, 2)) == 2:
+        (x0, y0), (x1, y1) = corners
         pen.rectangle((min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)), outline=1, fill=1)
     else:
         pen.polygon(_points(shape, where, 3), outline=1, fill=1)

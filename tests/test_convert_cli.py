@@ -515,12 +515,16 @@ def test_five_thousand_files_in_bounded_memory(tmp_path: Path, rng: np.random.Ge
 
 
 def test_the_window_of_the_summary(run_cli, tmp_path: Path) -> None:
-    """Sixty failures: fifty are shown, all are in the JSON."""
+    """Sixty failures, all different: fifty lines are shown; then all the same: one line. The JSON has all."""
     (tmp_path / "s").mkdir()
     for k in range(60):
-        (tmp_path / f"s/{k}.json").write_text("{")
+        (tmp_path / f"s/{k}.json").write_text(json.dumps({"shapes": [], "imageHeight": -k, "imageWidth": 9}))
     code, text, _ = run_cli("convert", tmp_path / "s", tmp_path / "out", "--to", "coco", "--no-progress")
-    assert (code, "... and 10 more; --json lists all" in text) == (1, True)
+    assert (code, "... and 10 more lines; --json lists all" in text) == (1, True)
+    for k in range(60):
+        (tmp_path / f"s/{k}.json").write_text('{"shapes": []}')
+    code, text, _ = run_cli("convert", tmp_path / "s", tmp_path / "out", "--to", "coco", "--no-progress")
+    assert (code, f"60 times: imageHeight: expected a number of pixels, got nothing (such as {tmp_path / 's/0.json'}, " in text) == (1, True)
     assert len(json.loads(run_cli("convert", tmp_path / "s", tmp_path / "out", "--to", "coco", "--no-progress", "--json")[1])["failed"]) == 60
 
 

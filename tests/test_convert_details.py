@@ -99,7 +99,7 @@ def test_odd_annotations_are_counted_and_odd_files_named(tmp_path: Path) -> None
     for categories, part in (([{"id": 1, "name": " "}], "categories[0]: expected an id and a name"), ([7], "categories[0]"), ([{"x": 1}], "categories[0]")):
         assert part in run(coco(tmp_path / "e.json", [], [], categories), tmp_path / "o2", "labelme").failed[0][1]
     (tmp_path / "f.json").write_text('{"annotations": [], "images": []}')
-    assert "has no categories" in run(tmp_path / "f.json", tmp_path / "o3", "labelme").failed[0][1]
+    assert "has neither categories nor images" in run(tmp_path / "f.json", tmp_path / "o3", "labelme").failed[0][1]
     assert any("has no annotations" in one for one in run(coco(tmp_path / "g.json", [image(1, "a.jpg")], []), tmp_path / "o4", "labelme").remarks)
 
 
@@ -160,7 +160,7 @@ def test_label_studio_addresses(tmp_path: Path) -> None:
     assert (tmp_path / "out/task_4.png").read_bytes() == (tmp_path / "p/in.png").read_bytes()
     assert json.loads((tmp_path / "out/f.json").read_text())["imagePath"] == "../p/f.webp"
     home = convert(tmp_path / "e.json", tmp_path / "tasks", "label-studio", QUIET)
-    assert home.losses == {"pictures embedded in files, which Label Studio cannot see there": 1}
+    assert home.losses == {"pictures embedded in files, which nothing can show from there": 1}
     addresses = [one["data"]["image"] for one in json.loads((tmp_path / "tasks/import.json").read_text())]
     assert addresses[:3] == [urls[k][0] for k in (1, 2, 3)]
     assert addresses[3] == "/data/local-files/?d=task_4.png"
@@ -229,7 +229,10 @@ def test_labelme_shapes_of_every_kind(tmp_path: Path) -> None:
     for kind, points in kinds.items():
         assert np.array_equal(found[kind], shape_to_mask(size, points, kind)), kind
     assert run(path, tmp_path / "one", "coco").images == 1
-    assert run(tmp_path / "s", tmp_path / "p", "labelme", write=WriteOptions(shape="polygon")).losses["pixels changed by simplified polygons"] >= 0
+    simplified = run(tmp_path / "s", tmp_path / "p", "labelme", write=WriteOptions(shape="polygon"))
+    redrawn = {one.label: full_frame(one.mask, size) for one in labelled_masks(read_document(tmp_path / "p/a.json"), "x")[0]}
+    changed = sum(int((redrawn[label] != frame).sum()) for label, frame in found.items())
+    assert simplified.losses["pixels changed by simplified polygons"] == changed > 0
 
 
 def test_labelme_groups_names_and_versions(tmp_path: Path) -> None:
@@ -240,15 +243,25 @@ def test_labelme_groups_names_and_versions(tmp_path: Path) -> None:
     shutil.move(tmp_path / "s/a.jpg", tmp_path / "s/sub/a.jpg")
     document = json.loads(path.read_text())
     path.write_text(json.dumps({**document, "yolo_sam2": {"model_version": "v1", "digest": "other"}}))
-    summary = run(tmp_path / "s", tmp_path / "out", "coco")
-    assert summary.left_out == {"notes on further parts of a group": 1}
+    assert not run(tmp_path / "s", tmp_path / "out", "coco").losses
     made = json.loads((tmp_path / "out/annotations/instances_train.json").read_text())
     assert made["images"][0]["file_name"] == "sub/a.jpg"
     assert "model_version" not in made["images"][0]  # a person changed it
     (one,) = made["annotations"]
-    assert (one["score"], one["labelme"]) == (0.5, {"group_id": 4, "description": "a"})
+    drawn = one["labelme"].pop("drawn")
+    assert (one["score"], one["labelme"], [part.get("notes") for part in drawn]) == (
+        0.5,
+        {"group_id": 4, "description": "a"},
+        [None, {"group_id": 4, "description": "b", "score": 0.5}],
+    )
     assert run(tmp_path / "s", tmp_path / "yolo", "yolo").losses["scores"] == 1
-    assert run(tmp_path / "s", tmp_path / "voc", "voc").losses == {"scores": 1, "descriptions, flags and other notes": 1}
+    assert run(tmp_path / "s", tmp_path / "voc", "voc").losses == {"scores": 1, "descriptions, flags and other notes": 2}
+    for source in ("s", "out"):  # both parts keep what was noted on them
+        run(tmp_path / source, tmp_path / f"home-{source}", "labelme")
+        home = shapes(tmp_path / f"home-{source}" / ("a.json" if source == "s" else "sub/a.json"))
+        assert [(one["description"], one["score"], one["group_id"], one["mask"]) for one in home] == [
+            (part["description"], 0.5, 4, part["mask"]) for part in parts
+        ]
 
 
 def test_labelme_writer_groups_and_single_pixels(tmp_path: Path) -> None:
@@ -351,7 +364,7 @@ def test_voc_numbers_layers_and_sizes(tmp_path: Path) -> None:
     assert next(one for one in shapes(tmp_path / "back/a.json") if one["label"] == "dog")["iscrowd"] == 1
     simple(tmp_path / "t/a.json", shapes=[shape("cat", square), shape("dog", square, voc_object=1)])
     over = run(tmp_path / "t", tmp_path / "o2", "voc")
-    assert over.losses == {"pixels of instances under others": 48}
+    assert over.losses == {"pixels of instances under others": 48, "instances that others cover completely": 1}
     assert set(np.unique(voc.read_label_map(tmp_path / "o2/SegmentationClass/a.png"))) == {0, 2}
 
 
@@ -429,7 +442,7 @@ def test_what_is_told_about_the_classes(tmp_path: Path) -> None:
     assert any("numbered as they came: cat, dog" in one for one in run(tmp_path / "s", tmp_path / "o", "yolo").remarks)
     (tmp_path / "s/labels.txt").write_text("__ignore__\n_background_\ndog\ncat\n")
     summary = run(tmp_path / "s", tmp_path / "o2", "yolo")
-    assert (summary.classes, summary.remarks) == (["dog", "cat"], [])
+    assert (summary.classes, [one for one in summary.remarks if "there is no val" not in one]) == (["dog", "cat"], [])
     for k in range(5):
         labelled(tmp_path / f"s/b{k}.json", "cat")
     (tmp_path / "o2/.yolosam2.999999999.0123456789abcdef.tmp").touch()

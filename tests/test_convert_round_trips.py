@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from backend.datasets.formats import WriteOptions
 from backend.formats import voc
 from labelme_plugin.convert import Options, Summary, convert
-from tests.dataset_scenes import around, objects, write_scenes
+from tests.dataset_scenes import LABELS, around, objects, write_scenes
 
 QUIET = Options(progress=False)
 
@@ -43,6 +43,10 @@ def test_labelme_there_and_back(tmp_path: Path, via: str, seed: int) -> None:
         assert around(back) == around(path)
         picture = back.parent / json.loads(back.read_text())["imagePath"]
         assert picture.resolve() == (path.parent / json.loads(path.read_text())["imagePath"]).resolve()
+    for name in ("source", "back"):  # parts of a group come back to their place among the others
+        run(tmp_path / name, tmp_path / f"{name}-voc", "voc", Options(images=source, classes=LABELS, progress=False))
+    for path in (tmp_path / "source-voc/SegmentationClass").rglob("*.png"):
+        assert path.read_bytes() == (tmp_path / "back-voc/SegmentationClass" / path.relative_to(tmp_path / "source-voc/SegmentationClass")).read_bytes()
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -11,6 +11,8 @@ from backend.datasets.model import Content, Sample
 from backend.datasets.pictures import Pictures, header_of, picture_bytes, upright_bytes
 
 MODES = ("copy", "link", "none")
+EMBEDDED = "pictures embedded in files, which nothing can show from there"
+TURNED = "pictures turned upright and encoded anew"
 NOT_AT_HAND = "pictures that are not at hand (--images names their folder)"
 
 
@@ -57,6 +59,6 @@ class Copies:
         elif self.mode == "none" and not always:
             return Copied(None)
         if header_of(picture, sample.where).turned:
-            data, losses = upright_bytes(picture, sample.where), Counter({"pictures turned upright and encoded anew": 1})
+            data, losses = upright_bytes(picture, sample.where), Counter({TURNED: 1})
             return Copied(path, ((path, data),), losses)
         return Copied(path, ((path, picture_bytes(picture, sample.where)),))

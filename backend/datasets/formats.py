@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from backend.datasets.copies import Copies
@@ -11,7 +12,7 @@ from backend.datasets.from_coco import CocoReader, category_names, coco_files, i
 from backend.datasets.from_label_studio import ANNOTATIONS, LabelStudioReader, What, export_files
 from backend.datasets.from_labelme import LabelmeReader, is_labelme
 from backend.datasets.from_voc import VocReader
-from backend.datasets.from_yolo import YoloReader, yaml_of
+from backend.datasets.from_yolo import YoloReader, has_labels, yaml_of
 from backend.datasets.model import ClassNames, Reader, Writer
 from backend.datasets.pictures import Pictures
 from backend.datasets.to_coco import CocoWriter
@@ -33,7 +34,7 @@ def detect_format(source: Path) -> str:
     """Which of ``FORMATS`` a file or folder is in.
 
     Raises:
-        ConfigError: not there, or none of them.
+        ConfigError: not there, none of them, or several.
     """
     if not source.exists():
         raise ConfigError(f"{source}: no such file or folder")
@@ -45,35 +46,56 @@ def detect_format(source: Path) -> str:
         if head.startswith(b"{"):
             return "coco" if is_coco(source) else "labelme"
         raise ConfigError(f"{source}: is neither a folder nor a JSON file of labelme, Label Studio or COCO")
-    if (source / "SegmentationClass").is_dir():
-        return "voc"
-    if yaml_of(source) is not None or ((source / "labels").is_dir() and (source / "images").is_dir()):
-        return "yolo"
-    if (source / "annotations").is_dir() and coco_files(source):
-        return "coco"
-    if export_files(source):
-        return "label-studio"
+    found = _formats_in(source)
+    if len(found) > 1:
+        corrected = source / "labelme" if (source / "labelme").is_dir() else "--from labelme"
+        told = f"; what people corrected with labelme is in the labelme files: {corrected}" if "labelme" in found else ""
+        raise ConfigError(f"{source}: holds {', '.join(found)}; say with --from which is to be read, or name a folder in it{told}")
+    if found:
+        return found[0]
     if first := list(itertools.islice(find_files(source, (".json",)), _LOOKED_AT)):
         return "coco" if not any(map(is_labelme, first)) and coco_files(source) else "labelme"
     raise ConfigError(f"{source}: holds no labelme JSON, Label Studio export, COCO file, YOLO labels or VOC label maps; say which it is with --from")
 
 
+def _formats_in(folder: Path) -> list[str]:
+    """The formats whose files lie at the top of a folder."""
+    documents = itertools.islice(sorted(folder.glob("*.json")) + sorted((folder / "labelme").glob("*.json")), _LOOKED_AT)
+    there = {
+        "labelme": any(map(is_labelme, documents)),
+        "label-studio": bool(export_files(folder)),
+        "coco": (folder / "annotations").is_dir() and bool(coco_files(folder)),
+        "yolo": yaml_of(folder) is not None or has_labels(folder),
+        "voc": (folder / "SegmentationClass").is_dir(),
+    }
+    return [kind for kind in FORMATS if there[kind]]
+
+
+def _made_of(source: Path) -> list[Path]:
+    """Folders below a folder of labelme files that hold what this program made of it in other formats."""
+    made = {path.parent for path in source.rglob(".yolosam2-*") if path.name.removeprefix(".yolosam2-") in FORMATS[1:]} - {source}
+    return sorted(made | ({source / "label-studio"} if (source / "label-studio" / "label_config.xml").is_file() else set()))
+
+
 def names_in(out: Path, kind: str) -> tuple[str, ...]:
-    """The classes of an earlier conversion into a folder, in the order of their numbers; none where there was none, or nothing numbers them."""
+    """The classes of an earlier conversion into a folder, in the order of their numbers; none where there was none, or nothing numbers them.
+
+    Raises:
+        ConfigError: COCO files that contradict each other.
+        InputError: a COCO file that cannot be read.
+    """
     try:
         if kind == "voc":
             return own_class_names(out) or ()
         if kind == "yolo" and (out / "data.yaml").is_file():
             return read_data_yaml((out / "data.yaml").read_text(encoding="utf-8"), "")[0]
-        if kind == "coco" and (files := coco_files(out)):
-            return category_names(files[0])
     except (LabelingError, OSError, ValueError):
         return ()
-    return ()
+    return category_names(files) if kind == "coco" and (files := coco_files(out)) else ()
 
 
 def _splits_in(out: Path) -> list[str]:
-    """The splits of a YOLO dataset that is there already."""
+    """The splits of a YOLO dataset, as far as it is there."""
     folders = sorted((out / "labels").iterdir()) if (out / "labels").is_dir() else []
     return [folder.name for folder in folders if folder.is_dir() and next(folder.rglob("*.txt"), None) is not None]
 
@@ -102,7 +124,7 @@ def make_reader(source: Path, kind: str, names: ClassNames, pictures: Pictures, 
         ConfigError: nothing to read there.
     """
     if kind == "labelme":
-        return LabelmeReader(source, names, pictures, [skip])
+        return LabelmeReader(source, names, pictures, [skip, *_made_of(source)])
     if kind == "label-studio":
         return LabelStudioReader(source, pictures, options.what or What(ANNOTATIONS), options.url_prefix)
     if kind == "coco":
@@ -134,5 +156,5 @@ def make_writer(out: Path, kind: str, names: ClassNames, pictures: Pictures, opt
     if kind == "coco":
         return CocoWriter(out, names, copies, options.split)
     if kind == "yolo":
-        return YoloWriter(names, copies, options.split, options.tolerance or 0.0, _splits_in(out))
+        return YoloWriter(names, copies, options.split, options.tolerance or 0.0, partial(_splits_in, out))
     return VocWriter(names, copies, options.split)

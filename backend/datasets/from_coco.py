@@ -11,9 +11,10 @@ from contextlib import closing
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from backend.datasets.model import EXTRA, NOT_CLASSES, ClassNames, DatasetInstance, Fault, Part, Sample, extras_of, object_value, safe_name
+from backend.datasets import parts
+from backend.datasets.model import EXTRA, IGNORE_LABEL, NOT_CLASSES, ClassNames, DatasetInstance, Fault, Part, Sample, extras_of, object_value, safe_name
 from backend.datasets.pictures import Pictures, header_of
-from backend.errors import ConfigError, InputError, json_kind
+from backend.errors import ConfigError, InputError, Unavailable, json_kind
 from backend.formats import coco
 from backend.formats.export_file import read_list
 from backend.images import SUFFIXES, declared_size
@@ -34,6 +35,8 @@ def coco_files(folder: Path) -> list[Path]:
 def is_coco(path: Path) -> bool:
     """True if the beginning of a file looks like COCO."""
     try:
+        if not path.is_file():  # a pipe would wait for ever
+            return False
         with path.open("rb") as stream:
             head = stream.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n")
     except OSError:
@@ -82,17 +85,29 @@ class CocoReader:
         self.remarks: list[str] = []
         for path in files:
             try:
+                if path != source:
+                    pictures.check(path)
                 with path.open("rb") as stream:
-                    self._categories[path] = _categories(read_list(stream, path, "categories"), path)
-                names.add(list(self._categories[path].values()))
+                    found = _categories(read_list(stream, path, "categories"), path)
                 with path.open("rb") as stream:
-                    self.total += sum(1 for _ in read_list(stream, path, "images"))
+                    n_images = sum(1 for _ in read_list(stream, path, "images"))
+                if not found and not n_images:
+                    raise InputError(f"{path}: has neither categories nor images; is it an instance annotation file of COCO?")
+                self._categories[path] = found
+                self.total += n_images
+                names.add(list(found.values()))
             except (InputError, OSError) as error:
                 self._broken.append(Fault.of(str(path), error))
 
     def samples(self) -> Iterator[Sample | Fault]:
         """Every image, or what is wrong with it."""
         yield from self._broken
+        try:
+            yield from self._all()
+        except sqlite3.Error as error:
+            raise Unavailable(f"{tempfile.gettempdir()}: {error}; annotations are sorted there, and TMPDIR names another folder") from None
+
+    def _all(self) -> Iterator[Sample | Fault]:
         for path in self._categories:
             with tempfile.TemporaryDirectory(prefix="yolosam2-") as folder, closing(sqlite3.connect(Path(folder, "annotations.db"))) as database:
                 yield from self._index(path, database)
@@ -144,21 +159,25 @@ class CocoReader:
             yield Fault(str(path), f"{path}: annotations of {len(lost)} images that are not listed, such as id {min(lost)}")
 
     def _sample(self, path: Path, image: Mapping[str, Any], where: str, rows: Sequence[tuple[int, dict[str, Any]]]) -> Sample:
-        size_hw = declared_size(image.get("height"), image.get("width"), f"{where}.", ("height", "width"))
         if not isinstance(image.get("file_name"), str):
             raise InputError(f"{where}.file_name: expected a name, got {json_kind(image.get('file_name'))}")
         split = self._split or _split_of(path)
         name, picture = self._picture(path, image["file_name"], f"{where}.file_name", split)
+        if picture is not None and image.get("height") is None and image.get("width") is None:
+            size_hw = header_of(picture, where).size_hw
+        else:
+            size_hw = declared_size(image.get("height"), image.get("width"), f"{where}.", ("height", "width"))
         if picture is not None and (actual := header_of(picture, where).size_hw) != size_hw:
             raise InputError(f"{where}: is {size_hw[1]}x{size_hw[0]}, but {picture} is {actual[1]}x{actual[0]}")
         left_out: Counter[str] = Counter()
-        instances: list[DatasetInstance] = []
+        found: list[tuple[DatasetInstance, object]] = []
         for place, row in rows:
-            instance = self._instance(path, row, size_hw, f"{path}: annotations[{place}]", len(instances), left_out)
-            instances += [instance] if instance is not None else []
+            instance = self._instance(path, row, size_hw, f"{path}: annotations[{place}]", len(found), left_out)
+            found += [(instance, extras_of(row).get(parts.DRAWN))] if instance is not None else []
+        instances = parts.restore(found, size_hw)
         notes = {**{key: value for key, value in image.items() if key not in _OWN_IMAGE}, **extras_of(image)}
         version = image.get("model_version")
-        return Sample(name, where, size_hw, tuple(instances), picture, None, version if isinstance(version, str) else None, split, notes, left_out)
+        return Sample(name, where, size_hw, instances, picture, None, version if isinstance(version, str) else None, split, notes, left_out)
 
     def _picture(self, path: Path, text: str, where: str, split: str | None) -> tuple[PurePosixPath, Path | None]:
         """What the picture is called, and where it is; a name that leads elsewhere only helps to find it below ``--images``."""
@@ -197,7 +216,7 @@ class CocoReader:
             left_out["annotations that cover no pixel"] += 1
             return None
         extra = dict(extras_of(row))
-        crowd, number = extra.pop("iscrowd", None), extra.pop("voc_object", None)
+        crowd, number, _ = extra.pop("iscrowd", None), extra.pop("voc_object", None), extra.pop(parts.DRAWN, None)
         score = row.get("score")
         valid = isinstance(score, int | float) and not isinstance(score, bool) and 0 <= score <= 1
         notes = {**{key: value for key, value in row.items() if key not in _OWN}, **extra, **({} if valid or score is None else {"score": score})}
@@ -205,17 +224,28 @@ class CocoReader:
             label,
             (Part(mask, order),),
             float(score) if valid and score is not None else None,
-            crowd=bool(crowd) if label.startswith("__") else row.get("iscrowd") in (1, True),
+            crowd=bool(crowd) if label == IGNORE_LABEL else row.get("iscrowd") in (1, True),
             number=object_value(number),
             notes=notes,
         )
 
 
-def category_names(path: Path) -> tuple[str, ...]:
-    """The names of the categories of a file, in the order of their ids."""
-    with path.open("rb") as stream:
-        found = _categories(read_list(stream, path, "categories"), path)
-    return tuple(name for name in found.values() if name not in NOT_CLASSES)
+def category_names(paths: Sequence[Path]) -> tuple[str, ...]:
+    """The names of the categories of the files of a dataset, in the order of their ids.
+
+    Raises:
+        ConfigError: two files give one id to different names.
+        InputError: the categories of a file cannot be read.
+    """
+    known: dict[str, str] = {}
+    for path in paths:
+        with path.open("rb") as stream:
+            found = _categories(read_list(stream, path, "categories"), path)
+        for key, name in found.items():
+            if known.setdefault(key, name) != name:
+                raise ConfigError(f"{path}: category {key} is {name!r} here, but {known[key]!r} in {paths[0].parent}; choose another OUT")
+    ids = sorted(known, key=lambda key: (not key.isdigit(), int(key) if key.isdigit() else 0))
+    return tuple(dict.fromkeys(known[key] for key in ids if known[key] not in NOT_CLASSES))
 
 
 def _key(value: Any) -> str | None:
@@ -232,6 +262,4 @@ def _categories(rows: Iterator[Any], path: Path) -> dict[str, str]:
         if key is None or not isinstance(row.get("name"), str) or not row["name"].strip():
             raise InputError(f"{path}: categories[{place}]: expected an id and a name")
         found[key] = row["name"]
-    if not found:
-        raise InputError(f"{path}: has no categories; is it an instance annotation file of COCO?")
     return found

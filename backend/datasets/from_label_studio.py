@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from backend.datasets import parts
 from backend.datasets.model import EXTRA, DatasetInstance, Fault, Part, Sample, extras_of, object_value, safe_name
 from backend.datasets.pictures import Pictures, header_of
 from backend.errors import ConfigError, InputError, json_kind
@@ -52,7 +53,7 @@ def export_files(source: Path) -> list[Path]:
     if source.is_file():
         return [source]
     for folder in (source, source / "label-studio"):
-        if found := sorted(path for path in folder.glob("import*.json") if _IMPORT.fullmatch(path.name)):
+        if found := sorted(path for path in folder.glob("import*.json") if _IMPORT.fullmatch(path.name) and path.is_file()):
             return found
     return []
 
@@ -71,7 +72,7 @@ class LabelStudioReader:
     """
 
     def __init__(self, source: Path, pictures: Pictures, what: What, url_prefix: str = "") -> None:
-        self._files, self._pictures, self._what, self._prefix = export_files(source), pictures, what, url_prefix
+        self._source, self._files, self._pictures, self._what, self._prefix = source, export_files(source), pictures, what, url_prefix
         if not self._files:
             raise ConfigError(f"{source}: no import.json there; name the export itself")
         self.total: int | None = None
@@ -83,10 +84,12 @@ class LabelStudioReader:
         """Every picture of every task, or what is wrong with the task."""
         for path in self._files:
             try:
+                if path != self._source:
+                    self._pictures.check(path)
                 with path.open("rb") as stream:
                     for place, task in enumerate(read_tasks(stream, path)):
                         yield from self._task(task, path, place)
-            except InputError as error:
+            except (InputError, ConfigError) as error:
                 yield Fault(str(path), str(error))
         if self._n_several:
             self.remarks.append(f"{self._n_several} tasks have several {self._what.kind}: the ground truth is taken, else the newest")
@@ -154,12 +157,13 @@ class LabelStudioReader:
                 if size_hw is not None and actual != size_hw:
                     raise InputError(f"{where}: {at}: regions are of {size_hw[1]}x{size_hw[0]}, but its picture is {actual[1]}x{actual[0]}")
                 size_hw = actual
-            instances = [one for order, region in enumerate(own) if (one := _instance(region, order, left_out)) is not None]
+            made = [(_instance(region, order, left_out), extras_of(region.meta).get(parts.DRAWN)) for order, region in enumerate(own)]
+            instances = parts.restore([(one, kept) for one, kept in made if one is not None], size_hw)
             version = str(chosen.get("model_version") or "unknown") if kind == PREDICTIONS else None
             columns = {name: value for name, value in data.items() if name not in (key, EXTRA)}
             notes = {**extras_of(data), **({DATA: columns} if columns and len(images) == 1 else {})}
             url = address if isinstance(address, str) and not address.startswith("data:") else None
-            yield Sample(name, where, size_hw, tuple(instances), picture, url, version, None, notes, left_out)
+            yield Sample(name, where, size_hw, instances, picture, url, version, None, notes, left_out)
             left_out = Counter()
 
     def _picture(self, address: Any, task: Mapping[str, Any], where: str) -> tuple[PurePosixPath, Path | bytes | None]:
@@ -201,9 +205,9 @@ def _address(data: Mapping[str, Any], image: str, where: str) -> tuple[str, Any]
         return tag, found[int(place)]
     if isinstance(found, list) and found and not sign:
         return image, found[0]
-    if isinstance(found, str):
-        return image, found
     addresses = [key for key, text in data.items() if isinstance(text, str) and looks_like_address(text)]
+    if isinstance(found, str) and (looks_like_address(found) or not addresses):  # a relative path will do, a caption by the tag's name not
+        return image, found
     if len(addresses) == 1:
         return addresses[0], data[addresses[0]]
     if not addresses:
@@ -220,7 +224,7 @@ def _instance(region: StoredRegion, order: int, left_out: Counter[str]) -> Datas
         left_out["regions that cover no pixel"] += 1
         return None
     extra = dict(extras_of(region.meta))
-    crowd, number = extra.pop("iscrowd", 0), extra.pop("voc_object", None)
+    crowd, number, _ = extra.pop("iscrowd", 0), extra.pop("voc_object", None), extra.pop(parts.DRAWN, None)
     texts = region.meta.get("text")
     if isinstance(texts, list | str) and texts:
         extra["description"] = texts if isinstance(texts, str) else "\n".join(map(str, texts))

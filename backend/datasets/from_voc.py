@@ -21,14 +21,16 @@ from backend.geometry import IGNORE
 from backend.images import SUFFIXES
 from backend.types import LabelMap, Mask
 
+_WHOLE = ("trainval", "all")  # lists that repeat others
+
 
 def _splits(root: Path, split: str | None) -> dict[str, VocDataset]:
     """The lists to read: the one that was named, or all; without any, every label map there is."""
     folder = root / "ImageSets" / "Segmentation"
     if split is not None:
         return {split: open_voc(root, split)}
-    names = sorted(path.stem for path in folder.glob("*.txt") if path.read_bytes().strip())
-    whole = sorted(names, key=lambda name: name in ("trainval", "all"))  # those mostly repeat the others, which tell more
+    names = sorted(path.stem for path in folder.glob("*.txt") if path.is_file() and path.read_bytes().strip())
+    whole = sorted(names, key=lambda name: name in _WHOLE)  # those mostly repeat the others, which tell more
     return {name.removesuffix("_videos"): open_voc(root, name.removesuffix("_videos")) for name in whole}
 
 
@@ -50,21 +52,27 @@ class VocReader:
         pictures.add_base(root / "JPEGImages")
         found = _splits(root, split)
         self._split_of: dict[str, str | None] = {}
+        n_again = 0
         for name, dataset in found.items():
             for image_id in dataset.image_ids:
-                self._split_of.setdefault(image_id, name)
+                n_again += self._split_of.setdefault(image_id, name) != name and name not in _WHOLE
         if not found:
             maps = (root / "SegmentationClass").rglob("*.png")
             self._split_of = {path.relative_to(root / "SegmentationClass").with_suffix("").as_posix(): None for path in sorted(maps)}
         if not self._split_of:
             raise ConfigError(f"{root}: no label maps in SegmentationClass")
-        self._names = own_class_names(root) or tuple(names.names)
-        if not self._names:
+        for listed in ("class_names.txt", "labels.txt"):
+            pictures.check(root / listed)
+        own = own_class_names(root)
+        self._names = names.given if own is None else own
+        if own is None and not self._names:
             raise ConfigError(f"{root}: has no class_names.txt or labels.txt; name its classes with --classes, in the order of their values")
         names.add(self._names)
         self._has_objects = (root / "SegmentationObject").is_dir()
         self.total: int | None = len(self._split_of)
         self.remarks = [] if self._has_objects else ["there is no SegmentationObject: every connected part of a class is taken for one object"]
+        if n_again:
+            self.remarks.append(f"{n_again} images are in several lists: each is taken as one of the first")
         self._dataset = VocDataset(root, tuple(self._split_of), self._names)
 
     def samples(self) -> Iterator[Sample | Fault]:
@@ -77,10 +85,12 @@ class VocReader:
                 yield Fault.of(where, error, str(self._root))
 
     def _sample(self, image_id: str, split: str | None, where: str) -> Sample:
-        if Path(where).exists() and not self._pictures.inside(Path(where)):
-            raise InputError(f"{where}: is a link that leads outside of the folders given")
+        beside = self._root / "SegmentationObject" / f"{image_id}.png"
+        for path in (Path(where), *([beside] if self._has_objects else [])):
+            if path.exists() and not self._pictures.inside(path):
+                raise InputError(f"{path}: is a link that leads outside of the folders given")
         classes = read_label_map(Path(where))
-        objects = read_label_map(self._root / "SegmentationObject" / f"{image_id}.png") if self._has_objects else None
+        objects = read_label_map(beside) if self._has_objects else None
         if objects is not None and objects.shape != classes.shape:
             raise InputError(f"{where}: is {classes.shape[1]}x{classes.shape[0]}, its SegmentationObject {objects.shape[1]}x{objects.shape[0]}")
         try:
@@ -110,10 +120,12 @@ def _pairs(classes: LabelMap, objects: LabelMap) -> list[tuple[int, int | None, 
 def _masks_by_value(values: NDArray[np.int64]) -> list[tuple[int, Mask]]:
     """The pixels of every value but 0, in the order of values; takes time in proportion to the pixels, however many values there are."""
     at = np.flatnonzero(values)
+    if not len(at):
+        return []
     keys = values.ravel()[at]
     order = np.argsort(keys, kind="stable")
     at, keys = at[order], keys[order]
-    starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]])) if len(keys) else np.zeros(0, np.intp)
+    starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
     found = []
     for start, end in zip(starts, [*starts[1:], len(keys)], strict=True):
         rows, columns = np.divmod(at[start:end], values.shape[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,9 +17,12 @@ from backend.geometry import join_masks
 from backend.types import Mask
 
 BACKGROUND_LABEL, IGNORE_LABEL = "_background_", "__ignore__"  # labelme2voc's names for the values 0 and 255
+LISTS = "images whose place in a list (train, val) is not kept"
+UNWANTED = "instances of classes that --classes leaves out"
 EXTRA = "labelme"  # key under which other formats keep what labelme has and they do not know
 NOT_CLASSES = (BACKGROUND_LABEL, IGNORE_LABEL)
 Content: TypeAlias = bytes | Path  # of a file: its bytes, or what it is to be a link to
+_CONTROL = re.compile("[\x00-\x1f\x7f\ufffe\uffff]")
 _LONGEST_NAME = 200  # bytes of a file's name, so that suffixes and numbers still fit
 
 
@@ -29,6 +33,7 @@ class Part:
     mask: Mask
     order: int  # among all pieces of the image; later ones are seen on top
     ring: tuple[tuple[float, float], ...] | None = None  # the polygon of labelme that it was drawn as, in pixels
+    notes: Mapping[str, Any] | None = None  # of labelme, where a part has others than its instance; "score" among them
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,7 +157,7 @@ class ClassNames:
     def __init__(self, names: Sequence[str] = (), fixed: bool = False) -> None:
         self._ids = {name: k for k, name in enumerate(names)}
         self._fixed = fixed
-        self.n_given = len(self._ids)
+        self.given = tuple(names) if fixed else ()  # by the user
 
     @property
     def names(self) -> list[str]:
@@ -165,11 +170,28 @@ class ClassNames:
             for name in names:
                 self.index(name)
 
+    def cut(self, length: int) -> None:
+        """Forget the names after the first ``length``, which came with an image that then failed."""
+        for name in self.names[length:] if not self._fixed else ():
+            del self._ids[name]
+
     def index(self, label: str) -> int | None:
         """The index of a label; None if it is to be left out, or is none of a class."""
         if label not in self._ids and not self._fixed and label not in NOT_CLASSES:
             self._ids[label] = len(self._ids)
         return self._ids.get(label)
+
+
+def number_of(names: ClassNames, label: str) -> int:
+    """The index of a label that was chosen.
+
+    Raises:
+        InputError: it was not.
+    """
+    index = names.index(label)
+    if index is None:
+        raise InputError(f"{label!r} is none of the classes")
+    return index
 
 
 def object_value(value: object) -> int | None:
@@ -183,19 +205,26 @@ def extras_of(holder: Mapping[str, Any]) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def listable(label: str, where: str) -> str:
-    """A label that can stand in a list of classes.
+def listable(text: str, where: str, kind: str = "label") -> str:
+    """A label, or a name, that can stand in a list with a line each, and in XML.
+
+    Args:
+        text: the label.
+        where: for messages.
+        kind: what it is, for messages.
 
     Raises:
-        InputError: empty, with blanks around it or line breaks in it, or with half a character.
+        InputError: empty, with blanks around it, line breaks or other control characters in it, or not UTF-8.
     """
     try:
-        label.encode()
+        text.encode()
     except UnicodeEncodeError:
-        raise InputError(f"{where}: the label {label!r} holds half a character") from None
-    if not label or label != label.strip() or len(label.splitlines()) != 1:
-        raise InputError(f"{where}: the label {label[:60]!r} cannot be in a list of classes: it is empty, or has blanks around it or line breaks in it")
-    return label
+        raise InputError(f"{where}: the {kind} {text!r} holds half a character: it is not UTF-8") from None
+    if not text or text != text.strip() or len(text.splitlines()) != 1 or _CONTROL.search(text):
+        raise InputError(
+            f"{where}: the {kind} {text[:60]!r} cannot be in a list: it is empty, has blanks around it, or line breaks or control characters in it"
+        )
+    return text
 
 
 def safe_name(text: str, where: str) -> PurePosixPath:
@@ -216,6 +245,7 @@ def count_notes(sample: Sample, instances: Sequence[DatasetInstance]) -> Counter
     """What a format without room for it loses: scores, and everything noted on the image and its instances. A group is kept as one instance."""
     n_scores = sum(one.score is not None for one in instances)
     n_notes = bool(sample.notes) + sum(not set(one.notes) <= {"group_id"} and not _is_score(one) for one in instances)
+    n_notes += sum(part.notes is not None for one in instances for part in one.parts)
     return Counter({text: n for text, n in (("scores", n_scores), ("descriptions, flags and other notes", n_notes)) if n})
 
 
@@ -252,4 +282,4 @@ def chosen(sample: Sample, names: ClassNames, listed: bool) -> Sample:
     others = len(sample.instances) - len(kept)
     if not others:
         return sample
-    return replace(sample, instances=tuple(kept), left_out=Counter(sample.left_out) + Counter({"instances of classes that --classes leaves out": others}))
+    return replace(sample, instances=tuple(kept), left_out=Counter(sample.left_out) + Counter({UNWANTED: others}))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
@@ -12,23 +12,26 @@ from pathlib import Path, PurePosixPath
 import PIL.Image
 import PIL.ImageOps
 
-from backend.errors import InputError
+from backend.errors import ConfigError, InputError
 from backend.files import find_files, is_inside
 from backend.formats.tasks import uploaded_name
 from backend.images import DEFAULT_LIMITS, FORMATS, SUFFIXES, Header, ImageLimits, read_header
 
 _LIMITS = ImageLimits(min_side=1)  # there is no model here that needs more
 _QUALITY = 95  # of a JPEG that is turned upright
+_JPEG, _APP1 = b"\xff\xd8", 0xE1
 
 
 class PictureFolder:
     """All pictures below a folder, found by what others call them.
 
     Args:
+        root: the folder.
         files: the pictures.
     """
 
-    def __init__(self, files: Iterable[Path]) -> None:
+    def __init__(self, root: Path, files: Iterable[Path]) -> None:
+        self._root = root
         self._by_name: defaultdict[str, list[Path]] = defaultdict(list)
         self._by_stem: defaultdict[str, list[Path]] = defaultdict(list)
         for file in files:
@@ -38,18 +41,23 @@ class PictureFolder:
     @classmethod
     def of(cls, folder: Path, skip: Iterable[Path] = ()) -> PictureFolder:
         """The pictures below ``folder``, hidden files, links out of it and the folders in ``skip`` left out."""
-        return cls(find_files(folder, SUFFIXES, skip))
+        return cls(folder, find_files(folder, SUFFIXES, skip))
 
     def find(self, address: str, any_suffix: bool = False) -> Path | None:
         """The file that shares most folder names with an address, from its end; None where none has its name, or several fit equally well.
 
         Args:
-            address: a path or the path of a URL, with forward slashes.
+            address: a path or URL.
             any_suffix: whether a picture of the same name with another suffix will do.
         """
-        wanted = list(reversed(PurePosixPath(address).parts))
+        fitting = self.candidates(address, any_suffix)
+        return fitting[0] if len(fitting) == 1 else None
+
+    def candidates(self, address: str, any_suffix: bool = False) -> list[Path]:
+        """All files that fit best; see ``find``."""
+        wanted = list(reversed(PurePosixPath(address.replace("\\", "/")).parts))
         if not wanted:
-            return None
+            return []
         bare = uploaded_name(wanted[0])
         named = self._by_name.get(wanted[0]) or self._by_name.get(bare)
         if not named and any_suffix:
@@ -59,10 +67,18 @@ class PictureFolder:
             parents = zip(wanted[1:], reversed(file.parts[:-1]), strict=False)
             return len(list(itertools.takewhile(lambda pair: pair[0] == pair[1], parents)))
 
-        fitting = sorted(named or (), key=shared, reverse=True)
-        if len(fitting) > 1 and shared(fitting[0]) == shared(fitting[1]):
-            return None
-        return fitting[0] if fitting else None
+        best = max(map(shared, named), default=0) if named else 0
+        return [file for file in named or () if shared(file) == best]
+
+    def contradicts(self, address: str, file: Path) -> bool:
+        """True if both name folders below their roots, and not even the last is the same: most likely another picture of that name."""
+        text = address.replace("\\", "/")
+        if "/upload/" in text:  # Label Studio's own folders
+            return False
+        text = text.partition("://")[2].partition("/")[2] if "://" in text else text
+        theirs = [part for part in PurePosixPath(text).parts[:-1] if part not in ("/", "..", ".")]
+        ours = file.relative_to(self._root).parts[:-1]
+        return bool(theirs and ours) and theirs[-1] != ours[-1]
 
 
 class Pictures:
@@ -77,7 +93,8 @@ class Pictures:
     def __init__(self, roots: Iterable[Path], images: Path | None, skip: Iterable[Path] = ()) -> None:
         self.roots = [root.resolve() for root in roots] + ([images.resolve()] if images is not None else [])
         self._bases = self.roots[::-1]
-        self._claims: dict[Path, str] = {}  # pictures that were found by another name than their own, and by which
+        self._claims: dict[Path, str] = {}  # pictures that were found by name, and by which
+        self.doubtful: Counter[str] = Counter()  # why pictures were not taken that have the name, and how often
         self._folder = None if images is None else PictureFolder.of(images, skip)
 
     def add_base(self, folder: Path) -> None:
@@ -90,14 +107,45 @@ class Pictures:
             return path.is_file() and any(is_inside(path, root) for root in self.roots)
         return False
 
-    def find(self, direct: Path | None, name: str) -> Path | None:
-        """The picture at a path, or the one in the images folder that is called so; None if there is none that may be read."""
+    def find(self, direct: Path | None, *names: str) -> Path | None:
+        """The picture at a path, or the one in the images folder that is called so.
+
+        A name without folders finds a picture anywhere, one with folders only where they agree: a frame of another video is worse than none. For the
+        same reason a picture is not found for two.
+
+        Args:
+            direct: where it should be.
+            names: paths or URLs, the best first.
+
+        Returns:
+            None if there is none that may be read, or no telling which; ``doubtful`` counts why.
+        """
         if direct is not None and self.inside(direct):
             return direct
-        found = None if self._folder is None else self._folder.find(name, any_suffix=True)
-        if found is not None and found.name != PurePosixPath(name).name and self._claims.setdefault(found, name) != name:
-            return None  # two names cannot mean the same picture
-        return found
+        doubt: str | None = None
+        if self._folder is None:
+            return None
+        for name in names:
+            fitting = self._folder.candidates(name, any_suffix=True)
+            if len(fitting) > 1:
+                doubt = "several have the name"
+            elif fitting and self._folder.contradicts(name, fitting[0]):
+                doubt = "they lie in other folders than files say"
+            elif fitting and self._claims.setdefault(fitting[0], names[0]) != names[0]:
+                doubt = "they were found for another name already"
+            elif fitting:
+                return fitting[0]
+        self.doubtful.update([doubt] if doubt else [])
+        return None
+
+    def check(self, path: Path) -> None:
+        """Refuse a file of a dataset, such as its list of classes, that is a link to somewhere else; one that is not there will do.
+
+        Raises:
+            ConfigError: naming it.
+        """
+        if path.exists() and not self.inside(path):
+            raise ConfigError(f"{path}: is a link that leads outside of the folders given")
 
     def relative(self, picture: Path) -> PurePosixPath:
         """A picture's path below the folder it lies in: the images folder, else the dataset's own folder of pictures, else the source."""
@@ -109,6 +157,11 @@ class Pictures:
 
 def header_of(picture: Path | bytes, where: str, limits: ImageLimits = _LIMITS) -> Header:
     """Upright size, format and whether the picture is stored turned, from its header alone.
+
+    Args:
+        picture: a file, or the bytes of one.
+        where: for messages about bytes.
+        limits: of what is accepted.
 
     Raises:
         InputError: unreadable, no picture, or too large.
@@ -122,6 +175,10 @@ def header_of(picture: Path | bytes, where: str, limits: ImageLimits = _LIMITS) 
 def upright_bytes(picture: Path | bytes, where: str) -> bytes:
     """The picture turned as its EXIF orientation says, in its own format; a JPEG is encoded anew with quality 95.
 
+    Args:
+        picture: a file, or the bytes of one.
+        where: for messages.
+
     Raises:
         InputError: it cannot be decoded.
     """
@@ -129,24 +186,45 @@ def upright_bytes(picture: Path | bytes, where: str) -> bytes:
     try:
         with PIL.Image.open(source, formats=FORMATS) as opened:
             turned = PIL.ImageOps.exif_transpose(opened)
-            stream = io.BytesIO()
-            turned.save(stream, opened.format or "PNG", quality=_QUALITY, icc_profile=opened.info.get("icc_profile"))
-            return stream.getvalue()
+            return _encoded(turned, opened)
     except (OSError, SyntaxError, ValueError, EOFError, PIL.Image.DecompressionBombError) as error:
         raise InputError(f"{where}: cannot turn the picture upright: {error}") from None
 
 
+def _encoded(image: PIL.Image.Image, original: PIL.Image.Image, **options: bytes) -> bytes:
+    """An image in the format of the one it was made of."""
+    stream = io.BytesIO()
+    kind = original.format or "PNG"
+    quality = {"quality": _QUALITY} if kind in ("JPEG", "WEBP") else {}
+    image.save(stream, kind, icc_profile=original.info.get("icc_profile"), **quality, **options)
+    return stream.getvalue()
+
+
+def _without_segments(jpeg: bytes) -> bytes:
+    """A JPEG without its APP1 segments, in which EXIF lies (ITU T.81, B.1.1: a marker, then the length of what follows, itself included)."""
+    kept, at = [jpeg[:2]], 2
+    while jpeg[at : at + 1] == b"\xff" and jpeg[at + 1 : at + 2] not in (b"\xda", b""):  # up to the start of the scan
+        end = at + 2 + int.from_bytes(jpeg[at + 2 : at + 4], "big")
+        kept += [jpeg[at:end]] if jpeg[at + 1] != _APP1 else []
+        at = end
+    return b"".join([*kept, jpeg[at:]])
+
+
 def without_exif(picture: bytes, where: str) -> bytes:
-    """The picture as it is stored, without the EXIF that would turn it; a JPEG is encoded anew with quality 95.
+    """The picture as it is stored, without the EXIF that would turn it; of a JPEG no pixel changes.
+
+    Args:
+        picture: its bytes.
+        where: for messages.
 
     Raises:
         InputError: it cannot be decoded.
     """
+    if picture.startswith(_JPEG):
+        return _without_segments(picture)
     try:
         with PIL.Image.open(io.BytesIO(picture), formats=FORMATS) as opened:
-            stream = io.BytesIO()
-            opened.save(stream, opened.format or "PNG", quality=_QUALITY, icc_profile=opened.info.get("icc_profile"), exif=b"")
-            return stream.getvalue()
+            return _encoded(opened, opened, exif=b"")
     except (OSError, SyntaxError, ValueError, EOFError, PIL.Image.DecompressionBombError) as error:
         raise InputError(f"{where}: cannot read the picture in imageData: {error}") from None
 

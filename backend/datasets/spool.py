@@ -39,13 +39,18 @@ class Spool:
 
     def append(self, other: Spool) -> None:
         """Add all that another spool holds, which is dropped."""
-        other._stream.seek(0)
-        while block := other._stream.read(1 << 22):
-            self.write(block)
+        try:
+            other._stream.seek(0)  # writes what is left
+            while block := other._stream.read(1 << 22):
+                self.write(block)
+        except OSError as error:
+            raise disk_error(error, other.path) from error
         other.discard()
 
     def finish(self) -> Path:
-        """Everything is on the disk; the file is to be renamed."""
+        """Everything is on the disk, and the file is to be renamed; harmless if done already."""
+        if self._stream.closed:
+            return self.path
         try:
             self._stream.flush()
             os.fsync(self._stream.fileno())

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
-from backend.datasets.copies import Copies
-from backend.datasets.model import BACKGROUND_LABEL, EXTRA, IGNORE_LABEL, ClassNames, DatasetInstance, Encoded, Sample
+from backend.datasets import parts
+from backend.datasets.copies import EMBEDDED, NOT_AT_HAND, Copies
+from backend.datasets.model import BACKGROUND_LABEL, EXTRA, IGNORE_LABEL, ClassNames, DatasetInstance, Encoded, Sample, number_of
 from backend.datasets.spool import Spool
 from backend.files import json_bytes
 from backend.formats import coco
@@ -49,6 +50,7 @@ class CocoWriter:
     def __init__(self, out: Path, names: ClassNames, copies: Copies, split: str) -> None:
         self._folder, self._names, self._copies, self._split = out / "annotations", names, copies, split
         self._splits: dict[str, _Split] = {}
+        self._whole: Spool | None = None  # what is being put together
         self._used: set[str] = set()  # of the special labels
 
     def encode(self, sample: Sample, stem: str) -> Encoded:
@@ -58,16 +60,19 @@ class CocoWriter:
         name = PurePosixPath(stem + sample.name.suffix)
         copied = self._copies.place(sample, PurePosixPath("images", split) / name)
         losses.update(copied.losses)
+        if copied.path is None:
+            losses[NOT_AT_HAND if sample.picture is None else EMBEDDED] += 1
         file_name = name if copied.files else copied.path or sample.name
         image: dict[str, Any] = {"file_name": str(file_name), "height": size_hw[0], "width": size_hw[1]}
         if sample.model_version is not None:
             image["model_version"] = sample.model_version
         if sample.notes:
             image[EXTRA] = dict(sample.notes)
-        annotations = [(one.label, _after_id(self._annotation(one, size_hw))) for one in instances]
+        kept = parts.keep(instances, size_hw)
+        annotations = [(one.label, _after_id(self._annotation(one, size_hw, drawn))) for one, drawn in zip(instances, kept, strict=True)]
         return Encoded(Counter(one.label for one in instances), copied.files, losses, (split, _after_id(image), annotations))
 
-    def _annotation(self, one: DatasetInstance, size_hw: tuple[int, int]) -> dict[str, Any]:
+    def _annotation(self, one: DatasetInstance, size_hw: tuple[int, int], drawn: Mapping[str, Any]) -> dict[str, Any]:
         x0, y0, x1, y1 = mask_xyxy(one.mask).tolist()
         made: dict[str, Any] = {
             "segmentation": coco.encode(one.mask, size_hw),
@@ -77,7 +82,7 @@ class CocoWriter:
         }
         if one.score is not None:
             made["score"] = one.score
-        extra = {**one.notes, **({} if one.number is None else {"voc_object": one.number})}
+        extra = {**one.notes, **drawn, **({} if one.number is None else {"voc_object": one.number})}
         if one.crowd and one.label == IGNORE_LABEL:
             extra["iscrowd"] = 1
         if extra:
@@ -88,7 +93,7 @@ class CocoWriter:
         if label in _SPECIAL:
             self._used.add(label)
             return _SPECIAL[label]
-        return (self._names.index(label) or 0) + 1
+        return number_of(self._names, label) + 1
 
     def add(self, encoded: Encoded) -> None:
         split, image, annotations = encoded.row
@@ -106,7 +111,7 @@ class CocoWriter:
         ids = {**{name: k + 1 for k, name in enumerate(self._names.names)}, **{label: _SPECIAL[label] for label in sorted(self._used)}}
         categories = [{"id": number, "name": name, "supercategory": ""} for name, number in ids.items()]
         for split, lists in self._splits.items():
-            whole = Spool(self._folder)
+            whole = self._whole = Spool(self._folder)
             whole.write(b'{"info":{"description":"converted by yolosam2"},"licenses":[],"categories":' + json_bytes(categories) + b',\n"images":[\n')
             whole.append(lists.images)
             whole.write(b'],\n"annotations":[\n')
@@ -115,6 +120,8 @@ class CocoWriter:
             yield PurePosixPath("annotations", f"instances_{split}.json"), whole
 
     def abort(self) -> None:
+        if self._whole is not None:
+            self._whole.discard()
         for lists in self._splits.values():
             lists.images.discard()
             lists.annotations.discard()

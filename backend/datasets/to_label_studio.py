@@ -9,8 +9,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
-from backend.datasets.from_label_studio import DATA, PREDICTIONS, What
-from backend.datasets.model import EXTRA, NOT_CLASSES, ClassNames, DatasetInstance, Encoded, Sample, repeats_score
+from backend.datasets import parts
+from backend.datasets.copies import EMBEDDED, NOT_AT_HAND
+from backend.datasets.from_label_studio import BEST, DATA, PREDICTIONS, What
+from backend.datasets.model import EXTRA, LISTS, NOT_CLASSES, ClassNames, DatasetInstance, Encoded, Sample, repeats_score
 from backend.datasets.pictures import Pictures
 from backend.datasets.spool import Spool
 from backend.files import json_bytes
@@ -51,14 +53,18 @@ class LabelStudioWriter:
         data: dict[str, Any] = dict(others) if isinstance(others, dict) else {}
         data["image"] = sample.url or self._prefix + quote(relative.as_posix(), errors="surrogateescape")
         if isinstance(sample.picture, bytes):
-            losses["pictures embedded in files, which Label Studio cannot see there"] += 1
+            losses[EMBEDDED] += 1
+        elif sample.picture is None and sample.url is None:
+            losses[NOT_AT_HAND] += 1
         if notes:
             data[EXTRA] = notes
         if sample.split is not None:
-            losses["lists that images are in (train, val)"] += 1
-        result = b",".join(self._region(one, k, sample, size_hw) for k, one in enumerate(instances))
+            losses[LISTS] += 1
+        kept = parts.keep(instances, size_hw)
+        result = b",".join(self._region(one, k, sample, size_hw, kept[k]) for k, one in enumerate(instances))
         head = json_bytes({"data": data})[:-1]
-        is_prediction = self._what.kind == PREDICTIONS if self._what is not None else sample.model_version is not None
+        told = self._what is not None and self._what.kind != BEST
+        is_prediction = self._what.kind == PREDICTIONS if self._what is not None and told else sample.model_version is not None
         if is_prediction:
             version = (self._what.model_version if self._what is not None else None) or sample.model_version or "converted"
             scores = [one.score for one in instances if one.score is not None]
@@ -69,7 +75,7 @@ class LabelStudioWriter:
         labels = {one.label for one in instances if one.label in NOT_CLASSES}
         return Encoded(Counter(one.label for one in instances), (), losses, (head + b"," + body, labels))
 
-    def _region(self, one: DatasetInstance, place: int, sample: Sample, size_hw: tuple[int, int]) -> bytes:
+    def _region(self, one: DatasetInstance, place: int, sample: Sample, size_hw: tuple[int, int], drawn: Mapping[str, Any]) -> bytes:
         key = f"{sample.name}|{place}|{one.label}|{one.mask.x}|{one.mask.y}|{size_hw}"
         region: dict[str, Any] = {
             "id": blake2b(key.encode("utf-8", "surrogatepass"), digest_size=5).hexdigest(),
@@ -83,7 +89,7 @@ class LabelStudioWriter:
         }
         if one.score is not None:
             region["score"] = one.score
-        if meta := _meta(one):
+        if meta := _meta(one, drawn):
             region["meta"] = meta
         numbers = rle.to_json(rle.encode(one.mask, size_hw)).encode("ascii")
         return json_bytes(region).replace(json_bytes(_PLACE), numbers, 1)
@@ -103,6 +109,7 @@ class LabelStudioWriter:
     def _finish(self) -> None:
         if self._open is not None:
             self._open.write(b"]\n")
+            self._open.finish()  # an open file for every 64 MB would be too many
             self._done.append(self._open)
             self._open = None
 
@@ -117,9 +124,9 @@ class LabelStudioWriter:
             spool.discard()
 
 
-def _meta(one: DatasetInstance) -> Mapping[str, Any]:
+def _meta(one: DatasetInstance, drawn: Mapping[str, Any]) -> Mapping[str, Any]:
     """What people noted as the text that Label Studio shows with a region; everything else where only this program looks."""
-    extra = dict(one.notes)
+    extra = {**one.notes, **drawn}
     meta = dict(extra.pop("label_studio_meta", None) or {}) if isinstance(extra.get("label_studio_meta"), dict) else {}
     description = extra.pop("description", None)
     if isinstance(description, str) and not (one.score is not None and repeats_score(description)):

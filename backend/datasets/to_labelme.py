@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from backend.datasets.copies import NOT_AT_HAND, Copies
 from backend.datasets.from_labelme import DRAWN, OWN
-from backend.datasets.model import BACKGROUND_LABEL, IGNORE_LABEL, ClassNames, DatasetInstance, Encoded, Part, Sample, listable
+from backend.datasets.model import BACKGROUND_LABEL, IGNORE_LABEL, LISTS, ClassNames, DatasetInstance, Encoded, Part, Sample, listable
 from backend.errors import InputError
 from backend.files import json_bytes
 from backend.formats.rings import part_rings
@@ -69,7 +70,7 @@ class LabelmeWriter:
         if copied.path is None and sample.named is None:
             losses[NOT_AT_HAND] += 1
         if sample.split is not None:
-            losses["lists that images are in (train, val)"] += 1
+            losses[LISTS] += 1
         document = make_document(
             [shape for _, shape in sorted(pieces, key=lambda pair: pair[0])],
             self._image_path(sample, path, bool(copied.files)),
@@ -88,7 +89,7 @@ class LabelmeWriter:
         return path.name.removesuffix(".json") + sample.name.suffix if copied else sample.name.name
 
     def _shapes(self, part: Part, instance: DatasetInstance, size_hw: tuple[int, int], predicted: bool, losses: Counter[str]) -> Iterator[dict[str, Any]]:
-        extras, mask = _extras(instance, predicted), part.mask
+        extras, mask = _extras(instance if part.notes is None else _with_notes(instance, part.notes), predicted), part.mask
         if self._shape == "polygon" and part.ring is not None and not self._simplified:  # as somebody drew it
             yield {**polygon_shape(instance.label, [list(point) for point in part.ring]), **extras}
             return
@@ -126,6 +127,10 @@ def _extras(instance: DatasetInstance, predicted: bool) -> dict[str, Any]:
     if instance.number is not None:
         made["voc_object"] = instance.number
     return {**made, **_apart(_sound(instance.notes), DRAWN)}
+
+
+def _with_notes(instance: DatasetInstance, notes: Mapping[str, Any]) -> DatasetInstance:
+    return replace(instance, score=notes["score"], notes={key: value for key, value in notes.items() if key != "score"})
 
 
 def _is_listable(name: str) -> bool:

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from backend.datasets.copies import NOT_AT_HAND, Copies
-from backend.datasets.model import BACKGROUND_LABEL, IGNORE_LABEL, ClassNames, DatasetInstance, Encoded, Sample, count_notes
+from backend.datasets.model import BACKGROUND_LABEL, IGNORE_LABEL, ClassNames, DatasetInstance, Encoded, Sample, count_notes, listable
 from backend.errors import InputError
 from backend.formats.voc import class_names_text, encode_png
 from backend.geometry import IGNORE, paint
@@ -36,11 +36,11 @@ class VocWriter:
         self._lists: defaultdict[str, list[str]] = defaultdict(list)
 
     def encode(self, sample: Sample, stem: str) -> Encoded:
+        listable(stem, sample.where, "picture's name")
         instances, losses = sample.instances, Counter[str]()
         losses += count_notes(sample, instances)
         classes, objects, hidden = self._paint(instances, sample)
-        if hidden:
-            losses["pixels of instances under others"] = hidden
+        losses += hidden
         copied = self._copies.place(sample, PurePosixPath("JPEGImages", stem + sample.name.suffix))
         losses.update(copied.losses)
         if copied.path is None:
@@ -48,16 +48,19 @@ class VocWriter:
         maps = [(PurePosixPath(folder, f"{stem}.png"), encode_png(one)) for folder, one in (("SegmentationClass", classes), ("SegmentationObject", objects))]
         return Encoded(Counter(one.label for one in instances), [*maps, *copied.files], losses, (sample.split or self._split, stem))
 
-    def _paint(self, instances: Sequence[DatasetInstance], sample: Sample) -> tuple[LabelMap, LabelMap, int]:
-        """Class and object values, and how many pixels of instances others cover; later parts are painted over earlier ones."""
+    def _paint(self, instances: Sequence[DatasetInstance], sample: Sample) -> tuple[LabelMap, LabelMap, Counter[str]]:
+        """Class and object values, and what of instances others cover; later parts are painted over earlier ones."""
         parts = sorted(((part, k + 1) for k, one in enumerate(instances) for part in one.parts), key=lambda pair: pair[0].order)
         index = paint([(part.mask, k) for part, k in parts], sample.known_size())
         values = np.array([0, *(self._value(one.label, sample) for one in instances)], np.uint8)
         numbers = np.array([0, *_numbers(instances)], np.uint16)
-        covered = sum(int(np.count_nonzero(one.mask.crop)) for one in instances)
+        hidden = {
+            "pixels of instances under others": sum(int(np.count_nonzero(one.mask.crop)) for one in instances) - int(np.count_nonzero(index)),
+            "instances that others cover completely": len(instances) - len(np.unique(index[index > 0])),
+        }
         objects: LabelMap = numbers[index]
         narrow = objects.max(initial=0) <= IGNORE
-        return values[index], objects.astype(np.uint8) if narrow else objects, covered - int(np.count_nonzero(index))
+        return values[index], objects.astype(np.uint8) if narrow else objects, Counter({text: n for text, n in hidden.items() if n})
 
     def _value(self, label: str, sample: Sample) -> int:
         if label in (BACKGROUND_LABEL, IGNORE_LABEL):

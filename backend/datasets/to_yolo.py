@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import PurePosixPath
 
 from backend.datasets.copies import Copies
-from backend.datasets.model import NOT_CLASSES, ClassNames, Encoded, Sample, count_notes
+from backend.datasets.model import NOT_CLASSES, ClassNames, Encoded, Sample, count_notes, number_of
 from backend.errors import InputError
 from backend.formats import yolo
 from backend.formats.yolo import data_yaml
 from backend.geometry import mask_difference
+
+_READ = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")  # pictures, by Ultralytics 8.4 and by us
+_LEAST = 10  # pixels a side, in Ultralytics 8.4
 
 
 def outdated(left: Sequence[str], written: Collection[str]) -> list[str]:
@@ -42,17 +45,17 @@ class YoloWriter:
         copies: puts pictures into ``images``.
         split: of samples that bring none.
         tolerance: pixels by which a ring may leave the edge of its mask; 0 is exact.
-        before: splits that an earlier conversion left in the folder, which belong to the dataset as well.
+        there: tells at the end which splits the folder holds; those of an earlier conversion belong to the dataset as well.
     """
 
     per_split = True
     lists_names = True
     shared: Sequence[str] = ("data.yaml",)
 
-    def __init__(self, names: ClassNames, copies: Copies, split: str, tolerance: float = 0.0, before: Sequence[str] = ()) -> None:
-        self._names, self._copies, self._split, self._tolerance = names, copies, split, tolerance
+    def __init__(self, names: ClassNames, copies: Copies, split: str, tolerance: float = 0.0, there: Callable[[], Sequence[str]] = list) -> None:
+        self._names, self._copies, self._split, self._tolerance, self._there = names, copies, split, tolerance, there
         self._needs_pictures = copies.mode != "none"
-        self._splits: dict[str, int] = dict.fromkeys(before, 0)
+        self._splits: dict[str, None] = {}
 
     def encode(self, sample: Sample, stem: str) -> Encoded:
         size_hw = sample.known_size() if sample.instances else (0, 0)
@@ -64,7 +67,7 @@ class YoloWriter:
             if one.crowd or one.label in NOT_CLASSES:
                 losses["crowds, ignored and background regions"] += 1
                 continue
-            line, bridges = yolo.line(self._names.index(one.label) or 0, one.mask, size_hw, self._tolerance)
+            line, bridges = yolo.line(number_of(self._names, one.label), one.mask, size_hw, self._tolerance)
             lines.append(line)
             written[one.label] += 1
             if bridges:
@@ -72,6 +75,8 @@ class YoloWriter:
             if changed := mask_difference(one.mask, yolo.read_line(line, size_hw, len(self._names.names), "").mask):
                 losses["pixels changed"] += changed
         split = sample.split or self._split
+        if sample.name.suffix.lower() not in _READ or min(sample.size_hw or (_LEAST,)) < _LEAST:
+            losses[f"pictures below {_LEAST} pixels a side, or of a kind that Ultralytics leaves out"] += 1
         copied = self._copies.place(sample, PurePosixPath("images", split, stem + sample.name.suffix))
         losses.update(copied.losses)
         if copied.path is None and self._needs_pictures:
@@ -80,10 +85,11 @@ class YoloWriter:
         return Encoded(written, [(PurePosixPath("labels", split, f"{stem}.txt"), text.encode()), *copied.files], losses, split)
 
     def add(self, encoded: Encoded) -> None:
-        self._splits[encoded.row] = self._splits.get(encoded.row, 0) + 1
+        self._splits[encoded.row] = None
 
     def close(self) -> Iterator[tuple[PurePosixPath, bytes]]:
-        yield PurePosixPath("data.yaml"), data_yaml(self._names.names, list(self._splits) or [self._split]).encode()
+        splits = list(dict.fromkeys([*self._there(), *self._splits])) or [self._split]
+        yield PurePosixPath("data.yaml"), data_yaml(self._names.names, splits).encode()
 
     def abort(self) -> None:
         return

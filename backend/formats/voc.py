@@ -163,22 +163,22 @@ def class_names_text(names: Sequence[str]) -> str:
 
 
 def read_class_names(path: Path) -> tuple[str, ...]:
-    """Class names of a ``class_names.txt`` or ``labels.txt``, background and ignore left out.
+    """Class names of a ``class_names.txt`` or ``labels.txt``, background and ignore left out; none where it lists only those.
 
     Raises:
-        ConfigError: unreadable or empty.
+        ConfigError: unreadable, or without a line.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot read the class names: {error}") from None
     names = [line.strip() for line in lines if line.strip()]
-    if names and names[0] == "__ignore__":
+    if not names:
+        raise ConfigError(f"{path}: holds no class names")
+    if names[0] == "__ignore__":
         names = names[1:]
     if names and names[0].lower() in _NO_CLASS:  # once: a class may be called background
         names = names[1:]
-    if not names:
-        raise ConfigError(f"{path}: holds no class names")
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ConfigError(f"{path}: named twice: {', '.join(twice)}")
     return tuple(names)

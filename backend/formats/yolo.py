@@ -122,7 +122,7 @@ def read_data_yaml(text: str, where: str) -> tuple[tuple[str, ...], dict[str, li
     """
     try:
         document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"{where}: is not valid YAML: {' '.join(str(error).split())[:120]}") from None
     if not isinstance(document, Mapping):
         raise ConfigError(f"{where}: expected names and splits, got {json_kind(document)}")
@@ -143,7 +143,7 @@ def _names(found: Any, where: str) -> tuple[str, ...]:
             found = [found[k] if k in found else found[str(k)] for k in range(len(found))]
         except KeyError:
             raise ConfigError(f"{where}: names: expected every index from 0 to {len(found) - 1}") from None
-    if not isinstance(found, list) or not found or not all(isinstance(name, str | int) for name in found):
+    if not isinstance(found, list) or not all(isinstance(name, str | int) for name in found):
         raise ConfigError(f"{where}: names: expected the names of the classes")
     names = tuple(str(name) for name in found)
     if twice := sorted({name for name in names if names.count(name) > 1}):
