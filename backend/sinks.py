@@ -116,7 +116,8 @@ class LabelStudioSink:
             write_atomic(path, chunk)
             written.append(path)
         for stale in set(self._out.glob("import-*.json")) - set(written):
-            stale.unlink()
+            if stale.stem.removeprefix("import-").isdigit():  # others of the pattern are a person's
+                stale.unlink()
         return [*written, self._out / "label_config.xml"]
 
 

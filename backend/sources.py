@@ -10,6 +10,7 @@ from backend.errors import ConfigError, InputError
 from backend.files import find_files, not_followed, unique_stems
 from backend.formats.voc import is_voc, open_voc
 from backend.images import SUFFIXES
+from backend.overlays import made_by_us
 
 OUTPUT_FOLDERS = ("overlays", "SegmentationClass", "SegmentationObject", "label-studio", "labelme", "coco", "yolo")
 
@@ -88,11 +89,14 @@ def collect(sources: Sequence[Path], split: str, out: Path | None = None) -> Wor
 
 
 def _not_pictures(source: Path, out: Path | None) -> list[Path]:
-    """Folders below a source that hold results: the output folder, or where a run into the source itself writes pictures."""
+    """Folders below a source that hold results: the output folder, overlays of an earlier run, or where a run into the source itself writes pictures."""
+    overlays = source / "overlays"
+    drawn = next(find_files(overlays, (".jpg",)), None)
+    earlier = [overlays] if drawn is not None and made_by_us(drawn) else []
     if out is None:
-        return []
+        return earlier
     if out.resolve() != source.resolve():
-        return [out]
+        return [*earlier, out]
     return [out / name for name in OUTPUT_FOLDERS]
 
 

@@ -57,8 +57,7 @@ class Watcher:
                     now[path] = _Seen(status.st_size, (status.st_mtime_ns, status.st_ctime_ns))
         ready = [path for path, seen in now.items() if seen.size and seen == self._before.get(path) and seen != self._taken.get(path)]
         self._before = now
-        self._taken = {path: seen for path, seen in self._taken.items() if path in now}
-        return ready
+        return ready  # what is gone stays known: it may land again, with other content
 
     def take(self, path: Path) -> bool:
         """This one is being worked on, and is not given again unless it changes; returns whether it was worked on before."""
@@ -113,11 +112,13 @@ class _Watch:
     def __init__(self, cascade: Labeler, out: Path | None, options: Options, say: Callable[[str], None], watcher: Watcher, stop: threading.Event) -> None:
         self._cascade, self._out, self._options, self._say, self._watcher, self._stop = cascade, out, options, say, watcher, stop
         self._failed: dict[Path, tuple[str, int, float]] = {}  # sentence, tries, and when the next is
+        self._stale: set[Path] = set()  # pictures that were replaced, and not labelled again yet
         self.total = Summary()
 
     def round(self, ready: Sequence[Path]) -> None:
         """Label a few pictures."""
-        replaced = {path for path in ready if self._watcher.take(path)} - set(self._failed)
+        self._stale |= {path for path in ready if self._watcher.take(path)}
+        replaced = self._stale & set(ready)
         for again in (False, True):  # a replaced picture gets new labels, unless a person changed the old ones
             chosen = [path for path in ready if (path in replaced) == again]
             for folder, items in self._watcher.items(chosen):
@@ -149,6 +150,7 @@ class _Watch:
         for item in items:
             if item.path not in failed:
                 self._failed.pop(item.path, None)
+                self._stale.discard(item.path)
         self.total.labelled += done.labelled
         self.total.empty += done.empty
         self.total.done += done.done

@@ -501,3 +501,19 @@ def test_links_that_lead_out_are_told(run_cli, tmp_path: Path) -> None:
     assert code == 2
     assert "no images there; looked for " in err
     assert f"; 1 links that lead out of the folder, or nowhere, were not followed, such as {tmp_path / 'photos/day1'}" in err
+
+
+def test_what_earlier_runs_drew_and_what_people_keep_beside_them(run_cli, pictures: Path, tmp_path: Path) -> None:
+    """Overlays among the pictures are no pictures; a person's file that looks like one of ours is not removed."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    shutil.copy(pictures / "a.jpg", folder / "a.jpg")
+    assert run_cli("annotate", folder, "--out", folder, "--format", "label-studio,overlay", *DEMO)[0] == 0
+    assert (folder / "overlays/a.jpg").is_file()
+    (folder / "label-studio/import-backup.json").write_text("[]")
+    (folder / "label-studio/import-2.json").write_text("[]")
+    code, text, _ = run_cli("annotate", folder, "--out", tmp_path / "other", *DEMO)
+    assert (code, "labelled 1 images" in text) == (0, True)
+    assert run_cli("annotate", folder, "--out", folder, "--format", "label-studio", *DEMO)[0] == 0
+    assert (folder / "label-studio/import-backup.json").is_file()
+    assert not (folder / "label-studio/import-2.json").exists()

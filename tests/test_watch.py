@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from backend.annotate import Options, Summary
@@ -19,7 +20,7 @@ from backend.cascade import Cascade
 from backend.demo.scenes import Scene
 from backend.files import write_new
 from backend.overlays import encode_picture
-from backend.watching import Watcher, watch
+from backend.watching import Watcher, _Watch, watch
 from labelme_plugin.files import made_by_us, read_document
 from tests.conftest import PYTHON, ROOT, FakeDetector, FakeSegmenter
 
@@ -293,3 +294,26 @@ def test_a_dataset_folder_is_a_folder(tmp_path: Path, fake: Cascade, picture: by
     (tmp_path / "JPEGImages/a.jpg").write_bytes(picture)
     with watching(tmp_path, fake):
         wait_for((tmp_path / "JPEGImages/a.json").exists)
+
+
+def test_a_replaced_picture_is_stale_until_it_was_labelled_again(tmp_path: Path, fake: Cascade, picture: bytes) -> None:
+    """It is damaged first, then gone, then there in another size: the labels of the picture before must not stay."""
+    path = tmp_path / "a.png"
+    watcher = Watcher([tmp_path])
+    run = _Watch(fake, None, Options(progress=False), lambda text: None, watcher, threading.Event())
+    path.write_bytes(picture)
+    before = None
+    for content in (None, picture[:200], b"", encode_picture(np.zeros((90, 70, 3), np.uint8))):
+        if content == b"":
+            path.unlink()
+        elif content is not None:
+            path.write_bytes(content)
+        watcher.look()
+        run.round(watcher.look())
+        for failed in list(run._failed):
+            watcher.give_back(failed)
+        before = before or (tmp_path / "a.json").read_bytes()
+    after = (tmp_path / "a.json").read_bytes()
+    assert after != before
+    assert json.loads(after)["imageHeight"] == 90
+    assert not run.total.failed
