@@ -541,10 +541,10 @@ def test_pictures_are_found_by_the_longest_path(tmp_path: Path) -> None:
     from backend.datasets.pictures import PictureFolder
 
     files = [tmp_path / name for name in ("cam1/0001.png", "cam2/0001.png", "other/b.png")]
-    assert PictureFolder(files).find("/data/local-files/cam2/0001.png") == files[1]
-    assert PictureFolder(files).find("0001.png") is None  # two fit equally well
-    assert PictureFolder(files).find("/data/upload/1/0123abcd-b.png") == files[2]
-    assert PictureFolder(files).find("/data/upload/1/training-b.png") is None
+    assert PictureFolder(Path("/"), files).find("/data/local-files/cam2/0001.png") == files[1]
+    assert PictureFolder(Path("/"), files).find("0001.png") is None  # two fit equally well
+    assert PictureFolder(Path("/"), files).find("/data/upload/1/0123abcd-b.png") == files[2]
+    assert PictureFolder(Path("/"), files).find("/data/upload/1/training-b.png") is None
 
 
 def box(label: str, key: str, x: float, y: float, w: float, h: float) -> dict[str, Any]:
