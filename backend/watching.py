@@ -154,6 +154,7 @@ class _Watch:
         self.total.labelled += done.labelled
         self.total.empty += done.empty
         self.total.done += done.done
+        self.total.outdated += done.outdated
         self.total.hand_made += done.hand_made
         self.total.per_class += done.per_class
         self.total.failed = [(str(path), sentence) for path, (sentence, *_) in self._failed.items()]

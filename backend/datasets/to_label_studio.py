@@ -63,8 +63,8 @@ class LabelStudioWriter:
         kept = parts.keep(instances, size_hw)
         result = b",".join(self._region(one, k, sample, size_hw, kept[k]) for k, one in enumerate(instances))
         head = json_bytes({"data": data})[:-1]
-        told = self._what is not None and self._what.kind != BEST
-        is_prediction = self._what.kind == PREDICTIONS if self._what is not None and told else sample.model_version is not None
+        asked = None if self._what is None or self._what.kind == BEST else self._what.kind
+        is_prediction = sample.model_version is not None if asked is None else asked == PREDICTIONS
         if is_prediction:
             version = (self._what.model_version if self._what is not None else None) or sample.model_version or "converted"
             scores = [one.score for one in instances if one.score is not None]
