@@ -13,14 +13,16 @@ from typing import Any
 from tqdm import tqdm
 
 from backend import pipeline
+from backend.core.boxes import no_detections
+from backend.core.protocols import Labeler
+from backend.core.types import Detections, Image, Prediction
 from backend.errors import ConfigError, LabelingError, disk_error, is_disk_full
-from backend.files import ensure_writable, is_newer, set_aside, sweep_stale, write_atomic, write_new
+from backend.files.atomic import ensure_writable, set_aside, sweep_stale, write_atomic, write_new
+from backend.files.find import is_newer
+from backend.files.images import DEFAULT_LIMITS, ImageLimits, read_image
 from backend.formats.prompts import PromptFile
-from backend.geometry import no_detections
-from backend.images import DEFAULT_LIMITS, ImageLimits, read_image
 from backend.sinks import Output, Sink, check_outputs, make_sinks, state
 from backend.sources import Item, check_distinct
-from backend.types import Detections, Image, Labeler, Prediction
 
 
 @dataclass(frozen=True)

@@ -21,11 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backend import pipeline
-from backend.files import write_atomic
+from backend.core.masks import full_frame, mask_from_full, mask_xyxy
+from backend.core.types import Instance, Mask, Masks, Prediction
+from backend.core.upsample import crop_masks
+from backend.files.atomic import write_atomic
 from backend.formats import coco, labelstudio, rle
-from backend.geometry import crop_masks, full_frame, mask_from_full, mask_xyxy
 from backend.memory import limit_arenas
-from backend.types import Instance, Mask, Masks, Prediction
 from labelme_plugin import files as labelme
 
 SIZE_HW = (1080, 1920)

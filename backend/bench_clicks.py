@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from backend.cascade import Cascade
+from backend.config.service import ServiceSettings
+from backend.drawing.overlays import encode_picture
 from backend.formats.binding import make_config
 from backend.label_studio.fetch import Fetcher
 from backend.label_studio.requests import PredictRequest, Task
 from backend.label_studio.service import Service
-from backend.overlays import encode_picture
-from backend.service_settings import ServiceSettings
 
 CONFIG = "configs/sam2.1/sam2.1_hiera_t.yaml"
 

@@ -9,9 +9,12 @@ from hashlib import sha256
 
 import numpy as np
 
+from backend.core.boxes import check_boxes, usable_boxes
+from backend.core.masks import clip_mask, tidy_mask
+from backend.core.protocols import Detector, Segmenter
+from backend.core.types import Detections, Image, Instance, Mask, Masks, Prediction
+from backend.core.upsample import crop_masks
 from backend.errors import ConfigError, InputError
-from backend.geometry import check_boxes, clip_mask, crop_masks, tidy_mask, usable_boxes
-from backend.types import Detections, Detector, Image, Instance, Mask, Masks, Prediction, Segmenter
 
 _FORMAT = 1  # part of every model_version; raised when the same models come to give other results
 

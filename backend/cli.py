@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backend.commands import INTERRUPTED, evaluate, prelabel, say, score, service_of, settings_of, stop_on_interrupt, tell
+from backend.config.models import Settings
 from backend.dataset_commands import convert, labelme
 from backend.errors import ConfigError, LabelingError
 from backend.logs import log_to_stderr
 from backend.memory import limit_arenas
 from backend.options import parse
-from backend.settings import Settings
 
 if TYPE_CHECKING:
     from backend.annotate import Options
@@ -46,8 +46,8 @@ def _formats(args: argparse.Namespace) -> list[str]:
 
 def _annotate(args: argparse.Namespace) -> int:
     from backend.annotate import annotate
-    from backend.class_mapping import parse_rename
-    from backend.files import ensure_writable
+    from backend.core.classes import parse_rename
+    from backend.files.atomic import ensure_writable
     from backend.formats.voc import has_truth
     from backend.sinks import DATASETS, ComparisonSink, Sink
     from backend.sources import collect
@@ -86,7 +86,7 @@ def _annotate(args: argparse.Namespace) -> int:
 
 def _run_options(args: argparse.Namespace, settings: Settings) -> Options:
     from backend.annotate import Options
-    from backend.images import ImageLimits
+    from backend.files.images import ImageLimits
 
     return Options(settings.batch, settings.workers, limits=ImageLimits(max_pixels=settings.max_pixels), progress=not args.no_progress)
 
@@ -132,7 +132,7 @@ def _models(args: argparse.Namespace) -> int:
 
 
 def _serve(args: argparse.Namespace) -> int:
-    from backend.service_settings import load_service_settings
+    from backend.config.service import load_service_settings
     from backend.serving import serve
 
     logging.getLogger("backend").setLevel(logging.DEBUG if args.verbose else logging.INFO)

@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from backend.config.models import Settings, load_settings
 from backend.errors import AuthError, ConfigError
-from backend.settings import Settings, load_settings
 
 if TYPE_CHECKING:
+    from backend.config.service import ServiceSettings
     from backend.judging import Outputs
-    from backend.service_settings import ServiceSettings
 
 INTERRUPTED = 130
 
@@ -76,7 +76,7 @@ def stop_on_interrupt() -> threading.Event:
 
 def service_of(args: argparse.Namespace) -> ServiceSettings:
     """Address and token of Label Studio, of the commands that call them ``--url`` and ``--api-key``."""
-    from backend.service_settings import load_service_settings
+    from backend.config.service import load_service_settings
 
     try:
         return load_service_settings({"label_studio_url": args.url, "label_studio_api_key": args.api_key}, os.environ)
@@ -107,7 +107,7 @@ def _print_document(args: argparse.Namespace, document: dict[str, Any], texts: S
 
 def evaluate(args: argparse.Namespace) -> int:
     """Masks against the truth of a VOC dataset."""
-    from backend.class_mapping import parse_rename
+    from backend.core.classes import parse_rename
     from backend.judging import run_evaluate
     from backend.scoring.text import classes_text, figures_text, upstream_lines
 
@@ -123,7 +123,7 @@ def evaluate(args: argparse.Namespace) -> int:
 
 def score(args: argparse.Namespace) -> int:
     """Accepted annotations against predictions."""
-    from backend.class_mapping import parse_rename
+    from backend.core.classes import parse_rename
     from backend.judging import ScoreOptions, run_score
     from backend.scoring.pairs import Selection
     from backend.scoring.text import score_texts
@@ -155,7 +155,7 @@ def _task_ids(text: str | None) -> tuple[int, ...]:
 
 def prelabel(args: argparse.Namespace) -> int:
     """Masks for a whole Label Studio project."""
-    from backend.files import ensure_writable, write_atomic
+    from backend.files.atomic import ensure_writable, write_atomic
     from backend.label_studio.prelabel import Choice
     from backend.prelabelling import Options, as_json, dry_run_text, run_prelabel
 

@@ -8,8 +8,8 @@ import math
 from pathlib import Path
 
 from backend.commands import INTERRUPTED, say, settings_of, stop_on_interrupt
+from backend.config.models import load_settings
 from backend.errors import ConfigError
-from backend.settings import load_settings
 
 
 def convert(args: argparse.Namespace) -> int:

@@ -18,16 +18,17 @@ import numpy as np
 from tqdm import tqdm
 
 from backend import pipeline
-from backend.class_mapping import class_mapping, map_instances
+from backend.core.boxes import no_detections
+from backend.core.classes import class_mapping, map_instances
+from backend.core.protocols import Labeler
+from backend.core.types import Detections, Image, Instance, LabelMap
 from backend.errors import ConfigError, InputError, LabelingError, as_sentence
+from backend.files.images import DEFAULT_LIMITS, ImageLimits, read_image
 from backend.formats.prompts import PromptFile
 from backend.formats.voc import VocDataset, instances_of, read_class_names, read_label_map
-from backend.geometry import no_detections
-from backend.images import DEFAULT_LIMITS, ImageLimits, read_image
 from backend.scoring.measure import Measured, measure, painted
 from backend.scoring.pairs import ClassIndex, Fault, Picture
 from backend.scoring.score import Run
-from backend.types import Detections, Image, Instance, Labeler, LabelMap
 
 
 class VersionedLabeler(Labeler, Protocol):

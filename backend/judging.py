@@ -14,10 +14,12 @@ from typing import Any
 
 from tqdm import tqdm
 
+from backend.config.models import Settings
+from backend.config.service import ServiceSettings
 from backend.errors import ConfigError, InputError, Unavailable
-from backend.files import ensure_writable, write_atomic
+from backend.files.atomic import ensure_writable, write_atomic
+from backend.files.images import ImageLimits
 from backend.formats.export_file import read_tasks
-from backend.images import ImageLimits
 from backend.label_studio.fetch import Fetcher
 from backend.label_studio.stored import Stored
 from backend.report_pictures import pictures
@@ -27,8 +29,6 @@ from backend.scoring.gallery import LoadPicture, render
 from backend.scoring.pairs import ClassIndex, Fault, Pair, Selection
 from backend.scoring.report import render_report, write_report
 from backend.scoring.score import Run, score
-from backend.service_settings import ServiceSettings
-from backend.settings import Settings
 
 
 @dataclass(frozen=True)

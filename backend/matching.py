@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from backend.geometry import mask_from_full
+from backend.core.masks import mask_from_full
+from backend.core.types import Instance, Mask
 from backend.metrics import Counts, Ratios, mean_of, ratio
-from backend.types import Instance, Mask
 
 THRESHOLDS = (0.5, 0.75)
 _MOSTLY = 0.5  # a prediction with more than this share on ignored pixels is no false alarm (Kirillov et al., 2019)

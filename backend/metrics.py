@@ -19,9 +19,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from backend.core.classes import IGNORE
+from backend.core.types import LabelMap
 from backend.errors import InputError
-from backend.geometry import IGNORE
-from backend.types import LabelMap
 
 Counts = NDArray[np.integer[Any]] | NDArray[np.floating[Any]]
 Ratios = NDArray[np.float64]

@@ -17,12 +17,14 @@ from typing import Any
 from tqdm import tqdm
 
 from backend.cascade import Cascade
+from backend.config.models import Settings
+from backend.config.service import ServiceSettings
 from backend.errors import ConfigError, InputError, LabelingError
-from backend.files import file_digest
+from backend.files.atomic import file_digest
+from backend.files.images import ImageLimits
 from backend.formats.binding import Binding, bind, project_version
 from backend.formats.labelconfig import LabelConfig, parse_label_config
 from backend.formats.prompts import PromptFile, read_prompts
-from backend.images import ImageLimits
 from backend.label_studio.boxes import check_rows, from_file, from_tasks
 from backend.label_studio.client import Client, Row, without_version
 from backend.label_studio.fetch import Fetcher
@@ -30,8 +32,6 @@ from backend.label_studio.journal import Journal
 from backend.label_studio.labelling import Labeller, Loader, Work
 from backend.label_studio.prelabel import Choice, Engine, LocalEngine, Run, Summary, filters_of
 from backend.label_studio.requests import Task
-from backend.service_settings import ServiceSettings
-from backend.settings import Settings
 
 _SAMPLE = 3  # tasks that a dry run predicts to know what one costs
 _FLOOR = 0.01  # of the detector, so that a label config may ask for less than --conf; as ``serve`` has it

@@ -5,14 +5,14 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-from backend.datasets.pictures import PictureFolder
+from backend.core.types import Image
 from backend.errors import InputError
-from backend.formats.tasks import path_of
-from backend.images import ImageLimits, decode_image, read_image
+from backend.files.images import ImageLimits, decode_image, read_image
+from backend.files.pictures import PictureFolder
+from backend.formats.label_studio.tasks import path_of
 from backend.label_studio.stored import Stored
 from backend.scoring.gallery import LoadPicture
 from backend.scoring.pairs import Picture
-from backend.types import Image
 
 
 def pictures(folder: Path | None, limits: ImageLimits, stored: Stored | None) -> LoadPicture:

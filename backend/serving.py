@@ -19,14 +19,14 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 
 from backend.cascade import Cascade
+from backend.config.models import Settings
+from backend.config.service import ServiceSettings, check_listening
+from backend.core.protocols import Segmenter
 from backend.errors import ConfigError, InputError, LabelingError
-from backend.files import is_inside
-from backend.images import ImageLimits
+from backend.files.find import is_inside
+from backend.files.images import ImageLimits
 from backend.label_studio.server import create_app
 from backend.label_studio.service import Service
-from backend.service_settings import ServiceSettings, check_listening
-from backend.settings import Settings
-from backend.types import Segmenter
 
 logger = logging.getLogger(__name__)
 _RECEIVE_S = 10

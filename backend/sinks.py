@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import quote
 
-from backend import overlays
-from backend.class_mapping import class_mapping, map_instances
-from backend.comparisons import compare
+from backend.core.classes import class_mapping, map_instances
+from backend.core.types import Image, Prediction
+from backend.drawing import overlays
+from backend.drawing.comparison import compare
 from backend.errors import ConfigError, InputError
-from backend.files import write_atomic
+from backend.files.atomic import write_atomic
 from backend.formats import labelstudio, voc
 from backend.formats.binding import make_config
 from backend.sources import Item
-from backend.types import Image, Prediction
 from labelme_plugin import files as labelme
 
 FORMATS = ("labelme", "label-studio", "voc", "overlay")

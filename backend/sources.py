@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from backend.drawing.overlays import made_by_us
 from backend.errors import ConfigError, InputError
-from backend.files import find_files, not_followed, unique_stems
+from backend.files.find import find_files, not_followed
+from backend.files.images import SUFFIXES
+from backend.files.names import unique_stems
 from backend.formats.voc import is_voc, open_voc
-from backend.images import SUFFIXES
-from backend.overlays import made_by_us
 
 OUTPUT_FOLDERS = ("overlays", "SegmentationClass", "SegmentationObject", "label-studio", "labelme", "coco", "yolo")
 

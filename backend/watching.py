@@ -11,11 +11,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from backend.annotate import Options, Summary, annotate
+from backend.core.protocols import Labeler
 from backend.errors import ConfigError, LabelingError
-from backend.files import ensure_writable, find_files, unique_stems
-from backend.images import SUFFIXES
+from backend.files.atomic import ensure_writable
+from backend.files.find import find_files
+from backend.files.images import SUFFIXES
+from backend.files.names import unique_stems
 from backend.sources import Item
-from backend.types import Labeler
 
 _WORTH_A_BAR = 8  # pictures
 _BATCHES = 4  # of pictures between two looks

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from backend.cascade import Cascade
+from backend.config.models import Settings
 from backend.errors import ConfigError
-from backend.files import file_digest
+from backend.files.atomic import file_digest
 from backend.formats.prompts import PromptFile, read_prompts
 from backend.models.catalog import load_detector, load_segmenter, resolve_device
-from backend.settings import Settings
 
 MODES = ("cascade", "boxes")
 

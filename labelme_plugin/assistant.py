@@ -11,9 +11,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from backend.core.masks import mask_xyxy
+from backend.core.protocols import Labeler, Segmenter
+from backend.core.types import Embedding, Image, Mask, Masks, Prompts
 from backend.errors import InputError
-from backend.geometry import mask_xyxy
-from backend.types import Embedding, Image, Labeler, Mask, Masks, Prompts, Segmenter
 
 _REMEMBERED = 3  # encoded images
 BACKGROUND_POINT, POINT, FIRST_CORNER, LAST_CORNER = 0, 1, 2, 3  # SAM's labels of points

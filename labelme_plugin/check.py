@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 import PIL.Image
 
-from backend.datasets.pictures import Pictures, header_of
 from backend.errors import InputError, as_sentence, json_kind
-from backend.files import is_inside
-from backend.images import DEFAULT_LIMITS, ImageLimits
+from backend.files.find import is_inside
+from backend.files.images import DEFAULT_LIMITS, ImageLimits
+from backend.files.pictures import Pictures, header_of
 
 _MOST_BYTES = 128 << 20
 _FAR = 1e9  # pixels; nan and infinity are not below it either

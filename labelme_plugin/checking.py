@@ -9,10 +9,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-from backend.datasets.model import BACKGROUND_LABEL, IGNORE_LABEL
-from backend.datasets.pictures import Pictures
+from backend.core.classes import BACKGROUND_LABEL, IGNORE_LABEL
 from backend.errors import ConfigError
-from backend.files import find_files, not_followed
+from backend.files.find import find_files, not_followed
+from backend.files.pictures import Pictures
 from backend.formats.voc import read_class_names
 from labelme_plugin.check import Problem, check_file
 

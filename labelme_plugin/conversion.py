@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from backend.datasets.copies import EMBEDDED, NOT_AT_HAND, TURNED
-from backend.datasets.model import Encoded, Sample
+from backend.formats.base import Encoded, Sample
 
 _EXAMPLES = 3  # images named with each loss
 _SHOWN = 50  # lines of failures in the text

@@ -9,17 +9,19 @@ from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
 
+from backend.core.classes import NOT_CLASSES, ClassNames
 from backend.datasets.copies import NOT_AT_HAND, TURNED
 from backend.datasets.formats import ReadOptions, WriteOptions, detect_format, make_reader, make_writer, names_in
 from backend.datasets.lists import repeated
-from backend.datasets.model import LISTS, NOT_CLASSES, UNWANTED, ClassNames, Fault, Reader, Sample, Writer, chosen
-from backend.datasets.pictures import Pictures
 from backend.datasets.splits import Division
 from backend.datasets.stems import Stems
 from backend.datasets.target import Target
 from backend.datasets.to_yolo import outdated
 from backend.errors import ConfigError, InputError, LabelingError, Unavailable, is_disk_full
-from backend.files import ensure_writable, is_inside, sweep_stale
+from backend.files.atomic import ensure_writable, sweep_stale
+from backend.files.find import is_inside
+from backend.files.pictures import Pictures
+from backend.formats.base import LISTS, UNWANTED, Fault, Reader, Sample, Writer, chosen
 from labelme_plugin.conversion import Summary
 
 _HARMLESS = (NOT_AT_HAND, TURNED, LISTS)  # told, but nothing of the annotations is lost by it

@@ -9,10 +9,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from backend.core.masks import check_mask
+from backend.core.stacking import painting_order
+from backend.core.types import Prediction
 from backend.errors import InputError
-from backend.files import json_bytes
-from backend.geometry import check_mask, painting_order
-from backend.types import Prediction
+from backend.files.atomic import json_bytes
 from labelme_plugin.shapes import mask_of, to_shape
 
 VERSION = "5.5.0"  # the oldest format with masks; every later labelme reads it

@@ -15,10 +15,10 @@ import numpy as np
 import PIL.Image
 import PIL.ImageDraw
 
+from backend.core.masks import check_mask, join_masks, mask_from_full
+from backend.core.types import Mask
 from backend.errors import InputError
-from backend.geometry import check_mask, join_masks, mask_from_full
-from backend.images import declared_size
-from backend.types import Mask
+from backend.files.images import declared_size
 from labelme_plugin.shapes import mask_of
 
 AREAS = ("mask", "polygon", "rectangle", "circle", "oriented_rectangle")

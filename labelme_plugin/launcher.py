@@ -19,8 +19,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from backend.core.types import Image
 from backend.errors import ConfigError, LabelingError
-from backend.types import Image
 from labelme_plugin.assistant import Answer, Assistant
 
 logger = logging.getLogger(__name__)

@@ -19,9 +19,9 @@ import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
+from backend.core.masks import mask_xyxy
+from backend.core.types import Instance, Mask
 from backend.errors import InputError
-from backend.geometry import mask_xyxy
-from backend.types import Instance, Mask
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 

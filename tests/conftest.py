@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from backend.cascade import Cascade
+from backend.config.models import Settings
+from backend.core.types import Detections, Embedding, Image, Masks, Prompts
 from backend.demo.scenes import TEST_SEEDS, Scene, generate
-from backend.settings import Settings
-from backend.types import Detections, Embedding, Image, Masks, Prompts
 from backend.wiring import load
 from tests.lab import lab  # noqa: F401 - a fixture
 
@@ -107,7 +107,7 @@ def fake() -> Cascade:
 @pytest.fixture
 def pictures(tmp_path: Path, scenes: list[Scene]) -> Path:
     """A folder with three good pictures, one of them in a sub-folder with a difficult name."""
-    from backend.overlays import encode_picture
+    from backend.drawing.overlays import encode_picture
 
     folder = tmp_path / "pictures"
     (folder / "sub ä #1").mkdir(parents=True)

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from backend.core.masks import mask_from_full, mask_xyxy
+from backend.core.types import Instance, Prediction
 from backend.formats import labelstudio
-from backend.geometry import mask_from_full, mask_xyxy
-from backend.types import Instance, Prediction
 
 SIZE = (60, 80)
 NAMES = ("car", "dog", "cat")

@@ -10,8 +10,8 @@ import time
 import numpy as np
 
 from backend.cascade import Cascade
+from backend.config.service import load_service_settings
 from backend.label_studio.service import Service
-from backend.service_settings import load_service_settings
 from backend.serving import Server, _exit_stuck
 from tests.conftest import FakeDetector, FakeSegmenter
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from backend.cascade import Cascade
+from backend.core.masks import full_frame
+from backend.core.types import Detections
 from backend.errors import ConfigError, InputError
-from backend.geometry import full_frame
-from backend.types import Detections
 from tests.conftest import FakeDetector, FakeSegmenter
 
 IMAGE = np.zeros((40, 60, 3), np.uint8)

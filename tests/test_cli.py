@@ -18,13 +18,13 @@ from labelme._label_file import LabelFile
 
 from backend.annotate import Options, annotate
 from backend.cascade import Cascade
+from backend.core.masks import full_frame
 from backend.demo.dataset import true_detections
 from backend.demo.objects import CLASS_NAMES
 from backend.demo.scenes import Scene
 from backend.errors import Unavailable
+from backend.files.images import read_image
 from backend.formats import labelstudio, voc
-from backend.geometry import full_frame
-from backend.images import read_image
 from backend.sources import collect
 from labelme_plugin import files as labelme
 from labelme_plugin.shapes import mask_of

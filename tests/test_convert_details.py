@@ -14,12 +14,12 @@ import pytest
 import yaml
 from labelme.utils.shape import shape_to_mask
 
+from backend.core.classes import ClassNames
+from backend.core.masks import full_frame
 from backend.datasets.formats import WriteOptions, detect_format
-from backend.datasets.model import ClassNames
 from backend.datasets.splits import parse_split
 from backend.errors import ConfigError
 from backend.formats import voc, yolo
-from backend.geometry import full_frame
 from labelme_plugin.convert import Options, Summary, convert
 from labelme_plugin.files import read_document
 from labelme_plugin.instances import labelled_masks

@@ -15,10 +15,10 @@ from labelme._label_file import LabelFile
 from labelme.utils.shape import shape_to_mask, shapes_to_label
 from pycocotools.coco import COCO
 
+from backend.core.masks import full_frame
 from backend.datasets.formats import WriteOptions
 from backend.datasets.splits import parse_split
 from backend.formats import voc
-from backend.geometry import full_frame
 from labelme_plugin.convert import Options, convert
 from labelme_plugin.files import read_document
 from labelme_plugin.instances import labelled_masks

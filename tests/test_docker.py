@@ -16,9 +16,9 @@ import pytest
 import requests
 import yaml
 
+from backend.config.models import load_settings
+from backend.config.service import load_service_settings
 from backend.demo.studio import free_port, running
-from backend.service_settings import load_service_settings
-from backend.settings import load_settings
 from tests.conftest import ROOT
 
 DOCKER = ROOT / "docker"

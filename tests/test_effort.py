@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backend.geometry import mask_xyxy
+from backend.core.masks import mask_xyxy
+from backend.core.types import Instance, Mask
 from backend.scoring.columns import EFFORT
 from backend.scoring.effort import edits, join
 from backend.scoring.pairs import Region
-from backend.types import Instance, Mask
 
 
 def region(key: str | None, class_id: int, x: int, y: int, w: int = 10, h: int = 10, score: float = 0.9) -> Region:

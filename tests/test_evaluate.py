@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from backend.cascade import Cascade
+from backend.config.models import Settings
+from backend.core.masks import full_frame
+from backend.core.types import Masks
 from backend.demo.dataset import true_detections, true_masks
 from backend.demo.evaluate import FLOORS, Report, automatic_figures, cascade_figures, mask_figures
 from backend.demo.objects import CLASS_NAMES
 from backend.demo.scenes import Scene
-from backend.geometry import full_frame
 from backend.models.catalog import load_segmenter
-from backend.settings import Settings
-from backend.types import Masks
 
 
 class Oracle:

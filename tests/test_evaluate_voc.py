@@ -14,10 +14,10 @@ import PIL.Image
 import pytest
 from sklearn.metrics import accuracy_score, confusion_matrix, jaccard_score
 
-from backend.comparisons import ERRORS, compare, error_map
+from backend.drawing.comparison import ERRORS, compare, error_map
+from backend.drawing.overlays import class_colour
+from backend.files.images import read_image
 from backend.formats import voc
-from backend.images import read_image
-from backend.overlays import class_colour
 
 DEMO = ("--segmenter", "demo", "--device", "cpu", "--no-progress")
 
@@ -185,7 +185,7 @@ def test_a_model_that_fails_on_one_image_costs_that_image(dataset: Path, fake) -
         calls = ["one", "two", "three"]  # noqa: RUF012
 
         def finish(self, raw):
-            from backend.types import Prediction
+            from backend.core.types import Prediction
 
             return Prediction((), (40, 50), "x")
 

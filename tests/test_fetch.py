@@ -21,13 +21,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backend.config.secret import Secret
+from backend.config.service import ServiceSettings
 from backend.errors import AuthError, InputError, Unavailable
 from backend.label_studio.fetch import Fetcher
 from backend.label_studio.local_files import read_local_file, relative_path
 from backend.label_studio.origins import Policy, SourceRefused, parse_url, shown
 from backend.label_studio.tokens import Tokens
 from backend.label_studio.transport import Limits
-from backend.service_settings import Secret, ServiceSettings
 from tests.servers import http_server, listener
 
 LEGACY = "0123456789abcdef0123456789abcdef01234567"
@@ -589,8 +590,8 @@ def test_p01_paths_stay_inside_the_folder(root: Path, path: str) -> None:
 
 
 def test_p01_the_root_of_the_disk_is_refused() -> None:
+    from backend.config.service import load_service_settings
     from backend.errors import ConfigError
-    from backend.service_settings import load_service_settings
 
     with pytest.raises(ConfigError, match="LOCAL_FILES_ROOT: must not be the root"):
         load_service_settings({}, {"LOCAL_FILES_ROOT": "/"})
@@ -598,8 +599,8 @@ def test_p01_the_root_of_the_disk_is_refused() -> None:
 
 @pytest.mark.parametrize(("name", "value"), [("LABEL_STUDIO_URL", "http://admin:canary@ls"), ("LABEL_STUDIO_API_KEY", "canary\ntwo"), ("PORT", "x")])
 def test_a03_a_setting_that_cannot_be_read_is_not_shown(name: str, value: str) -> None:
+    from backend.config.service import load_service_settings
     from backend.errors import ConfigError
-    from backend.service_settings import load_service_settings
 
     with pytest.raises(ConfigError, match=name) as caught:
         load_service_settings({}, {name: value})
@@ -651,7 +652,7 @@ def test_p01_no_text_reads_outside(tmp_path_factory: pytest.TempPathFactory, tex
 
 
 def test_i09_a_web_page_instead_of_an_image_is_said_so() -> None:
-    from backend.images import decode_image
+    from backend.files.images import decode_image
 
     with http_server(lambda *_: (200, {"Content-Type": "text/html"}, b"<!doctype html><html>login</html>")) as server:
         target = fetcher("http://ls.example", allowed_hosts=("127.0.0.1",))

@@ -13,7 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backend.errors import ConfigError, Unavailable
-from backend.files import ensure_writable, find_files, not_followed, set_aside, sweep_stale, unique_stems, write_atomic
+from backend.files.atomic import ensure_writable, set_aside, sweep_stale, write_atomic
+from backend.files.find import find_files, not_followed
+from backend.files.names import unique_stems
 from tests.conftest import PYTHON, ROOT
 
 

@@ -12,8 +12,8 @@ from hypothesis.extra import numpy as hnp
 from torch.nn import functional as F
 
 from backend import geometry
+from backend.core.types import Instance, Mask, Masks
 from backend.errors import InputError
-from backend.types import Instance, Mask, Masks
 
 
 def reference(logits: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:

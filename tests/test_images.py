@@ -13,7 +13,7 @@ import PIL.Image
 import pytest
 
 from backend.errors import InputError
-from backend.images import FORMATS, ImageLimits, decode_image, read_image
+from backend.files.images import FORMATS, ImageLimits, decode_image, read_image
 
 
 def encoded(picture: PIL.Image.Image, kind: str = "PNG", **options: object) -> bytes:

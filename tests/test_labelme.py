@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from labelme._label_file import LabelFile
 
+from backend.core.masks import full_frame, mask_from_full, mask_xyxy
+from backend.core.types import Instance, Mask, Prediction
 from backend.errors import InputError
-from backend.geometry import full_frame, mask_from_full, mask_xyxy
-from backend.types import Instance, Mask, Prediction
 from labelme_plugin import files, shapes
 from tests.conftest import random_mask
 

@@ -17,7 +17,7 @@ import pytest
 from labelme._label_file import LabelFile, LabelFileReadError
 from labelme.utils.shape import shapes_to_label
 
-from backend.datasets.pictures import Pictures
+from backend.files.pictures import Pictures
 from labelme_plugin.check import check_file
 from tests.dataset_scenes import shape, write_picture, write_scenes
 

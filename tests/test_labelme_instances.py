@@ -10,9 +10,9 @@ import PIL.Image
 import pytest
 from labelme.utils.shape import shape_to_mask
 
+from backend.core.masks import full_frame
 from backend.errors import InputError
 from backend.formats import voc
-from backend.geometry import full_frame
 from labelme_plugin.files import read_document
 from labelme_plugin.instances import labelled_masks, shape_mask
 

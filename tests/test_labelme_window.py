@@ -16,11 +16,11 @@ import PIL.Image
 import pytest
 
 from backend.cascade import Cascade
+from backend.core.masks import full_frame
 from backend.demo.run import SAMPLES
 from backend.errors import ConfigError, InputError
+from backend.files.images import read_image
 from backend.formats import voc
-from backend.geometry import full_frame
-from backend.images import read_image
 from labelme_plugin import launcher
 from labelme_plugin.assistant import Assistant
 from labelme_plugin.files import read_document
@@ -250,7 +250,7 @@ def test_texts_are_spelled_as_the_classes_are(fake: Cascade) -> None:
 
 def test_the_assistant_by_hand(fake: Cascade) -> None:
     """Corners in any order, signed points, scores and the segmenter's own estimate."""
-    from backend.types import Embedding, Masks, Prompts
+    from backend.core.types import Embedding, Masks, Prompts
     from tests.conftest import FakeSegmenter
 
     asked: list[Prompts] = []

@@ -9,11 +9,11 @@ import pytest
 from label_studio_sdk.converter.brush import decode_rle
 from label_studio_sdk.label_interface import LabelInterface
 
+from backend.core.masks import full_frame, mask_from_full, mask_xyxy
+from backend.core.types import Instance, Prediction
 from backend.errors import InputError
 from backend.formats import labelstudio
 from backend.formats.binding import make_config
-from backend.geometry import full_frame, mask_from_full, mask_xyxy
-from backend.types import Instance, Prediction
 from tests.conftest import random_mask
 
 

@@ -15,8 +15,8 @@ FILES = sorted([*(ROOT / "backend").rglob("*.py"), *(ROOT / "labelme_plugin").rg
 # Lower numbers never import higher ones. A name stands for itself and everything below it.
 LAYERS = {
     "backend.memory": 0, "backend.options": 0, "backend.logs": 0, "backend.errors": 0, "backend.types": 0,
-    "backend.geometry": 1, "backend.images": 1, "backend.metrics": 1, "backend.settings": 1, "backend.files": 1, "backend.overlays": 2,
-    "backend.formats": 2, "backend.service_settings": 2, "backend.class_mapping": 1, "backend.rasters": 1, "backend.matching": 2, "backend.comparisons": 2,
+    "backend.geometry": 1, "backend.files.images": 1, "backend.metrics": 1, "backend.settings": 1, "backend.files": 1, "backend.drawing.overlays": 2,
+    "backend.formats": 2, "backend.service_settings": 2, "backend.class_mapping": 1, "backend.core.rasterize": 1, "backend.matching": 2, "backend.drawing.comparison": 2,
     "backend.datasets": 4, "labelme_plugin.convert": 5, "labelme_plugin.conversion": 5,
     "labelme_plugin.check": 4, "labelme_plugin.checking": 5, "labelme_plugin.launcher": 5,
     "backend.sources": 3, "backend.cascade": 3, "labelme_plugin": 3, "backend.models": 3,

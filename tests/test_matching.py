@@ -12,10 +12,10 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from sklearn.metrics import jaccard_score
 
-from backend.geometry import mask_from_full, mask_xyxy
+from backend.core.masks import mask_from_full, mask_xyxy
+from backend.core.types import Instance, Mask
 from backend.matching import iou_matrix, match_instances
 from backend.scoring.average_precision import AveragePrecision
-from backend.types import Instance, Mask
 from tests.conftest import random_mask
 
 

@@ -11,11 +11,12 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from backend.core.masks import full_frame, mask_from_full
+from backend.core.outlines import outlines
+from backend.core.types import Instance, Mask, Prediction
 from backend.formats.binding import Output
+from backend.formats.label_studio.bitmask import bitmask_url
 from backend.formats.labelstudio import chosen, outputs_json
-from backend.formats.outlines import bitmask_url, outlines
-from backend.geometry import full_frame, mask_from_full
-from backend.types import Instance, Mask, Prediction
 from tests.conftest import random_mask
 
 

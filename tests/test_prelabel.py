@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from backend.config.secret import Secret
 from backend.errors import AuthError, ConfigError, Unavailable
 from backend.label_studio.client import Client
 from backend.label_studio.journal import Journal
 from backend.label_studio.prelabel import Choice, Summary, general
-from backend.service_settings import Secret
 from tests.conftest import PYTHON, ROOT
 from tests.fake_studio import LEGACY, FakeStudio, serving
 from tests.prelabel_program import CONFIG, VERSION, local_engine, prepared
@@ -28,7 +28,7 @@ from tests.servers import Recorder
 def picture() -> bytes:
     import numpy as np
 
-    from backend.overlays import encode_picture
+    from backend.drawing.overlays import encode_picture
 
     return encode_picture(np.full((48, 64, 3), 120, np.uint8))
 

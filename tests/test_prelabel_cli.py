@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from backend.core.masks import full_frame
 from backend.demo.run import SAMPLES
 from backend.demo.studio import TOKEN, Studio, free_port, label_studio
 from backend.formats import rle, voc
 from backend.formats.binding import make_config
-from backend.geometry import full_frame
 from tests.conftest import PYTHON, ROOT
 from tests.fake_studio import LEGACY, FakeStudio, serving
 from tests.lab import CONFIG, NAMES, PROGRAM, needs_studio
@@ -80,9 +80,9 @@ def test_a_run_and_its_report(run_cli, studio: FakeStudio, server: Recorder, tmp
 
 
 def test_the_backend_and_prelabel_have_the_same_version(run_cli, studio: FakeStudio, server: Recorder, tmp_path: Path) -> None:
+    from backend.config.models import Settings
     from backend.label_studio.predictors import Predictors
     from backend.serving import cascade_loader
-    from backend.settings import Settings
 
     predictors = Predictors(cascade_loader(Settings(detector="demo", segmenter="demo", device="cpu", box_margin=0.04, min_part=0.02)), threshold=0.25)
     predictors.load_default()

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from backend.drawing.overlays import encode_picture
 from backend.label_studio.prelabel import Choice
 from backend.label_studio.ray_engine import RayEngine
-from backend.overlays import encode_picture
 from tests.fake_studio import FakeStudio, serving
 from tests.prelabel_program import CONFIG, VERSION, dying_labeller, local_engine, prepared, stub_labeller, stub_loader
 

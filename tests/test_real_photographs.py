@@ -10,8 +10,8 @@ import pytest
 import ultralytics
 from labelme._label_file import LabelFile
 
+from backend.core.masks import full_frame
 from backend.formats import voc
-from backend.geometry import full_frame
 from labelme_plugin import files as labelme
 from labelme_plugin.shapes import mask_of
 

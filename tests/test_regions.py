@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.draw import polygon2mask
 
+from backend.core.masks import full_frame, mask_from_full, mask_iou, mask_xyxy, tidy_mask
+from backend.core.rasterize import ellipse_mask, polygon_mask, turned_box_mask
+from backend.core.types import Instance, Prediction
 from backend.errors import InputError
 from backend.formats import labelstudio
 from backend.formats.binding import Output
 from backend.formats.regions import read_regions, region_mask
-from backend.geometry import full_frame, mask_from_full, mask_iou, mask_xyxy, tidy_mask
-from backend.rasters import ellipse_mask, polygon_mask, turned_box_mask
-from backend.types import Instance, Prediction
 from tests.conftest import random_mask
 
 SIZE = (60, 80)

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from pycocotools import mask as coco_mask
 
+from backend.core import rings
+from backend.core.masks import full_frame, join_masks, mask_from_full
+from backend.core.types import Mask
 from backend.errors import ConfigError, InputError
-from backend.formats import coco, rings, yolo
-from backend.geometry import full_frame, join_masks, mask_from_full
-from backend.types import Mask
+from backend.formats import coco, yolo
 from tests.conftest import random_mask
 
 FRAMES = hnp.arrays(np.bool_, st.tuples(st.integers(1, 24), st.integers(1, 24)))

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from label_studio_sdk.converter.brush import decode_rle, encode_rle, mask2rle
 
+from backend.core.masks import full_frame, mask_from_full
+from backend.core.types import Mask
 from backend.errors import InputError
 from backend.formats import rle
-from backend.geometry import full_frame, mask_from_full
-from backend.types import Mask
 from tests.conftest import random_mask
 
 SIZES = [(48, 64), (37, 91), (1, 1), (1, 50), (50, 1), (7, 8), (128, 300), (33, 129), (2, 2), (100, 100)]

@@ -10,13 +10,14 @@ import pytest
 import torch
 from sam2.sam2_image_predictor import SAM2ImagePredictor
 
+from backend.core.masks import full_frame, mask_iou
+from backend.core.types import Embedding, Prompts
+from backend.core.upsample import crop_masks
 from backend.demo.dataset import true_detections, true_masks
 from backend.demo.scenes import Scene
 from backend.errors import ConfigError, InputError, Unavailable
-from backend.geometry import crop_masks, full_frame, mask_iou
 from backend.models.catalog import DEMO_SAM2, DEMO_SAM2_CONFIG, DEMO_YOLO
 from backend.models.sam2 import Sam2Segmenter, load_model
-from backend.types import Embedding, Prompts
 
 
 @pytest.fixture(scope="module")

@@ -538,7 +538,7 @@ def test_whatever_is_in_a_task_costs_only_itself(run_cli, tmp_path: Path) -> Non
 
 
 def test_pictures_are_found_by_the_longest_path(tmp_path: Path) -> None:
-    from backend.datasets.pictures import PictureFolder
+    from backend.files.pictures import PictureFolder
 
     files = [tmp_path / name for name in ("cam1/0001.png", "cam2/0001.png", "other/b.png")]
     assert PictureFolder(Path("/"), files).find("/data/local-files/cam2/0001.png") == files[1]

@@ -17,11 +17,12 @@ import pytest
 from flask.testing import FlaskClient
 
 from backend.cascade import Cascade
+from backend.config.secret import Secret
+from backend.config.service import ServiceSettings
+from backend.core.types import Embedding, Image, Masks, Prompts
 from backend.errors import AuthError, InputError, Unavailable
 from backend.label_studio.server import create_app, reason_phrase
 from backend.label_studio.service import Service
-from backend.service_settings import Secret, ServiceSettings
-from backend.types import Embedding, Image, Masks, Prompts
 from tests.conftest import FakeDetector, FakeSegmenter
 
 _LABELS = '<Label value="cat"/><Label value="dog"/>'
@@ -418,8 +419,8 @@ def test_a02_malformed_credentials_are_401(header: str) -> None:
 
 
 def test_a01_an_open_address_needs_a_password() -> None:
+    from backend.config.service import check_listening, load_service_settings
     from backend.errors import ConfigError
-    from backend.service_settings import check_listening, load_service_settings
 
     for host in ("0.0.0.0", "192.168.1.5", "::", "example.com"):
         with pytest.raises(ConfigError, match="BASIC_AUTH_USER"):
@@ -578,7 +579,7 @@ def test_a_host_that_is_not_allowed_is_asked_again_later() -> None:
 
 
 def test_large_pictures_are_not_all_decoded_ahead() -> None:
-    from backend.images import ImageLimits
+    from backend.files.images import ImageLimits
     from backend.label_studio.ahead import HELD_BYTES, Ahead, Unit
     from backend.label_studio.requests import Task
 

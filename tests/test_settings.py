@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from backend.config.config_file import read_config
+from backend.config.models import Settings, load_settings, read_names
 from backend.errors import ConfigError
-from backend.settings import Settings, load_settings, read_config, read_names
 
 UPSTREAM = {
     "name": "YOLO_SAM2", "n_gpu": 1,

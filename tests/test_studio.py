@@ -14,13 +14,14 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from backend.config.secret import Secret
+from backend.config.service import ServiceSettings
+from backend.core.masks import full_frame
 from backend.demo.run import SAMPLES
 from backend.demo.studio import PASSWORD, TOKEN, USER
 from backend.formats import rle, voc
 from backend.formats.binding import make_config
-from backend.geometry import full_frame
 from backend.label_studio.fetch import Fetcher
-from backend.service_settings import Secret, ServiceSettings
 from tests.lab import CONFIG, NAMES, OUT, UPRIGHT, Lab, browser_page, needs_chromium, needs_studio
 
 pytestmark = [needs_studio, pytest.mark.timeout(900)]

@@ -16,8 +16,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from backend.core.masks import full_frame
 from backend.demo.run import SAMPLES
-from backend.geometry import full_frame
 from labelme_plugin.convert import Options, convert
 from labelme_plugin.files import read_document
 from labelme_plugin.instances import labelled_masks

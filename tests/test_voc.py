@@ -10,9 +10,9 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from backend.core.types import Instance, Mask, Prediction
 from backend.errors import ConfigError, InputError
 from backend.formats import voc
-from backend.types import Instance, Mask, Prediction
 
 
 def test_palette_equals_imgviz() -> None:

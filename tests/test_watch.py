@@ -18,8 +18,8 @@ import pytest
 from backend.annotate import Options, Summary
 from backend.cascade import Cascade
 from backend.demo.scenes import Scene
-from backend.files import write_new
-from backend.overlays import encode_picture
+from backend.drawing.overlays import encode_picture
+from backend.files.atomic import write_new
 from backend.watching import Watcher, _Watch, watch
 from labelme_plugin.files import made_by_us, read_document
 from tests.conftest import PYTHON, ROOT, FakeDetector, FakeSegmenter

@@ -10,13 +10,13 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from backend.config.models import Settings
 from backend.demo.dataset import true_detections
 from backend.demo.scenes import Scene
 from backend.errors import ConfigError, InputError
-from backend.images import decode_image
+from backend.files.images import decode_image
 from backend.models.catalog import DEMO_SAM2, DEMO_YOLO, SAM2_MODELS, YOLO_MODELS, load_detector, load_segmenter, resolve_device
 from backend.models.yolo import YoloDetector
-from backend.settings import Settings
 from tests.conftest import PYTHON, ROOT
 
 

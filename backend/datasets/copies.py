@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from backend.datasets.model import Content, Sample
-from backend.datasets.pictures import Pictures, header_of, picture_bytes, upright_bytes
+from backend.files.pictures import Pictures, header_of, picture_bytes, upright_bytes
+from backend.formats.base import Content, Sample
 
 MODES = ("copy", "link", "none")
 EMBEDDED = "pictures embedded in files, which nothing can show from there"

@@ -7,21 +7,22 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from backend.core.classes import ClassNames
 from backend.datasets.copies import Copies
 from backend.datasets.from_coco import CocoReader, category_names, coco_files, is_coco
 from backend.datasets.from_label_studio import ANNOTATIONS, LabelStudioReader, What, export_files
 from backend.datasets.from_labelme import LabelmeReader, is_labelme
 from backend.datasets.from_voc import VocReader
 from backend.datasets.from_yolo import YoloReader, has_labels, yaml_of
-from backend.datasets.model import ClassNames, Reader, Writer
-from backend.datasets.pictures import Pictures
 from backend.datasets.to_coco import CocoWriter
 from backend.datasets.to_label_studio import LabelStudioWriter
 from backend.datasets.to_labelme import LabelmeWriter
 from backend.datasets.to_voc import VocWriter
 from backend.datasets.to_yolo import YoloWriter
 from backend.errors import ConfigError, LabelingError
-from backend.files import find_files
+from backend.files.find import find_files
+from backend.files.pictures import Pictures
+from backend.formats.base import Reader, Writer
 from backend.formats.voc import own_class_names
 from backend.formats.yolo import read_data_yaml
 

@@ -11,13 +11,15 @@ from contextlib import closing
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from backend.core.classes import IGNORE_LABEL, NOT_CLASSES, ClassNames
 from backend.datasets import parts
-from backend.datasets.model import EXTRA, IGNORE_LABEL, NOT_CLASSES, ClassNames, DatasetInstance, Fault, Part, Sample, extras_of, object_value, safe_name
-from backend.datasets.pictures import Pictures, header_of
 from backend.errors import ConfigError, InputError, Unavailable, json_kind
+from backend.files.images import SUFFIXES, declared_size
+from backend.files.names import safe_name
+from backend.files.pictures import Pictures, header_of
 from backend.formats import coco
+from backend.formats.base import EXTRA, DatasetInstance, Fault, Part, Sample, extras_of, object_value
 from backend.formats.export_file import read_list
-from backend.images import SUFFIXES, declared_size
 
 _OWN = ("id", "image_id", "category_id", "segmentation", "area", "bbox", "iscrowd", "score", EXTRA)
 _OWN_IMAGE = ("id", "file_name", "height", "width", "model_version", "license", "flickr_url", "coco_url", "date_captured", EXTRA)

@@ -12,13 +12,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from backend.datasets import parts
-from backend.datasets.model import EXTRA, DatasetInstance, Fault, Part, Sample, extras_of, object_value, safe_name
-from backend.datasets.pictures import Pictures, header_of
 from backend.errors import ConfigError, InputError, json_kind
+from backend.files.images import SUFFIXES
+from backend.files.names import safe_name
+from backend.files.pictures import Pictures, header_of, uploaded_name
+from backend.formats.base import EXTRA, DatasetInstance, Fault, Part, Sample, extras_of, object_value
 from backend.formats.export_file import read_tasks
+from backend.formats.label_studio.tasks import looks_like_address, path_of
 from backend.formats.regions import StoredRegion, read_regions, region_mask
-from backend.formats.tasks import looks_like_address, path_of, uploaded_name
-from backend.images import SUFFIXES
 
 _IMPORT = re.compile(r"import(-\d+)?\.json")
 _NO_REGIONS = ("choices", "textarea", "rating", "relation", "taxonomy", "number")  # types of a result

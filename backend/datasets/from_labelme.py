@@ -11,12 +11,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from backend.datasets.model import NOT_CLASSES, ClassNames, DatasetInstance, Fault, Part, Sample, object_value, safe_name
-from backend.datasets.pictures import Pictures, header_of, without_exif
+from backend.core.classes import NOT_CLASSES, ClassNames
 from backend.errors import ConfigError, InputError
-from backend.files import find_files, not_followed
+from backend.files.find import find_files, not_followed
+from backend.files.images import SUFFIXES
+from backend.files.names import safe_name
+from backend.files.pictures import Pictures, header_of, without_exif
+from backend.formats.base import DatasetInstance, Fault, Part, Sample, object_value
 from backend.formats.voc import read_class_names
-from backend.images import SUFFIXES
 from labelme_plugin.files import MARK, read_document, unchanged_version
 from labelme_plugin.instances import AREAS, LINES, LabelledMask, labelled_masks, score_of, size_of
 

@@ -13,13 +13,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from backend.datasets.model import BACKGROUND_LABEL, IGNORE_LABEL, ClassNames, DatasetInstance, Fault, Part, Sample
-from backend.datasets.pictures import Pictures, header_of
+from backend.core.classes import BACKGROUND_LABEL, IGNORE, IGNORE_LABEL, ClassNames
+from backend.core.types import LabelMap, Mask
 from backend.errors import ConfigError, InputError
+from backend.files.images import SUFFIXES
+from backend.files.pictures import Pictures, header_of
+from backend.formats.base import DatasetInstance, Fault, Part, Sample
 from backend.formats.voc import VocDataset, open_voc, own_class_names, read_label_map
-from backend.geometry import IGNORE
-from backend.images import SUFFIXES
-from backend.types import LabelMap, Mask
 
 _WHOLE = ("trainval", "all")  # lists that repeat others
 

@@ -7,12 +7,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from backend.datasets.model import ClassNames, DatasetInstance, Fault, Part, Sample
-from backend.datasets.pictures import Pictures, header_of
+from backend.core.classes import ClassNames
 from backend.errors import ConfigError, InputError
-from backend.files import find_files, is_inside
+from backend.files.find import find_files, is_inside
+from backend.files.images import SUFFIXES
+from backend.files.pictures import Pictures, header_of
 from backend.formats import yolo
-from backend.images import SUFFIXES
+from backend.formats.base import DatasetInstance, Fault, Part, Sample
 
 _MOST_BYTES = 64 << 20  # of a label file
 _NAMES = re.compile(rb"^(names|nc)\s*:", re.M)

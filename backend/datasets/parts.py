@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from backend.datasets.model import DatasetInstance, Part
+from backend.core.masks import common_pixels, join_masks, mask_difference
 from backend.errors import InputError
 from backend.formats import coco
-from backend.geometry import common_pixels, join_masks, mask_difference
+from backend.formats.base import DatasetInstance, Part
 
 DRAWN = "drawn"  # key of an instance's extras
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
-from backend.datasets.model import Sample
-from backend.images import SUFFIXES
+from backend.files.images import SUFFIXES
+from backend.formats.base import Sample
 
 
 class Stems:

@@ -9,9 +9,10 @@ from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
 
-from backend.datasets.spool import Spool
 from backend.errors import ConfigError, InputError, disk_error
-from backend.files import file_digest, is_inside, set_aside, write_atomic
+from backend.files.atomic import file_digest, set_aside, write_atomic
+from backend.files.find import is_inside
+from backend.files.spool import Spool
 
 
 class Target:

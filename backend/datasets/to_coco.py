@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from backend.core.classes import BACKGROUND_LABEL, IGNORE_LABEL, ClassNames, number_of
+from backend.core.masks import mask_xyxy
 from backend.datasets import parts
 from backend.datasets.copies import EMBEDDED, NOT_AT_HAND, Copies
-from backend.datasets.model import BACKGROUND_LABEL, EXTRA, IGNORE_LABEL, ClassNames, DatasetInstance, Encoded, Sample, number_of
-from backend.datasets.spool import Spool
-from backend.files import json_bytes
+from backend.files.atomic import json_bytes
+from backend.files.spool import Spool
 from backend.formats import coco
-from backend.geometry import mask_xyxy
+from backend.formats.base import EXTRA, DatasetInstance, Encoded, Sample
 
 _SPECIAL = {IGNORE_LABEL: 65535, BACKGROUND_LABEL: 65534}  # category ids that no class has, so that they move none
 

@@ -9,14 +9,15 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
+from backend.core.classes import NOT_CLASSES, ClassNames
 from backend.datasets import parts
 from backend.datasets.copies import EMBEDDED, NOT_AT_HAND
 from backend.datasets.from_label_studio import BEST, DATA, PREDICTIONS, What
-from backend.datasets.model import EXTRA, LISTS, NOT_CLASSES, ClassNames, DatasetInstance, Encoded, Sample, repeats_score
-from backend.datasets.pictures import Pictures
-from backend.datasets.spool import Spool
-from backend.files import json_bytes
+from backend.files.atomic import json_bytes
+from backend.files.pictures import Pictures
+from backend.files.spool import Spool
 from backend.formats import rle
+from backend.formats.base import EXTRA, LISTS, DatasetInstance, Encoded, Sample, repeats_score
 from backend.formats.binding import make_config
 
 _FILE_BYTES = 64 << 20  # Label Studio refuses uploads over 250 MB

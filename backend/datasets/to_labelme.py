@@ -11,15 +11,17 @@ from typing import Any
 
 import numpy as np
 
+from backend.core.classes import BACKGROUND_LABEL, IGNORE_LABEL, ClassNames
+from backend.core.masks import join_masks, mask_difference
+from backend.core.rasterize import polygon_mask
+from backend.core.rings import part_rings
+from backend.core.types import Mask
 from backend.datasets.copies import NOT_AT_HAND, Copies
 from backend.datasets.from_labelme import DRAWN, OWN
-from backend.datasets.model import BACKGROUND_LABEL, IGNORE_LABEL, LISTS, ClassNames, DatasetInstance, Encoded, Part, Sample, listable
 from backend.errors import InputError
-from backend.files import json_bytes
-from backend.formats.rings import part_rings
-from backend.geometry import join_masks, mask_difference
-from backend.rasters import polygon_mask
-from backend.types import Mask
+from backend.files.atomic import json_bytes
+from backend.files.names import listable
+from backend.formats.base import LISTS, DatasetInstance, Encoded, Part, Sample
 from labelme_plugin.files import make_document, relative_image_path
 from labelme_plugin.shapes import mask_shape, polygon_shape, score_keys
 

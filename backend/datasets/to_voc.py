@@ -8,12 +8,14 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
+from backend.core.classes import BACKGROUND_LABEL, IGNORE, IGNORE_LABEL, ClassNames
+from backend.core.stacking import paint
+from backend.core.types import LabelMap
 from backend.datasets.copies import NOT_AT_HAND, Copies
-from backend.datasets.model import BACKGROUND_LABEL, IGNORE_LABEL, ClassNames, DatasetInstance, Encoded, Sample, count_notes, listable
 from backend.errors import InputError
+from backend.files.names import listable
+from backend.formats.base import DatasetInstance, Encoded, Sample, count_notes
 from backend.formats.voc import class_names_text, encode_png
-from backend.geometry import IGNORE, paint
-from backend.types import LabelMap
 
 _MOST_CLASSES = 254  # 0 is background and 255 ignore
 

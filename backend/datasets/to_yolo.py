@@ -6,12 +6,13 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import PurePosixPath
 
+from backend.core.classes import NOT_CLASSES, ClassNames, number_of
+from backend.core.masks import mask_difference
 from backend.datasets.copies import Copies
-from backend.datasets.model import NOT_CLASSES, ClassNames, Encoded, Sample, count_notes, number_of
 from backend.errors import InputError
 from backend.formats import yolo
+from backend.formats.base import Encoded, Sample, count_notes
 from backend.formats.yolo import data_yaml
-from backend.geometry import mask_difference
 
 _READ = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")  # pictures, by Ultralytics 8.4 and by us
 _LEAST = 10  # pixels a side, in Ultralytics 8.4

@@ -9,14 +9,14 @@ from typing import Any
 import cv2
 import numpy as np
 
+from backend.core.masks import mask_from_full, mask_xyxy
+from backend.core.types import Detections, Mask
 from backend.demo.objects import CLASS_NAMES
 from backend.demo.scenes import Scene, generate
-from backend.files import write_atomic
+from backend.drawing.overlays import encode_picture
+from backend.files.atomic import write_atomic
 from backend.formats import voc
 from backend.formats.prompts import prompt_rows
-from backend.geometry import mask_from_full, mask_xyxy
-from backend.overlays import encode_picture
-from backend.types import Detections, Mask
 
 
 def true_masks(scene: Scene) -> list[Mask]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from backend.files import file_digest, write_atomic
+from backend.files.atomic import file_digest, write_atomic
 
 MODELS = Path(__file__).parent / "models"
 _INFERENCE_SIDE = 384  # pixels; trained at 320, but found more on validation scenes at this size

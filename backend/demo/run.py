@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from backend.annotate import Options, annotate
+from backend.config.models import Settings, read_names
 from backend.demo.through_server import ServedCascade, served
+from backend.drawing.overlays import contact_sheet, encode_picture
 from backend.errors import ConfigError, disk_error
-from backend.files import ensure_writable, write_atomic
+from backend.files.atomic import ensure_writable, write_atomic
+from backend.files.images import read_image
 from backend.formats import voc
-from backend.images import read_image
 from backend.metrics import Confusion, confusion, iou_table
-from backend.overlays import contact_sheet, encode_picture
-from backend.settings import Settings, read_names
 from backend.sources import Item, collect
 
 SAMPLES = Path(__file__).parent / "samples"

@@ -11,15 +11,15 @@ from typing import Any
 import requests
 from werkzeug.serving import WSGIRequestHandler, make_server
 
+from backend.config.models import Settings
+from backend.config.service import ServiceSettings
+from backend.core.types import Detections, Image, Prediction
+from backend.drawing.overlays import encode_picture
 from backend.errors import Unavailable
 from backend.formats.binding import make_config
 from backend.formats.labelstudio import from_result
 from backend.label_studio.server import create_app
-from backend.overlays import encode_picture
-from backend.service_settings import ServiceSettings
 from backend.serving import build_service
-from backend.settings import Settings
-from backend.types import Detections, Image, Prediction
 
 _LOADING_S = 120.0
 

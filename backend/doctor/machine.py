@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from backend.config.models import Settings
 from backend.doctor.checks import FAULT, NOTE, OK, Check
 from backend.errors import ConfigError
 from backend.formats.binding import listed
-from backend.settings import Settings
 
 _PACKAGES = ("torch", "torchvision", "ultralytics", "sam2", "numpy", "opencv-python", "pillow", "flask", "gunicorn")
 _OTHER_MODEL = "name another model with --detector or --segmenter; `yolosam2 models` lists them"

@@ -8,15 +8,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from backend.config.service import ServiceSettings
 from backend.doctor.checks import FAULT, NOTE, OK, REFUSED, Check
 from backend.errors import AuthError, InputError, LabelingError
+from backend.files.images import decode_image
 from backend.formats.binding import bind, listed
 from backend.formats.labelconfig import LabelConfig, parse_label_config
-from backend.images import decode_image
 from backend.label_studio.fetch import Fetcher
 from backend.label_studio.origins import shown
 from backend.label_studio.requests import Task
-from backend.service_settings import ServiceSettings
 
 _PRIVATE = "http://127.0.0.1:1/"  # nobody listens there, so nothing can come of asking Label Studio to connect it
 _PLACES = 10

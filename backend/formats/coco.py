@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from backend.core.types import Mask
 from backend.errors import InputError, json_kind
 from backend.formats.rle import mask_of_stretches, run_lengths
-from backend.types import Mask
 
 _GROUPS = 7  # of five bits; more than any count of pixels needs
 _MOST_POINTS = 100_000

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from backend.core.types import Prompts
 from backend.errors import InputError
-from backend.types import Prompts
 
 MAX_PROMPTS, MAX_OBJECTS = 200, 32  # all of them are one job on the lane
 _KINDS = {"keypointlabels": "point", "rectanglelabels": "box"}

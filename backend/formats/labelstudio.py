@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 
+from backend.core.masks import mask_xyxy
+from backend.core.outlines import outlines
+from backend.core.types import Instance, Prediction
 from backend.errors import InputError
 from backend.formats import rle
 from backend.formats.binding import Output
-from backend.formats.outlines import bitmask_url, outlines
+from backend.formats.label_studio.bitmask import bitmask_url
 from backend.formats.regions import StoredRegion, read_regions, region_mask
-from backend.geometry import mask_xyxy
-from backend.types import Instance, Prediction
 
 BRUSH, BITMASK, POLYGON, RECTANGLE = "brushlabels", "bitmasklabels", "polygonlabels", "rectanglelabels"
 _PLACE = "\0rle"  # no text from an XML file can hold a zero

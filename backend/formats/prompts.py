@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from backend.core.types import Detections
 from backend.errors import ConfigError
-from backend.types import Detections
 
 _SHOWN = 5
 _FAR = 1e7  # pixels; no coordinate lies beyond, and nan is not below it

@@ -18,12 +18,12 @@ import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
+from backend.core.masks import mask_from_full
+from backend.core.rasterize import ellipse_mask, polygon_mask, turned_box_mask
+from backend.core.types import Mask
 from backend.errors import InputError, json_kind
+from backend.files.images import declared_size
 from backend.formats import rle
-from backend.geometry import mask_from_full
-from backend.images import declared_size
-from backend.rasters import ellipse_mask, polygon_mask, turned_box_mask
-from backend.types import Mask
 
 _MOST_POINTS = 100_000
 _MOST_PERCENT = 1e4

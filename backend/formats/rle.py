@@ -16,9 +16,9 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from backend.core.types import Mask
+from backend.core.upsample import fill_between
 from backend.errors import InputError, json_kind
-from backend.geometry import fill_between
-from backend.types import Mask
 
 _HEADER_BITS = 53
 _SHORT = 800  # bytes; below, decoding block by block is faster

@@ -20,10 +20,12 @@ import PIL.Image
 import PIL.PngImagePlugin
 from numpy.typing import NDArray
 
+from backend.core.classes import IGNORE
+from backend.core.masks import mask_from_full, mask_xyxy
+from backend.core.stacking import paint, stacking_order
+from backend.core.types import Instance, LabelMap, Prediction
 from backend.errors import ConfigError, InputError
-from backend.geometry import IGNORE, mask_from_full, mask_xyxy, paint, stacking_order
-from backend.images import SUFFIXES
-from backend.types import Instance, LabelMap, Prediction
+from backend.files.images import SUFFIXES
 
 BACKGROUND = "_background_"
 _MARK = "yolosam2"

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import yaml
 
+from backend.core.rasterize import box_mask
+from backend.core.rings import ring_mask, single_ring
+from backend.core.types import Mask
 from backend.errors import ConfigError, InputError, json_kind
-from backend.formats.rings import ring_mask, single_ring
-from backend.rasters import box_mask
-from backend.types import Mask
 
 _MOST_NUMBERS = 20_000_000
 _NO_SPLITS = ("path", "names", "nc", "download", "channels", "kpt_shape", "kpt_names", "flip_idx", "yaml_file", "roboflow", "description", "license", "url")

@@ -6,7 +6,7 @@ import base64
 import binascii
 import hmac
 
-from backend.service_settings import ServiceSettings
+from backend.config.service import ServiceSettings
 
 OPEN_PATHS = ("/health", "/livez", "/readyz")
 

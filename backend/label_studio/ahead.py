@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Generic, TypeVar
 
+from backend.core.types import Image
 from backend.errors import LabelingError
+from backend.files.images import ImageLimits, decode_image
 from backend.gate import DeadlineExceeded
-from backend.images import ImageLimits, decode_image
 from backend.label_studio.origins import shown
 from backend.label_studio.requests import Task
-from backend.types import Image
 
 logger = logging.getLogger(__name__)
 R = TypeVar("R")

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from backend.core.types import Detections
 from backend.errors import ConfigError, InputError, Unavailable
+from backend.files.pictures import uploaded_name
+from backend.formats.label_studio.tasks import path_of
 from backend.formats.prompts import PromptFile
 from backend.formats.regions import StoredRegion, read_regions
-from backend.formats.tasks import path_of, uploaded_name
 from backend.label_studio.client import Row
-from backend.types import Detections
 
 SOURCES = ("annotations", "predictions")
 

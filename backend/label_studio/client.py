@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from backend.config.secret import Secret
 from backend.errors import AuthError, ConfigError, InputError, Unavailable, json_kind
-from backend.service_settings import Secret
 
 logger = logging.getLogger(__name__)
 

@@ -17,12 +17,12 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote_to_bytes, urljoin
 
+from backend.config.service import ServiceSettings
 from backend.errors import AuthError, InputError, Unavailable
 from backend.label_studio.local_files import PREFIX, read_local_file, relative_path
 from backend.label_studio.origins import Policy, Resolve, SourceRefused, Url, parse_url, resolve_host, shown
 from backend.label_studio.tokens import Tokens
 from backend.label_studio.transport import Limits, Reply, TimedOut, request
-from backend.service_settings import ServiceSettings
 
 MAX_HOPS, MAX_TRIES, MAX_WAIT_S, MAX_RENEWALS = 3, 4, 60.0, 3
 _CLOUD = ("s3://", "gs://", "azure-blob://", "azure_blob://", "azure_spi://", "redis://")

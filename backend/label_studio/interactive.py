@@ -17,21 +17,21 @@ from typing import Any
 
 import numpy as np
 
+from backend.core.masks import mask_xyxy
+from backend.core.types import Embedding, Image, Instance, Mask, Masks, Prediction
 from backend.errors import InputError, Unavailable
+from backend.files.images import ImageLimits, decode_image
 from backend.formats.binding import Output, prompt_target
 from backend.formats.context import Target, read_context, to_prompts
 from backend.formats.labelconfig import ControlTag
 from backend.formats.labelstudio import outputs_json, prediction_score
 from backend.gate import CLICK, Gate
-from backend.geometry import mask_xyxy
-from backend.images import ImageLimits, decode_image
 from backend.label_studio.ahead import Fetch
 from backend.label_studio.caches import ByteLru
 from backend.label_studio.monitor import Monitor
 from backend.label_studio.origins import shown
 from backend.label_studio.predictors import Predictors, Project
 from backend.label_studio.requests import Task
-from backend.types import Embedding, Image, Instance, Mask, Masks, Prediction
 
 _SAME_URL_S = 300.0  # an address is taken to hold the same image for this long while someone clicks in it
 _LOGITS_BYTES = 64 << 20

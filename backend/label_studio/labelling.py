@@ -10,13 +10,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from backend.core.types import Detections, Image, Prediction
 from backend.errors import InputError
+from backend.files.images import ImageLimits, decode_image
 from backend.formats.binding import Binding
 from backend.formats.labelstudio import chosen, outputs_json, prediction_score
-from backend.images import ImageLimits, decode_image
 from backend.label_studio.origins import shown
 from backend.label_studio.requests import Task
-from backend.types import Detections, Image, Prediction
 
 _FETCH_S = 120.0
 

@@ -18,12 +18,12 @@ import flask
 import label_studio_ml.model
 from label_studio_ml.model import LabelStudioMLBase
 
+from backend.config.models import load_settings
+from backend.config.service import load_service_settings
 from backend.errors import LabelingError
 from backend.label_studio.requests import SetupRequest, read_predict
 from backend.label_studio.service import Service
-from backend.service_settings import load_service_settings
 from backend.serving import build_service
-from backend.settings import load_settings
 
 logger = logging.getLogger(__name__)
 _lock = threading.Lock()

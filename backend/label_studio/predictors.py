@@ -11,12 +11,13 @@ from typing import Protocol
 import numpy as np
 
 from backend.cascade import Raw
+from backend.core.protocols import Segmenter
+from backend.core.types import Detections, Image, Mask, Masks, Prediction
 from backend.errors import InputError, Unavailable
 from backend.formats.binding import Binding, bind, listed, project_version
 from backend.formats.labelconfig import LabelConfig, parse_label_config
 from backend.gate import Gate
 from backend.label_studio.caches import ByteLru
-from backend.types import Detections, Image, Mask, Masks, Prediction, Segmenter
 
 logger = logging.getLogger(__name__)
 SETUP_WAIT_S = 2.0  # Label Studio gives /setup three seconds

@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from backend.config.service import ServiceSettings
 from backend.errors import InputError, Unavailable
+from backend.files.images import ImageLimits
 from backend.gate import BATCH, CLICK, READY, DeadlineExceeded, Gate
-from backend.images import ImageLimits
 from backend.label_studio.batch import BatchPredictor, Item
 from backend.label_studio.caches import ByteLru
 from backend.label_studio.fetch import Fetcher
@@ -17,7 +18,6 @@ from backend.label_studio.interactive import InteractivePredictor
 from backend.label_studio.monitor import Monitor
 from backend.label_studio.predictors import SETUP_WAIT_S, Predictor, Predictors, Project, StillLoading, warm_up
 from backend.label_studio.requests import PredictRequest, SetupRequest
-from backend.service_settings import ServiceSettings
 
 _CONFIG_BYTES = 32 << 20  # of label configs remembered
 _SETUPS = 4  # that may wait for the models at once

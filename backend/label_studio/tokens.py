@@ -12,8 +12,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from backend.config.secret import Secret
 from backend.errors import AuthError, Unavailable
-from backend.service_settings import Secret
 
 _EARLY_S = 20.0  # renewed this long before it ends
 

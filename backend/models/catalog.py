@@ -8,10 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from backend.config.models import Settings
+from backend.core.protocols import Detector, Segmenter
 from backend.errors import ConfigError
-from backend.files import file_digest
-from backend.settings import Settings
-from backend.types import Detector, Segmenter
+from backend.files.atomic import file_digest
 
 logger = logging.getLogger(__name__)
 

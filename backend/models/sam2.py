@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from backend.core.types import Boxes, Embedding, Image, Masks, Prompts
 from backend.errors import ConfigError, InputError, Unavailable
-from backend.files import file_digest
-from backend.types import Boxes, Embedding, Image, Masks, Prompts
+from backend.files.atomic import file_digest
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import PIL.Image
 
+from backend.core.types import Detections, Image
 from backend.errors import ConfigError
-from backend.types import Detections, Image
 
 _TASKS = ("detect", "segment")
 

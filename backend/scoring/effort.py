@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from backend.core.types import Mask
 from backend.matching import iou_matrix, match
 from backend.scoring.columns import EFFORT
 from backend.scoring.pairs import Region
-from backend.types import Mask
 
 JOIN_IOU = 0.5  # regions without a common key are the same object from here on
 

@@ -7,11 +7,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from backend.core.masks import mask_xyxy
+from backend.core.types import Instance, Mask
 from backend.errors import ConfigError, InputError, as_sentence
-from backend.files import find_files, is_inside
-from backend.geometry import mask_xyxy
+from backend.files.find import find_files, is_inside
 from backend.scoring.pairs import BACKGROUND_LABEL, IGNORE_LABEL, ClassIndex, Fault, Pair, Picture, Region, renamed
-from backend.types import Instance, Mask
 from labelme_plugin.files import made_by_us, predicted_by, read_document
 from labelme_plugin.instances import labelled_masks, size_of
 

@@ -13,13 +13,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from backend.comparisons import compare
+from backend.core.types import Image, LabelMap
+from backend.drawing.comparison import compare
+from backend.drawing.overlays import encode_picture
 from backend.errors import LabelingError
-from backend.overlays import encode_picture
 from backend.scoring.measure import Measured
 from backend.scoring.pairs import Picture
 from backend.scoring.tally import Cell
-from backend.types import Image, LabelMap
 
 logger = logging.getLogger(__name__)
 

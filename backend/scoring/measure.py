@@ -8,13 +8,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from backend.geometry import IGNORE, full_frame, paint, stacking_order
+from backend.core.classes import IGNORE
+from backend.core.masks import full_frame
+from backend.core.stacking import paint, stacking_order
+from backend.core.types import Instance, LabelMap
 from backend.matching import Matched, match_instances, outside_void
 from backend.metrics import Confusion, boundaries, confusion
 from backend.scoring.columns import AREAS, BOUNDARIES, COLUMNS, EFFORT, INSTANCES, Table
 from backend.scoring.effort import Edits, edits
 from backend.scoring.pairs import Pair
-from backend.types import Instance, LabelMap
 
 _N_AREA, _N_EDGE, _N_INSTANCE = len(AREAS), len(BOUNDARIES), len(INSTANCES)
 

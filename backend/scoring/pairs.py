@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from backend.core.types import Instance, Mask
 from backend.errors import ConfigError, InputError
-from backend.types import Instance, Mask
 
 MOST_CLASSES = 254  # a label map keeps 0 for background and 255 for ignored pixels
 BACKGROUND_LABEL = "_background_"  # labelme's and VOC's name for what is no object

@@ -8,8 +8,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from backend.files import write_atomic
-from backend.geometry import OVERLAPS
+from backend.core.stacking import OVERLAPS
+from backend.files.atomic import write_atomic
 from backend.scoring.gallery import Shown
 
 _MOST_FAULTS = 200

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from backend.core.types import LabelMap
 from backend.errors import as_sentence
 from backend.scoring.gallery import Gallery
 from backend.scoring.intervals import LEVEL, RESAMPLES
@@ -13,7 +14,6 @@ from backend.scoring.measure import Measured, maps_of, measure_pair
 from backend.scoring.pairs import ClassIndex, Fault, Pair, Picture
 from backend.scoring.summary import cells_to_show, views
 from backend.scoring.tally import Cell, Tally
-from backend.types import LabelMap
 
 _RECENT = 20
 FORMAT = 1  # of the JSON; raised when a field changes its meaning

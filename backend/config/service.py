@@ -1,4 +1,4 @@
-"""Settings of the Label Studio backend in one frozen object; environment names are those the ecosystem uses."""
+"""The settings of the Label Studio backend; environment names are those the ecosystem uses."""
 
 from __future__ import annotations
 
@@ -9,25 +9,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from backend.config.fields import flag, number, path, read_fields, text
+from backend.config.secret import Secret
 from backend.errors import ConfigError
-from backend.settings import flag, number, path, read_fields, text
-
-
-class Secret:
-    """A value that never shows itself in a log, a traceback or a repr."""
-
-    def __init__(self, value: str) -> None:
-        self._value = value
-
-    def reveal(self) -> str:
-        """The value itself; only where it is sent."""
-        return self._value
-
-    def __bool__(self) -> bool:
-        return bool(self._value)
-
-    def __repr__(self) -> str:
-        return "Secret(***)" if self._value else "Secret()"
 
 
 @dataclass(frozen=True)

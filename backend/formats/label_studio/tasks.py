@@ -2,16 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 from urllib.parse import unquote
-
-_UPLOADED = re.compile(r"^[0-9a-f]{8}-")
-
-
-def uploaded_name(name: str) -> str:
-    """A file's name without the eight hexadecimal digits that Label Studio puts before the names of uploads."""
-    return _UPLOADED.sub("", name)
 
 
 def looks_like_address(text: str) -> bool:

@@ -1,12 +1,12 @@
-"""Which class of a dataset each class of a model is, by name."""
+"""The class names of a model and of a dataset, and which of one is which of the other."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from backend.errors import ConfigError
-from backend.types import Instance
+from backend.core.types import Instance
+from backend.errors import ConfigError, InputError
 
 
 def class_mapping(names: Mapping[int, str], wanted: Sequence[str], rename: Mapping[str, str]) -> dict[int, int]:
@@ -52,3 +52,58 @@ def parse_rename(text: str | None) -> dict[str, str]:
         if not sign or not left.strip() or not right.strip():
             raise ConfigError(f"--rename: expected OLD=NEW, got {left + sign + right!r}")
     return {left.strip(): right.strip() for left, _, right in pairs}
+
+
+IGNORE = 255  # label map value of pixels that count neither for nor against, as in PASCAL VOC
+
+
+BACKGROUND_LABEL, IGNORE_LABEL = "_background_", "__ignore__"  # labelme2voc's names for the values 0 and 255
+NOT_CLASSES = (BACKGROUND_LABEL, IGNORE_LABEL)
+
+
+class ClassNames:
+    """The classes of a conversion, in order.
+
+    Args:
+        names: known before.
+        fixed: whether other labels are left out; else they are added in the order they come in.
+    """
+
+    def __init__(self, names: Sequence[str] = (), fixed: bool = False) -> None:
+        self._ids = {name: k for k, name in enumerate(names)}
+        self._fixed = fixed
+        self.given = tuple(names) if fixed else ()  # by the user
+
+    @property
+    def names(self) -> list[str]:
+        """All, in order."""
+        return list(self._ids)
+
+    def add(self, names: Sequence[str]) -> None:
+        """Names that a source lists; without effect where they are fixed."""
+        if not self._fixed:
+            for name in names:
+                self.index(name)
+
+    def cut(self, length: int) -> None:
+        """Forget the names after the first ``length``, which came with an image that then failed."""
+        for name in self.names[length:] if not self._fixed else ():
+            del self._ids[name]
+
+    def index(self, label: str) -> int | None:
+        """The index of a label; None if it is to be left out, or is none of a class."""
+        if label not in self._ids and not self._fixed and label not in NOT_CLASSES:
+            self._ids[label] = len(self._ids)
+        return self._ids.get(label)
+
+
+def number_of(names: ClassNames, label: str) -> int:
+    """The index of a label that was chosen.
+
+    Raises:
+        InputError: it was not.
+    """
+    index = names.index(label)
+    if index is None:
+        raise InputError(f"{label!r} is none of the classes")
+    return index

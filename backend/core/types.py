@@ -1,13 +1,12 @@
-"""The values that cross module borders, and the protocols that models implement.
+"""The values that cross module borders.
 
-Arrays are compared by identity, so the dataclasses are frozen with ``eq=False``. Free functions in ``geometry`` validate them.
+Arrays are compared by identity, so the dataclasses are frozen with ``eq=False``. The free functions in ``boxes`` and ``masks`` validate them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,32 +91,3 @@ class Embedding:
     features: Any
     size_hw: tuple[int, int]
     n_bytes: int
-
-
-class Detector(Protocol):
-    """Finds and names objects. ``version`` identifies weights and result-changing settings."""
-
-    @property
-    def names(self) -> Mapping[int, str]: ...
-    @property
-    def version(self) -> str: ...
-    def detect(self, images: Sequence[Image]) -> list[Detections]: ...
-
-
-class Segmenter(Protocol):
-    """Outlines objects that prompts point at. One mask per box, in the same order."""
-
-    @property
-    def version(self) -> str: ...
-    def segment(self, images: Sequence[Image], boxes: Sequence[Boxes]) -> list[Masks]: ...
-    def embed(self, image: Image) -> Embedding: ...
-    def refine(self, embedding: Embedding, prompts: Sequence[Prompts]) -> Masks: ...
-
-
-class Labeler(Protocol):
-    """What a run over images needs of a cascade; ``backend.cascade.Cascade`` is one, and so is a backend that is asked over HTTP."""
-
-    @property
-    def names(self) -> Mapping[int, str]: ...
-    def infer(self, images: Sequence[Image], given: Sequence[Detections | None] | None = None) -> Sequence[Any]: ...
-    def finish(self, raw: Any) -> Prediction: ...

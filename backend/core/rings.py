@@ -17,8 +17,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from backend.geometry import mask_from_full
-from backend.types import Mask
+from backend.core.masks import mask_from_full
+from backend.core.types import Mask
 
 Ring = NDArray[np.int32]  # (P, 2) x and y
 _MOST_BY_DISTANCE = 1000  # parts

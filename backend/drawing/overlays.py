@@ -14,8 +14,8 @@ import PIL.ImageDraw
 import PIL.ImageFont
 from numpy.typing import NDArray
 
-from backend.geometry import painting_order
-from backend.types import Image, Instance, Prediction
+from backend.core.stacking import painting_order
+from backend.core.types import Image, Instance, Prediction
 
 _FILL = 0.42  # opacity of a mask
 _MARK = b"yolosam2"

@@ -1,29 +1,26 @@
-"""What every annotation format is turned into and written from: one image at a time, with its instances in the order they are drawn in."""
+"""What every annotation format is read into and written from: one image at a time, with its instances in drawing order."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePosixPath
 from typing import Any, Protocol, TypeAlias
 
-from backend.datasets.spool import Spool
+from backend.core.classes import NOT_CLASSES, ClassNames
+from backend.core.masks import join_masks
+from backend.core.types import Mask
 from backend.errors import InputError, as_sentence
-from backend.geometry import join_masks
-from backend.types import Mask
+from backend.files.names import listable
+from backend.files.spool import Spool
 
-BACKGROUND_LABEL, IGNORE_LABEL = "_background_", "__ignore__"  # labelme2voc's names for the values 0 and 255
 LISTS = "images whose place in a list (train, val) is not kept"
 UNWANTED = "instances of classes that --classes leaves out"
 EXTRA = "labelme"  # key under which other formats keep what labelme has and they do not know
-NOT_CLASSES = (BACKGROUND_LABEL, IGNORE_LABEL)
 Content: TypeAlias = bytes | Path  # of a file: its bytes, or what it is to be a link to
-_CONTROL = re.compile("[\x00-\x1f\x7f\ufffe\uffff]")
-_LONGEST_NAME = 200  # bytes of a file's name, so that suffixes and numbers still fit
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,54 +143,6 @@ class Writer(Protocol):
         """Drop what was collected."""
 
 
-class ClassNames:
-    """The classes of a conversion, in order.
-
-    Args:
-        names: known before.
-        fixed: whether other labels are left out; else they are added in the order they come in.
-    """
-
-    def __init__(self, names: Sequence[str] = (), fixed: bool = False) -> None:
-        self._ids = {name: k for k, name in enumerate(names)}
-        self._fixed = fixed
-        self.given = tuple(names) if fixed else ()  # by the user
-
-    @property
-    def names(self) -> list[str]:
-        """All, in order."""
-        return list(self._ids)
-
-    def add(self, names: Sequence[str]) -> None:
-        """Names that a source lists; without effect where they are fixed."""
-        if not self._fixed:
-            for name in names:
-                self.index(name)
-
-    def cut(self, length: int) -> None:
-        """Forget the names after the first ``length``, which came with an image that then failed."""
-        for name in self.names[length:] if not self._fixed else ():
-            del self._ids[name]
-
-    def index(self, label: str) -> int | None:
-        """The index of a label; None if it is to be left out, or is none of a class."""
-        if label not in self._ids and not self._fixed and label not in NOT_CLASSES:
-            self._ids[label] = len(self._ids)
-        return self._ids.get(label)
-
-
-def number_of(names: ClassNames, label: str) -> int:
-    """The index of a label that was chosen.
-
-    Raises:
-        InputError: it was not.
-    """
-    index = names.index(label)
-    if index is None:
-        raise InputError(f"{label!r} is none of the classes")
-    return index
-
-
 def object_value(value: object) -> int | None:
     """A value of a SegmentationObject as a file keeps it; None for anything else."""
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 16 else None
@@ -203,42 +152,6 @@ def extras_of(holder: Mapping[str, Any]) -> Mapping[str, Any]:
     """What an image, annotation, region or task holds under ``EXTRA``."""
     found = holder.get(EXTRA)
     return found if isinstance(found, dict) else {}
-
-
-def listable(text: str, where: str, kind: str = "label") -> str:
-    """A label, or a name, that can stand in a list with a line each, and in XML.
-
-    Args:
-        text: the label.
-        where: for messages.
-        kind: what it is, for messages.
-
-    Raises:
-        InputError: empty, with blanks around it, line breaks or other control characters in it, or not UTF-8.
-    """
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise InputError(f"{where}: the {kind} {text!r} holds half a character: it is not UTF-8") from None
-    if not text or text != text.strip() or len(text.splitlines()) != 1 or _CONTROL.search(text):
-        raise InputError(
-            f"{where}: the {kind} {text[:60]!r} cannot be in a list: it is empty, has blanks around it, or line breaks or control characters in it"
-        )
-    return text
-
-
-def safe_name(text: str, where: str) -> PurePosixPath:
-    """The relative path a file names its picture by, with forward slashes.
-
-    Raises:
-        InputError: empty, absolute, leading outside, or longer than file systems allow.
-    """
-    name = PurePosixPath(text.replace("\\", "/"))
-    if not name.name or "\0" in text or name.is_absolute() or PureWindowsPath(text).drive or ".." in name.parts:
-        raise InputError(f"{where}: {text[:80]!r} does not name a picture below a folder")
-    if any(len(part.encode("utf-8", "replace")) > _LONGEST_NAME for part in name.parts):
-        raise InputError(f"{where}: {text[:80]!r} is longer than the name of a file can be")
-    return name
 
 
 def count_notes(sample: Sample, instances: Sequence[DatasetInstance]) -> Counter[str]:

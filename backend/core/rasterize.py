@@ -10,8 +10,8 @@ import PIL.Image
 import PIL.ImageDraw
 from numpy.typing import NDArray
 
-from backend.geometry import mask_from_full
-from backend.types import Mask
+from backend.core.masks import mask_from_full
+from backend.core.types import Mask
 
 _STRIP = 64  # rows
 Point = tuple[float, float]

@@ -15,8 +15,8 @@ import PIL.Image
 import PIL.ImageOps
 from numpy.typing import NDArray
 
+from backend.core.types import Image
 from backend.errors import InputError, Unavailable
-from backend.types import Image
 
 logger = logging.getLogger(__name__)
 

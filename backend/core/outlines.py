@@ -1,18 +1,14 @@
-"""Masks in the other shapes Label Studio draws: outlines for PolygonLabels, and 1-bit pictures for BitmaskLabels."""
+"""The parts of a mask as closed outlines for people to edit."""
 
 from __future__ import annotations
 
-import base64
-import io
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import PIL.Image
 from numpy.typing import NDArray
 
-from backend.geometry import full_frame
-from backend.types import Mask
+from backend.core.types import Mask
 
 _TOLERANCE = 0.75  # pixels an outline may leave the mask's edge by, for far fewer points to drag
 
@@ -50,22 +46,3 @@ def outlines(mask: Mask) -> list[Outline]:
             points = cv2.boxPoints((centre, (max(w, 1.0), max(h, 1.0)), angle)).astype(np.float64) + 0.5
         rings.append(Outline(points, int((parents == k).sum()), float(cv2.contourArea(contour))))
     return sorted(rings, key=lambda ring: -ring.area)
-
-
-def bitmask_url(mask: Mask, size_hw: tuple[int, int]) -> str:
-    """The mask as Label Studio's ``imageDataURL``.
-
-    Args:
-        mask: a crop inside the image.
-        size_hw: of the upright image.
-
-    Returns:
-        A data URL of a 1-bit palette PNG of the image's size whose background is transparent; without alpha the editor would fill the
-        whole picture.
-    """
-    picture = PIL.Image.fromarray(full_frame(mask, size_hw).astype(np.uint8))
-    picture = picture.convert("P")
-    picture.putpalette([0, 0, 0, 255, 255, 255])
-    stream = io.BytesIO()
-    picture.save(stream, "PNG", bits=1, transparency=0)
-    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode("ascii")

@@ -10,9 +10,9 @@ import PIL.Image
 import PIL.ImageDraw
 from numpy.typing import NDArray
 
-from backend.geometry import IGNORE
-from backend.overlays import class_colour, font
-from backend.types import Image, LabelMap
+from backend.core.classes import IGNORE
+from backend.core.types import Image, LabelMap
+from backend.drawing.overlays import class_colour, font
 
 Colour = tuple[int, int, int]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from contextlib import suppress
@@ -13,9 +14,16 @@ import PIL.Image
 import PIL.ImageOps
 
 from backend.errors import ConfigError, InputError
-from backend.files import find_files, is_inside
-from backend.formats.tasks import uploaded_name
-from backend.images import DEFAULT_LIMITS, FORMATS, SUFFIXES, Header, ImageLimits, read_header
+from backend.files.find import find_files, is_inside
+from backend.files.images import DEFAULT_LIMITS, FORMATS, SUFFIXES, Header, ImageLimits, read_header
+
+_UPLOADED = re.compile(r"^[0-9a-f]{8}-")
+
+
+def uploaded_name(name: str) -> str:
+    """A file's name without the eight hexadecimal digits that Label Studio puts before the names of uploads."""
+    return _UPLOADED.sub("", name)
+
 
 _LIMITS = ImageLimits(min_side=1)  # there is no model here that needs more
 _QUALITY = 95  # of a JPEG that is turned upright

@@ -1,0 +1,135 @@
+"""Masks: validation, cropping, joining and comparing, without full frames."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from backend.core.types import Mask
+from backend.errors import InputError
+
+
+def mask_from_full(full: NDArray[Any]) -> Mask | None:
+    """Crop a full frame to its foreground.
+
+    Args:
+        full: (H, W), non-zero is foreground.
+
+    Returns:
+        The tight crop, or None for an empty frame.
+    """
+    frame = np.ascontiguousarray(full if full.dtype == np.bool_ else full != 0)
+    x, y, w, h = cv2.boundingRect(frame.view(np.uint8))
+    return Mask(x, y, frame[y : y + h, x : x + w].copy()) if w else None
+
+
+def full_frame(mask: Mask, size_hw: tuple[int, int]) -> NDArray[np.bool_]:
+    """The mask as a full frame (H, W) of booleans; for painting and tests, not for pipelines."""
+    frame = np.zeros(size_hw, np.bool_)
+    h, w = mask.crop.shape
+    frame[mask.y : mask.y + h, mask.x : mask.x + w] = mask.crop
+    return frame
+
+
+def mask_xyxy(mask: Mask) -> NDArray[np.float32]:
+    """The box of the crop, (4,) float32, half-open."""
+    h, w = mask.crop.shape
+    return np.array([mask.x, mask.y, mask.x + w, mask.y + h], np.float32)
+
+
+def check_mask(mask: Mask, size_hw: tuple[int, int]) -> None:
+    """Refuse a mask that is empty, not boolean, not two-dimensional or not inside its image.
+
+    Raises:
+        InputError: with what is wrong.
+    """
+    if mask.crop.ndim != 2 or mask.crop.dtype != np.bool_:
+        raise InputError(f"mask: expected a two-dimensional boolean crop, got {mask.crop.dtype} {mask.crop.shape}")
+    h, w = mask.crop.shape
+    if mask.x < 0 or mask.y < 0 or mask.x + w > size_hw[1] or mask.y + h > size_hw[0]:
+        raise InputError(f"mask: crop {w}x{h} at ({mask.x}, {mask.y}) reaches beyond the image of {size_hw[1]}x{size_hw[0]}")
+    if not mask.crop.any():
+        raise InputError("mask: no foreground pixel")
+
+
+def join_masks(masks: Sequence[Mask]) -> Mask:
+    """The union of masks of one image, in the smallest crop that holds them.
+
+    Args:
+        masks: at least one.
+    """
+    if len(masks) == 1:
+        return masks[0]
+    left, top = min(m.x for m in masks), min(m.y for m in masks)
+    right, bottom = max(m.x + m.crop.shape[1] for m in masks), max(m.y + m.crop.shape[0] for m in masks)
+    frame = np.zeros((bottom - top, right - left), np.bool_)
+    for m in masks:
+        h, w = m.crop.shape
+        frame[m.y - top : m.y - top + h, m.x - left : m.x - left + w] |= m.crop
+    return Mask(left, top, frame)
+
+
+def common_pixels(a: Mask, b: Mask) -> int:
+    """Pixels that both masks cover."""
+    (ah, aw), (bh, bw) = a.crop.shape, b.crop.shape
+    left, top = max(a.x, b.x), max(a.y, b.y)
+    right, bottom = min(a.x + aw, b.x + bw), min(a.y + ah, b.y + bh)
+    if left >= right or top >= bottom:
+        return 0
+    part_a = a.crop[top - a.y : bottom - a.y, left - a.x : right - a.x]
+    part_b = b.crop[top - b.y : bottom - b.y, left - b.x : right - b.x]
+    return int(np.count_nonzero(part_a & part_b))
+
+
+def mask_iou(a: Mask, b: Mask) -> float:
+    """Intersection over union of two masks of one image, 0..1, without full frames."""
+    common = common_pixels(a, b)
+    union = int(np.count_nonzero(a.crop)) + int(np.count_nonzero(b.crop)) - common
+    return common / union if union else 0.0
+
+
+def mask_difference(a: Mask, b: Mask | None) -> int:
+    """Pixels that only one of two masks of an image covers; None covers none."""
+    n_a = int(np.count_nonzero(a.crop))
+    return n_a if b is None else n_a + int(np.count_nonzero(b.crop)) - 2 * common_pixels(a, b)
+
+
+def clip_mask(mask: Mask, xyxy: NDArray[np.float32], margin: float) -> Mask | None:
+    """Cut a mask to its box grown by ``margin`` (share of the box's sides) on every side; None if nothing is left."""
+    grow_x, grow_y = (xyxy[2] - xyxy[0]) * margin, (xyxy[3] - xyxy[1]) * margin
+    left, top = int(np.floor(xyxy[0] - grow_x)) - mask.x, int(np.floor(xyxy[1] - grow_y)) - mask.y
+    right, bottom = int(np.ceil(xyxy[2] + grow_x)) - mask.x, int(np.ceil(xyxy[3] + grow_y)) - mask.y
+    h, w = mask.crop.shape
+    if left <= 0 and top <= 0 and right >= w and bottom >= h:
+        return mask
+    left, top = max(0, left), max(0, top)
+    inner = mask_from_full(mask.crop[top : max(top, bottom), left : max(left, right)])
+    return None if inner is None else Mask(mask.x + left + inner.x, mask.y + top + inner.y, inner.crop)
+
+
+def tidy_mask(mask: Mask, share: float) -> Mask:
+    """Drop parts and fill holes that are small against the object.
+
+    Args:
+        mask: not empty.
+        share: of the foreground's area; 8-connected parts and 4-connected holes smaller than that go. The largest part stays.
+
+    Returns:
+        The tight mask of what is left.
+    """
+    limit = share * int(np.count_nonzero(mask.crop))
+    padded = np.pad(mask.crop, 1).astype(np.uint8)  # so that all background around the object is one component
+    for value, connectivity in ((1, 8), (0, 4)):
+        count, labels, stats, _ = cv2.connectedComponentsWithStats((padded == value).astype(np.uint8), connectivity=connectivity)
+        if count <= 2:
+            continue
+        areas = stats[:, cv2.CC_STAT_AREA]
+        small = (areas < limit) & (np.arange(count) > 0)
+        small[1 + int(areas[1:].argmax()) if value else labels[0, 0]] = False
+        padded[small[labels]] = 1 - value
+    inner = mask_from_full(padded[1:-1, 1:-1])
+    return mask if inner is None else Mask(mask.x + inner.x, mask.y + inner.y, inner.crop)
