@@ -20,14 +20,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from backend import pipeline
 from backend.core.masks import full_frame, mask_from_full, mask_xyxy
 from backend.core.types import Instance, Mask, Masks, Prediction
 from backend.core.upsample import crop_masks
 from backend.files.atomic import write_atomic
-from backend.formats import coco, labelstudio, rle
+from backend.formats.coco import segmentation as coco
+from backend.formats.label_studio import brush_rle as rle
+from backend.formats.label_studio import results as labelstudio
+from backend.labeling import pipeline
 from backend.memory import limit_arenas
-from labelme_plugin import files as labelme
+from labelme_plugin import document as labelme
 
 SIZE_HW = (1080, 1920)
 _BOXES = 10
@@ -95,14 +97,15 @@ def _ratio(theirs: Callable[[], object], ours: Callable[[], object], repeats: in
 
 
 def _routes(repeats: int, folder: Path) -> list[Row]:
-    from backend.models import peers
+    from backend.benchmarks.yardsticks import label_studio_json, labelme_file
+    from backend.models.sam2.stock import use_one_thread
 
-    peers.use_one_thread()
+    use_one_thread()
     logits, labels = canned_logits(), [f"class{k}" for k in range(_BOXES)]
     half = logits.astype(np.float16).astype(np.float32)  # what leaves the device; rounded once for both sides
-    studio = _ratio(lambda: peers.label_studio_json(half, SIZE_HW, labels), lambda: labelstudio.result_json(_prediction(half)), repeats)
+    studio = _ratio(lambda: label_studio_json(half, SIZE_HW, labels), lambda: labelstudio.result_json(_prediction(half)), repeats)
     theirs, ours = folder / "theirs.json", folder / "ours.json"
-    files = _ratio(lambda: peers.labelme_file(half, SIZE_HW, labels, theirs), lambda: ours.write_bytes(labelme.to_json(_prediction(half), "a.jpg")), repeats)
+    files = _ratio(lambda: labelme_file(half, SIZE_HW, labels, theirs), lambda: ours.write_bytes(labelme.to_json(_prediction(half), "a.jpg")), repeats)
     names = "logits -> Label Studio RLE JSON, against mask2rle", "logits -> labelme file, against upstream's route"
     return [Row(name, ratio, 20, True, f"{slow:.1f} ms against {fast:.2f} ms") for name, (ratio, slow, fast) in zip(names, (studio, files), strict=True)]
 

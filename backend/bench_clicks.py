@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from backend.cascade import Cascade
 from backend.config.service import ServiceSettings
 from backend.drawing.overlays import encode_picture
-from backend.formats.binding import make_config
+from backend.formats.label_studio.label_config import make_config
 from backend.label_studio.fetch import Fetcher
 from backend.label_studio.requests import PredictRequest, Task
 from backend.label_studio.service import Service
+from backend.labeling.cascade import Cascade
 
 CONFIG = "configs/sam2.1/sam2.1_hiera_t.yaml"
 
@@ -43,8 +43,8 @@ def _click(service: Service, uri: str, points: list[tuple[float, float]]) -> flo
 
 def second_click(repeats: int = 3) -> tuple[float, str]:
     """Median ratio of the second prompt's CPU time to the first's on the same image, and both in words."""
-    from backend.models.peers import untrained_sam2
-    from backend.models.sam2 import Sam2Segmenter
+    from backend.models.sam2.image import Sam2Segmenter
+    from backend.models.sam2.stock import untrained_sam2
 
     with tempfile.TemporaryDirectory() as folder:
         segmenter = Sam2Segmenter(untrained_sam2(Path(folder)), CONFIG, device="cpu")

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from backend import pipeline
 from backend.label_studio.client import PAGE, Row, Stored
 from backend.label_studio.journal import Journal
 from backend.label_studio.labelling import Work
 from backend.label_studio.prelabel import Choice, Run
 from backend.label_studio.uploads import Finished
+from backend.labeling import pipeline
 
 VERSION = "stub+stub-0123456789.01234567"
 

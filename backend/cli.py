@@ -24,7 +24,7 @@ from backend.memory import limit_arenas
 from backend.options import parse
 
 if TYPE_CHECKING:
-    from backend.annotate import Options
+    from backend.labeling.annotate import Options
 
 _SERVICE_FIELDS = ("host", "port", "threads", "insecure", "label_studio_url", "label_studio_api_key")
 
@@ -35,7 +35,7 @@ def _formats(args: argparse.Namespace) -> list[str]:
     Raises:
         ConfigError: an unknown one, or none.
     """
-    from backend.sinks import DATASETS, FORMATS
+    from backend.labeling.outputs import DATASETS, FORMATS
 
     formats = [name.strip() for name in args.format.split(",") if name.strip()]
     unknown = [name for name in formats if name not in (*FORMATS, *DATASETS)]
@@ -45,13 +45,13 @@ def _formats(args: argparse.Namespace) -> list[str]:
 
 
 def _annotate(args: argparse.Namespace) -> int:
-    from backend.annotate import annotate
     from backend.core.classes import parse_rename
     from backend.files.atomic import ensure_writable
-    from backend.formats.voc import has_truth
-    from backend.sinks import DATASETS, ComparisonSink, Sink
-    from backend.sources import collect
-    from backend.wiring import load
+    from backend.formats.voc.dataset import has_truth
+    from backend.labeling.annotate import annotate
+    from backend.labeling.load import load
+    from backend.labeling.outputs import DATASETS, ComparisonSink, Sink
+    from backend.labeling.sources import collect
 
     formats = _formats(args) if args.command == "annotate" else ["overlay"]
     settings = settings_of(args)
@@ -85,16 +85,16 @@ def _annotate(args: argparse.Namespace) -> int:
 
 
 def _run_options(args: argparse.Namespace, settings: Settings) -> Options:
-    from backend.annotate import Options
     from backend.files.images import ImageLimits
+    from backend.labeling.annotate import Options
 
     return Options(settings.batch, settings.workers, limits=ImageLimits(max_pixels=settings.max_pixels), progress=not args.no_progress)
 
 
 def _datasets(args: argparse.Namespace, formats: Sequence[str], stop: threading.Event) -> list[Any]:
     """COCO and YOLO datasets of the labelme files that were just written, or corrected since; the model's classes come first, in its order."""
-    from backend.sinks import LABELME_FOLDER
-    from labelme_plugin.convert import Options, convert
+    from backend.datasets.convert import Options, convert
+    from backend.labeling.outputs import LABELME_FOLDER
 
     roots = tuple(source if source.is_dir() else source.parent for source in args.sources)
     options = Options(roots=roots, overwrite=args.overwrite, progress=not args.no_progress)
@@ -102,8 +102,8 @@ def _datasets(args: argparse.Namespace, formats: Sequence[str], stop: threading.
 
 
 def _watch(args: argparse.Namespace, settings: Settings, formats: Sequence[str]) -> int:
-    from backend.watching import check_watch, watch
-    from backend.wiring import load
+    from backend.labeling.load import load
+    from backend.labeling.watch import check_watch, watch
 
     check_watch(args.sources, formats, args.out, args.overwrite, args.interval)
     if settings.prompts is not None:
@@ -118,7 +118,7 @@ def _watch(args: argparse.Namespace, settings: Settings, formats: Sequence[str])
 
 
 def _models(args: argparse.Namespace) -> int:
-    from backend.models.catalog import DEMO, SAM2_MODELS, YOLO_MODELS
+    from backend.models.registry import DEMO, SAM2_MODELS, YOLO_MODELS
 
     root = settings_of(args).model_root
     rows = [("detector", DEMO, "embedded")] + [("detector", n, root / f"{n}.pt") for n in YOLO_MODELS]
@@ -156,8 +156,9 @@ def _doctor(args: argparse.Namespace) -> int:
 
 
 def _make_config(args: argparse.Namespace) -> int:
-    from backend.formats.binding import make_config
-    from backend.models.catalog import load_detector, resolve_device
+    from backend.formats.label_studio.label_config import make_config
+    from backend.models.devices import resolve_device
+    from backend.models.registry import load_detector
 
     settings = settings_of(args)
     names: Sequence[str] | None = settings.classes

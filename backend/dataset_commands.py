@@ -23,10 +23,10 @@ def convert(args: argparse.Namespace) -> int:
         raise ConfigError(f"--simplify: expected 0 or more pixels, got {args.simplify}")
     if args.images is not None and not args.images.is_dir():
         raise ConfigError(f"--images: {args.images}: no such folder")
-    from backend.datasets.formats import ReadOptions, WriteOptions
-    from backend.datasets.from_label_studio import parse_what
+    from backend.datasets.convert import Options, convert
     from backend.datasets.splits import parse_split
-    from labelme_plugin.convert import Options, convert
+    from backend.formats.label_studio.reader import parse_what
+    from backend.formats.registry import ReadOptions, WriteOptions
 
     classes = _classes(args.classes)
     _check_effect(args)
@@ -82,7 +82,7 @@ def labelme(args: argparse.Namespace) -> int:
     from labelme_plugin.launcher import check_version, installed_version, launch
 
     check_version(installed_version())  # before models are loaded
-    from backend.wiring import load
+    from backend.labeling.load import load
     from labelme_plugin.assistant import Assistant
 
     settings = settings_of(args)
@@ -93,7 +93,7 @@ def labelme(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> int:
-    from labelme_plugin.checking import check
+    from labelme_plugin.check_folder import check
 
     if args.source is not None or args.to is not None:
         raise ConfigError("--check: only looks; give it alone")

@@ -8,7 +8,7 @@ from typing import Any
 
 from backend.model_options import model_options
 
-FORMATS = ("labelme", "label-studio", "coco", "yolo", "voc")  # explained in backend.datasets.formats, which is not loaded for --help
+FORMATS = ("labelme", "label-studio", "coco", "yolo", "voc")  # explained in backend.formats.registry, which is not loaded for --help
 
 _CONVERT = """formats, each read and written:
   labelme        a folder of JSON files; masks, polygons, rectangles, circles and lines are read, masks or polygons written

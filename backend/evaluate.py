@@ -17,15 +17,17 @@ from typing import Any, Protocol
 import numpy as np
 from tqdm import tqdm
 
-from backend import pipeline
 from backend.core.boxes import no_detections
 from backend.core.classes import class_mapping, map_instances
 from backend.core.protocols import Labeler
 from backend.core.types import Detections, Image, Instance, LabelMap
 from backend.errors import ConfigError, InputError, LabelingError, as_sentence
 from backend.files.images import DEFAULT_LIMITS, ImageLimits, read_image
-from backend.formats.prompts import PromptFile
-from backend.formats.voc import VocDataset, instances_of, read_class_names, read_label_map
+from backend.formats.prompt_file import PromptFile
+from backend.formats.voc.class_names import read_class_names
+from backend.formats.voc.dataset import VocDataset
+from backend.formats.voc.label_maps import instances_of, read_label_map
+from backend.labeling import pipeline
 from backend.scoring.measure import Measured, measure, painted
 from backend.scoring.pairs import ClassIndex, Fault, Picture
 from backend.scoring.score import Run

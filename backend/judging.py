@@ -19,7 +19,7 @@ from backend.config.service import ServiceSettings
 from backend.errors import ConfigError, InputError, Unavailable
 from backend.files.atomic import ensure_writable, write_atomic
 from backend.files.images import ImageLimits
-from backend.formats.export_file import read_tasks
+from backend.formats.json_stream import read_tasks
 from backend.label_studio.fetch import Fetcher
 from backend.label_studio.stored import Stored
 from backend.report_pictures import pictures
@@ -240,8 +240,8 @@ def run_evaluate(
         ConfigError: the dataset, the models or their classes cannot work.
     """
     from backend.evaluate import Options, evaluate, evaluate_maps
-    from backend.formats.voc import is_voc, open_voc
-    from backend.wiring import load
+    from backend.formats.voc.dataset import is_voc, open_voc
+    from backend.labeling.load import load
 
     if not root.is_dir():
         raise ConfigError(f"{root}: no such folder")

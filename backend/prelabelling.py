@@ -16,15 +16,14 @@ from typing import Any
 
 from tqdm import tqdm
 
-from backend.cascade import Cascade
 from backend.config.models import Settings
 from backend.config.service import ServiceSettings
 from backend.errors import ConfigError, InputError, LabelingError
 from backend.files.atomic import file_digest
 from backend.files.images import ImageLimits
-from backend.formats.binding import Binding, bind, project_version
-from backend.formats.labelconfig import LabelConfig, parse_label_config
-from backend.formats.prompts import PromptFile, read_prompts
+from backend.formats.label_studio.binding import Binding, bind, project_version
+from backend.formats.label_studio.label_config import LabelConfig, parse_label_config
+from backend.formats.prompt_file import PromptFile, read_prompts
 from backend.label_studio.boxes import check_rows, from_file, from_tasks
 from backend.label_studio.client import Client, Row, without_version
 from backend.label_studio.fetch import Fetcher
@@ -32,6 +31,7 @@ from backend.label_studio.journal import Journal
 from backend.label_studio.labelling import Labeller, Loader, Work
 from backend.label_studio.prelabel import Choice, Engine, LocalEngine, Run, Summary, filters_of
 from backend.label_studio.requests import Task
+from backend.labeling.cascade import Cascade
 
 _SAMPLE = 3  # tasks that a dry run predicts to know what one costs
 _FLOOR = 0.01  # of the detector, so that a label config may ask for less than --conf; as ``serve`` has it
@@ -73,7 +73,8 @@ def label_names(config: LabelConfig) -> list[str]:
 
 def load_cascade(settings: Settings, names: list[str] | None, given_version: str) -> Cascade:
     """The models; ``names`` are the classes of given boxes, None where a detector finds them."""
-    from backend.models.catalog import load_detector, load_segmenter, resolve_device
+    from backend.models.devices import resolve_device
+    from backend.models.registry import load_detector, load_segmenter
 
     device = resolve_device(settings.device)
     own = replace(settings, conf=min(settings.conf, _FLOOR)) if names is None else settings
@@ -209,7 +210,7 @@ def make_labeller(settings: Settings, names: list[str] | None, given_version: st
 def _engine(settings: Settings, service: ServiceSettings, options: Options, ready: Ready, limits: ImageLimits) -> Engine:
     if options.engine == "ray":
         from backend.label_studio.ray_engine import RayEngine
-        from backend.models.catalog import resolve_device
+        from backend.models.devices import resolve_device
 
         gpus = 1 if resolve_device(settings.device).startswith("cuda") else 0
         return RayEngine(

@@ -18,7 +18,6 @@ from flask import Flask
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 
-from backend.cascade import Cascade
 from backend.config.models import Settings
 from backend.config.service import ServiceSettings, check_listening
 from backend.core.protocols import Segmenter
@@ -27,6 +26,7 @@ from backend.files.find import is_inside
 from backend.files.images import ImageLimits
 from backend.label_studio.server import create_app
 from backend.label_studio.service import Service
+from backend.labeling.cascade import Cascade
 
 logger = logging.getLogger(__name__)
 _RECEIVE_S = 10
@@ -62,7 +62,8 @@ def cascade_loader(settings: Settings) -> Callable[[str | None], Cascade]:
     segmenters: list[Segmenter] = []
 
     def load(model_path: str | None) -> Cascade:
-        from backend.models.catalog import load_detector, load_segmenter, resolve_device
+        from backend.models.devices import resolve_device
+        from backend.models.registry import load_detector, load_segmenter
 
         device = resolve_device(settings.device)
         own = replace(settings, conf=min(settings.conf, _FLOOR))

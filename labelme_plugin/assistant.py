@@ -21,7 +21,7 @@ BACKGROUND_POINT, POINT, FIRST_CORNER, LAST_CORNER = 0, 1, 2, 3  # SAM's labels 
 
 
 class Models(Labeler, Protocol):
-    """The part of ``backend.cascade.Cascade`` that is used here."""
+    """The part of ``backend.labeling.cascade.Cascade`` that is used here."""
 
     @property
     def segmenter(self) -> Segmenter | None: ...

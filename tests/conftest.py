@@ -10,11 +10,11 @@ import cv2
 import numpy as np
 import pytest
 
-from backend.cascade import Cascade
 from backend.config.models import Settings
 from backend.core.types import Detections, Embedding, Image, Masks, Prompts
 from backend.demo.scenes import TEST_SEEDS, Scene, generate
-from backend.wiring import load
+from backend.labeling.cascade import Cascade
+from backend.labeling.load import load
 from tests.lab import lab  # noqa: F401 - a fixture
 
 ROOT = Path(__file__).parent.parent

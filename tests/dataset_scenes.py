@@ -10,7 +10,7 @@ import numpy as np
 import PIL.Image
 
 from backend.core.masks import full_frame, join_masks, mask_from_full
-from labelme_plugin.files import read_document
+from labelme_plugin.document import read_document
 from labelme_plugin.instances import AREAS, LINES, labelled_masks
 from labelme_plugin.shapes import mask_shape
 from tests.conftest import random_mask

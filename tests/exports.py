@@ -11,7 +11,7 @@ import numpy as np
 
 from backend.core.masks import mask_from_full, mask_xyxy
 from backend.core.types import Instance, Prediction
-from backend.formats import labelstudio
+from backend.formats.label_studio import results as labelstudio
 
 SIZE = (60, 80)
 NAMES = ("car", "dog", "cat")

@@ -17,7 +17,7 @@ import requests
 
 from backend.demo.run import SAMPLES
 from backend.demo.studio import PASSWORD, USER, Studio, backend, free_port, label_studio
-from backend.formats.binding import make_config
+from backend.formats.label_studio.label_config import make_config
 
 ROOT = Path(__file__).parent.parent
 PROGRAM = Path(os.environ.get("LABEL_STUDIO_PROGRAM", ROOT / ".venv-studio" / "bin" / "label-studio"))

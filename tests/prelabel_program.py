@@ -7,18 +7,18 @@ import sys
 import time
 from pathlib import Path
 
-from backend.cascade import Cascade
 from backend.config.secret import Secret
 from backend.config.service import ServiceSettings
 from backend.errors import LabelingError
 from backend.files.images import ImageLimits
-from backend.formats.binding import Binding, bind, make_config, project_version
-from backend.formats.labelconfig import parse_label_config
+from backend.formats.label_studio.binding import Binding, bind, project_version
+from backend.formats.label_studio.label_config import make_config, parse_label_config
 from backend.label_studio.client import Client
 from backend.label_studio.fetch import Fetcher
 from backend.label_studio.journal import Journal
 from backend.label_studio.labelling import Labeller, Loader
 from backend.label_studio.prelabel import Choice, LocalEngine, Run
+from backend.labeling.cascade import Cascade
 from tests.conftest import FakeDetector, FakeSegmenter
 from tests.fake_studio import LEGACY
 

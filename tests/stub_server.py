@@ -9,9 +9,9 @@ import time
 
 import numpy as np
 
-from backend.cascade import Cascade
 from backend.config.service import load_service_settings
 from backend.label_studio.service import Service
+from backend.labeling.cascade import Cascade
 from backend.serving import Server, _exit_stuck
 from tests.conftest import FakeDetector, FakeSegmenter
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from backend.cascade import Cascade
 from backend.core.masks import full_frame
 from backend.core.types import Detections
 from backend.errors import ConfigError, InputError
+from backend.labeling.cascade import Cascade
 from tests.conftest import FakeDetector, FakeSegmenter
 
 IMAGE = np.zeros((40, 60, 3), np.uint8)

@@ -16,17 +16,19 @@ import PIL.Image
 import pytest
 from labelme._label_file import LabelFile
 
-from backend.annotate import Options, annotate
-from backend.cascade import Cascade
 from backend.core.masks import full_frame
 from backend.demo.dataset import true_detections
 from backend.demo.objects import CLASS_NAMES
 from backend.demo.scenes import Scene
 from backend.errors import Unavailable
 from backend.files.images import read_image
-from backend.formats import labelstudio, voc
-from backend.sources import collect
-from labelme_plugin import files as labelme
+from backend.formats.label_studio import results as labelstudio
+from backend.formats.voc.class_names import read_class_names
+from backend.formats.voc.label_maps import decode_png
+from backend.labeling.annotate import Options, annotate
+from backend.labeling.cascade import Cascade
+from backend.labeling.sources import collect
+from labelme_plugin import document as labelme
 from labelme_plugin.shapes import mask_of
 from tests.conftest import PYTHON, ROOT
 
@@ -48,10 +50,10 @@ def test_annotate_writes_every_format(run_cli, pictures: Path, tmp_path: Path) -
     for stem in ("a", "b", "sub ä #1/图 c?"):
         document = labelme.read_document(out / f"{stem}.json")
         assert (out / f"{stem}.json").parent.joinpath(document["imagePath"]).resolve().is_file()
-        classes = voc.decode_png((out / "SegmentationClass" / f"{stem}.png").read_bytes(), stem)
+        classes = decode_png((out / "SegmentationClass" / f"{stem}.png").read_bytes(), stem)
         assert (document["imageHeight"], document["imageWidth"]) == classes.shape
         painted = np.zeros(classes.shape, np.uint8)
-        names = voc.read_class_names(out / "class_names.txt")
+        names = read_class_names(out / "class_names.txt")
         for shape in sorted(document["shapes"], key=lambda shape: shape["score"]):
             painted[full_frame(mask_of(shape), classes.shape)] = names.index(shape["label"]) + 1
         assert (painted == classes).mean() > 0.999  # scores in the JSON are rounded, so ties may fall the other way
@@ -163,7 +165,7 @@ def test_a_voc_dataset_brings_its_names(run_cli, tmp_path: Path) -> None:
     code, _, _ = run_cli("annotate", tmp_path / "voc", "--out", out, "--format", "voc", "-p", prompts, "-b", "2", *DEMO[2:])
     assert code == 0
     for path in sorted((tmp_path / "voc" / "SegmentationClass").glob("*.png")):
-        truth, found = (voc.decode_png(p.read_bytes(), p.name) for p in (path, out / "SegmentationClass" / path.name))
+        truth, found = (decode_png(p.read_bytes(), p.name) for p in (path, out / "SegmentationClass" / path.name))
         assert (truth == found).mean() > 0.9
     assert (out / "class_names.txt").read_text() == (tmp_path / "voc" / "class_names.txt").read_text()
 
@@ -464,7 +466,7 @@ def test_a_rotated_photograph_is_labelled_upright(fake: Cascade, tmp_path: Path)
     assert (x1, y1, x2, y2) == pytest.approx((2, 3, 19, 29), abs=1)
     region = json.loads((out / "label-studio" / "import.json").read_text())[0]["predictions"][0]["result"][0]
     assert (region["original_width"], region["original_height"]) == (60, 90)
-    assert voc.decode_png((out / "SegmentationClass" / "turned.png").read_bytes(), "").shape == (90, 60)
+    assert decode_png((out / "SegmentationClass" / "turned.png").read_bytes(), "").shape == (90, 60)
 
 
 def test_models_lists_names_and_places(run_cli, tmp_path: Path) -> None:
@@ -488,7 +490,7 @@ def test_unavailable_is_exit_1(run_cli, pictures: Path, tmp_path: Path, monkeypa
     def fails(*_: object, **__: object) -> None:
         raise Unavailable("the disk is gone")
 
-    monkeypatch.setattr("backend.annotate.annotate", fails)
+    monkeypatch.setattr("backend.labeling.annotate.annotate", fails)
     code, _, err = run_cli("annotate", pictures, "--out", tmp_path / "out", *DEMO)
     assert (code, err.strip().splitlines()[-1]) == (1, "yolosam2: the disk is gone")
 

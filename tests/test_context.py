@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from backend.errors import InputError
-from backend.formats.context import context_of, read_context, to_prompts
+from backend.formats.label_studio.context import context_of, read_context, to_prompts
 
 
 def point(x: float, y: float, label: str = "car", **more: object) -> dict:

@@ -18,9 +18,9 @@ import PIL.Image
 import pytest
 import yaml
 
-from backend.datasets.target import Target
-from backend.formats import voc
-from labelme_plugin.files import read_document
+from backend.datasets.ownership import Target
+from backend.formats.voc.label_maps import encode_png, read_label_map
+from labelme_plugin.document import read_document
 from tests.conftest import PYTHON, ROOT
 from tests.dataset_scenes import objects, shape, write_picture, write_scenes
 from tests.exports import disc, regions, task
@@ -416,14 +416,14 @@ def test_voc_without_objects_takes_connected_parts(run_cli, tmp_path: Path) -> N
     classes[2:8, 2:8] = classes[12:18, 20:28] = 1
     classes[3:6, 15:19] = 2
     classes[0, :] = 255
-    (root / "SegmentationClass/a.png").write_bytes(voc.encode_png(classes))
+    (root / "SegmentationClass/a.png").write_bytes(encode_png(classes))
     assert "name its classes with --classes" in run_cli("convert", root, tmp_path / "o", "--to", "labelme")[2]
     code, text, _ = run_cli("convert", root, tmp_path / "out", "--to", "labelme", "--classes", "cat,dog", "--no-progress")
     assert (code, "every connected part of a class is taken for one object" in text) == (0, True)
     assert [one[0] for one in objects(tmp_path / "out/a.json")] == ["cat", "cat", "dog", "__ignore__"]
     run_cli("convert", tmp_path / "out", tmp_path / "back", "--to", "voc", "--no-progress")
     assert np.array_equal(np.array(PIL.Image.open(tmp_path / "back/SegmentationClass/a.png")), classes)
-    (root / "SegmentationClass/a.png").write_bytes(voc.encode_png(classes + 2))
+    (root / "SegmentationClass/a.png").write_bytes(encode_png(classes + 2))
     assert "beyond the 2 classes" in run_cli("convert", root, tmp_path / "o2", "--to", "labelme", "--classes", "cat,dog", "--no-progress")[1]
 
 
@@ -463,7 +463,7 @@ def test_an_interrupted_run_ends_with_130_and_goes_on(tmp_path: Path) -> None:
     assert not (tmp_path / "out/class_names.txt").exists()
     assert subprocess.run(command, cwd=ROOT, check=False, capture_output=True).returncode == 0
     assert len((tmp_path / "out/ImageSets/Segmentation/train.txt").read_text().split()) == 400
-    assert all(voc.read_label_map(path).any() for path in (tmp_path / "out/SegmentationClass").iterdir())
+    assert all(read_label_map(path).any() for path in (tmp_path / "out/SegmentationClass").iterdir())
 
 
 _PEAK = """
@@ -656,7 +656,7 @@ def test_copies_of_an_object_stay_two(run_cli, tmp_path: Path) -> None:
         shapes = [shape("cat", frame, voc_object=1) for frame in frames]
         simple(folder / "s/a.json", frames[0], shapes=shapes)
         run_cli("convert", folder / "s", folder / "voc", "--to", "voc", "--no-progress")
-        assert set(np.unique(voc.read_label_map(folder / "voc/SegmentationObject/a.png"))) == {0, 1, 2}
+        assert set(np.unique(read_label_map(folder / "voc/SegmentationObject/a.png"))) == {0, 1, 2}
     rows = [{"id": k, "image_id": 1, "category_id": 1, "segmentation": [[x, 1, x + 3, 1, x + 3, 5]], "group_id": 5} for k, x in ((1, 1), (2, 8))]
     document = {"categories": [{"id": 1, "name": "cat"}], "images": [{"id": 1, "file_name": "a.jpg", "height": 14, "width": 14}], "annotations": rows}
     (tmp_path / "c.json").write_text(json.dumps(document))
@@ -796,7 +796,7 @@ def test_lists_that_repeat_others_add_what_only_they_have(run_cli, tmp_path: Pat
     root = tmp_path / "v"
     for name in "abc":
         (root / "SegmentationClass").mkdir(parents=True, exist_ok=True)
-        (root / f"SegmentationClass/{name}.png").write_bytes(voc.encode_png(np.ones((9, 9), np.uint8)))
+        (root / f"SegmentationClass/{name}.png").write_bytes(encode_png(np.ones((9, 9), np.uint8)))
     (root / "ImageSets/Segmentation").mkdir(parents=True)
     (root / "class_names.txt").write_text("cat")
     (root / "ImageSets/Segmentation/val.txt").write_text("a\n")

@@ -16,12 +16,13 @@ from labelme.utils.shape import shape_to_mask
 
 from backend.core.classes import ClassNames
 from backend.core.masks import full_frame
-from backend.datasets.formats import WriteOptions, detect_format
+from backend.datasets.convert import Options, Summary, convert
 from backend.datasets.splits import parse_split
 from backend.errors import ConfigError
-from backend.formats import voc, yolo
-from labelme_plugin.convert import Options, Summary, convert
-from labelme_plugin.files import read_document
+from backend.formats.registry import WriteOptions, detect_format
+from backend.formats.voc.label_maps import encode_png, read_label_map
+from backend.formats.yolo import labels as yolo
+from labelme_plugin.document import read_document
 from labelme_plugin.instances import labelled_masks
 from tests.dataset_scenes import objects, shape, write_picture
 from tests.exports import disc, regions, task
@@ -181,7 +182,7 @@ def test_label_studio_chooses_the_newest_and_names_bad_tasks(tmp_path: Path) -> 
 
 
 def test_label_studio_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from backend.datasets import to_label_studio
+    from backend.formats.label_studio import writer as to_label_studio
 
     labelled(tmp_path / "s/a ä.json", "cat", "__ignore__")
     first = json.loads((tmp_path / "s/a ä.json").read_text())
@@ -314,7 +315,7 @@ def test_yolo_layouts(tmp_path: Path) -> None:
 
 
 def _read(split: str) -> Any:
-    from backend.datasets.formats import ReadOptions
+    from backend.formats.registry import ReadOptions
 
     return ReadOptions(split)
 
@@ -355,7 +356,7 @@ def test_voc_numbers_layers_and_sizes(tmp_path: Path) -> None:
     many = [shape("cat", np.pad(np.ones((1, 1), bool), ((k // 16, 13 - k // 16), (k % 16, 15 - k % 16)))) for k in range(200)]
     simple(tmp_path / "s/a.json", shapes=[shape("dog", np.ones((14, 16), bool), iscrowd=1), *many, *many[:60]])
     run(tmp_path / "s", tmp_path / "o", "voc")
-    found = voc.read_label_map(tmp_path / "o/SegmentationObject/a.png")
+    found = read_label_map(tmp_path / "o/SegmentationObject/a.png")
     assert (found.dtype, found.max()) == (np.uint16, 262)
     assert found[13, 15] == 255  # the crowd
     assert not (found[:12] == 255).any()
@@ -365,7 +366,7 @@ def test_voc_numbers_layers_and_sizes(tmp_path: Path) -> None:
     simple(tmp_path / "t/a.json", shapes=[shape("cat", square), shape("dog", square, voc_object=1)])
     over = run(tmp_path / "t", tmp_path / "o2", "voc")
     assert over.losses == {"pixels of instances under others": 48, "instances that others cover completely": 1}
-    assert set(np.unique(voc.read_label_map(tmp_path / "o2/SegmentationClass/a.png"))) == {0, 2}
+    assert set(np.unique(read_label_map(tmp_path / "o2/SegmentationClass/a.png"))) == {0, 2}
 
 
 def test_voc_sources_with_faults(tmp_path: Path) -> None:
@@ -375,8 +376,8 @@ def test_voc_sources_with_faults(tmp_path: Path) -> None:
     (root / "JPEGImages").mkdir()
     (root / "class_names.txt").write_text("_background_\ncat")
     for name, shape_ in (("sub/a", (9, 9)), ("b", (9, 9)), ("c", (9, 9))):
-        (root / f"SegmentationClass/{name}.png").write_bytes(voc.encode_png(np.ones(shape_, np.uint8)))
-        (root / f"SegmentationObject/{name}.png").write_bytes(voc.encode_png(np.ones((9, 8) if name == "b" else shape_, np.uint8)))
+        (root / f"SegmentationClass/{name}.png").write_bytes(encode_png(np.ones(shape_, np.uint8)))
+        (root / f"SegmentationObject/{name}.png").write_bytes(encode_png(np.ones((9, 8) if name == "b" else shape_, np.uint8)))
     write_picture(root / "JPEGImages/c.jpg", 9, 10)
     summary = run(root, tmp_path / "o", "labelme")
     assert sorted(path.relative_to(tmp_path / "o").as_posix() for path in (tmp_path / "o").rglob("*.json")) == ["sub/a.json"]
@@ -388,7 +389,7 @@ def test_voc_sources_with_faults(tmp_path: Path) -> None:
     shutil.rmtree(root / "SegmentationObject")
     for path in (root / "SegmentationClass").glob("*.png"):
         path.unlink()
-    (root / "SegmentationClass/sub/a.png").write_bytes(voc.encode_png(diagonal))
+    (root / "SegmentationClass/sub/a.png").write_bytes(encode_png(diagonal))
     (root / "ImageSets/Segmentation").mkdir(parents=True)
     (root / "ImageSets/Segmentation/empty.txt").touch()
     (root / "ImageSets/Segmentation/val_videos.txt").write_text("sub\n")

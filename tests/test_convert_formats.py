@@ -16,11 +16,11 @@ from labelme.utils.shape import shape_to_mask, shapes_to_label
 from pycocotools.coco import COCO
 
 from backend.core.masks import full_frame
-from backend.datasets.formats import WriteOptions
+from backend.datasets.convert import Options, convert
 from backend.datasets.splits import parse_split
-from backend.formats import voc
-from labelme_plugin.convert import Options, convert
-from labelme_plugin.files import read_document
+from backend.formats.registry import WriteOptions
+from backend.formats.voc.class_names import own_class_names, read_class_names
+from labelme_plugin.document import read_document
 from labelme_plugin.instances import labelled_masks
 from tests.conftest import PYTHON, ROOT
 from tests.dataset_scenes import LABELS, objects, write_scenes
@@ -130,8 +130,8 @@ def test_the_photographs_of_labelme_become_what_labelme2voc_made_of_them(shared_
     folder = shared_data / "labelme-voc"
     summary = convert(folder, tmp_path / "voc", "voc", QUIET)
     assert (summary.images, summary.failed) == (3, [])
-    names = voc.read_class_names(folder / "labels.txt")
-    assert voc.read_class_names(tmp_path / "voc/class_names.txt") == names
+    names = read_class_names(folder / "labels.txt")
+    assert read_class_names(tmp_path / "voc/class_names.txt") == names
     differing = 0
     for kind in ("SegmentationClass", "SegmentationObject"):
         for path in sorted((folder / "reference" / kind).glob("*.png")):
@@ -161,7 +161,7 @@ def test_camvid_goes_through_every_format_and_comes_back(shared_data: Path, tmp_
     for kind in ("SegmentationClass", "SegmentationObject"):
         for path in (root / kind).glob("*.png"):
             assert np.array_equal(np.array(PIL.Image.open(path)), np.array(PIL.Image.open(tmp_path / "voc" / kind / path.name)))
-    assert (tmp_path / "voc/class_names.txt").read_text().split() == ["_background_", *voc.own_class_names(root)]
+    assert (tmp_path / "voc/class_names.txt").read_text().split() == ["_background_", *own_class_names(root)]
 
 
 def ultralytics(tmp_path: Path, code: str) -> str:

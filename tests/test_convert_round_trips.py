@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from backend.datasets.formats import WriteOptions
-from backend.formats import voc
-from labelme_plugin.convert import Options, Summary, convert
+from backend.datasets.convert import Options, Summary, convert
+from backend.formats.registry import WriteOptions
+from backend.formats.voc.label_maps import encode_png
 from tests.dataset_scenes import LABELS, around, objects, write_scenes
 
 QUIET = Options(progress=False)
@@ -71,8 +71,8 @@ def write_voc(root: Path, rng: np.random.Generator) -> None:
         shape = (-(-height // 3), -(-width // 3))
         classes = np.kron(rng.choice([0, 0, 1, 2, 3, 255], shape), np.ones((3, 3))).astype(np.uint8)[:height, :width]
         objects_ = np.kron(rng.choice([0, 1, 2, 5, 9, 255], shape), np.ones((3, 3))).astype(np.uint8)[:height, :width]
-        (root / "SegmentationClass" / f"ü {k}.png").write_bytes(voc.encode_png(classes))
-        (root / "SegmentationObject" / f"ü {k}.png").write_bytes(voc.encode_png(objects_))
+        (root / "SegmentationClass" / f"ü {k}.png").write_bytes(encode_png(classes))
+        (root / "SegmentationObject" / f"ü {k}.png").write_bytes(encode_png(objects_))
         PIL.Image.new("RGB", (width, max(height, 8))).crop((0, 0, width, height)).save(root / "JPEGImages" / f"ü {k}.jpg")
     (root / "ImageSets" / "Segmentation" / "train.txt").write_text("ü 0\nü 1\n")
     (root / "ImageSets" / "Segmentation" / "val.txt").write_text("ü 2\n")
@@ -142,7 +142,7 @@ def test_polygons_hold_every_pixel_when_they_are_exact(tmp_path: Path, seed: int
 
 def test_a_model_stays_the_author_of_what_nobody_changed(run_cli, pictures: Path, tmp_path: Path) -> None:
     """annotate -> Label Studio -> labelme: the file is still known as the model's, so that scoring knows the version and a run goes on."""
-    from labelme_plugin.files import made_by_us
+    from labelme_plugin.document import made_by_us
 
     labels = tmp_path / "labels"
     run_cli("annotate", pictures, "--out", labels, "--detector", "demo", "--segmenter", "demo", "--device", "cpu", "--no-progress")

@@ -16,9 +16,10 @@ from backend.demo import run as demo_run
 from backend.demo.dataset import class_map, true_detections, true_masks, write_voc
 from backend.demo.objects import CLASS_NAMES
 from backend.demo.scenes import SAMPLE_SEEDS, SIZES_HW, TEST_SEEDS, TRAIN_SEEDS, VALIDATION_SEEDS, generate
-from backend.formats import voc
-from backend.formats.prompts import read_prompts
-from backend.models.catalog import DEMO_FOLDER
+from backend.formats.prompt_file import read_prompts
+from backend.formats.voc.dataset import open_voc
+from backend.formats.voc.label_maps import decode_png
+from backend.models.weights import DEMO_FOLDER
 from tests.conftest import PYTHON, ROOT
 
 
@@ -65,14 +66,14 @@ def test_rings_have_holes() -> None:
 def test_scenes_as_a_voc_dataset(tmp_path: Path) -> None:
     command = [PYTHON, "-m", "backend.demo.scenes", "--seed", "2000500", "--count", "2", "--out", str(tmp_path)]
     subprocess.run(command, cwd=ROOT, check=True)
-    dataset = voc.open_voc(tmp_path, "val")
+    dataset = open_voc(tmp_path, "val")
     assert dataset.image_ids == ("2000500", "2000501")
     assert dataset.class_names == CLASS_NAMES
     prompts = read_prompts(tmp_path / "prediction.json", len(CLASS_NAMES))
     for image_id in dataset.image_ids:
         scene = generate(int(image_id))
-        assert np.array_equal(voc.decode_png((tmp_path / "SegmentationClass" / f"{image_id}.png").read_bytes(), ""), class_map(scene))
-        assert np.array_equal(voc.decode_png((tmp_path / "SegmentationObject" / f"{image_id}.png").read_bytes(), ""), scene.objects)
+        assert np.array_equal(decode_png((tmp_path / "SegmentationClass" / f"{image_id}.png").read_bytes(), ""), class_map(scene))
+        assert np.array_equal(decode_png((tmp_path / "SegmentationObject" / f"{image_id}.png").read_bytes(), ""), scene.objects)
         assert sorted(map(tuple, prompts.by_image[image_id].xyxy.tolist())) == sorted(map(tuple, true_detections(scene).xyxy.tolist()))
 
 
@@ -81,7 +82,7 @@ def test_the_bundled_samples_are_generated_ones(tmp_path: Path) -> None:
     assert names == [f"{seed:07d}" for seed in SAMPLE_SEEDS]
     write_voc(tmp_path, SAMPLE_SEEDS[0], 1)
     one = f"SegmentationObject/{names[0]}.png"
-    ours, bundled = (voc.decode_png((folder / one).read_bytes(), one) for folder in (tmp_path, demo_run.SAMPLES))
+    ours, bundled = (decode_png((folder / one).read_bytes(), one) for folder in (tmp_path, demo_run.SAMPLES))
     assert (ours == bundled).mean() > 0.999  # other processors round a few pixels otherwise
 
 

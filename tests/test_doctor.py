@@ -11,7 +11,7 @@ import pytest
 
 from backend.demo.run import SAMPLES
 from backend.doctor import machine, studio
-from backend.formats.binding import make_config
+from backend.formats.label_studio.label_config import make_config
 from tests.servers import Recorder, http_server
 
 NAMES = ["ball", "box", "star", "cup", "leaf", "ring"]

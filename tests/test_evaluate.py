@@ -7,7 +7,6 @@ import dataclasses
 import numpy as np
 import pytest
 
-from backend.cascade import Cascade
 from backend.config.models import Settings
 from backend.core.masks import full_frame
 from backend.core.types import Masks
@@ -15,7 +14,8 @@ from backend.demo.dataset import true_detections, true_masks
 from backend.demo.evaluate import FLOORS, Report, automatic_figures, cascade_figures, mask_figures
 from backend.demo.objects import CLASS_NAMES
 from backend.demo.scenes import Scene
-from backend.models.catalog import load_segmenter
+from backend.labeling.cascade import Cascade
+from backend.models.registry import load_segmenter
 
 
 class Oracle:

@@ -17,14 +17,15 @@ from sklearn.metrics import accuracy_score, confusion_matrix, jaccard_score
 from backend.drawing.comparison import ERRORS, compare, error_map
 from backend.drawing.overlays import class_colour
 from backend.files.images import read_image
-from backend.formats import voc
+from backend.formats.voc.dataset import open_voc
+from backend.formats.voc.label_maps import encode_png, instances_of, read_label_map
 
 DEMO = ("--segmenter", "demo", "--device", "cpu", "--no-progress")
 
 
 def png(path: Path, values: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(voc.encode_png(values.astype(np.uint8)))
+    path.write_bytes(encode_png(values.astype(np.uint8)))
 
 
 def picture(path: Path, size_hw: tuple[int, int] = (40, 50)) -> None:
@@ -189,7 +190,7 @@ def test_a_model_that_fails_on_one_image_costs_that_image(dataset: Path, fake) -
 
             return Prediction((), (40, 50), "x")
 
-    run = evaluate(voc.open_voc(dataset, "val"), Failing(), ("a", "b"), Options(progress=False))
+    run = evaluate(open_voc(dataset, "val"), Failing(), ("a", "b"), Options(progress=False))
     assert [fault.where for fault in run.faults] == ["two"]
     assert "CUDA error" in run.faults[0].sentence
     assert run.tally.n_images == 3
@@ -290,11 +291,11 @@ def test_a_page_without_a_picture(run_cli, dataset: Path, tmp_path: Path) -> Non
 
 def truth_boxes(root: Path, split: str) -> list[dict[str, Any]]:
     """Boxes of the true objects, as a prompt file."""
-    dataset, made = voc.open_voc(root, split), []
+    dataset, made = open_voc(root, split), []
     names = dataset.class_names or ()
     for image_id in dataset.image_ids:
-        maps = [voc.read_label_map(root / folder / f"{image_id}.png") for folder in ("SegmentationClass", "SegmentationObject")]
-        made += rows(*((image_id, one.class_id, one.xyxy.tolist()) for one in voc.instances_of(*maps, names, image_id)))
+        maps = [read_label_map(root / folder / f"{image_id}.png") for folder in ("SegmentationClass", "SegmentationObject")]
+        made += rows(*((image_id, one.class_id, one.xyxy.tolist()) for one in instances_of(*maps, names, image_id)))
     return made
 
 

@@ -11,8 +11,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from torch.nn import functional as F
 
-from backend import geometry
+from backend.core.boxes import check_boxes, usable_boxes
+from backend.core.masks import check_mask, clip_mask, full_frame, mask_from_full, mask_iou, tidy_mask
+from backend.core.stacking import paint, painting_order
 from backend.core.types import Instance, Mask, Masks
+from backend.core.upsample import crop_mask, crop_masks
 from backend.errors import InputError
 
 
@@ -22,8 +25,8 @@ def reference(logits: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
 
 
 def fast(logits: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
-    mask = geometry.crop_mask(logits, size_hw)
-    return np.zeros(size_hw, bool) if mask is None else geometry.full_frame(mask, size_hw)
+    mask = crop_mask(logits, size_hw)
+    return np.zeros(size_hw, bool) if mask is None else full_frame(mask, size_hw)
 
 
 @pytest.mark.parametrize("grid", [(256, 256), (112, 112), (64, 48), (7, 9), (1, 1), (2, 300)])
@@ -40,11 +43,11 @@ def test_crop_mask_equals_torch(grid: tuple[int, int], size_hw: tuple[int, int])
 
 
 def test_crop_mask_of_nothing() -> None:
-    assert geometry.crop_mask(np.full((8, 8), -1.0, np.float32), (40, 40)) is None
+    assert crop_mask(np.full((8, 8), -1.0, np.float32), (40, 40)) is None
 
 
 def test_crop_mask_of_everything() -> None:
-    mask = geometry.crop_mask(np.ones((8, 8), np.float32), (40, 130))
+    mask = crop_mask(np.ones((8, 8), np.float32), (40, 130))
     assert mask is not None
     assert mask.crop.shape == (40, 130)
     assert mask.crop.all()
@@ -52,7 +55,7 @@ def test_crop_mask_of_everything() -> None:
 
 def test_crop_mask_by_hand() -> None:
     # One row of four cells over eight pixels: 1, 1, -1, -1 changes sign between the centres of cells 1 and 2, at pixel edge 4.
-    mask = geometry.crop_mask(np.array([[1, 1, -1, -1]], np.float32), (1, 8))
+    mask = crop_mask(np.array([[1, 1, -1, -1]], np.float32), (1, 8))
     assert mask is not None
     assert (mask.x, mask.y, mask.crop.tolist()) == (0, 0, [[True] * 4])
 
@@ -70,17 +73,17 @@ def test_crop_mask_on_any_grid(logits: np.ndarray, height: int, width: int) -> N
 
 
 def test_crop_masks_accepts_none() -> None:
-    assert geometry.crop_masks(Masks(np.zeros((0, 4, 4), np.float16), np.zeros(0, np.float32), (9, 9))) == []
+    assert crop_masks(Masks(np.zeros((0, 4, 4), np.float16), np.zeros(0, np.float32), (9, 9))) == []
 
 
 @settings(max_examples=100, deadline=None)
 @given(hnp.arrays(np.bool_, st.tuples(st.integers(1, 20), st.integers(1, 20))))
 def test_crop_and_frame_are_inverse(frame: np.ndarray) -> None:
-    mask = geometry.mask_from_full(frame)
+    mask = mask_from_full(frame)
     if mask is None:
         assert not frame.any()
         return
-    assert np.array_equal(geometry.full_frame(mask, frame.shape), frame)
+    assert np.array_equal(full_frame(mask, frame.shape), frame)
     assert mask.crop.any(0)[[0, -1]].all()
     assert mask.crop.any(1)[[0, -1]].all()
 
@@ -90,23 +93,23 @@ def test_mask_iou_equals_full_frames(rng: np.random.Generator) -> None:
         a, b = (rng.random((20, 30)) < 0.4 for _ in range(2))
         a[:, :10] = False
         b[10:] = False
-        mask_a, mask_b = geometry.mask_from_full(a), geometry.mask_from_full(b)
-        assert geometry.mask_iou(mask_a, mask_b) == pytest.approx((a & b).sum() / (a | b).sum())
+        mask_a, mask_b = mask_from_full(a), mask_from_full(b)
+        assert mask_iou(mask_a, mask_b) == pytest.approx((a & b).sum() / (a | b).sum())
 
 
 def test_usable_boxes() -> None:
     boxes = np.array([[-5, -5, 10, 10], [95, 10, 200, 20], [120, 0, 130, 5], [5, 5, 5.4, 9]], np.float32)
-    clipped, keep = geometry.usable_boxes(boxes, (50, 100))
+    clipped, keep = usable_boxes(boxes, (50, 100))
     assert keep.tolist() == [True, True, False, False]
     assert clipped[0].tolist() == [0, 0, 10, 10]
     assert clipped[1].tolist() == [95, 10, 100, 20]
-    assert len(geometry.usable_boxes(np.zeros((0, 4), np.float32), (5, 5))[0]) == 0
+    assert len(usable_boxes(np.zeros((0, 4), np.float32), (5, 5))[0]) == 0
 
 
 @pytest.mark.parametrize("boxes", [np.zeros((3, 5)), np.zeros(4), np.array([[0, 0, np.nan, 1]])])
 def test_bad_boxes_are_refused(boxes: np.ndarray) -> None:
     with pytest.raises(InputError, match="boxes"):
-        geometry.check_boxes(boxes)
+        check_boxes(boxes)
 
 
 @pytest.mark.parametrize(
@@ -114,16 +117,16 @@ def test_bad_boxes_are_refused(boxes: np.ndarray) -> None:
 )
 def test_bad_masks_are_refused(mask: Mask) -> None:
     with pytest.raises(InputError, match="mask"):
-        geometry.check_mask(mask, (10, 10))
+        check_mask(mask, (10, 10))
 
 
 def test_clip_mask_cuts_to_the_grown_box() -> None:
     mask = Mask(0, 0, np.ones((100, 100), bool))
-    cut = geometry.clip_mask(mask, np.array([20, 30, 60, 70], np.float32), 0.1)
+    cut = clip_mask(mask, np.array([20, 30, 60, 70], np.float32), 0.1)
     assert cut is not None
     assert (cut.x, cut.y, cut.crop.shape) == (16, 26, (48, 48))
-    assert geometry.clip_mask(mask, np.array([200, 200, 220, 220], np.float32), 0.1) is None
-    assert geometry.clip_mask(mask, np.array([0, 0, 100, 100], np.float32), 0.1) is mask
+    assert clip_mask(mask, np.array([200, 200, 220, 220], np.float32), 0.1) is None
+    assert clip_mask(mask, np.array([0, 0, 100, 100], np.float32), 0.1) is mask
 
 
 def test_tidy_mask_by_hand() -> None:
@@ -133,36 +136,36 @@ def test_tidy_mask_by_hand() -> None:
     crop[4:10, 12:18] = False  # a real hole
     crop[28, 38] = True  # a speck
     crop[24:28, 5:15] = True  # a real second part
-    tidy = geometry.tidy_mask(Mask(5, 6, crop), 0.05)
-    frame = geometry.full_frame(tidy, (60, 60))[6:36, 5:45]
+    tidy = tidy_mask(Mask(5, 6, crop), 0.05)
+    frame = full_frame(tidy, (60, 60))[6:36, 5:45]
     expected = crop.copy()
     expected[10, 10] = True
     expected[28, 38] = False
     assert np.array_equal(frame, expected)
     alone = Mask(0, 0, np.ones((1, 1), bool))
-    assert geometry.tidy_mask(alone, 0.5).crop.tolist() == [[True]]
+    assert tidy_mask(alone, 0.5).crop.tolist() == [[True]]
 
 
 @settings(max_examples=100, deadline=None)
 @given(hnp.arrays(np.bool_, st.tuples(st.integers(2, 20), st.integers(2, 20))), st.floats(0, 1))
 def test_tidy_mask_keeps_something_and_nothing_changes_at_zero(frame: np.ndarray, share: float) -> None:
-    mask = geometry.mask_from_full(frame)
+    mask = mask_from_full(frame)
     if mask is not None:
-        assert geometry.tidy_mask(mask, share).crop.any()
-        assert np.array_equal(geometry.tidy_mask(mask, 0).crop, mask.crop)
+        assert tidy_mask(mask, share).crop.any()
+        assert np.array_equal(tidy_mask(mask, 0).crop, mask.crop)
 
 
 def test_painting_puts_small_and_sure_on_top() -> None:
     def instance(side: int, score: float) -> Instance:
         return Instance("a", 0, score, np.zeros(4, np.float32), Mask(0, 0, np.ones((side, side), bool)))
 
-    order = geometry.painting_order([instance(2, 0.1), instance(9, 0.9), instance(4, 0.8), instance(4, 0.3)])
+    order = painting_order([instance(2, 0.1), instance(9, 0.9), instance(4, 0.8), instance(4, 0.3)])
     assert order == [1, 3, 2, 0]
 
 
 def test_paint_widens_beyond_254_values() -> None:
     one = np.ones((1, 1), bool)
-    assert geometry.paint([(Mask(0, 0, one), 254)], (2, 2)).dtype == np.uint8
-    wide = geometry.paint([(Mask(0, 0, one), 1000), (Mask(1, 1, one), 3)], (2, 2))
+    assert paint([(Mask(0, 0, one), 254)], (2, 2)).dtype == np.uint8
+    wide = paint([(Mask(0, 0, one), 1000), (Mask(1, 1, one), 3)], (2, 2))
     assert wide.tolist() == [[1000, 0], [0, 3]]
-    assert geometry.paint([], (3, 4)).shape == (3, 4)
+    assert paint([], (3, 4)).shape == (3, 4)

@@ -14,7 +14,7 @@ import requests
 
 from backend.demo.run import SAMPLES
 from backend.demo.studio import TOKEN, free_port, running, wait_for
-from backend.formats.binding import make_config
+from backend.formats.label_studio.label_config import make_config
 from tests.conftest import ROOT
 from tests.servers import http_server
 

@@ -8,8 +8,8 @@ import tracemalloc
 import pytest
 
 from backend.errors import InputError
-from backend.formats.binding import Binding, bind, make_config, prompt_target
-from backend.formats.labelconfig import parse_label_config
+from backend.formats.label_studio.binding import Binding, bind, prompt_target
+from backend.formats.label_studio.label_config import make_config, parse_label_config
 
 NAMES = {0: "car", 1: "Person", 2: "truck", 3: "bus"}
 

@@ -18,7 +18,8 @@ from labelme._label_file import LabelFile
 from backend.core.masks import full_frame, mask_from_full, mask_xyxy
 from backend.core.types import Instance, Mask, Prediction
 from backend.errors import InputError
-from labelme_plugin import files, shapes
+from labelme_plugin import document as files
+from labelme_plugin import shapes
 from tests.conftest import random_mask
 
 LEAVES_FILES_OPEN = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # labelme's reader does

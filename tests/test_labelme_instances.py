@@ -12,8 +12,8 @@ from labelme.utils.shape import shape_to_mask
 
 from backend.core.masks import full_frame
 from backend.errors import InputError
-from backend.formats import voc
-from labelme_plugin.files import read_document
+from backend.formats.voc.class_names import read_class_names
+from labelme_plugin.document import read_document
 from labelme_plugin.instances import labelled_masks, shape_mask
 
 SIZE = (70, 90)
@@ -75,7 +75,7 @@ def test_bad_shapes_are_named(bad: dict, sentence: str) -> None:
 
 def test_the_photographs_of_labelme_become_the_maps_that_labelme2voc_made(shared_data: Path) -> None:
     folder = shared_data / "labelme-voc"
-    names = list(voc.read_class_names(folder / "labels.txt"))
+    names = list(read_class_names(folder / "labels.txt"))
     for path in sorted(folder.glob("*.json")):
         read = read_document(path)
         size_hw = (read["imageHeight"], read["imageWidth"])

@@ -15,15 +15,15 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from backend.cascade import Cascade
 from backend.core.masks import full_frame
 from backend.demo.run import SAMPLES
 from backend.errors import ConfigError, InputError
 from backend.files.images import read_image
-from backend.formats import voc
+from backend.formats.voc.label_maps import read_label_map
+from backend.labeling.cascade import Cascade
 from labelme_plugin import launcher
 from labelme_plugin.assistant import Assistant
-from labelme_plugin.files import read_document
+from labelme_plugin.document import read_document
 from labelme_plugin.instances import labelled_masks
 from labelme_plugin.launcher import MODEL_NAME, check_version, image_of
 from tests.conftest import PYTHON, ROOT
@@ -61,7 +61,7 @@ def iou(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def truth(name: str) -> list[tuple[str, np.ndarray]]:
-    objects, classes = (voc.read_label_map(SAMPLES / kind / f"{name}.png") for kind in ("SegmentationObject", "SegmentationClass"))
+    objects, classes = (read_label_map(SAMPLES / kind / f"{name}.png") for kind in ("SegmentationObject", "SegmentationClass"))
     return [(NAMES[int(np.median(classes[objects == v])) - 1], objects == v) for v in np.unique(objects) if v not in (0, 255)]
 
 

@@ -12,8 +12,8 @@ from label_studio_sdk.label_interface import LabelInterface
 from backend.core.masks import full_frame, mask_from_full, mask_xyxy
 from backend.core.types import Instance, Prediction
 from backend.errors import InputError
-from backend.formats import labelstudio
-from backend.formats.binding import make_config
+from backend.formats.label_studio import results as labelstudio
+from backend.formats.label_studio.label_config import make_config
 from tests.conftest import random_mask
 
 

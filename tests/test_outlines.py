@@ -14,9 +14,9 @@ import pytest
 from backend.core.masks import full_frame, mask_from_full
 from backend.core.outlines import outlines
 from backend.core.types import Instance, Mask, Prediction
-from backend.formats.binding import Output
+from backend.formats.label_studio.binding import Output
 from backend.formats.label_studio.bitmask import bitmask_url
-from backend.formats.labelstudio import chosen, outputs_json
+from backend.formats.label_studio.results import chosen, outputs_json
 from tests.conftest import random_mask
 
 

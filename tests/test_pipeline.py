@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from backend.errors import InputError, Unavailable
-from backend.pipeline import Outcome, Stages, run
+from backend.labeling.pipeline import Outcome, Stages, run
 from tests.conftest import PYTHON, ROOT
 
 

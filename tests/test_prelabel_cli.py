@@ -15,8 +15,9 @@ import pytest
 from backend.core.masks import full_frame
 from backend.demo.run import SAMPLES
 from backend.demo.studio import TOKEN, Studio, free_port, label_studio
-from backend.formats import rle, voc
-from backend.formats.binding import make_config
+from backend.formats.label_studio import brush_rle as rle
+from backend.formats.label_studio.label_config import make_config
+from backend.formats.voc.label_maps import instances_of, read_label_map
 from tests.conftest import PYTHON, ROOT
 from tests.fake_studio import LEGACY, FakeStudio, serving
 from tests.lab import CONFIG, NAMES, PROGRAM, needs_studio
@@ -72,7 +73,7 @@ def test_a_run_and_its_report(run_cli, studio: FakeStudio, server: Recorder, tmp
     version = report["model_version"]
     assert {one["model_version"] for one in studio.predictions.values()} == {version}
     assert Counter(one["task"] for one in studio.predictions.values()) == dict.fromkeys(set(range(1, 13)) - {3}, 1)
-    objects = voc.read_label_map(SAMPLES / "SegmentationObject" / f"{NAME}.png")
+    objects = read_label_map(SAMPLES / "SegmentationObject" / f"{NAME}.png")
     for _, mask in masks(studio.of(1)[0]):
         assert max((mask & (objects == v)).sum() / (mask | (objects == v)).sum() for v in range(1, objects.max() + 1)) > 0.7
     assert len(masks(studio.of(1)[0])) == 3
@@ -86,15 +87,15 @@ def test_the_backend_and_prelabel_have_the_same_version(run_cli, studio: FakeStu
 
     predictors = Predictors(cascade_loader(Settings(detector="demo", segmenter="demo", device="cpu", box_margin=0.04, min_part=0.02)), threshold=0.25)
     predictors.load_default()
-    from backend.formats.labelconfig import parse_label_config
+    from backend.formats.label_studio.label_config import parse_label_config
 
     run_cli(*options(server, tmp_path, "--limit", 1))
     assert predictors._bound(parse_label_config(CONFIG)).model_version == studio.of(1)[0]["model_version"]
 
 
 def test_rectangles_that_people_drew_become_masks(run_cli, studio: FakeStudio, server: Recorder, tmp_path: Path) -> None:
-    classes, objects = (voc.read_label_map(SAMPLES / folder / f"{NAME}.png") for folder in ("SegmentationClass", "SegmentationObject"))
-    truth = voc.instances_of(classes, objects, NAMES, NAME)
+    classes, objects = (read_label_map(SAMPLES / folder / f"{NAME}.png") for folder in ("SegmentationClass", "SegmentationObject"))
+    truth = instances_of(classes, objects, NAMES, NAME)
     height, width = classes.shape
     boxes = []
     for k, one in enumerate(truth):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from backend.errors import ConfigError
-from backend.formats.prompts import parse_prompts, prompt_rows, read_prompts
+from backend.formats.prompt_file import parse_prompts, prompt_rows, read_prompts
 
 GOOD = {"image_id": "23960", "category_id": 3, "bbox": [762.501, 302.91, 985.594, 512.487], "score": 0.9004}
 HERE = Path("p.json")

@@ -11,8 +11,8 @@ import ultralytics
 from labelme._label_file import LabelFile
 
 from backend.core.masks import full_frame
-from backend.formats import voc
-from labelme_plugin import files as labelme
+from backend.formats.voc.class_names import read_class_names
+from labelme_plugin import document as labelme
 from labelme_plugin.shapes import mask_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -47,7 +47,7 @@ def check_with_labelme(out: Path) -> int:
 
 def test_labelme_voc_photographs(run_cli, shared_data: Path, tmp_path: Path) -> None:
     folder = shared_data / "labelme-voc"
-    names = voc.read_class_names(folder / "labels.txt")
+    names = read_class_names(folder / "labels.txt")
     rows = rows_of_polygons(folder, names)
     prompts = tmp_path / "prediction.json"
     prompts.write_text(json.dumps(rows))

@@ -17,9 +17,9 @@ from backend.core.masks import full_frame, mask_from_full, mask_iou, mask_xyxy, 
 from backend.core.rasterize import ellipse_mask, polygon_mask, turned_box_mask
 from backend.core.types import Instance, Prediction
 from backend.errors import InputError
-from backend.formats import labelstudio
-from backend.formats.binding import Output
-from backend.formats.regions import read_regions, region_mask
+from backend.formats.label_studio import results as labelstudio
+from backend.formats.label_studio.binding import Output
+from backend.formats.label_studio.regions import read_regions, region_mask
 from tests.conftest import random_mask
 
 SIZE = (60, 80)

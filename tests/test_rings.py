@@ -15,7 +15,8 @@ from backend.core import rings
 from backend.core.masks import full_frame, join_masks, mask_from_full
 from backend.core.types import Mask
 from backend.errors import ConfigError, InputError
-from backend.formats import coco, yolo
+from backend.formats.coco import segmentation as coco
+from backend.formats.yolo import labels as yolo
 from tests.conftest import random_mask
 
 FRAMES = hnp.arrays(np.bool_, st.tuples(st.integers(1, 24), st.integers(1, 24)))

@@ -14,7 +14,7 @@ from label_studio_sdk.converter.brush import decode_rle, encode_rle, mask2rle
 from backend.core.masks import full_frame, mask_from_full
 from backend.core.types import Mask
 from backend.errors import InputError
-from backend.formats import rle
+from backend.formats.label_studio import brush_rle as rle
 from tests.conftest import random_mask
 
 SIZES = [(48, 64), (37, 91), (1, 1), (1, 50), (50, 1), (7, 8), (128, 300), (33, 129), (2, 2), (100, 100)]

@@ -16,8 +16,8 @@ from backend.core.upsample import crop_masks
 from backend.demo.dataset import true_detections, true_masks
 from backend.demo.scenes import Scene
 from backend.errors import ConfigError, InputError, Unavailable
-from backend.models.catalog import DEMO_SAM2, DEMO_SAM2_CONFIG, DEMO_YOLO
-from backend.models.sam2 import Sam2Segmenter, load_model
+from backend.models.sam2.image import Sam2Segmenter, load_model
+from backend.models.weights import DEMO_SAM2, DEMO_SAM2_CONFIG, DEMO_YOLO
 
 
 @pytest.fixture(scope="module")

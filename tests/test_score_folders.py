@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from backend.demo.run import SAMPLES
-from backend.formats import voc
+from backend.formats.voc.label_maps import read_label_map
 
 DEMO = ("--detector", "demo", "--segmenter", "demo", "--device", "cpu", "--box-margin", "0.04", "--min-part", "0.02", "--no-progress")
 
@@ -141,5 +141,5 @@ def test_polygons_of_real_photographs_against_their_label_maps(run_cli, shared_d
     assert document["views"][0]["figures"]["AP"]["value"] is None  # polygons of a person have no scores
     assert set(document["classes"]) == {"person", "bottle", "sofa", "chair", "bus", "car"}
     total = sum(row["pixels"]["true"] for row in document["views"][0]["classes"])
-    kept = sum(int((voc.read_label_map(path) != 255).sum()) for path in (folder / "reference" / "SegmentationClass").glob("*.png"))
+    kept = sum(int((read_label_map(path) != 255).sum()) for path in (folder / "reference" / "SegmentationClass").glob("*.png"))
     assert abs(total - kept) <= 1

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.calibration import calibration_curve
 
-from backend.formats.labelconfig import parse_label_config
+from backend.formats.label_studio.label_config import parse_label_config
 from backend.scoring.columns import COLUMNS, column
 from backend.scoring.intervals import intervals, resampled
 from backend.scoring.scores import calibration, suggest

@@ -16,13 +16,13 @@ import PIL.Image
 import pytest
 from flask.testing import FlaskClient
 
-from backend.cascade import Cascade
 from backend.config.secret import Secret
 from backend.config.service import ServiceSettings
 from backend.core.types import Embedding, Image, Masks, Prompts
 from backend.errors import AuthError, InputError, Unavailable
 from backend.label_studio.server import create_app, reason_phrase
 from backend.label_studio.service import Service
+from backend.labeling.cascade import Cascade
 from tests.conftest import FakeDetector, FakeSegmenter
 
 _LABELS = '<Label value="cat"/><Label value="dog"/>'

@@ -19,8 +19,9 @@ from backend.config.service import ServiceSettings
 from backend.core.masks import full_frame
 from backend.demo.run import SAMPLES
 from backend.demo.studio import PASSWORD, TOKEN, USER
-from backend.formats import rle, voc
-from backend.formats.binding import make_config
+from backend.formats.label_studio import brush_rle as rle
+from backend.formats.label_studio.label_config import make_config
+from backend.formats.voc.label_maps import decode_png
 from backend.label_studio.fetch import Fetcher
 from tests.lab import CONFIG, NAMES, OUT, UPRIGHT, Lab, browser_page, needs_chromium, needs_studio
 
@@ -29,8 +30,8 @@ pytestmark = [needs_studio, pytest.mark.timeout(900)]
 
 def truth(name: str) -> list[tuple[str, np.ndarray]]:
     """Label and full mask of every object of a sample."""
-    objects = voc.decode_png((SAMPLES / "SegmentationObject" / f"{name}.png").read_bytes(), name)
-    classes = voc.decode_png((SAMPLES / "SegmentationClass" / f"{name}.png").read_bytes(), name)
+    objects = decode_png((SAMPLES / "SegmentationObject" / f"{name}.png").read_bytes(), name)
+    classes = decode_png((SAMPLES / "SegmentationClass" / f"{name}.png").read_bytes(), name)
     values = [v for v in np.unique(objects) if v not in (0, 255)]
     return [(NAMES[int(np.median(classes[objects == v])) - 1], objects == v) for v in values]
 

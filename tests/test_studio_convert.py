@@ -17,9 +17,9 @@ import PIL.Image
 import pytest
 
 from backend.core.masks import full_frame
+from backend.datasets.convert import Options, convert
 from backend.demo.run import SAMPLES
-from labelme_plugin.convert import Options, convert
-from labelme_plugin.files import read_document
+from labelme_plugin.document import read_document
 from labelme_plugin.instances import labelled_masks
 from tests.dataset_scenes import around, objects, shape
 from tests.lab import OUT, Lab, needs_chromium, needs_studio, turned
@@ -144,8 +144,8 @@ def test_the_editor_draws_and_saves_the_same_masks(lab: Lab, run_cli, source: Pa
 
 def test_every_format_becomes_tasks_that_label_studio_takes(lab: Lab, tmp_path: Path) -> None:
     """The samples as VOC, and what is made of them, as annotations and as predictions of a version."""
-    from backend.datasets.formats import WriteOptions
-    from backend.datasets.from_label_studio import parse_what
+    from backend.formats.label_studio.reader import parse_what
+    from backend.formats.registry import WriteOptions
 
     for target in ("coco", "yolo", "labelme"):
         convert(SAMPLES, tmp_path / target, target, Options(progress=False))

@@ -15,7 +15,7 @@ import pytest
 from backend.core.masks import full_frame, mask_from_full
 from backend.demo.run import SAMPLES
 from backend.demo.studio import TOKEN
-from backend.formats import rle
+from backend.formats.label_studio import brush_rle as rle
 from tests.lab import CONFIG, NAMES, OUT, Lab, browser_page, needs_chromium, needs_studio, sample_names
 
 pytestmark = [needs_studio, pytest.mark.timeout(900)]

@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backend.annotate import Options, Summary
-from backend.cascade import Cascade
 from backend.demo.scenes import Scene
 from backend.drawing.overlays import encode_picture
 from backend.files.atomic import write_new
-from backend.watching import Watcher, _Watch, watch
-from labelme_plugin.files import made_by_us, read_document
+from backend.labeling.annotate import Options, Summary
+from backend.labeling.cascade import Cascade
+from backend.labeling.watch import Watcher, _Watch, watch
+from labelme_plugin.document import made_by_us, read_document
 from tests.conftest import PYTHON, ROOT, FakeDetector, FakeSegmenter
 
 MINE = json.dumps({"shapes": [], "imagePath": "x.jpg", "imageData": None, "note": "by hand"})
@@ -227,8 +227,8 @@ def test_a_replaced_picture_gets_new_labels_unless_a_person_changed_the_old_ones
 
 def test_passing_problems_pass(tmp_path: Path, fake: Cascade, picture: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """A picture that fails, a folder that cannot be written for a while, a link to itself: said, and got over."""
-    from backend import watching as module
     from backend.errors import ConfigError
+    from backend.labeling import watch as module
 
     monkeypatch.setattr(module, "_RETRY_S", (0.1, 0.1, 0.1))
     refuse = [True]
@@ -253,7 +253,7 @@ def test_passing_problems_pass(tmp_path: Path, fake: Cascade, picture: bytes, mo
 
 
 def test_a_picture_that_never_works_is_tried_a_few_times_and_said_once(tmp_path: Path, fake: Cascade, picture: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    from backend import watching as module
+    from backend.labeling import watch as module
 
     monkeypatch.setattr(module, "_RETRY_S", (0.02, 0.02, 0.02))
     (tmp_path / "broken.jpg").write_bytes(picture[:3000])

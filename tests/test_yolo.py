@@ -15,7 +15,9 @@ from backend.demo.dataset import true_detections
 from backend.demo.scenes import Scene
 from backend.errors import ConfigError, InputError
 from backend.files.images import decode_image
-from backend.models.catalog import DEMO_SAM2, DEMO_YOLO, SAM2_MODELS, YOLO_MODELS, load_detector, load_segmenter, resolve_device
+from backend.models.devices import resolve_device
+from backend.models.registry import SAM2_MODELS, YOLO_MODELS, load_detector, load_segmenter
+from backend.models.weights import DEMO_SAM2, DEMO_YOLO
 from backend.models.yolo import YoloDetector
 from tests.conftest import PYTHON, ROOT
 
@@ -163,7 +165,6 @@ def test_the_catalog_names_the_published_models() -> None:
 
 
 def test_changed_embedded_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from backend.models import catalog
 
     changed = tmp_path / "demo_yolov8.pt"
     changed.write_bytes(DEMO_YOLO.read_bytes()[:-1] + b"x")

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from backend.errors import InputError
-from backend.formats.export_file import read_list
+from backend.formats.json_stream import read_list
 
 _PATTERNS = {"voc": "ImageSets/Segmentation/*.txt", "coco": "annotations/instances_*.json"}
 

@@ -15,8 +15,9 @@ from backend.demo.objects import CLASS_NAMES
 from backend.demo.scenes import Scene, generate
 from backend.drawing.overlays import encode_picture
 from backend.files.atomic import write_atomic
-from backend.formats import voc
-from backend.formats.prompts import prompt_rows
+from backend.formats.prompt_file import prompt_rows
+from backend.formats.voc.class_names import class_names_text
+from backend.formats.voc.label_maps import encode_png
 
 
 def true_masks(scene: Scene) -> list[Mask]:
@@ -54,10 +55,10 @@ def write_voc(out: Path, seed: int, count: int) -> None:
     for number in range(seed, seed + count):
         scene, name = generate(number), f"{number:07d}"
         write_atomic(out / "JPEGImages" / f"{name}.jpg", encode_picture(scene.image))
-        write_atomic(out / "SegmentationClass" / f"{name}.png", voc.encode_png(class_map(scene)))
-        write_atomic(out / "SegmentationObject" / f"{name}.png", voc.encode_png(scene.objects))
+        write_atomic(out / "SegmentationClass" / f"{name}.png", encode_png(class_map(scene)))
+        write_atomic(out / "SegmentationObject" / f"{name}.png", encode_png(scene.objects))
         rows.extend(prompt_rows(name, true_detections(scene)))
         names.append(name)
     write_atomic(out / "ImageSets" / "Segmentation" / "val.txt", "".join(f"{name}\n" for name in names).encode())
-    write_atomic(out / "class_names.txt", voc.class_names_text(CLASS_NAMES).encode())
+    write_atomic(out / "class_names.txt", class_names_text(CLASS_NAMES).encode())
     write_atomic(out / "prediction.json", json.dumps(rows, indent=0).encode())

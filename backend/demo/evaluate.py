@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 
-from backend.cascade import Cascade
 from backend.config.models import Settings
 from backend.core.masks import clip_mask, mask_iou, tidy_mask
 from backend.core.types import Mask, Prompts
@@ -28,10 +27,12 @@ from backend.demo.dataset import class_map, true_detections, true_masks
 from backend.demo.run import DEMO_MARGIN, DEMO_MIN_PART
 from backend.demo.scenes import TEST_SEEDS, VALIDATION_SEEDS, Scene, generate
 from backend.demo.training_data import write_data_file, write_split
-from backend.formats.voc import label_maps
+from backend.formats.voc.label_maps import label_maps
+from backend.labeling.cascade import Cascade
 from backend.metrics import confusion, iou_table
-from backend.models.catalog import DEMO_YOLO, load_detector, load_segmenter
-from backend.models.sam2 import Sam2Segmenter
+from backend.models.registry import load_detector, load_segmenter
+from backend.models.sam2.image import Sam2Segmenter
+from backend.models.weights import DEMO_YOLO
 
 FLOORS = {"yolo_map50": 0.92, "box_iou": 0.88, "cascade_miou": 0.83}
 

@@ -7,16 +7,16 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from backend.annotate import Options, annotate
 from backend.config.models import Settings, read_names
 from backend.demo.through_server import ServedCascade, served
 from backend.drawing.overlays import contact_sheet, encode_picture
 from backend.errors import ConfigError, disk_error
 from backend.files.atomic import ensure_writable, write_atomic
 from backend.files.images import read_image
-from backend.formats import voc
+from backend.formats.voc.label_maps import decode_png
+from backend.labeling.annotate import Options, annotate
+from backend.labeling.sources import Item, collect
 from backend.metrics import Confusion, confusion, iou_table
-from backend.sources import Item, collect
 
 SAMPLES = Path(__file__).parent / "samples"
 
@@ -36,8 +36,8 @@ def compare(out: Path, items: Sequence[Item], truth: Path, n_classes: int) -> Co
     counts = []
     for item in items:
         name = f"SegmentationClass/{item.stem}.png"
-        expected = voc.decode_png((truth / name).read_bytes(), name)
-        found = voc.decode_png((out / name).read_bytes(), name)
+        expected = decode_png((truth / name).read_bytes(), name)
+        found = decode_png((out / name).read_bytes(), name)
         counts.append(confusion(expected, found, n_classes + 1))
     total = counts[0]
     for one in counts[1:]:

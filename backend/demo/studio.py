@@ -25,7 +25,7 @@ import requests
 
 from backend.demo.run import DEMO_MARGIN, DEMO_MIN_PART, SAMPLES
 from backend.errors import ConfigError, Unavailable
-from backend.formats.binding import make_config
+from backend.formats.label_studio.label_config import make_config
 
 USER, PASSWORD = "demo@example.com", "masks-for-everyone"  # of a server on this machine's loopback address
 TOKEN = "0123456789abcdef0123456789abcdef01234567"  # noqa: S105 - likewise

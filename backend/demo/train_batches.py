@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from backend.files.images import read_image
-from backend.formats.voc import decode_png
+from backend.formats.voc.label_maps import decode_png
 
 MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)  # as in sam2.utils.transforms.SAM2Transforms
 STD = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)

@@ -10,7 +10,7 @@ from pathlib import Path
 from backend.config.models import Settings
 from backend.doctor.checks import FAULT, NOTE, OK, Check
 from backend.errors import ConfigError
-from backend.formats.binding import listed
+from backend.formats.label_studio.binding import listed
 
 _PACKAGES = ("torch", "torchvision", "ultralytics", "sam2", "numpy", "opencv-python", "pillow", "flask", "gunicorn")
 _OTHER_MODEL = "name another model with --detector or --segmenter; `yolosam2 models` lists them"
@@ -38,7 +38,7 @@ def check_packages() -> Iterator[Check]:
             f"opencv-python {found['opencv-python']} and opencv-python-headless {headless} share one folder",
             "install both at one version, as constraints.txt does",
         )
-    from backend.models.catalog import torchvision_fault
+    from backend.models.devices import torchvision_fault
 
     if (fault := torchvision_fault()) is not None:
         yield Check(FAULT, "torchvision", f"does not fit torch: {fault}", _REINSTALL)
@@ -46,7 +46,7 @@ def check_packages() -> Iterator[Check]:
 
 def check_device(settings: Settings) -> Iterator[Check]:
     """Which device the models would run on."""
-    from backend.models.catalog import describe_device, resolve_device
+    from backend.models.devices import describe_device, resolve_device
 
     try:
         device = resolve_device(settings.device)
@@ -64,7 +64,8 @@ def check_weights(settings: Settings, names: dict[str | None, Mapping[int, str]]
         settings: which models.
         names: gets the classes of the detector under None.
     """
-    from backend.models.catalog import load_detector, load_segmenter, missing_weights, resolve_device
+    from backend.models.devices import resolve_device
+    from backend.models.registry import load_detector, load_segmenter, missing_weights
 
     try:
         device = resolve_device(settings.device)

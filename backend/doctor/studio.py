@@ -12,8 +12,8 @@ from backend.config.service import ServiceSettings
 from backend.doctor.checks import FAULT, NOTE, OK, REFUSED, Check
 from backend.errors import AuthError, InputError, LabelingError
 from backend.files.images import decode_image
-from backend.formats.binding import bind, listed
-from backend.formats.labelconfig import LabelConfig, parse_label_config
+from backend.formats.label_studio.binding import bind, listed
+from backend.formats.label_studio.label_config import LabelConfig, parse_label_config
 from backend.label_studio.fetch import Fetcher
 from backend.label_studio.origins import shown
 from backend.label_studio.requests import Task

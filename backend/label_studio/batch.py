@@ -14,12 +14,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from backend.cascade import Raw
 from backend.core.types import Image, Prediction
 from backend.errors import InputError, LabelingError, Unavailable
 from backend.files.images import ImageLimits
-from backend.formats.binding import Group
-from backend.formats.labelstudio import chosen, outputs_json, prediction_score
+from backend.formats.label_studio.binding import Group
+from backend.formats.label_studio.results import chosen, outputs_json, prediction_score
 from backend.gate import Gate
 from backend.label_studio.ahead import HELD_BYTES, Ahead, Fetch, Ready, Unit
 from backend.label_studio.caches import ByteLru
@@ -27,6 +26,7 @@ from backend.label_studio.monitor import Monitor
 from backend.label_studio.origins import HostRefused
 from backend.label_studio.predictors import Predictor, Predictors, Project
 from backend.label_studio.requests import Task
+from backend.labeling.cascade import Raw
 
 logger = logging.getLogger(__name__)
 _TELL_S = 10.0  # between lines about a long request

@@ -11,9 +11,9 @@ import numpy as np
 from backend.core.types import Detections
 from backend.errors import ConfigError, InputError, Unavailable
 from backend.files.pictures import uploaded_name
+from backend.formats.label_studio.regions import StoredRegion, read_regions
 from backend.formats.label_studio.tasks import path_of
-from backend.formats.prompts import PromptFile
-from backend.formats.regions import StoredRegion, read_regions
+from backend.formats.prompt_file import PromptFile
 from backend.label_studio.client import Row
 
 SOURCES = ("annotations", "predictions")

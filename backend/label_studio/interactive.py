@@ -21,10 +21,10 @@ from backend.core.masks import mask_xyxy
 from backend.core.types import Embedding, Image, Instance, Mask, Masks, Prediction
 from backend.errors import InputError, Unavailable
 from backend.files.images import ImageLimits, decode_image
-from backend.formats.binding import Output, prompt_target
-from backend.formats.context import Target, read_context, to_prompts
-from backend.formats.labelconfig import ControlTag
-from backend.formats.labelstudio import outputs_json, prediction_score
+from backend.formats.label_studio.binding import Output, prompt_target
+from backend.formats.label_studio.context import Target, read_context, to_prompts
+from backend.formats.label_studio.label_config import ControlTag
+from backend.formats.label_studio.results import outputs_json, prediction_score
 from backend.gate import CLICK, Gate
 from backend.label_studio.ahead import Fetch
 from backend.label_studio.caches import ByteLru

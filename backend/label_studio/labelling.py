@@ -13,8 +13,8 @@ import numpy as np
 from backend.core.types import Detections, Image, Prediction
 from backend.errors import InputError
 from backend.files.images import ImageLimits, decode_image
-from backend.formats.binding import Binding
-from backend.formats.labelstudio import chosen, outputs_json, prediction_score
+from backend.formats.label_studio.binding import Binding
+from backend.formats.label_studio.results import chosen, outputs_json, prediction_score
 from backend.label_studio.origins import shown
 from backend.label_studio.requests import Task
 

@@ -10,14 +10,14 @@ from typing import Protocol
 
 import numpy as np
 
-from backend.cascade import Raw
 from backend.core.protocols import Segmenter
 from backend.core.types import Detections, Image, Mask, Masks, Prediction
 from backend.errors import InputError, Unavailable
-from backend.formats.binding import Binding, bind, listed, project_version
-from backend.formats.labelconfig import LabelConfig, parse_label_config
+from backend.formats.label_studio.binding import Binding, bind, listed, project_version
+from backend.formats.label_studio.label_config import LabelConfig, parse_label_config
 from backend.gate import Gate
 from backend.label_studio.caches import ByteLru
+from backend.labeling.cascade import Raw
 
 logger = logging.getLogger(__name__)
 SETUP_WAIT_S = 2.0  # Label Studio gives /setup three seconds
@@ -25,7 +25,7 @@ _PROJECT_BYTES = 32 << 20  # of bound label configs, which take a few times thei
 
 
 class Predictor(Protocol):
-    """What the server needs of a cascade; ``backend.cascade.Cascade`` is one."""
+    """What the server needs of a cascade; ``backend.labeling.cascade.Cascade`` is one."""
 
     @property
     def names(self) -> Mapping[int, str]: ...

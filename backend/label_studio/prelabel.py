@@ -16,13 +16,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from backend import pipeline
 from backend.errors import AuthError, InputError, LabelingError, Unavailable, UnexpectedError
 from backend.label_studio.client import PAGE, Row, Stored, among, unlabelled, with_version, without_version
 from backend.label_studio.journal import Journal
 from backend.label_studio.labelling import Labeller, Loaded, Loader, Work
 from backend.label_studio.requests import Task
 from backend.label_studio.uploads import Finished, Uploader
+from backend.labeling import pipeline
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from backend.errors import InputError
-from backend.formats.context import context_of
+from backend.formats.label_studio.context import context_of
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ import numpy as np
 from backend.core.masks import mask_xyxy
 from backend.core.types import Instance, Mask
 from backend.errors import AuthError, InputError, as_sentence, json_kind
+from backend.formats.label_studio.regions import GEOMETRY, StoredRegion, read_regions, region_mask
 from backend.formats.label_studio.tasks import address_of
-from backend.formats.regions import GEOMETRY, StoredRegion, read_regions, region_mask
 from backend.scoring.pairs import BACKGROUND_LABEL, IGNORE_LABEL, ClassIndex, Fault, Pair, Picture, Region, Selection, renamed
 from backend.scoring.repeats import repeats
 

@@ -12,7 +12,7 @@ from backend.core.types import Instance, Mask
 from backend.errors import ConfigError, InputError, as_sentence
 from backend.files.find import find_files, is_inside
 from backend.scoring.pairs import BACKGROUND_LABEL, IGNORE_LABEL, ClassIndex, Fault, Pair, Picture, Region, renamed
-from labelme_plugin.files import made_by_us, predicted_by, read_document
+from labelme_plugin.document import made_by_us, predicted_by, read_document
 from labelme_plugin.instances import labelled_masks, size_of
 
 MISSING = "missing"

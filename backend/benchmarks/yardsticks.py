@@ -1,0 +1,73 @@
+"""How others turn a segmenter's logits into annotations, faithfully: the yardsticks of ``yolosam2 bench``."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+from numpy.typing import NDArray
+
+from backend.models.sam2.stock import full_masks
+
+
+def label_studio_json(logits: NDArray[Any], size_hw: tuple[int, int], labels: Sequence[str]) -> str:
+    """The route of Label Studio's own SAM 2 example: full masks, ``mask2rle``, ``json.dumps``."""
+    from label_studio_sdk.converter.brush import mask2rle
+
+    result = []
+    for mask, label in zip(full_masks(logits, size_hw), labels, strict=True):
+        rle = mask2rle((mask * 255).astype(np.uint8))
+        value = {"format": "rle", "rle": rle, "brushlabels": [label]}
+        result.append(
+            {
+                "id": label,
+                "from_name": "brush",
+                "to_name": "image",
+                "original_width": size_hw[1],
+                "original_height": size_hw[0],
+                "image_rotation": 0,
+                "value": value,
+                "score": 0.5,
+                "type": "brushlabels",
+                "readonly": False,
+            }
+        )
+    return json.dumps([{"result": result, "score": 0.5}])
+
+
+def labelme_file(logits: NDArray[Any], size_hw: tuple[int, int], labels: Sequence[str], path: Path) -> None:
+    """The route of upstream YOLO-SAM2: full float masks, ``np.where`` for the box, Pillow's defaults, indented JSON."""
+    shapes: list[dict[str, Any]] = []
+    for mask, label in zip(full_masks(logits, size_hw), labels, strict=True):
+        rows, columns = np.where(mask == 1)
+        y1, x1, y2, x2 = int(rows.min()), int(columns.min()), int(rows.max()), int(columns.max())
+        stream = io.BytesIO()
+        PIL.Image.fromarray(mask[y1 : y2 + 1, x1 : x2 + 1].astype(np.uint8)).save(stream, format="PNG")
+        shapes.append(
+            {
+                "label": label,
+                "points": [[x1, y1], [x2, y2]],
+                "group_id": None,
+                "description": "",
+                "shape_type": "mask",
+                "flags": {},
+                "mask": base64.b64encode(stream.getvalue()).decode("utf-8"),
+            }
+        )
+    document: dict[str, Any] = {
+        "version": "5.5.0",
+        "flags": {},
+        "shapes": shapes,
+        "imagePath": "a.jpg",
+        "imageData": None,
+        "imageHeight": size_hw[0],
+        "imageWidth": size_hw[1],
+    }
+    with path.open("w") as text:
+        json.dump(document, text, indent=4)

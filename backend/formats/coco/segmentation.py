@@ -1,0 +1,135 @@
+"""COCO segmentations, from and to cropped masks: run lengths, their compressed text, and polygons.
+
+Run lengths count pixels column by column, beginning with background. The compressed text writes each, from the fourth on as the difference to the
+one before last, in groups of five bits, the lowest first: 32 says that more follow, 16 in the last group is the sign, and 48 is added to make it
+printable (maskApi.c of pycocotools). Damaged counts are refused here, before they could reach any C code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backend.core.types import Mask
+from backend.errors import InputError, json_kind
+from backend.formats.label_studio.brush_rle import mask_of_stretches, run_lengths
+
+_GROUPS = 7  # of five bits; more than any count of pixels needs
+_MOST_POINTS = 100_000
+_REACH = 4  # times the image that a polygon may reach out
+_LONGEST = 20_000_000  # pixels all round the polygons of an annotation
+
+
+def _transposed(mask: Mask) -> Mask:
+    return Mask(mask.y, mask.x, np.ascontiguousarray(mask.crop.T))
+
+
+def _counts(mask: Mask, size_hw: tuple[int, int]) -> NDArray[np.int64]:
+    lengths, first = run_lengths(_transposed(mask), (size_hw[1], size_hw[0]))
+    return np.concatenate([[0], lengths]) if first else lengths
+
+
+def _to_text(counts: NDArray[np.int64]) -> str:
+    values = counts.copy()
+    values[3:] -= counts[1:-2]
+    groups = np.arange(_GROUPS)
+    limits = np.int64(1) << (5 * (groups + 1) - 1)
+    needed = 1 + ((values[:, None] >= limits) | (values[:, None] < -limits)).sum(1)
+    codes = values[:, None] >> (5 * groups) & 31
+    codes |= np.where(groups < (needed - 1)[:, None], 32, 0)
+    return bytes((codes + 48)[groups < needed[:, None]].astype(np.uint8)).decode("ascii")
+
+
+def _from_text(text: str, where: str) -> NDArray[np.int64]:
+    try:
+        codes = np.frombuffer(text.encode("ascii"), np.uint8).astype(np.int64) - 48
+    except UnicodeEncodeError:
+        raise InputError(f"{where}.counts: holds characters that no run lengths have") from None
+    if not len(codes) or codes.min() < 0 or codes.max() > 63 or codes[-1] & 32:
+        raise InputError(f"{where}.counts: is no compressed text of run lengths, or is cut off")
+    last = np.flatnonzero(codes & 32 == 0)
+    first = np.concatenate([[0], last[:-1] + 1])
+    if (last - first).max() >= _GROUPS:
+        raise InputError(f"{where}.counts: a run length is larger than any image")
+    place = np.arange(len(codes)) - np.repeat(first, last - first + 1)
+    values = np.add.reduceat((codes & 31) << (5 * place), first)
+    values -= np.where(codes[last] & 16, np.int64(1) << (5 * (last - first + 1)), 0)
+    for start in (1, 2):
+        values[start::2] = np.cumsum(values[start::2])
+    return values
+
+
+def encode(mask: Mask, size_hw: tuple[int, int]) -> dict[str, Any]:
+    """A mask as COCO's compressed run lengths.
+
+    Args:
+        mask: a crop inside the image.
+        size_hw: of the upright image.
+
+    Returns:
+        ``{"size": [height, width], "counts": text}``, equal to pycocotools' ``encode`` of the full frame.
+    """
+    return {"size": [size_hw[0], size_hw[1]], "counts": _to_text(_counts(mask, size_hw))}
+
+
+def _decode(counts: Any, size_hw: tuple[int, int], where: str) -> Mask | None:
+    if isinstance(counts, str):
+        runs = _from_text(counts, where)
+    elif isinstance(counts, list) and all(isinstance(one, int) and not isinstance(one, bool) for one in counts):
+        runs = np.array(counts or [0], np.int64) if all(0 <= one <= 1 << 40 for one in counts) else np.array([-1])
+    else:
+        raise InputError(f"{where}.counts: expected text or a list of whole numbers, got {json_kind(counts)}")
+    n_pixels = size_hw[0] * size_hw[1]
+    if runs.min() < 0 or runs.max() > n_pixels or runs.sum() != n_pixels:
+        raise InputError(f"{where}.counts: the run lengths do not add up to {n_pixels} for {size_hw[1]}x{size_hw[0]} pixels")
+    return _of_runs(runs, size_hw)
+
+
+def _of_runs(runs: NDArray[np.int64], size_hw: tuple[int, int]) -> Mask | None:
+    ends = np.cumsum(runs)
+    starts, ends = ends[:-1:2], ends[1::2]
+    kept = ends > starts
+    return _transposed(mask_of_stretches(starts[kept], ends[kept], size_hw[0])) if kept.any() else None
+
+
+def _polygons(polygons: list[Any], size_hw: tuple[int, int], where: str) -> Mask | None:
+    from pycocotools import mask as coco_mask  # reads polygons as COCO's own tools do
+
+    far, length = _REACH * max(size_hw), 0.0  # pycocotools takes memory for every pixel of the way round
+    for k, ring in enumerate(polygons):
+        numbers = isinstance(ring, list) and all(isinstance(v, int | float) and not isinstance(v, bool) and abs(v) <= far for v in ring)
+        if not numbers or len(ring) < 6 or len(ring) % 2 or len(ring) > 2 * _MOST_POINTS:
+            raise InputError(f"{where}[{k}]: expected a polygon as a list of at least three pairs of numbers of pixels, within {far}")
+        points = np.array(ring, np.float64).reshape(-1, 2)
+        length += float(np.abs(points - np.roll(points, 1, 0)).sum())
+    if length > _LONGEST:
+        raise InputError(f"{where}: {length:.0f} pixels all round, the limit is {_LONGEST}")
+    height, width = size_hw
+    counts = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))["counts"]
+    return _of_runs(_from_text(counts.decode("ascii"), where), size_hw)
+
+
+def decode(segmentation: Any, size_hw: tuple[int, int], where: str = "segmentation") -> Mask | None:
+    """The pixels of a COCO segmentation.
+
+    Args:
+        segmentation: run lengths, compressed or not, or a list of polygons, which are joined.
+        size_hw: of the image.
+        where: for messages, such as ``annotation 7: segmentation``.
+
+    Returns:
+        The tight mask, or None where it is empty.
+
+    Raises:
+        InputError: naming the field.
+    """
+    if isinstance(segmentation, list):
+        return _polygons(segmentation, size_hw, where) if segmentation else None
+    if not isinstance(segmentation, Mapping):
+        raise InputError(f"{where}: expected polygons or run lengths, got {json_kind(segmentation)}")
+    if list(segmentation.get("size") or ()) != [size_hw[0], size_hw[1]]:
+        raise InputError(f"{where}.size: is {str(segmentation.get('size'))[:40]}, the image is {[size_hw[0], size_hw[1]]}")
+    return _decode(segmentation.get("counts"), size_hw, where)

@@ -1,0 +1,195 @@
+"""How a labeling config and the classes of a model meet: what goes into which tag, under which label, above which score.
+
+The rules of ``predicted_values`` and the ``model_*`` attributes are those of the YOLO example of label-studio-ml-backend.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from hashlib import sha256
+
+from backend.errors import InputError
+from backend.formats.label_studio.label_config import MASK_KINDS, OUTPUT_KINDS, ControlTag, LabelConfig, LabelTag
+
+
+@dataclass(frozen=True)
+class Output:
+    """What goes into one tag: class index to label and to threshold, and its limits."""
+
+    kind: str
+    from_name: str
+    to_name: str
+    labels: Mapping[int, str]
+    thresholds: Mapping[int, float]
+    max_regions: int | None = None
+    min_area: float = 0.0
+
+
+@dataclass(frozen=True)
+class Group:
+    """Outputs that share an image and a detector; ``thresholds`` is the lowest any of them asks for, per class."""
+
+    to_name: str
+    data_key: str
+    model_path: str | None
+    outputs: tuple[Output, ...]
+    thresholds: Mapping[int, float]
+
+
+@dataclass(frozen=True)
+class Binding:
+    """A label config bound to the classes of the models; ``digest`` changes whenever results can."""
+
+    groups: tuple[Group, ...]
+    notes: tuple[str, ...]
+    digest: str
+
+
+def _index(names: Mapping[int, str], fold: bool) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for k, name in names.items():
+        found.setdefault(name.casefold() if fold else name, []).append(k)
+    return found
+
+
+def map_labels(labels: Iterable[LabelTag], names: Mapping[int, str]) -> dict[int, LabelTag]:
+    """Class index to the label it becomes.
+
+    A label's ``predicted_values`` are tried first; only if none of them is a class, its own value is. The first label to claim a class
+    keeps it.
+
+    Args:
+        labels: of one tag.
+        names: class index to name.
+    """
+    exact, folded = _index(names, False), _index(names, True)
+
+    def wanted(label: LabelTag) -> list[str]:
+        known = [name for name in label.predicted if name in exact or name.casefold() in folded]
+        return known or [label.value]
+
+    pairs = [(name, label) for label in labels for name in wanted(label)]
+    found: dict[int, LabelTag] = {}
+    for name, label in pairs:  # all exact matches come before any that differ in case
+        for k in exact.get(name, []):
+            found.setdefault(k, label)
+    for name, label in pairs:
+        if name not in exact:
+            for k in folded.get(name.casefold(), []):
+                found.setdefault(k, label)
+    return found
+
+
+def _is_filled(tag: ControlTag, config: LabelConfig) -> bool:
+    """A smart rectangle is a tool to prompt with; it is filled only where it says so, or where nothing else would be."""
+    if tag.kind not in OUTPUT_KINDS or tag.skip:
+        return False
+    if not tag.smart or tag.skip is False or tag.kind in MASK_KINDS:
+        return True
+    return not any(other.kind in OUTPUT_KINDS and not other.smart and not other.skip and other.to_name == tag.to_name for other in config.tags)
+
+
+def _output(tag: ControlTag, names: Mapping[int, str], default: float) -> tuple[Output, list[str]]:
+    mapped = map_labels(tag.labels, names)
+    thresholds = {k: next(t for t in (label.threshold, tag.threshold, default) if t is not None) for k, label in mapped.items()}
+    idle = [label.value for label in tag.labels if label not in mapped.values()]
+    dropped = [name for k, name in names.items() if k not in mapped]
+    notes = []
+    if mapped and idle:
+        notes.append(f'{tag.kind} "{tag.name}": no class of the model is named {listed(idle)}')
+    if mapped and dropped:
+        notes.append(f'{tag.kind} "{tag.name}": classes without a label are dropped: {listed(dropped)}')
+    labels = {k: label.written for k, label in mapped.items()}
+    return Output(tag.kind, tag.name, tag.to_name, labels, thresholds, tag.max_regions, tag.min_area), notes
+
+
+def listed(names: Iterable[str], most: int = 12) -> str:
+    """Names with commas, cut after ``most``."""
+    names = list(names)
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def bind(config: LabelConfig, names_of: Callable[[str | None], Mapping[int, str]], threshold: float) -> Binding:
+    """Bind the tags that are to be filled to the classes of their detectors.
+
+    Args:
+        config: the tags.
+        names_of: class index to name of the detector that a ``model_path`` names; None is the default one.
+        threshold: for labels and tags without ``model_score_threshold``, 0..1.
+
+    Returns:
+        The outputs, grouped by image and detector; none at all where every tag says ``model_skip="true"``.
+
+    Raises:
+        InputError: no tag that could show a mask or a box, or none of the labels is a class of its detector; both sides are listed.
+    """
+    outputs = [tag for tag in config.tags if tag.kind in OUTPUT_KINDS]
+    if not outputs:
+        raise InputError(
+            "The labeling config has no BrushLabels, BitmaskLabels, PolygonLabels or RectangleLabels on an Image; `yolosam2 make-config` prints one"
+        )
+    filled = [tag for tag in outputs if _is_filled(tag, config)]
+    groups: dict[tuple[str, str | None], Group] = {}
+    notes = list(config.notes)
+    for tag in filled:
+        output, remarks = _output(tag, names_of(tag.model_path), threshold)
+        notes += remarks
+        if not output.labels:
+            notes.append(f'{tag.kind} "{tag.name}": none of its labels is a class of the model; it stays empty')
+            continue
+        group = groups.setdefault((tag.to_name, tag.model_path), Group(tag.to_name, tag.data_key, tag.model_path, (), {}))
+        lowest = {k: min(t, group.thresholds.get(k, 1.0)) for k, t in output.thresholds.items()}
+        groups[tag.to_name, tag.model_path] = replace(group, outputs=(*group.outputs, output), thresholds={**group.thresholds, **lowest})
+    if filled and not groups:
+        labels = dict.fromkeys(label.value for tag in filled for label in tag.labels)
+        classes = dict.fromkeys(name for tag in filled for name in names_of(tag.model_path).values())
+        raise InputError(
+            f"No label is a class of the model. Labels: {listed(labels)}. Classes: {listed(classes)}. "
+            f'Rename labels, or add predicted_values="{next(iter(classes), "class")}" to a Label; for clicks and boxes only set model_skip="true"'
+        )
+    digest = sha256(repr(list(groups.values())).encode("utf-8", "backslashreplace")).hexdigest()  # in their order, by which results are kept
+    return Binding(tuple(groups.values()), tuple(notes), digest)
+
+
+def project_version(versions: Iterable[str], binding: Binding) -> str:
+    """The ``model_version`` of a project's predictions: the models' own, and a short digest of the bound label config."""
+    return f"{'~'.join(versions)}.{binding.digest[:8]}"
+
+
+def prompt_target(config: LabelConfig, from_name: str, label: str | None) -> tuple[ControlTag, str]:
+    """The tag and label that the mask of a click or box becomes.
+
+    Args:
+        config: the tags.
+        from_name: the tag the prompt was made with.
+        label: the prompt's own label, or None if it has none.
+
+    Returns:
+        The first tag for masks on the same image that has this label (exactly, else without case, else by ``predicted_values``, else because
+        it has only one), and the label as it is written there.
+
+    Raises:
+        InputError: unknown tag, no tag for masks on its image, or no such label, naming both sides.
+    """
+    prompt = next((tag for tag in config.tags if tag.name == from_name), None)
+    if prompt is None:
+        raise InputError(f'the labeling config has no tag "{from_name[:80]}" on an Image')
+    targets = sorted((tag for tag in config.tags if tag.kind in MASK_KINDS and tag.to_name == prompt.to_name), key=lambda tag: MASK_KINDS.index(tag.kind))
+    if not targets:
+        raise InputError(f'add a BrushLabels tag for Image "{prompt.to_name}": the masks of "{from_name}" need one')
+    own = next((tag for tag in prompt.labels if label in (tag.value, tag.alias)), None)
+    wanted = {label, *((own.value, *own.predicted) if own else ())} - {None}
+    tests: list[Callable[[LabelTag], bool]] = [
+        lambda tag: label in (tag.value, tag.alias),
+        lambda tag: label is not None and tag.value.casefold() == label.casefold(),
+        lambda tag: not wanted.isdisjoint((tag.value, *tag.predicted)),
+    ]
+    for test in tests:
+        for target in targets:
+            if (found := next((tag for tag in target.labels if test(tag)), None)) is not None:
+                return target, found.written
+    if len(targets[0].labels) == 1:
+        return targets[0], targets[0].labels[0].written
+    there = listed(tag.value for target in targets for tag in target.labels)
+    raise InputError(f'label {str(label)[:80]!r} of "{from_name}" is not a label of "{targets[0].name}"; use the same names in both: {there}')

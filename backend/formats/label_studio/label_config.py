@@ -1,0 +1,204 @@
+"""Label Studio's labeling config: which control tags there are on images, with their labels and our attributes.
+
+Tags and their attributes are those of Label Studio 1.23; ``predicted_values`` and the ``model_*`` attributes follow the YOLO example of
+label-studio-ml-backend, so that its configs work here unchanged. A config is untrusted: a DTD, a megabyte or deep nesting is refused.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from colorsys import hsv_to_rgb
+from dataclasses import dataclass
+from posixpath import normpath
+from xml.etree.ElementTree import Element, ParseError
+from xml.sax.saxutils import quoteattr
+
+from defusedxml import DefusedXmlException
+from defusedxml.ElementTree import fromstring
+
+from backend.errors import InputError
+
+# By preference where a click could go to several.
+MASK_KINDS = ("brushlabels", "bitmasklabels", "polygonlabels")
+OUTPUT_KINDS = (*MASK_KINDS, "rectanglelabels")
+PROMPT_KINDS = ("keypointlabels", "rectanglelabels")
+MAX_CHARS, MAX_DEPTH, MAX_LABELS, MAX_TAGS, MAX_IMAGES = 1 << 20, 64, 10_000, 100, 8
+_TRUE, _FALSE = ("1", "true", "yes"), ("0", "false", "no")
+
+
+@dataclass(frozen=True)
+class LabelTag:
+    """One ``<Label>``: what regions carry, the class names it stands for, and its own threshold."""
+
+    value: str
+    alias: str | None
+    predicted: tuple[str, ...]
+    threshold: float | None
+
+    @property
+    def written(self) -> str:
+        """What Label Studio stores in a region: the alias where there is one."""
+        return self.alias or self.value
+
+
+@dataclass(frozen=True)
+class ControlTag:
+    """One control tag on an Image, with the attributes that concern us."""
+
+    kind: str  # the region type: brushlabels, keypointlabels ...
+    name: str
+    to_name: str
+    data_key: str  # of the task's data, where the image's address is
+    labels: tuple[LabelTag, ...]
+    threshold: float | None = None  # 0..1
+    skip: bool | None = None  # None: not said
+    model_path: str | None = None
+    max_regions: int | None = None
+    min_area: float = 0.0  # pixels
+    smart: bool = False
+
+
+@dataclass(frozen=True)
+class LabelConfig:
+    """All control tags on images, in document order, and remarks on what was left out."""
+
+    tags: tuple[ControlTag, ...]
+    notes: tuple[str, ...]
+
+
+def _number(element: Element, attribute: str, low: float, high: float, where: str) -> float | None:
+    text = element.get(attribute)
+    if text is None:
+        return None
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not low <= number <= high:
+        raise InputError(f'{where}: {attribute}="{text[:40]}" is not a number from {low:g} to {high:g}')
+    return number
+
+
+def _flag(element: Element, attribute: str, where: str) -> bool | None:
+    text = element.get(attribute)
+    if text is None:
+        return None
+    if text.strip().lower() not in _TRUE + _FALSE:
+        raise InputError(f'{where}: {attribute}="{text[:40]}" is neither true nor false')
+    return text.strip().lower() in _TRUE
+
+
+def _threshold(element: Element, where: str) -> float | None:
+    own = _number(element, "model_score_threshold", 0, 1, where)
+    return own if own is not None else _number(element, "score_threshold", 0, 1, where)
+
+
+def _parse(text: str) -> Element:
+    if len(text) > MAX_CHARS:
+        raise InputError(f"label config: {len(text)} characters, the limit is {MAX_CHARS}")
+    try:
+        root: Element = fromstring(text, forbid_dtd=True)
+    except DefusedXmlException:
+        raise InputError("label config: a DTD or entity declarations are not allowed") from None
+    except (ParseError, ValueError) as error:
+        raise InputError(f"label config: is not well-formed XML: {error}") from None
+    level, depth, labels = [root], 0, 0
+    while level:
+        depth += 1
+        labels += sum(element.tag in ("Label", "label") for element in level)
+        if depth > MAX_DEPTH or labels > MAX_LABELS:
+            raise InputError(f"label config: deeper than {MAX_DEPTH} tags or more than {MAX_LABELS} labels")
+        level = [child for element in level for child in element]
+    return root
+
+
+def _label(element: Element, where: str) -> LabelTag | None:
+    value = element.get("value")
+    if not value:
+        return None
+    predicted = tuple(name.strip() for name in (element.get("predicted_values") or "").split(",") if name.strip())
+    return LabelTag(value, element.get("alias") or None, predicted, _threshold(element, f'{where}, Label "{value}"'))
+
+
+def _control(element: Element, kind: str, to_name: str, data_key: str) -> ControlTag:
+    name = element.get("name", "")
+    where = f'{element.tag} "{name}"'
+    labels = tuple(label for child in element.iter() if child.tag in ("Label", "label") and (label := _label(child, where)) is not None)
+    most = _number(element, "model_max_regions", 0, 1e9, where)
+    return ControlTag(
+        kind,
+        name,
+        to_name,
+        data_key,
+        labels,
+        threshold=_threshold(element, where),
+        skip=_flag(element, "model_skip", where),
+        model_path=normpath(path) if (path := (element.get("model_path") or "").strip()) else None,
+        max_regions=None if most is None else int(most),
+        min_area=_number(element, "model_min_area", 0, 1e12, where) or 0.0,
+        smart=_flag(element, "smart", where) or False,
+    )
+
+
+def _check_counts(tags: list[ControlTag]) -> None:
+    """Bound what one task can cost."""
+    if len(tags) > MAX_TAGS or len({tag.to_name for tag in tags}) > MAX_IMAGES:
+        raise InputError(f"label config: more than {MAX_TAGS} control tags, or tags on more than {MAX_IMAGES} images")
+    if sum(1 + len(label.predicted) for tag in tags for label in tag.labels) > MAX_LABELS:
+        raise InputError(f"label config: more than {MAX_LABELS} labels and predicted values")
+
+
+def parse_label_config(text: str) -> LabelConfig:
+    """Read a labeling config.
+
+    Args:
+        text: XML, at most a mebichar, 64 levels and 10,000 labels.
+
+    Returns:
+        The control tags that point at an Image.
+
+    Raises:
+        InputError: not XML, too large or deep, with a DTD, or an attribute of ours that cannot be read, naming tag and attribute.
+    """
+    root = _parse(text)
+    images: dict[str, str] = {}
+    notes: list[str] = []
+    for element in root.iter():
+        if str(element.tag).lower() == "image" and (name := element.get("name")):
+            value = element.get("value", "")
+            if value.startswith("$") and len(value) > 1:
+                images[name] = value[1:]
+            else:
+                notes.append(f'Image "{name}": its value is not a field of the task such as $image; it gets no predictions')
+    tags = []
+    for element in root.iter():
+        kind, to_name = str(element.tag).lower(), element.get("toName", "")
+        if kind not in OUTPUT_KINDS + PROMPT_KINDS or not element.get("name"):
+            continue
+        if to_name not in images:
+            notes.append(f'{element.tag} "{element.get("name")}": its toName "{to_name[:80]}" is no Image')
+            continue
+        tags.append(_control(element, kind, to_name, images[to_name]))
+    _check_counts(tags)
+    return LabelConfig(tuple(tags), tuple(notes))
+
+
+def make_config(names: Sequence[str]) -> str:
+    """A labeling config for class names: masks from the detector, and a smart point and a smart box for refining by hand.
+
+    Colours of neighbouring classes are far apart, as Label Studio's own choice for a name may be close to the object's.
+    """
+    colours = [
+        f"#{int(255 * r):02x}{int(255 * g):02x}{int(255 * b):02x}" for r, g, b in (hsv_to_rgb((0.03 + k * 0.618) % 1, 0.9, 0.95) for k in range(len(names)))
+    ]
+    labels = "\n".join(f'    <Label value={quoteattr(name)} background="{colour}"/>' for name, colour in zip(names, colours, strict=True))
+    return (
+        '<View>\n  <Image name="image" value="$image" zoom="true" zoomControl="true"/>\n'
+        '  <Header size="6" value="Masks"/>\n'
+        f'  <BrushLabels name="brush" toName="image" smart="false">\n{labels}\n  </BrushLabels>\n'
+        '  <Header size="6" value="Smart point"/>\n'
+        f'  <KeyPointLabels name="point" toName="image" smart="true" smartOnly="true">\n{labels}\n  </KeyPointLabels>\n'
+        '  <Header size="6" value="Smart box"/>\n'
+        f'  <RectangleLabels name="box" toName="image" smart="true" smartOnly="true" model_skip="true">\n{labels}\n  </RectangleLabels>\n</View>\n'
+    )

@@ -1,0 +1,199 @@
+"""Regions of a Label Studio result as masks, whoever made them: brush, bitmask, polygon, rectangle, ellipse.
+
+What a region is follows from what its ``value`` holds, not from its ``type``, because generic tags (``Labels`` with ``Brush``) store geometry and
+label as two entries with one id, and per-region choices share that id too. Coordinates are percent of the upright image; a rectangle is turned
+around its first corner, an ellipse around its centre (Label Studio 1.23).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import PIL.Image
+from numpy.typing import NDArray
+
+from backend.core.masks import mask_from_full
+from backend.core.rasterize import ellipse_mask, polygon_mask, turned_box_mask
+from backend.core.types import Mask
+from backend.errors import InputError, json_kind
+from backend.files.images import declared_size
+from backend.formats.label_studio import brush_rle as rle
+
+_MOST_POINTS = 100_000
+_MOST_PERCENT = 1e4
+# What tells a kind of geometry: the key of ``value`` that only it has, in the order to look.
+_KINDS = {"rle": "brush", "imageDataURL": "bitmask", "points": "polygon", "radiusX": "ellipse", "height": "rectangle"}
+GEOMETRY = ("rle", "imageDataURL", "points", "x", "y", "width", "height", "rotation", "radiusX", "radiusY")
+_NOT_LABELS = ("choices", "taxonomy", "text", "rating", "number", "datetime", "pairwise")
+
+
+@dataclass(frozen=True, eq=False)
+class StoredRegion:
+    """One region before its mask is made."""
+
+    where: str  # for messages, such as result[3]
+    id: str | None
+    kind: str
+    from_name: str
+    to_name: str  # of the image; with ``#k`` behind it for the k-th of several pictures in one tag
+    label: str
+    score: float | None  # 0..1
+    size_hw: tuple[int, int]
+    value: Mapping[str, Any]
+    meta: Mapping[str, Any]  # what people and programs noted on it
+
+
+def _labels(entry: Mapping[str, Any], value: Mapping[str, Any]) -> list[str]:
+    """The labels of an entry: the list that goes by its type, or any list that ends in labels."""
+    names = [str(entry.get("type")), *(key for key in value if str(key).endswith("labels"))]
+    for name in names:
+        found = value.get(name)
+        if name not in _NOT_LABELS and isinstance(found, list) and found and all(isinstance(one, str) and one.strip() for one in found):
+            return found
+    return []
+
+
+def _score(entry: Mapping[str, Any], where: str) -> float | None:
+    score = entry.get("score")
+    if score is None:
+        return None
+    if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:
+        raise InputError(f"{where}.score: expected 0 to 1, got {str(score)[:40]}")
+    return float(score)
+
+
+def read_regions(result: Any, where: str) -> tuple[list[StoredRegion], int]:
+    """The regions of a ``result`` list.
+
+    Args:
+        result: parsed JSON.
+        where: how to call it in messages, such as ``annotations[0].result``.
+
+    Returns:
+        Regions that cover an area, in order, and how many others there are: key points, lines, vectors. Choices, texts and relations are
+        no regions.
+
+    Raises:
+        InputError: naming the entry and field.
+    """
+    if not isinstance(result, list):
+        raise InputError(f"{where}: expected a list of regions, got {json_kind(result)}")
+    labels: dict[str, list[str]] = {}
+    bodies: list[tuple[str, str, str, Mapping[str, Any]]] = []
+    seen: dict[str, tuple[int, Mapping[str, Any]]] = {}
+    others = 0
+    for k, entry in enumerate(result):
+        if not isinstance(entry, dict):
+            raise InputError(f"{where}[{k}]: expected a region, got {json_kind(entry)}")
+        value = entry.get("value")
+        if not isinstance(value, dict):
+            continue
+        key = f"{_image(entry)} {entry.get('id') or f'#{k}'}"
+        found = _labels(entry, value)
+        if found and labels.setdefault(key, found) != found:
+            raise InputError(f"{where}[{k}]: is labelled {found[0][:40]!r}, and under the same id {labels[key][0][:40]!r}")
+        kind = next((name for mark, name in _KINDS.items() if mark in value), None)
+        if kind and key in seen:
+            first, geometry = seen[key]
+            if {name: value.get(name) for name in GEOMETRY} != geometry:
+                raise InputError(f"{where}[{k}].id: {str(entry.get('id'))[:40]!r} is the id of {where}[{first}] too, which is another region")
+        elif kind:
+            seen[key] = (k, {name: value.get(name) for name in GEOMETRY})
+            bodies.append((f"{where}[{k}]", kind, key, entry))
+        elif not kind and str(entry.get("type")).removesuffix("labels") in _KINDS.values():
+            raise InputError(f"{where}[{k}].value: holds no {str(entry['type']).removesuffix('labels')}")
+        elif not kind and ("x" in value or "vertices" in value or "sequence" in value):
+            others += 1
+    return [_stored(place, kind, entry, labels.get(key)) for place, kind, key, entry in bodies], others
+
+
+def _image(entry: Mapping[str, Any]) -> str:
+    return str(entry.get("to_name") or "") + (f"#{entry['item_index']}" if entry.get("item_index") else "")
+
+
+def _stored(where: str, kind: str, entry: Mapping[str, Any], labels: Sequence[str] | None) -> StoredRegion:
+    if not labels:
+        raise InputError(f"{where}: the region has no label")
+    if len(labels) > 1:
+        raise InputError(f"{where}: the region has several labels, {', '.join(labels)[:80]}; only one can be compared")
+    name = entry.get("id") if isinstance(entry.get("id"), str) else None
+    meta = entry["meta"] if isinstance(entry.get("meta"), dict) else {}
+    size_hw = declared_size(entry.get("original_height"), entry.get("original_width"), f"{where}.", ("original_height", "original_width"))
+    return StoredRegion(where, name, kind, str(entry.get("from_name") or ""), _image(entry), labels[0], _score(entry, where), size_hw, entry["value"], meta)
+
+
+def _percent(region: StoredRegion, name: str, side: int, default: float | None = None) -> float:
+    number = region.value.get(name, default)
+    if isinstance(number, bool) or not isinstance(number, int | float) or not abs(number) <= _MOST_PERCENT:
+        raise InputError(f"{region.where}.value.{name}: expected a number of percent, got {str(number)[:40]}")
+    return float(number) * side / 100
+
+
+def _bitmask(region: StoredRegion) -> Mask | None:
+    text = region.value["imageDataURL"]
+    field = f"{region.where}.value.imageDataURL"
+    try:
+        head, _, body = str(text).partition(",")
+        if not head.startswith("data:image/png"):
+            raise InputError(f"{field}: expected a PNG as data URL, got {head[:40]!r}")
+        with PIL.Image.open(io.BytesIO(base64.b64decode(body, validate=True)), formats=("PNG",)) as picture:
+            if picture.size != region.size_hw[::-1]:
+                raise InputError(f"{field}: is {picture.width}x{picture.height}, expected {region.size_hw[1]}x{region.size_hw[0]}")
+            alpha = "A" in picture.mode or "transparency" in picture.info
+            pixels: NDArray[np.uint8] = np.array(picture.convert("RGBA").getchannel("A") if alpha else picture.convert("L"))
+    except PIL.UnidentifiedImageError:
+        raise InputError(f"{field}: is no PNG") from None
+    except (OSError, SyntaxError, ValueError, binascii.Error, PIL.Image.DecompressionBombError) as error:
+        raise InputError(f"{field}: cannot read the picture: {error}") from None
+    return mask_from_full(pixels)
+
+
+def _polygon(region: StoredRegion) -> Mask | None:
+    points = region.value["points"]
+    field = f"{region.where}.value.points"
+    if not isinstance(points, list) or not 3 <= len(points) <= _MOST_POINTS:
+        raise InputError(f"{field}: expected at least three points")
+    for point in points:
+        if not (isinstance(point, list | tuple) and len(point) == 2 and all(_is_percent(v) for v in point)):
+            raise InputError(f"{field}: expected pairs of numbers of percent, got {str(point)[:60]}")
+    height, width = region.size_hw
+    # Half a pixel, because our polygons run through the centres of border pixels, while a percent counts from the edge of the image. Rounded,
+    # because percents are, and a corner a hair before a pixel's centre would take in the pixel before.
+    return polygon_mask([(round(x * width / 100 - 0.5, 2), round(y * height / 100 - 0.5, 2)) for x, y in points], region.size_hw)
+
+
+def _is_percent(value: Any) -> bool:
+    return not isinstance(value, bool) and isinstance(value, int | float) and abs(value) <= _MOST_PERCENT
+
+
+def region_mask(region: StoredRegion) -> Mask | None:
+    """The pixels of a region.
+
+    Returns:
+        The tight mask, or None where it covers no pixel.
+
+    Raises:
+        InputError: naming the field.
+    """
+    height, width = region.size_hw
+    if region.kind == "brush":
+        try:
+            return rle.decode(region.value["rle"], region.size_hw)
+        except InputError as error:
+            raise InputError(f"{region.where}.value.{error}") from None
+    if region.kind == "bitmask":
+        return _bitmask(region)
+    if region.kind == "polygon":
+        return _polygon(region)
+    x, y = _percent(region, "x", width), _percent(region, "y", height)
+    turned = _percent(region, "rotation", 100, 0.0)
+    if region.kind == "ellipse":
+        radii = _percent(region, "radiusX", width), _percent(region, "radiusY", height)
+        return ellipse_mask(x, y, *radii, turned, region.size_hw) if min(radii) > 0 else None
+    return turned_box_mask(x, y, _percent(region, "width", width), _percent(region, "height", height), turned, region.size_hw)

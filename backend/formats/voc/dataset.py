@@ -1,0 +1,107 @@
+"""The folder layout of PASCAL VOC segmentation.
+
+JPEGImages/          SegmentationClass/    SegmentationObject/
+ImageSets/Segmentation/<split>.txt         class_names.txt
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from backend.errors import ConfigError, InputError
+from backend.files.images import SUFFIXES
+from backend.formats.voc.class_names import own_class_names
+
+
+@dataclass(frozen=True)
+class VocDataset:
+    """A folder in VOC layout: image ids of one split, in the order of the split file."""
+
+    root: Path
+    image_ids: tuple[str, ...]
+    class_names: tuple[str, ...] | None
+
+    def image_path(self, image_id: str) -> Path:
+        """The image file of an id, whatever its suffix and the suffix's case.
+
+        Raises:
+            InputError: there is none.
+        """
+        folder = self.root / "JPEGImages"
+        direct = folder / image_id
+        if direct.suffix.lower() in SUFFIXES and direct.is_file():
+            return direct
+        for suffix in SUFFIXES:
+            for spelled in (suffix, suffix.upper()):
+                if (path := folder / f"{image_id}{spelled}").is_file():
+                    return path
+        if direct.parent.is_dir():
+            for path in sorted(direct.parent.iterdir()):
+                if path.stem == direct.name and path.suffix.lower() in SUFFIXES and path.is_file():
+                    return path
+        raise InputError(f"{folder / image_id}: no image with this name and a suffix of {', '.join(SUFFIXES)}")
+
+
+def is_voc(root: Path) -> bool:
+    """True if the folder has ``JPEGImages`` and ``ImageSets/Segmentation``."""
+    return (root / "JPEGImages").is_dir() and (root / "ImageSets" / "Segmentation").is_dir()
+
+
+def has_truth(root: Path) -> bool:
+    """True if the folder is a dataset with ``SegmentationClass``."""
+    return is_voc(root) and (root / "SegmentationClass").is_dir()
+
+
+def _lines(listing: Path) -> list[str]:
+    """The entries of a list; none if there is no such file."""
+    if not listing.is_file():
+        return []
+    try:
+        lines = listing.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{listing}: cannot read the list: {error}") from None
+    return [entry for line in lines if (entry := line.strip())]
+
+
+def _without_suffix(image_id: str) -> str:
+    path = PurePosixPath(image_id)
+    return image_id[: -len(path.suffix)] if path.suffix.lower() in SUFFIXES else image_id
+
+
+def _frames(root: Path, split: str) -> list[str]:
+    listing = root / "ImageSets" / "Segmentation" / f"{split}_videos.txt"
+    ids: list[str] = []
+    for folder in _lines(listing):
+        _check_inside(listing, folder)
+        found = sorted(p for p in (root / "JPEGImages" / folder).glob("*") if p.suffix.lower() in SUFFIXES)
+        if not found:
+            raise ConfigError(f"{listing}: {folder!r}: no such folder of frames in {root / 'JPEGImages'}, or no image in it")
+        ids.extend(f"{folder}/{path.stem}" for path in found)
+    return ids
+
+
+def _check_inside(listing: Path, entry: str) -> None:
+    if ".." in PurePosixPath(entry).parts or entry.startswith("/"):
+        raise ConfigError(f"{listing}: {entry!r} points outside the dataset")
+
+
+def open_voc(root: Path, split: str) -> VocDataset:
+    """Read the lists of a VOC folder.
+
+    Args:
+        root: the dataset folder.
+        split: name of the list, such as ``val``; ``<split>_videos.txt`` lists folders of frames.
+
+    Raises:
+        ConfigError: no list of that name, or one that points outside the folder.
+    """
+    listing = root / "ImageSets" / "Segmentation" / f"{split}.txt"
+    ids = [_without_suffix(line) for line in _lines(listing)]
+    ids = list(dict.fromkeys([*ids, *_frames(root, split)]))
+    if not ids:
+        known = ", ".join(sorted(path.stem for path in listing.parent.glob("*.txt"))) or "none"
+        raise ConfigError(f"{listing}: no such list, or nothing in it; lists there: {known}")
+    for image_id in ids:
+        _check_inside(listing, image_id)
+    return VocDataset(root, tuple(ids), own_class_names(root))

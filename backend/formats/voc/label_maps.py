@@ -1,0 +1,151 @@
+"""Label maps of PASCAL VOC: indexed PNGs with the VOC palette.
+
+Value 0 is background, ``class_id + 1`` a class (or the k-th object), 255 is ignored.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import PIL.PngImagePlugin
+from numpy.typing import NDArray
+
+from backend.core.classes import IGNORE
+from backend.core.masks import mask_from_full, mask_xyxy
+from backend.core.stacking import paint, stacking_order
+from backend.core.types import Instance, LabelMap, Prediction
+from backend.errors import InputError
+
+_MARK = "yolosam2"
+
+
+@cache
+def palette() -> NDArray[np.uint8]:
+    """The VOC palette, (256, 3) uint8 RGB: bit k of the index goes to bit 7 - k // 3 of channel k % 3 (VOC devkit)."""
+    index = np.arange(256)
+    colours = np.zeros((256, 3), np.uint8)
+    for bit in range(8):
+        colours[:, bit % 3] |= ((index >> bit & 1) << (7 - bit // 3)).astype(np.uint8)
+    return colours
+
+
+def encode_png(label_map: LabelMap) -> bytes:
+    """An index image as PNG: palette mode below 256 values, 16-bit grey above.
+
+    Args:
+        label_map: (H, W), uint8 or uint16.
+    """
+    stream = io.BytesIO()
+    if label_map.dtype == np.uint8:
+        picture = PIL.Image.fromarray(label_map).convert("P")
+        picture.putpalette(palette().ravel().tolist())
+    else:
+        picture = PIL.Image.fromarray(label_map.astype(np.uint16))
+    mark = PIL.PngImagePlugin.PngInfo()
+    mark.add_text("Software", _MARK)
+    picture.save(stream, "PNG", compress_level=3, pnginfo=mark)
+    return stream.getvalue()
+
+
+def made_by_us(path: Path) -> bool:
+    """True for a label map that ``encode_png`` wrote; editors and other programs drop or replace its mark."""
+    try:
+        with PIL.Image.open(path, formats=("PNG",)) as picture:
+            return picture.info.get("Software") == _MARK
+    except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError):
+        return False
+
+
+def decode_png(data: bytes, name: str) -> LabelMap:
+    """Read an index image, palette or grey.
+
+    Returns:
+        (H, W) uint8 or uint16.
+
+    Raises:
+        InputError: not a PNG, damaged, or coloured instead of indexed.
+    """
+    try:
+        with PIL.Image.open(io.BytesIO(data), formats=("PNG",)) as picture:
+            picture.load()
+            if picture.mode not in ("P", "L", "1", "I;16"):
+                raise InputError(f"{name}: expected an indexed PNG, got mode {picture.mode}")
+            return np.array(picture, np.uint16 if picture.mode == "I;16" else np.uint8)
+    except PIL.UnidentifiedImageError:
+        raise InputError(f"{name}: cannot read the label map: is no PNG") from None
+    except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
+        raise InputError(f"{name}: cannot read the label map: {error}") from None
+
+
+def label_maps(prediction: Prediction, overlap: str = "score") -> tuple[LabelMap, LabelMap]:
+    """Paint a prediction: class values and object values.
+
+    Args:
+        prediction: instances without a mask are left out.
+        overlap: of ``geometry.OVERLAPS``: which instance is seen where several are.
+
+    Returns:
+        Two (H, W) maps. Objects count from 1 in the order of ``prediction.instances``, leaving out 255.
+    """
+    pairs = [(prediction.instances[k], k) for k in stacking_order(prediction.instances, overlap)]
+    classes = paint([(i.mask, i.class_id + 1) for i, _ in pairs if i.mask is not None], prediction.size_hw)
+    objects = paint([(i.mask, k + 1 + (k + 1 >= IGNORE)) for i, k in pairs if i.mask is not None], prediction.size_hw)
+    return classes, objects
+
+
+def read_label_map(path: Path) -> LabelMap:
+    """Read a label map from a file; see ``decode_png``.
+
+    Raises:
+        InputError: also for a file that is missing or unreadable.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot read: {(error.strerror or str(error)).lower()}") from None
+    except ValueError as error:  # a zero byte in the name
+        raise InputError(f"{str(path)!r}: cannot read: {error}") from None
+    return decode_png(data, str(path))
+
+
+def instances_of(classes: LabelMap, objects: LabelMap, names: Sequence[str], where: str) -> list[Instance]:
+    """The objects of a pair of label maps.
+
+    Args:
+        classes: (H, W) class values.
+        objects: (H, W) object values, 0 none and 255 ignored.
+        names: of the classes; value k + 1 is ``names[k]``.
+        where: for messages.
+
+    Returns:
+        One instance per object value, with score 1 and the class that most of its pixels have; objects without a class are left out.
+
+    Raises:
+        InputError: the maps differ in size, or a class value is beyond the names.
+    """
+    if classes.shape != objects.shape:
+        raise InputError(f"{where}: SegmentationObject is {objects.shape[1]}x{objects.shape[0]}, SegmentationClass {classes.shape[1]}x{classes.shape[0]}")
+    found = []
+    for value in np.unique(objects):
+        if value in (0, IGNORE):
+            continue
+        mask = mask_from_full(objects == value)
+        if mask is None:
+            continue
+        h, w = mask.crop.shape
+        inside = classes[mask.y : mask.y + h, mask.x : mask.x + w][mask.crop]
+        inside = inside[(inside != 0) & (inside != IGNORE)]
+        if not len(inside):
+            continue
+        class_id = int(np.bincount(inside).argmax()) - 1
+        if class_id >= len(names):
+            raise InputError(f"{where}: value {class_id + 1} is beyond the {len(names)} classes")
+        found.append(Instance(names[class_id], class_id, 1.0, mask_xyxy(mask), mask))
+    return found

@@ -1,0 +1,114 @@
+"""What to work on: files, folders and VOC datasets as one list of items with names for their outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from backend.drawing.overlays import made_by_us
+from backend.errors import ConfigError, InputError
+from backend.files.find import find_files, not_followed
+from backend.files.images import SUFFIXES
+from backend.files.names import unique_stems
+from backend.formats.voc.dataset import is_voc, open_voc
+
+OUTPUT_FOLDERS = ("overlays", "SegmentationClass", "SegmentationObject", "label-studio", "labelme", "coco", "yolo")
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image to work on.
+
+    Attributes:
+        path: of the file; for a listed but missing image, where it should be.
+        relative: below its source folder, with suffix; what prompt files call it.
+        stem: name of its outputs, with sub-folders, without suffix; unique in the run.
+    """
+
+    path: Path
+    relative: PurePosixPath
+    stem: str
+
+
+@dataclass(frozen=True)
+class Work:
+    """All items of a run, and the class names if a dataset brought them."""
+
+    items: tuple[Item, ...]
+    class_names: tuple[str, ...] | None
+    remarks: tuple[str, ...] = ()  # what to tell the user
+
+
+def _voc_paths(root: Path, split: str) -> tuple[list[tuple[Path, Path]], tuple[str, ...] | None]:
+    dataset = open_voc(root, split)
+    pairs = []
+    for image_id in dataset.image_ids:
+        try:
+            path = dataset.image_path(image_id)
+        except InputError:
+            path = root / "JPEGImages" / f"{image_id}.jpg"  # reported as missing when it is its turn
+        relative = path.relative_to(root / "JPEGImages")
+        pairs.append((path, relative))
+    return pairs, dataset.class_names
+
+
+def collect(sources: Sequence[Path], split: str, out: Path | None = None) -> Work:
+    """List the images behind the given paths.
+
+    Args:
+        sources: image files, folders (searched recursively) and VOC datasets.
+        split: which list of a VOC dataset.
+        out: the output folder, left out of the search.
+
+    Raises:
+        ConfigError: a path that does not exist, or no image at all.
+    """
+    pairs: list[tuple[Path, Path]] = []
+    names: tuple[str, ...] | None = None
+    links: list[Path] = []
+    for source in sources:
+        if source.is_file():
+            pairs.append((source, Path(source.name)))
+        elif not source.is_dir():
+            raise ConfigError(f"{source}: no such file or folder")
+        elif is_voc(source):
+            found, own = _voc_paths(source, split)
+            if names is not None and own is not None and own != names:
+                raise ConfigError(f"{source}: its class names differ from those of the dataset before it; label them in separate runs")
+            pairs, names = pairs + found, own or names
+        else:
+            pairs.extend((path, path.relative_to(source)) for path in find_files(source, SUFFIXES, _not_pictures(source, out), passed_over=links))
+    distinct = {path.resolve(): (path, relative) for path, relative in reversed(pairs)}
+    if not distinct:
+        where = ", ".join(str(source) for source in sources)
+        raise ConfigError("; ".join([f"{where}: no images there; looked for {', '.join(SUFFIXES)}", *not_followed(links)]))
+    kept = list(reversed(distinct.values()))
+    stems = unique_stems([relative for _, relative in kept])
+    items = [Item(path, PurePosixPath(relative.as_posix()), stem) for (path, relative), stem in zip(kept, stems, strict=True)]
+    return Work(tuple(items), names, tuple(not_followed(links)))
+
+
+def _not_pictures(source: Path, out: Path | None) -> list[Path]:
+    """Folders below a source that hold results: the output folder, overlays of an earlier run, or where a run into the source itself writes pictures."""
+    overlays = source / "overlays"
+    drawn = next(find_files(overlays, (".jpg",)), None)
+    earlier = [overlays] if drawn is not None and made_by_us(drawn) else []
+    if out is None:
+        return earlier
+    if out.resolve() != source.resolve():
+        return [*earlier, out]
+    return [out / name for name in OUTPUT_FOLDERS]
+
+
+def check_distinct(items: Sequence[Item]) -> None:
+    """Refuse items that prompt files and Label Studio could not tell apart.
+
+    Raises:
+        ConfigError: naming one path that two sources have.
+    """
+    seen: set[PurePosixPath] = set()
+    for item in items:
+        if item.relative in seen:
+            raise ConfigError(f"{item.relative}: is in two of the sources, which a prompt file or Label Studio cannot tell apart; label them in separate runs")
+        seen.add(item.relative)

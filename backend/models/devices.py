@@ -1,0 +1,40 @@
+"""The devices that models run on."""
+
+from __future__ import annotations
+
+from backend.errors import ConfigError
+
+
+def resolve_device(device: str) -> str:
+    """``auto`` as the best device there is; anything else is checked.
+
+    Raises:
+        ConfigError: the device is not there.
+    """
+    import torch
+
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if device == "auto":
+        return "cuda" if there["cuda"] else "mps" if there["mps"] else "cpu"
+    if not there.get(device.split(":")[0], False):
+        raise ConfigError(f"device {device} is not available here; available: {', '.join(name for name, has in there.items() if has)}")
+    return device
+
+
+def describe_device(device: str) -> str:
+    """A device with its name, memory and threads, for people."""
+    import torch
+
+    if device.startswith("cuda"):
+        found = torch.cuda.get_device_properties(device)
+        return f"{device}: {found.name}, {found.total_memory / (1 << 30):.0f} GiB"
+    return f"{device}, {torch.get_num_threads()} threads"
+
+
+def torchvision_fault() -> str | None:
+    """Why torchvision does not work with this torch, or None."""
+    try:
+        import torchvision  # noqa: F401
+    except Exception as error:  # an extension built for another torch fails in many ways
+        return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+    return None

@@ -1,0 +1,69 @@
+"""Checking a whole folder of labelme files."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from backend.core.classes import BACKGROUND_LABEL, IGNORE_LABEL
+from backend.errors import ConfigError
+from backend.files.find import find_files, not_followed
+from backend.files.pictures import Pictures
+from backend.formats.voc.class_names import read_class_names
+from labelme_plugin.check import Problem, check_file
+
+
+@dataclass(frozen=True)
+class CheckSummary:
+    """What a check found."""
+
+    n_files: int
+    problems: tuple[Problem, ...]
+    remarks: tuple[str, ...] = ()  # on the folder
+
+    @property
+    def n_faulty(self) -> int:
+        """Files with a fault."""
+        return len({one.file for one in self.problems if not one.is_remark})
+
+    def as_dict(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return {"files": self.n_files, "faulty": self.n_faulty, "problems": [one.as_dict() for one in self.problems], "remarks": list(self.remarks)}
+
+    def as_text(self) -> str:
+        """For people: one line a problem, the count last."""
+        n_remarks = sum(one.is_remark for one in self.problems)
+        remarks = f"; {n_remarks} remarks on what no current labelme minds, or what was not looked at" if n_remarks else ""
+        counted = f"checked {self.n_files} files: {self.n_faulty or 'none'} with faults{remarks}"
+        return "\n".join([*(one.as_text() for one in self.problems), *self.remarks, counted])
+
+
+def check(source: Path, images: Path | None = None, progress: bool = True) -> CheckSummary:
+    """Check labelme files.
+
+    Args:
+        source: a file, or a folder, searched recursively; its ``labels.txt`` says which labels there are.
+        images: where pictures lie that are not in it.
+        progress: whether to show a bar.
+
+    Raises:
+        ConfigError: nothing there.
+    """
+    if not source.exists():
+        raise ConfigError(f"{source}: no such file or folder")
+    folder = source if source.is_dir() else source.parent
+    links: list[Path] = []
+    files = list(find_files(source, (".json",), passed_over=links)) if source.is_dir() else [source]
+    if not files:
+        raise ConfigError("; ".join([f"{source}: no JSON files there", *not_followed(links)]))
+    listed = folder / "labels.txt"
+    labels = [IGNORE_LABEL, BACKGROUND_LABEL, *read_class_names(listed)] if listed.is_file() else None
+    pictures = Pictures([folder], images)
+    problems: list[Problem] = []
+    for path in tqdm(files, unit="file", disable=not progress, file=sys.stderr, dynamic_ncols=True):
+        problems += check_file(path, pictures, labels)
+    return CheckSummary(len(files), tuple(problems), tuple(not_followed(links)))
