@@ -60,7 +60,15 @@ def as_sentence(error: BaseException) -> str:
 
 def json_kind(value: object) -> str:
     """What a parsed JSON value is, in words for people."""
-    kinds = {dict: "an object", list: "a list", str: "text", bool: "true or false", int: "a number", float: "a number", type(None): "nothing"}
+    kinds = {
+        dict: "an object",
+        list: "a list",
+        str: "text",
+        bool: "true or false",
+        int: "a number",
+        float: "a number",
+        type(None): "nothing",
+    }
     return kinds.get(type(value), type(value).__name__)
 
 

@@ -63,7 +63,9 @@ class Assistant:
     def spelled(self, texts: Sequence[str]) -> list[str]:
         """Texts as the classes are spelled, each once; what is none of them, without blanks around it."""
         names = {name.casefold(): name for name in self.names}
-        return list(dict.fromkeys(names.get(text.strip().casefold(), text.strip()) for text in texts))
+        return list(
+            dict.fromkeys(names.get(text.strip().casefold(), text.strip()) for text in texts)
+        )
 
     def by_text(self, image: Image, texts: Sequence[str]) -> tuple[list[Answer], list[str]]:
         """The objects of the classes that were typed.
@@ -92,7 +94,9 @@ class Assistant:
         ]
         return sorted(answers, key=lambda answer: -answer.score), unknown
 
-    def by_points(self, image: Image, points_xy: NDArray[np.floating], labels: Sequence[int]) -> list[Answer]:
+    def by_points(
+        self, image: Image, points_xy: NDArray[np.floating], labels: Sequence[int]
+    ) -> list[Answer]:
         """The object that points, or a box, show.
 
         Args:
@@ -119,7 +123,10 @@ class Assistant:
         return [] if mask is None else [Answer(mask, float(masks.quality[0]))]
 
     def _embedding(self, segmenter: Segmenter, image: Image) -> Embedding:
-        key = blake2b(np.ascontiguousarray(image).data, digest_size=16).digest() + str(image.shape).encode()
+        key = (
+            blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()
+            + str(image.shape).encode()
+        )
         known = self._embeddings.pop(key, None)
         self._embeddings[key] = segmenter.embed(image) if known is None else known
         while len(self._embeddings) > _REMEMBERED:

@@ -52,11 +52,20 @@ class Problem:
 
     def as_text(self) -> str:
         """One line."""
-        return ": ".join(text for text in (self.file, self.field, "remark" if self.is_remark else "", self.sentence) if text)
+        return ": ".join(
+            text
+            for text in (self.file, self.field, "remark" if self.is_remark else "", self.sentence)
+            if text
+        )
 
     def as_dict(self) -> dict[str, str]:
         """For ``--json``."""
-        return {"file": self.file, "field": self.field, "level": "remark" if self.is_remark else "fault", "sentence": self.sentence}
+        return {
+            "file": self.file,
+            "field": self.field,
+            "level": "remark" if self.is_remark else "fault",
+            "sentence": self.sentence,
+        }
 
 
 class _Remark(str):
@@ -67,7 +76,9 @@ _MAY_REACH_OUT = ("circle", "oriented_rectangle")  # labelme's own AI tools make
 _Found = Iterator[tuple[str, str]]  # field and sentence
 
 
-def check_file(path: Path, pictures: Pictures, labels: Sequence[str] | None = None) -> list[Problem]:
+def check_file(
+    path: Path, pictures: Pictures, labels: Sequence[str] | None = None
+) -> list[Problem]:
     """Everything that is wrong with a labelme file.
 
     Args:
@@ -135,7 +146,11 @@ def _is_number(value: Any) -> bool:
 def _top(document: Mapping[str, Any], path: Path, pictures: Pictures) -> _Found:
     for key in ("imagePath", "imageData"):
         if key not in document:
-            yield key, "is missing; every labelme refuses the file" + (" (it may be null)" if key == "imageData" else "")
+            yield (
+                key,
+                "is missing; every labelme refuses the file"
+                + (" (it may be null)" if key == "imageData" else ""),
+            )
     yield from _flags(document, "flags", required=False)
     for key in ("imageHeight", "imageWidth"):
         if key not in document:
@@ -151,7 +166,9 @@ def _top(document: Mapping[str, Any], path: Path, pictures: Pictures) -> _Found:
     yield from _picture(document, named, path, pictures)
 
 
-def _picture(document: Mapping[str, Any], named: str | None, path: Path, pictures: Pictures) -> _Found:
+def _picture(
+    document: Mapping[str, Any], named: str | None, path: Path, pictures: Pictures
+) -> _Found:
     """Whether the picture is there and as large as the file says."""
     picture: Path | bytes
     if document.get("imageData") is not None:
@@ -166,9 +183,13 @@ def _picture(document: Mapping[str, Any], named: str | None, path: Path, picture
     else:
         picture, field = path.parent / named.replace("\\", "/"), "imagePath"
         if not pictures.inside(picture):
-            outside = "\0" not in named and not any(is_inside(picture, root) for root in pictures.roots)
+            outside = "\0" not in named and not any(
+                is_inside(picture, root) for root in pictures.roots
+            )
             missing = "there is no such picture, and no labelme opens the file"
-            elsewhere = _Remark(f"{named[:80]!r}: lies outside of the folders given, so it was not looked at (--images names another)")
+            elsewhere = _Remark(
+                f"{named[:80]!r}: lies outside of the folders given, so it was not looked at (--images names another)"
+            )
             yield field, elsewhere if outside else f"{named[:80]!r}: {missing}"
             return
     try:
@@ -177,12 +198,23 @@ def _picture(document: Mapping[str, Any], named: str | None, path: Path, picture
         yield field, str(error).removeprefix(f"{field}: ")
         return
     if header.mode not in _SHOWN_MODES and header.format != "TIFF" and field == "imagePath":
-        yield field, f"labelme cannot show pictures of mode {header.mode}, and does not open the file"
+        yield (
+            field,
+            f"labelme cannot show pictures of mode {header.mode}, and does not open the file",
+        )
     size_hw = _size(document)
-    actual = header.stored_hw if field == "imageData" else header.size_hw  # labelme does not look at the EXIF of embedded pictures
+    actual = (
+        header.stored_hw if field == "imageData" else header.size_hw
+    )  # labelme does not look at the EXIF of embedded pictures
     if size_hw is not None and actual != size_hw:
-        turned = "; EXIF turns the picture, and labelme shows it turned" if header.turned and actual == size_hw[::-1] and field == "imagePath" else ""
-        shown = f"is {size_hw[1]}x{size_hw[0]} by the file, but the picture is {actual[1]}x{actual[0]}"
+        turned = (
+            "; EXIF turns the picture, and labelme shows it turned"
+            if header.turned and actual == size_hw[::-1] and field == "imagePath"
+            else ""
+        )
+        shown = (
+            f"is {size_hw[1]}x{size_hw[0]} by the file, but the picture is {actual[1]}x{actual[0]}"
+        )
         yield "imageHeight", f"{shown}{turned}; labelme 6 and later refuse it"
 
 
@@ -190,8 +222,15 @@ def _flags(holder: Mapping[str, Any], key: str, required: bool = True) -> _Found
     flags = holder.get(key, {})
     if flags is None:
         if required:
-            yield key, _Remark("is null, on which the window of labelme 5.5 crashes, though labelme 6 writes it; {} is right")
-    elif not isinstance(flags, dict) or not all(isinstance(value, bool) for value in flags.values()):
+            yield (
+                key,
+                _Remark(
+                    "is null, on which the window of labelme 5.5 crashes, though labelme 6 writes it; {} is right"
+                ),
+            )
+    elif not isinstance(flags, dict) or not all(
+        isinstance(value, bool) for value in flags.values()
+    ):
         yield key, "expected names with true or false; labelme 6 and later refuse anything else"
 
 
@@ -210,9 +249,15 @@ def _shape(shape: Any, size_hw: tuple[int, int] | None, labels: Sequence[str] | 
         yield "label", f"{label[:60]!r} is not in labels.txt, at which labelme2voc stops"
     yield from _flags(shape, "flags")
     if shape.get("group_id") is not None and not _is_int(shape["group_id"]):
-        yield "group_id", f"expected a whole number or null, got {str(shape['group_id'])[:40]}; labelme 6 and later refuse it"
+        yield (
+            "group_id",
+            f"expected a whole number or null, got {str(shape['group_id'])[:40]}; labelme 6 and later refuse it",
+        )
     if shape.get("description") is not None and not isinstance(shape["description"], str):
-        yield "description", f"expected a text or null, got {json_kind(shape['description'])}; labelme 6 and later refuse it"
+        yield (
+            "description",
+            f"expected a text or null, got {json_kind(shape['description'])}; labelme 6 and later refuse it",
+        )
     kind = shape.get("shape_type")
     if "shape_type" not in shape:
         yield "shape_type", "is missing, which labelme 6 and later refuse"
@@ -225,15 +270,25 @@ def _shape(shape: Any, size_hw: tuple[int, int] | None, labels: Sequence[str] | 
     elif shape.get("mask") is not None:
         yield "mask", f"a {kind} has no mask; labelme 7 refuses it"
     elif not found and size_hw is not None and kind not in _MAY_REACH_OUT:
-        far = [point for point in shape["points"] if not (-1 <= point[0] <= size_hw[1] + 1 and -1 <= point[1] <= size_hw[0] + 1)]
+        far = [
+            point
+            for point in shape["points"]
+            if not (-1 <= point[0] <= size_hw[1] + 1 and -1 <= point[1] <= size_hw[0] + 1)
+        ]
         if far:
-            yield "points", _Remark(f"{far[0]} lies outside of the image of {size_hw[1]}x{size_hw[0]}")
+            yield (
+                "points",
+                _Remark(f"{far[0]} lies outside of the image of {size_hw[1]}x{size_hw[0]}"),
+            )
 
 
 def _points(shape: Mapping[str, Any], kind: str) -> _Found:
     points = shape.get("points")
     if not isinstance(points, list) or not points:
-        yield "points", f"expected a list of points, got {'an empty list' if points == [] else json_kind(points)}"
+        yield (
+            "points",
+            f"expected a list of points, got {'an empty list' if points == [] else json_kind(points)}",
+        )
         return
     for point in points:
         if not isinstance(point, list) or len(point) != 2 or not all(map(_is_number, point)):
@@ -248,10 +303,16 @@ def _points(shape: Mapping[str, Any], kind: str) -> _Found:
 def _mask(shape: Mapping[str, Any], size_hw: tuple[int, int] | None, has_points: bool) -> _Found:
     text = shape.get("mask")
     if not isinstance(text, str) or not text:
-        yield "mask", f"expected a PNG in base64, got {json_kind(text) if text != '' else 'an empty text'}"
+        yield (
+            "mask",
+            f"expected a PNG in base64, got {json_kind(text) if text != '' else 'an empty text'}",
+        )
         return
     if text.startswith("data:"):
-        yield "mask", "begins with data:, which no labelme can read; only the base64 text belongs here"
+        yield (
+            "mask",
+            "begins with data:, which no labelme can read; only the base64 text belongs here",
+        )
         return
     try:
         values = _decode(text)
@@ -259,12 +320,18 @@ def _mask(shape: Mapping[str, Any], size_hw: tuple[int, int] | None, has_points:
         yield "mask", str(error)
         return
     if values.ndim != 2:
-        yield "mask", f"has {values.shape[2]} channels; a mask has one, and labelme 7 refuses the file"
+        yield (
+            "mask",
+            f"has {values.shape[2]} channels; a mask has one, and labelme 7 refuses the file",
+        )
         return
     if not values.any():
         yield "mask", "has no foreground pixel"
     elif len(levels := np.unique(values)) > 2:
-        yield "mask", f"has {len(levels)} grey levels; everything but 0 is foreground, so that soft edges make it larger"
+        yield (
+            "mask",
+            f"has {len(levels)} grey levels; everything but 0 is foreground, so that soft edges make it larger",
+        )
     if has_points:
         yield from _box(shape["points"], values.shape, size_hw)
 
@@ -287,18 +354,33 @@ def _decode(text: str) -> np.ndarray:
         raise InputError(f"cannot decode: {error}") from None
 
 
-def _box(points: Sequence[Sequence[float]], shape: tuple[int, ...], size_hw: tuple[int, int] | None) -> _Found:
+def _box(
+    points: Sequence[Sequence[float]], shape: tuple[int, ...], size_hw: tuple[int, int] | None
+) -> _Found:
     """Whether the box is the inclusive one of the mask: from its first to its last pixel."""
     (x0, y0), (x1, y1) = points
     height, width = shape
     if any(v != int(v) for v in (x0, y0, x1, y1)):
-        yield "points", _Remark("has fractions of pixels, which versions of labelme round differently")
+        yield (
+            "points",
+            _Remark("has fractions of pixels, which versions of labelme round differently"),
+        )
     left, top, right, bottom = (int(v) for v in (x0, y0, x1, y1))
     mistakes: list[tuple[Callable[[], bool], str]] = [
-        (lambda: right < left or bottom < top, "the corners are swapped; the upper left comes first"),
-        (lambda: (right - left, bottom - top) == (width, height), "the box is exclusive; it must end at the last pixel of the mask, one less"),
         (
-            lambda: size_hw is not None and (height, width) == size_hw and (bottom - top + 1, right - left + 1) != (height, width),
+            lambda: right < left or bottom < top,
+            "the corners are swapped; the upper left comes first",
+        ),
+        (
+            lambda: (right - left, bottom - top) == (width, height),
+            "the box is exclusive; it must end at the last pixel of the mask, one less",
+        ),
+        (
+            lambda: (
+                size_hw is not None
+                and (height, width) == size_hw
+                and (bottom - top + 1, right - left + 1) != (height, width)
+            ),
             "the mask is as large as the image; it must be cut to the box",
         ),
         (
@@ -310,6 +392,9 @@ def _box(points: Sequence[Sequence[float]], shape: tuple[int, ...], size_hw: tup
     if wrong is not None:
         yield "points", wrong + "; labelme opens it, and its exports stop or take other pixels"
     elif (width, height) == (1, 1):
-        yield "points", "the mask is a single pixel, whose second corner labelme 5.5 loses on saving"
+        yield (
+            "points",
+            "the mask is a single pixel, whose second corner labelme 5.5 loses on saving",
+        )
     if size_hw is not None and (left < 0 or top < 0 or right >= size_hw[1] or bottom >= size_hw[0]):
         yield "points", f"the box reaches beyond the image of {size_hw[1]}x{size_hw[0]}"

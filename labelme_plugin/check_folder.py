@@ -32,12 +32,21 @@ class CheckSummary:
 
     def as_dict(self) -> dict[str, Any]:
         """For ``--json``."""
-        return {"files": self.n_files, "faulty": self.n_faulty, "problems": [one.as_dict() for one in self.problems], "remarks": list(self.remarks)}
+        return {
+            "files": self.n_files,
+            "faulty": self.n_faulty,
+            "problems": [one.as_dict() for one in self.problems],
+            "remarks": list(self.remarks),
+        }
 
     def as_text(self) -> str:
         """For people: one line a problem, the count last."""
         n_remarks = sum(one.is_remark for one in self.problems)
-        remarks = f"; {n_remarks} remarks on what no current labelme minds, or what was not looked at" if n_remarks else ""
+        remarks = (
+            f"; {n_remarks} remarks on what no current labelme minds, or what was not looked at"
+            if n_remarks
+            else ""
+        )
         counted = f"checked {self.n_files} files: {self.n_faulty or 'none'} with faults{remarks}"
         return "\n".join([*(one.as_text() for one in self.problems), *self.remarks, counted])
 
@@ -61,7 +70,9 @@ def check(source: Path, images: Path | None = None, progress: bool = True) -> Ch
     if not files:
         raise ConfigError("; ".join([f"{source}: no JSON files there", *not_followed(links)]))
     listed = folder / "labels.txt"
-    labels = [IGNORE_LABEL, BACKGROUND_LABEL, *read_class_names(listed)] if listed.is_file() else None
+    labels = (
+        [IGNORE_LABEL, BACKGROUND_LABEL, *read_class_names(listed)] if listed.is_file() else None
+    )
     pictures = Pictures([folder], images)
     problems: list[Problem] = []
     for path in tqdm(files, unit="file", disable=not progress, file=sys.stderr, dynamic_ncols=True):

@@ -24,7 +24,11 @@ _SMALLEST_MASK = 2  # labelme 5.5 loses the second point of a one-pixel mask on 
 
 def _digest(document: Mapping[str, Any]) -> str:
     """Of everything a person can change; where the picture lies and the format's version do not count."""
-    content = {key: value for key, value in document.items() if key not in (MARK, "version", "imagePath", "imageData")}
+    content = {
+        key: value
+        for key, value in document.items()
+        if key not in (MARK, "version", "imagePath", "imageData")
+    }
     return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -94,9 +98,15 @@ def _parse(path: Path) -> dict[str, Any]:
     """The JSON of a labelme file, its shapes unchecked."""
     try:
         if not path.is_file():
-            raise InputError(f"{path}: is no regular file" if path.exists() else f"{path}: cannot read: no such file or directory")
+            raise InputError(
+                f"{path}: is no regular file"
+                if path.exists()
+                else f"{path}: cannot read: no such file or directory"
+            )
         if (size := path.stat().st_size) > _MOST_BYTES:
-            raise InputError(f"{path}: {size >> 20} MiB, the limit for a labelme file is {_MOST_BYTES >> 20}")
+            raise InputError(
+                f"{path}: {size >> 20} MiB, the limit for a labelme file is {_MOST_BYTES >> 20}"
+            )
         document = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise InputError(f"{path}: cannot read: {(error.strerror or str(error)).lower()}") from None
@@ -126,7 +136,11 @@ def read_document(path: Path) -> dict[str, Any]:
 def unchanged_version(document: Mapping[str, Any]) -> str | None:
     """The model version that wrote a document, if nobody changed anything in it since; None for everything else."""
     mark = document.get(MARK)
-    return str(mark.get("model_version")) if isinstance(mark, dict) and mark.get("digest") == _digest(document) else None
+    return (
+        str(mark.get("model_version"))
+        if isinstance(mark, dict) and mark.get("digest") == _digest(document)
+        else None
+    )
 
 
 def made_by_us(path: Path) -> str | None:

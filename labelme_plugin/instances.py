@@ -34,7 +34,9 @@ class LabelledMask:
 
     label: str
     score: float | None  # 0..1
-    parts: tuple[tuple[int, Mask], ...]  # of each shape: its place in the list, which is the order of drawing, and its pixels
+    parts: tuple[
+        tuple[int, Mask], ...
+    ]  # of each shape: its place in the list, which is the order of drawing, and its pixels
 
     @property
     def mask(self) -> Mask:
@@ -48,7 +50,12 @@ def size_of(document: Mapping[str, Any], where: str) -> tuple[int, int]:
     Raises:
         InputError: missing or not numbers of pixels.
     """
-    return declared_size(document.get("imageHeight"), document.get("imageWidth"), f"{where}: ", ("imageHeight", "imageWidth"))
+    return declared_size(
+        document.get("imageHeight"),
+        document.get("imageWidth"),
+        f"{where}: ",
+        ("imageHeight", "imageWidth"),
+    )
 
 
 def _points(shape: Mapping[str, Any], where: str, least: int) -> list[tuple[float, float]]:
@@ -56,8 +63,17 @@ def _points(shape: Mapping[str, Any], where: str, least: int) -> list[tuple[floa
     if not isinstance(points, list) or len(points) < least:
         raise InputError(f"{where}.points: expected at least {least}")
     for point in points:
-        if not isinstance(point, list) or len(point) != 2 or any(isinstance(v, bool) or not isinstance(v, int | float) or not abs(v) < _FAR for v in point):
-            raise InputError(f"{where}.points: expected pairs of numbers of pixels, got {str(point)[:60]}")
+        if (
+            not isinstance(point, list)
+            or len(point) != 2
+            or any(
+                isinstance(v, bool) or not isinstance(v, int | float) or not abs(v) < _FAR
+                for v in point
+            )
+        ):
+            raise InputError(
+                f"{where}.points: expected pairs of numbers of pixels, got {str(point)[:60]}"
+            )
     return [(float(x), float(y)) for x, y in points]
 
 
@@ -92,7 +108,9 @@ def shape_mask(shape: Mapping[str, Any], size_hw: tuple[int, int], where: str) -
         (cx, cy), (px, py) = _points(shape, where, 2)[:2]
         radius = math.hypot(cx - px, cy - py)
         if radius > _WIDEST * max(size_hw):
-            raise InputError(f"{where}.points: a circle of radius {radius:.0f} in an image of {size_hw[1]}x{size_hw[0]}")
+            raise InputError(
+                f"{where}.points: a circle of radius {radius:.0f} in an image of {size_hw[1]}x{size_hw[0]}"
+            )
         pen.ellipse((cx - radius, cy - radius, cx + radius, cy + radius), outline=1, fill=1)
     elif kind in LINES:
         pen.line(_points(shape, where, 2), fill=1, width=_LINE_WIDTH)
@@ -112,10 +130,16 @@ def score_of(shape: Mapping[str, Any]) -> float | None:
             score = json.loads(shape["description"]).get("score")
         except (ValueError, AttributeError, RecursionError):
             return None
-    return float(score) if isinstance(score, int | float) and not isinstance(score, bool) and 0 <= score <= 1 else None
+    return (
+        float(score)
+        if isinstance(score, int | float) and not isinstance(score, bool) and 0 <= score <= 1
+        else None
+    )
 
 
-def labelled_masks(document: Mapping[str, Any], where: str, kinds: Sequence[str] = AREAS) -> tuple[list[LabelledMask], int]:
+def labelled_masks(
+    document: Mapping[str, Any], where: str, kinds: Sequence[str] = AREAS
+) -> tuple[list[LabelledMask], int]:
     """The objects of a labelme document.
 
     Args:
@@ -145,5 +169,9 @@ def labelled_masks(document: Mapping[str, Any], where: str, kinds: Sequence[str]
         key = (shape["label"], str(group)) if group is not None else k
         known = found.get(key)
         parts = ((k, mask),) if known is None else (*known.parts, (k, mask))
-        found[key] = LabelledMask(shape["label"], score_of(shape), parts) if known is None else replace(known, parts=parts)
+        found[key] = (
+            LabelledMask(shape["label"], score_of(shape), parts)
+            if known is None
+            else replace(known, parts=parts)
+        )
     return list(found.values()), others

@@ -21,7 +21,7 @@ import numpy as np
 
 from backend.core.types import Image
 from backend.errors import ConfigError, LabelingError
-from labelme_plugin.assistant import Answer, Assistant
+from labelme_plugin.assistant import Answer, Assistant, Models
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,9 @@ def installed_version() -> str:
     try:
         return metadata.version("labelme")
     except metadata.PackageNotFoundError:
-        raise ConfigError("labelme is not installed; pip install 'yolo-sam2-labeling[labelme]', or 'labelme>=6.3,<6.4'") from None
+        raise ConfigError(
+            "labelme is not installed; pip install 'yolo-sam2-labeling[labelme]', or 'labelme>=6.3,<6.4'"
+        ) from None
 
 
 class _NothingFound(Exception):
@@ -102,7 +104,14 @@ def _tell(message: str) -> None:
 def _tell_error(error: Exception) -> None:
     if not isinstance(error, LabelingError):
         logger.error("unexpected error", exc_info=error)
-    _tell(f"{MODEL_NAME}: " + (str(error) if isinstance(error, LabelingError) else f"unexpected {type(error).__name__}: {str(error)[:200]}"))
+    _tell(
+        f"{MODEL_NAME}: "
+        + (
+            str(error)
+            if isinstance(error, LabelingError)
+            else f"unexpected {type(error).__name__}: {str(error)[:200]}"
+        )
+    )
 
 
 def _answers(assistant: Assistant, prompt: Any, pixels: np.ndarray) -> list[Answer]:
@@ -121,10 +130,20 @@ def _answers(assistant: Assistant, prompt: Any, pixels: np.ndarray) -> list[Answ
     answers, unknown = assistant.by_text(image, prompt.texts)
     if unknown or not "".join(prompt.texts).strip():
         shown = ", ".join(assistant.names[:30])
-        _tell(f"{MODEL_NAME}: " + (f"no class {', '.join(unknown)}; " if unknown else "type names of classes; ") + f"known are {shown}")
+        _tell(
+            f"{MODEL_NAME}: "
+            + (f"no class {', '.join(unknown)}; " if unknown else "type names of classes; ")
+            + f"known are {shown}"
+        )
     else:
         found = Counter(answer.text for answer in answers)
-        _tell(f"{MODEL_NAME}: found " + (", ".join(f"{n} {text}" for text, n in found.items()) or f"none of {', '.join(prompt.texts)}"))
+        _tell(
+            f"{MODEL_NAME}: found "
+            + (
+                ", ".join(f"{n} {text}" for text, n in found.items())
+                or f"none of {', '.join(prompt.texts)}"
+            )
+        )
     if not answers:
         raise _NothingFound
     return answers
@@ -137,7 +156,9 @@ def _model_type(assistant: Assistant) -> type:
 
     class YoloSam2(types.Model):  # type: ignore[misc]
         name = MODEL_ID
-        metadata = types.ModelMetadata(license_name="of the models that were loaded", license_url="", source_url="")
+        metadata = types.ModelMetadata(
+            license_name="of the models that were loaded", license_url="", source_url=""
+        )
         _blobs: ClassVar[dict[str, Any]] = {}  # nothing to download
 
         def __init__(self) -> None:
@@ -153,13 +174,22 @@ def _model_type(assistant: Assistant) -> type:
             for answer in answers:
                 left, top, right, bottom = answer.box
                 box = types.BoundingBox(xmin=left, ymin=top, xmax=right, ymax=bottom)
-                annotations.append(types.Annotation(bounding_box=box, text=answer.text, score=answer.score, mask=answer.mask.crop))
+                annotations.append(
+                    types.Annotation(
+                        bounding_box=box,
+                        text=answer.text,
+                        score=answer.score,
+                        mask=answer.mask.crop,
+                    )
+                )
             return types.GenerateResponse(model=self.name, annotations=annotations)
 
     return YoloSam2
 
 
-def _wrapped(method: Callable[..., None], after: Callable[[Any], None], **given: Any) -> Callable[..., None]:
+def _wrapped(
+    method: Callable[..., None], after: Callable[[Any], None], **given: Any
+) -> Callable[..., None]:
     """A method with some arguments replaced, and something done after it."""
 
     def call(self: Any, *args: Any, **kwargs: Any) -> None:
@@ -177,7 +207,10 @@ def _guard(assistant: Assistant) -> None:
     from labelme.widgets.canvas import Canvas
 
     submit, outline = labelme.app.MainWindow._submit_ai_prompt, Canvas._shapes_from_ai_points
-    typed, make_shapes = AiTextToAnnotationWidget.get_text_prompt, _automation.shapes_from_detections
+    typed, make_shapes = (
+        AiTextToAnnotationWidget.get_text_prompt,
+        _automation.shapes_from_detections,
+    )
 
     def safe_submit(window: Any, checked: bool) -> None:
         if window._image_path is None:
@@ -199,7 +232,11 @@ def _guard(assistant: Assistant) -> None:
 
     def spelled(widget: Any) -> str:
         text = str(typed(widget))
-        return text if widget.get_model_name() != MODEL_ID else ",".join(assistant.spelled(text.split(",")))
+        return (
+            text
+            if widget.get_model_name() != MODEL_ID
+            else ",".join(assistant.spelled(text.split(",")))
+        )
 
     def shapes_with_flags(*args: Any, **kwargs: Any) -> Any:
         shapes = make_shapes(*args, **kwargs)
@@ -228,7 +265,9 @@ def register(assistant: Assistant, iou: float = 0.7) -> None:
     from labelme.widgets import AiAssistedAnnotationWidget, AiTextToAnnotationWidget
 
     def choose(widget: Any) -> None:
-        widget._model_combo.setCurrentIndex(-1)  # the canvas hears of a choice only when it changes, and ours is the first
+        widget._model_combo.setCurrentIndex(
+            -1
+        )  # the canvas hears of a choice only when it changes, and ours is the first
         widget._model_combo.setCurrentIndex(widget._model_combo.findData(MODEL_ID))
         widget._output_format_combo.setCurrentIndex(widget._output_format_combo.findData("mask"))
 
@@ -245,12 +284,16 @@ def register(assistant: Assistant, iou: float = 0.7) -> None:
         AiTextToAnnotationWidget._default_model_name = MODEL_ID
         AiTextToAnnotationWidget._default_score_threshold = 0.0  # the detector has its own
         AiTextToAnnotationWidget._default_iou_threshold = iou
-        AiAssistedAnnotationWidget.__init__ = _wrapped(AiAssistedAnnotationWidget.__init__, choose, default_model=MODEL_NAME)
+        AiAssistedAnnotationWidget.__init__ = _wrapped(
+            AiAssistedAnnotationWidget.__init__, choose, default_model=MODEL_NAME
+        )
         AiTextToAnnotationWidget.__init__ = _wrapped(AiTextToAnnotationWidget.__init__, type_names)
         _guard(assistant)
         labelme.utils.img_qt_to_arr = pixels_of
     except AttributeError as error:
-        raise ConfigError(f"labelme {installed_version()} is built differently from what this launcher knows: {error}") from None
+        raise ConfigError(
+            f"labelme {installed_version()} is built differently from what this launcher knows: {error}"
+        ) from None
 
 
 def launch(assistant: Assistant, arguments: Sequence[str], iou: float = 0.7) -> int:
@@ -280,3 +323,27 @@ def launch(assistant: Assistant, arguments: Sequence[str], iou: float = 0.7) -> 
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else 0
     return 0
+
+
+def open_window(
+    load_models: Callable[[], Models],
+    names: Sequence[str] | None,
+    arguments: Sequence[str],
+    iou: float,
+) -> int:
+    """Start labelme's window with the models in it; a labelme that is not known is refused before they are loaded.
+
+    Args:
+        load_models: loads the cascade.
+        names: of the classes it was told to keep; None for all.
+        arguments: of labelme's own command line.
+        iou: see ``register``.
+
+    Returns:
+        labelme's exit code.
+
+    Raises:
+        ConfigError: no labelme, or one that is not known.
+    """
+    check_version(installed_version())
+    return launch(Assistant(load_models(), names), arguments, iou)

@@ -11,18 +11,26 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from backend.core.classes import NOT_CLASSES, ClassNames
+from backend.core.classes import NOT_CLASSES
 from backend.errors import ConfigError, InputError
 from backend.files.find import find_files, not_followed
 from backend.files.images import SUFFIXES
 from backend.files.names import safe_name
-from backend.files.pictures import Pictures, header_of, without_exif
-from backend.formats.base import DatasetInstance, Fault, Part, Sample, object_value
+from backend.files.pictures import header_of, without_exif
+from backend.formats.base import DatasetInstance, Fault, Part, ReadRequest, Sample, object_value
 from backend.formats.voc.class_names import read_class_names
 from labelme_plugin.document import MARK, read_document, unchanged_version
 from labelme_plugin.instances import AREAS, LINES, LabelledMask, labelled_masks, score_of, size_of
 
-DRAWN = ("label", "points", "shape_type", "mask", "score", "iscrowd", "voc_object")  # what of a shape becomes the instance itself
+DRAWN = (
+    "label",
+    "points",
+    "shape_type",
+    "mask",
+    "score",
+    "iscrowd",
+    "voc_object",
+)  # what of a shape becomes the instance itself
 OWN = ("version", "flags", "shapes", "imagePath", "imageData", "imageHeight", "imageWidth", MARK)
 
 
@@ -47,24 +55,36 @@ def is_labelme(path: Path) -> bool:
         return False
 
 
+def _made_of(source: Path) -> list[Path]:
+    """Folders below a folder of labelme files that hold what this program made of it in other formats."""
+    made = {path.parent for path in source.rglob(".yolosam2-*") if path.name != ".yolosam2-labelme"}
+    tasks = source / "label-studio"
+    if (tasks / "label_config.xml").is_file():
+        made.add(tasks)
+    return sorted(made - {source})
+
+
 class LabelmeReader:
     """Files of a folder, or one file.
 
     Args:
-        source: searched recursively for ``.json``; a ``labels.txt`` in it gives the order of the classes.
-        names: grows by the labels of ``labels.txt``.
-        pictures: where pictures may be.
-        skip: folders to leave out.
+        request: its source is searched recursively for ``.json``; a ``labels.txt`` in it gives the order of the classes.
 
     Raises:
         ConfigError: nothing there.
     """
 
-    def __init__(self, source: Path, names: ClassNames, pictures: Pictures, skip: Sequence[Path] = ()) -> None:
+    def __init__(self, request: ReadRequest) -> None:
+        source, pictures = request.source, request.pictures
+        skip = [*request.skip, *_made_of(source)] if source.is_dir() else request.skip
         self._is_folder, self._skip = source.is_dir(), skip
         self._root = source if source.is_dir() else source.parent
         links: list[Path] = []
-        self._files = list(find_files(source, (".json",), skip, passed_over=links)) if source.is_dir() else [source]
+        self._files = (
+            list(find_files(source, (".json",), skip, passed_over=links))
+            if source.is_dir()
+            else [source]
+        )
         self._pictures = pictures
         self.remarks = not_followed(links)
         if not self._files:
@@ -73,7 +93,7 @@ class LabelmeReader:
         if (listed := self._root / "labels.txt").is_file():
             pictures.check(listed)
             self._listed = read_class_names(listed)
-            names.add(self._listed)
+            request.names.add(self._listed)
         self._unlisted: Counter[str] = Counter()
         self._seen: set[Path] = set()  # pictures
         self._again: list[str] = []  # files about a picture that was seen
@@ -97,7 +117,11 @@ class LabelmeReader:
             self._again += [sample.where] if picture in self._seen else []
             self._seen.add(picture)
         if self._listed is not None:
-            self._unlisted.update(one.label for one in sample.instances if one.label not in (*self._listed, *NOT_CLASSES))
+            self._unlisted.update(
+                one.label
+                for one in sample.instances
+                if one.label not in (*self._listed, *NOT_CLASSES)
+            )
 
     def _conclude(self) -> None:
         """Remarks on the folder as a whole."""
@@ -106,23 +130,31 @@ class LabelmeReader:
             self.remarks.append(f"{len(self._again)} {told}, such as {self._again[0]}")
         if self._unlisted:
             told = ", ".join(f"{label!r} ({n})" for label, n in self._unlisted.most_common(10))
-            self.remarks.append(f"{len(self._unlisted)} labels are not in {self._root / 'labels.txt'}: {told}")
+            self.remarks.append(
+                f"{len(self._unlisted)} labels are not in {self._root / 'labels.txt'}: {told}"
+            )
 
         folders = {path.parent for path in self._files} if self._is_folder else set()
         without = [
             path
             for path in (find_files(self._root, SUFFIXES, self._skip) if self._is_folder else ())
-            if path.parent in folders and Path(os.path.abspath(path)) not in self._seen and not path.with_suffix(".json").exists()
+            if path.parent in folders
+            and Path(os.path.abspath(path)) not in self._seen
+            and not path.with_suffix(".json").exists()
         ]
         if without:
-            self.remarks.append(f"{len(without)} pictures have no labelme file, and are no part of the dataset, such as {without[0]}")
+            self.remarks.append(
+                f"{len(without)} pictures have no labelme file, and are no part of the dataset, such as {without[0]}"
+            )
 
     def _sample(self, path: Path) -> Sample:
         document = read_document(path)
         size_hw = size_of(document, str(path))
         objects, others = labelled_masks(document, str(path), (*AREAS, *LINES))
         shapes = document["shapes"]
-        left_out: Counter[str] = Counter({"points and other shapes without an area": others}) if others else Counter()
+        left_out: Counter[str] = (
+            Counter({"points and other shapes without an area": others}) if others else Counter()
+        )
         empty = len(shapes) - others - sum(len(one.parts) for one in objects)
         if empty:
             left_out["shapes that cover no pixel"] = empty
@@ -145,31 +177,55 @@ class LabelmeReader:
     def _named(self, document: Mapping[str, Any], path: Path) -> Path | None:
         """Where the file says its picture is, if it is a picture's name at all."""
         text = document.get("imagePath")
-        found = path.parent / text.replace("\\", "/") if isinstance(text, str) and "\0" not in text and not PureWindowsPath(text).drive else None
-        return found if found is not None and found.suffix.lower() in SUFFIXES and found != path else None
+        found = (
+            path.parent / text.replace("\\", "/")
+            if isinstance(text, str) and "\0" not in text and not PureWindowsPath(text).drive
+            else None
+        )
+        return (
+            found
+            if found is not None and found.suffix.lower() in SUFFIXES and found != path
+            else None
+        )
 
-    def _picture(self, document: Mapping[str, Any], path: Path, size_hw: tuple[int, int]) -> tuple[Path | bytes | None, str]:
+    def _picture(
+        self, document: Mapping[str, Any], path: Path, size_hw: tuple[int, int]
+    ) -> tuple[Path | bytes | None, str]:
         """The picture and its suffix; the file where it may be read, else what is embedded."""
         named = document.get("imagePath")
         text = named.replace("\\", "/") if isinstance(named, str) else ""
         suffix = PurePosixPath(text).suffix
-        direct = path.parent / text if suffix.lower() in SUFFIXES else None  # a file with its picture inside may be named there itself
+        direct = (
+            path.parent / text if suffix.lower() in SUFFIXES else None
+        )  # a file with its picture inside may be named there itself
         if direct is not None and _is_absolute(text) and not self._pictures.inside(direct):
             direct = path.parent / PurePosixPath(text).name  # on another machine it lay elsewhere
         beside = path.relative_to(self._root)
         called = posixpath.normpath(posixpath.join(beside.parent.as_posix(), text))
-        found: Path | bytes | None = self._pictures.find(direct, called, beside.with_suffix(suffix).as_posix())
+        found: Path | bytes | None = self._pictures.find(
+            direct, called, beside.with_suffix(suffix).as_posix()
+        )
         embedded = document.get("imageData") is not None
-        if found is None or (embedded and isinstance(found, Path) and header_of(found, str(path)).size_hw != size_hw):  # labelme shows what is embedded
+        if found is None or (
+            embedded and isinstance(found, Path) and header_of(found, str(path)).size_hw != size_hw
+        ):  # labelme shows what is embedded
             found = _embedded(document, str(path))
             if found is not None and header_of(found, str(path)).turned:
                 found = without_exif(found, str(path))  # labelme does not look at it there
         if suffix.lower() not in SUFFIXES:  # embedded pictures may be named by their JSON
-            suffix = f".{header_of(found, str(path)).format.lower()}" if isinstance(found, bytes) else ".jpg"
+            suffix = (
+                f".{header_of(found, str(path)).format.lower()}"
+                if isinstance(found, bytes)
+                else ".jpg"
+            )
         if found is not None:
             header = header_of(found, str(path))
             if header.size_hw != size_hw:
-                told = "; its EXIF orientation turns it, and labelme shows it turned" if header.turned and header.size_hw == size_hw[::-1] else ""
+                told = (
+                    "; its EXIF orientation turns it, and labelme shows it turned"
+                    if header.turned and header.size_hw == size_hw[::-1]
+                    else ""
+                )
                 shown = found if isinstance(found, Path) else "the picture in imageData"
                 raise InputError(
                     f"{path}: imageHeight and imageWidth say {size_hw[1]}x{size_hw[0]}, but {shown} is {header.size_hw[1]}x{header.size_hw[0]}{told}"
@@ -187,7 +243,10 @@ def _instance(found: LabelledMask, shapes: Sequence[Mapping[str, Any]]) -> Datas
     number = first.get("voc_object")
     return DatasetInstance(
         label=found.label,
-        parts=tuple(Part(mask, place, _ring(shapes[place]), _differing(shapes[place], first)) for place, mask in found.parts),
+        parts=tuple(
+            Part(mask, place, _ring(shapes[place]), _differing(shapes[place], first))
+            for place, mask in found.parts
+        ),
         score=found.score,
         crowd=first.get("iscrowd") in (1, True),
         number=object_value(number),
@@ -209,8 +268,15 @@ def _ring(shape: Mapping[str, Any]) -> tuple[tuple[float, float], ...] | None:
 
 def _notes(shape: Mapping[str, Any]) -> dict[str, Any]:
     """What labelme keeps with a shape beside its pixels; empty values are left out, an unusual score is kept."""
-    kept = {key: value for key, value in shape.items() if key not in DRAWN and not (key in ("group_id", "flags", "description") and value in (None, {}, ""))}
+    kept = {
+        key: value
+        for key, value in shape.items()
+        if key not in DRAWN
+        and not (key in ("group_id", "flags", "description") and value in (None, {}, ""))
+    }
     score = shape.get("score")
-    if score is not None and score_of(shape) != score and score == score:  # not a number is nothing to keep
+    if (
+        score is not None and score_of(shape) != score and score == score
+    ):  # not a number is nothing to keep
         kept["score"] = score
     return kept

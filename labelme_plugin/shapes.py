@@ -27,7 +27,12 @@ _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(data, zlib.crc32(kind)))
+    return (
+        struct.pack(">I", len(data))
+        + kind
+        + data
+        + struct.pack(">I", zlib.crc32(data, zlib.crc32(kind)))
+    )
 
 
 def encode_png(crop: NDArray[np.bool_]) -> bytes:
@@ -40,7 +45,12 @@ def encode_png(crop: NDArray[np.bool_]) -> bytes:
     np.multiply(crop, np.uint8(255), out=rows[:, 1:])
     deflate = zlib.compressobj(6, zlib.DEFLATED, 15, 9, zlib.Z_RLE)
     packed = deflate.compress(rows.data) + deflate.flush()
-    return _SIGNATURE + _chunk(b"IHDR", struct.pack(">IIBBBBB", w, h, 8, 0, 0, 0, 0)) + _chunk(b"IDAT", packed) + _chunk(b"IEND", b"")
+    return (
+        _SIGNATURE
+        + _chunk(b"IHDR", struct.pack(">IIBBBBB", w, h, 8, 0, 0, 0, 0))
+        + _chunk(b"IDAT", packed)
+        + _chunk(b"IEND", b"")
+    )
 
 
 def decode_png(data: bytes) -> NDArray[np.bool_]:
@@ -69,11 +79,26 @@ def mask_shape(label: str, mask: Mask) -> dict[str, Any]:
         mask: not empty, inside the image.
     """
     x0, y0, x1, y1 = mask_xyxy(mask).tolist()
-    return _shape(label, [[x0, y0], [x1 - 1, y1 - 1]], "mask", base64.b64encode(encode_png(mask.crop)).decode("ascii"))
+    return _shape(
+        label,
+        [[x0, y0], [x1 - 1, y1 - 1]],
+        "mask",
+        base64.b64encode(encode_png(mask.crop)).decode("ascii"),
+    )
 
 
-def _shape(label: str, points: list[list[float]], kind: str, mask: str | None = None) -> dict[str, Any]:
-    return {"label": label, "points": points, "group_id": None, "description": "", "shape_type": kind, "flags": {}, "mask": mask}
+def _shape(
+    label: str, points: list[list[float]], kind: str, mask: str | None = None
+) -> dict[str, Any]:
+    return {
+        "label": label,
+        "points": points,
+        "group_id": None,
+        "description": "",
+        "shape_type": kind,
+        "flags": {},
+        "mask": mask,
+    }
 
 
 def polygon_shape(label: str, points: list[list[float]]) -> dict[str, Any]:
@@ -124,5 +149,7 @@ def mask_of(shape: Mapping[str, Any], where: str = "shape") -> Mask:
         raise InputError(f"{where}.points: the corners are swapped; the upper left comes first")
     expected = (bottom - y + 1, right - x + 1)
     if crop.shape != expected:
-        raise InputError(f"{where}.points: the inclusive box is {expected[1]}x{expected[0]}, its mask {crop.shape[1]}x{crop.shape[0]}")
+        raise InputError(
+            f"{where}.points: the inclusive box is {expected[1]}x{expected[0]}, its mask {crop.shape[1]}x{crop.shape[0]}"
+        )
     return Mask(x, y, crop)

@@ -11,21 +11,27 @@ from typing import Any
 
 import numpy as np
 
-from backend.core.classes import BACKGROUND_LABEL, IGNORE_LABEL, ClassNames
+from backend.core.classes import BACKGROUND_LABEL, IGNORE_LABEL
 from backend.core.masks import join_masks, mask_difference
 from backend.core.rasterize import polygon_mask
 from backend.core.rings import part_rings
 from backend.core.types import Mask
-from backend.datasets.copying import NOT_AT_HAND, Copies
 from backend.errors import InputError
 from backend.files.atomic import json_bytes
 from backend.files.names import listable
-from backend.formats.base import LISTS, DatasetInstance, Encoded, Part, Sample
+from backend.formats.base import (
+    LISTS,
+    NOT_AT_HAND,
+    DatasetInstance,
+    Encoded,
+    Part,
+    Sample,
+    WriteRequest,
+)
 from labelme_plugin.document import make_document, relative_image_path
 from labelme_plugin.reader import DRAWN, OWN
 from labelme_plugin.shapes import mask_shape, polygon_shape, score_keys
 
-SHAPES = ("mask", "polygon")
 APART = "source"  # key for what the source has under names that labelme uses for something else
 _TOLERANCE = 0.75  # pixels; a polygon for people should not have a corner at every pixel
 
@@ -34,40 +40,52 @@ class LabelmeWriter:
     """``<stem>.json`` per image, and ``labels.txt`` as labelme2voc wants it.
 
     Args:
-        out: output folder.
-        names: of the classes.
-        copies: puts pictures into the output, if wanted.
-        shape: of ``SHAPES``.
-        tolerance: of polygons, in pixels; None takes 0.75.
+        request: its shape is ``mask`` or ``polygon``; polygons may leave the edge of a mask by 0.75 pixels, unless it says otherwise.
     """
 
     per_split = False
     lists_names = False
     shared: Sequence[str] = ()
 
-    def __init__(self, out: Path, names: ClassNames, copies: Copies, shape: str = "mask", tolerance: float | None = None) -> None:
-        self._out, self._names, self._copies, self._shape = out, names, copies, shape
-        self._tolerance, self._simplified = _TOLERANCE if tolerance is None else tolerance, tolerance is not None
+    def __init__(self, request: WriteRequest) -> None:
+        self._out, self._names, self._copies = request.out, request.names, request.copies
+        self._shape, tolerance = request.options.shape, request.options.tolerance
+        self._tolerance, self._simplified = (
+            _TOLERANCE if tolerance is None else tolerance,
+            tolerance is not None,
+        )
 
     def encode(self, sample: Sample, stem: str) -> Encoded:
         size_hw = sample.known_size()
         instances, losses = sample.instances, Counter[str]()
         pieces: list[tuple[int, dict[str, Any]]] = []
-        groups = {one.notes.get("group_id") for one in instances if not isinstance(one.notes.get("group_id"), list | dict)}
+        groups = {
+            one.notes.get("group_id")
+            for one in instances
+            if not isinstance(one.notes.get("group_id"), list | dict)
+        }
         taken: set[tuple[str, Any]] = set()
         for instance in instances:
             drawn = [
-                (part.order, shape) for part in instance.parts for shape in self._shapes(part, instance, size_hw, sample.model_version is not None, losses)
+                (part.order, shape)
+                for part in instance.parts
+                for shape in self._shapes(
+                    part, instance, size_hw, sample.model_version is not None, losses
+                )
             ]
             group = drawn[0][1]["group_id"] if drawn else None
-            if (group is None and len(drawn) > 1) or (group is not None and (instance.label, group) in taken):  # else it would be part of another
+            if (group is None and len(drawn) > 1) or (
+                group is not None and (instance.label, group) in taken
+            ):  # else it would be part of another
                 group = next(k for k in range(len(groups) + 1) if k not in groups)
                 groups.add(group)
                 drawn = [(order, {**shape, "group_id": group}) for order, shape in drawn]
             taken.add((instance.label, group))
             pieces += drawn
         path = PurePosixPath(f"{stem}.json")
-        copied = self._copies.place(sample, PurePosixPath(f"{stem}{sample.name.suffix}"), always=True)
+        copied = self._copies.place(
+            sample, PurePosixPath(f"{stem}{sample.name.suffix}"), always=True
+        )
         losses.update(copied.losses)
         if copied.path is None and sample.named is None:
             losses[NOT_AT_HAND] += 1
@@ -79,20 +97,47 @@ class LabelmeWriter:
             size_hw,
             sample.model_version,
             flags if _are_flags(flags := sample.notes.get("flags")) else None,
-            _apart({key: value for key, value in sample.notes.items() if key != "flags" or not _are_flags(value)}, OWN),
+            _apart(
+                {
+                    key: value
+                    for key, value in sample.notes.items()
+                    if key != "flags" or not _are_flags(value)
+                },
+                OWN,
+            ),
         )
-        return Encoded(Counter(one.label for one in instances), [(path, json_bytes(document) + b"\n"), *copied.files], losses)
+        return Encoded(
+            Counter(one.label for one in instances),
+            [(path, json_bytes(document) + b"\n"), *copied.files],
+            losses,
+        )
 
     def _image_path(self, sample: Sample, path: PurePosixPath, copied: bool) -> str:
         if isinstance(sample.picture, Path) and not copied:
             return relative_image_path(sample.picture, self._out / path)
         if sample.named is not None and not copied:
-            return Path(os.path.relpath(os.path.abspath(sample.named), (self._out / path).parent.absolute())).as_posix()
+            return Path(
+                os.path.relpath(os.path.abspath(sample.named), (self._out / path).parent.absolute())
+            ).as_posix()
         return path.name.removesuffix(".json") + sample.name.suffix if copied else sample.name.name
 
-    def _shapes(self, part: Part, instance: DatasetInstance, size_hw: tuple[int, int], predicted: bool, losses: Counter[str]) -> Iterator[dict[str, Any]]:
-        extras, mask = _extras(instance if part.notes is None else _with_notes(instance, part.notes), predicted), part.mask
-        if self._shape == "polygon" and part.ring is not None and not self._simplified:  # as somebody drew it
+    def _shapes(
+        self,
+        part: Part,
+        instance: DatasetInstance,
+        size_hw: tuple[int, int],
+        predicted: bool,
+        losses: Counter[str],
+    ) -> Iterator[dict[str, Any]]:
+        extras, mask = (
+            _extras(
+                instance if part.notes is None else _with_notes(instance, part.notes), predicted
+            ),
+            part.mask,
+        )
+        if (
+            self._shape == "polygon" and part.ring is not None and not self._simplified
+        ):  # as somebody drew it
             yield {**polygon_shape(instance.label, [list(point) for point in part.ring]), **extras}
             return
         if self._shape == "mask":
@@ -104,7 +149,9 @@ class LabelmeWriter:
             points += [points[-1]] * (3 - len(points))  # of one or two pixels
             yield {**polygon_shape(instance.label, points), **extras}
         corners = [[*ring.tolist(), *[ring[-1].tolist()] * (3 - len(ring))] for ring in rings]
-        drawn = [filled for points in corners if (filled := polygon_mask(points, size_hw)) is not None]  # as labelme draws it
+        drawn = [
+            filled for points in corners if (filled := polygon_mask(points, size_hw)) is not None
+        ]  # as labelme draws it
         if changed := mask_difference(mask, join_masks(drawn) if drawn else None):
             losses["pixels changed by simplified polygons"] += changed
 
@@ -113,7 +160,10 @@ class LabelmeWriter:
 
     def close(self) -> Iterator[tuple[PurePosixPath, bytes]]:
         names = [name for name in self._names.names if _is_listable(name)]
-        yield PurePosixPath("labels.txt"), ("\n".join([IGNORE_LABEL, BACKGROUND_LABEL, *names]) + "\n").encode()
+        yield (
+            PurePosixPath("labels.txt"),
+            ("\n".join([IGNORE_LABEL, BACKGROUND_LABEL, *names]) + "\n").encode(),
+        )
 
     def abort(self) -> None:
         return
@@ -132,7 +182,11 @@ def _extras(instance: DatasetInstance, predicted: bool) -> dict[str, Any]:
 
 
 def _with_notes(instance: DatasetInstance, notes: Mapping[str, Any]) -> DatasetInstance:
-    return replace(instance, score=notes["score"], notes={key: value for key, value in notes.items() if key != "score"})
+    return replace(
+        instance,
+        score=notes["score"],
+        notes={key: value for key, value in notes.items() if key != "score"},
+    )
 
 
 def _is_listable(name: str) -> bool:
@@ -155,15 +209,31 @@ def _sound(notes: Mapping[str, Any]) -> dict[str, Any]:
         "description": isinstance(notes.get("description"), str),
     }
     kept = {key: value for key, value in notes.items() if sound.get(key, True)}
-    apart = {key: value for key, value in notes.items() if not sound.get(key, True) and value is not None}
-    return {**kept, **({APART: {**(kept[APART] if isinstance(kept.get(APART), dict) else {}), **apart}} if apart else {})}
+    apart = {
+        key: value for key, value in notes.items() if not sound.get(key, True) and value is not None
+    }
+    return {
+        **kept,
+        **(
+            {APART: {**(kept[APART] if isinstance(kept.get(APART), dict) else {}), **apart}}
+            if apart
+            else {}
+        ),
+    }
 
 
 def _apart(notes: Mapping[str, Any], reserved: Sequence[str]) -> dict[str, Any]:
     """Notes whose names labelme uses for something else, under a name of their own."""
     kept = {key: value for key, value in notes.items() if key not in reserved or key == "score"}
     apart = {key: value for key, value in notes.items() if key not in kept}
-    return {**kept, **({APART: {**(kept[APART] if isinstance(kept.get(APART), dict) else {}), **apart}} if apart else {})}
+    return {
+        **kept,
+        **(
+            {APART: {**(kept[APART] if isinstance(kept.get(APART), dict) else {}), **apart}}
+            if apart
+            else {}
+        ),
+    }
 
 
 def _wide_enough(mask: Mask, size_hw: tuple[int, int]) -> Mask:

@@ -12,7 +12,7 @@ import pytest
 
 from backend.config.models import Settings
 from backend.core.types import Detections, Embedding, Image, Masks, Prompts
-from backend.demo.scenes import TEST_SEEDS, Scene, generate
+from backend.demo.scenes.compose import TEST_SEEDS, Scene, generate
 from backend.labeling.cascade import Cascade
 from backend.labeling.load import load
 from tests.lab import lab  # noqa: F401 - a fixture
@@ -31,7 +31,9 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def demo() -> Cascade:
-    return load(Settings(detector="demo", segmenter="demo", device="cpu", box_margin=0.04, min_part=0.02)).cascade
+    return load(
+        Settings(detector="demo", segmenter="demo", device="cpu", box_margin=0.04, min_part=0.02)
+    ).cascade
 
 
 @pytest.fixture(scope="session")
@@ -56,9 +58,13 @@ def random_mask(rng: np.random.Generator, height: int, width: int, kind: int) ->
         frame = np.zeros((height, width), bool)
         frame[rng.integers(height), rng.integers(width)] = True
         return frame
-    smooth = cv2.GaussianBlur(rng.normal(size=(height, width)).astype(np.float32), (0, 0), rng.uniform(1, 6))
+    smooth = cv2.GaussianBlur(
+        rng.normal(size=(height, width)).astype(np.float32), (0, 0), rng.uniform(1, 6)
+    )
     frame = smooth > np.quantile(smooth, rng.uniform(0.3, 0.9))
-    return frame if kind == 4 else frame & (np.abs(smooth - smooth.max() * 0.5) > smooth.std() * 0.2)
+    return (
+        frame if kind == 4 else frame & (np.abs(smooth - smooth.max() * 0.5) > smooth.std() * 0.2)
+    )
 
 
 class FakeDetector:
@@ -74,7 +80,10 @@ class FakeDetector:
     def detect(self, images: Sequence[Image]) -> list[Detections]:
         self.calls += 1
         n = len(self.boxes)
-        return [Detections(self.boxes, np.arange(n) % 2, np.linspace(0.9, 0.5, n).astype(np.float32)) for _ in images]
+        return [
+            Detections(self.boxes, np.arange(n) % 2, np.linspace(0.9, 0.5, n).astype(np.float32))
+            for _ in images
+        ]
 
 
 class FakeSegmenter:
@@ -87,7 +96,12 @@ class FakeSegmenter:
         for image, of_image in zip(images, boxes, strict=True):
             height, width = image.shape[:2]
             y, x = (np.arange(64) + 0.5) * height / 64, (np.arange(64) + 0.5) * width / 64
-            grids = [np.minimum(np.minimum(x - b[0], b[2] - x)[None], np.minimum(y - b[1], b[3] - y)[:, None]) for b in of_image]
+            grids = [
+                np.minimum(
+                    np.minimum(x - b[0], b[2] - x)[None], np.minimum(y - b[1], b[3] - y)[:, None]
+                )
+                for b in of_image
+            ]
             logits = np.array(grids, np.float32).reshape(-1, 64, 64)
             answers.append(Masks(logits, np.full(len(logits), 0.9, np.float32), (height, width)))
         return answers

@@ -61,7 +61,9 @@ def write_picture(path: Path, height: int, width: int, orientation: int = 1) -> 
     picture.save(path, exif=exif)
 
 
-def write_scenes(folder: Path, rng: np.random.Generator, size_hw: tuple[int, int] = (40, 56)) -> list[Path]:
+def write_scenes(
+    folder: Path, rng: np.random.Generator, size_hw: tuple[int, int] = (40, 56)
+) -> list[Path]:
     """A folder of pictures with labelme files beside them; one picture is turned by its EXIF orientation, one has nothing on it."""
     made = []
     for k, name in enumerate(NAMES):
@@ -83,7 +85,13 @@ def write_scenes(folder: Path, rng: np.random.Generator, size_hw: tuple[int, int
         made[-1].write_text(json.dumps(document, ensure_ascii=False))
     write_picture(folder / "empty.png", *size_hw)
     made.append(folder / "empty.json")
-    empty = {"shapes": [], "imagePath": "empty.png", "imageData": None, "imageHeight": size_hw[0], "imageWidth": size_hw[1]}
+    empty = {
+        "shapes": [],
+        "imagePath": "empty.png",
+        "imageData": None,
+        "imageHeight": size_hw[0],
+        "imageWidth": size_hw[1],
+    }
     made[-1].write_text(json.dumps(empty))
     return made
 
@@ -96,12 +104,27 @@ def objects(path: Path) -> list[tuple[str, bytes, Any]]:
     kept = []
     for one in found:
         first = document["shapes"][one.parts[0][0]]
-        notes = {key: value for key, value in first.items() if key not in ("label", "points", "mask", "shape_type") and value not in (None, {}, "")}
-        kept.append((one.label, full_frame(join_masks([mask for _, mask in one.parts]), size_hw).tobytes(), notes))
+        notes = {
+            key: value
+            for key, value in first.items()
+            if key not in ("label", "points", "mask", "shape_type") and value not in (None, {}, "")
+        }
+        kept.append(
+            (
+                one.label,
+                full_frame(join_masks([mask for _, mask in one.parts]), size_hw).tobytes(),
+                notes,
+            )
+        )
     return kept
 
 
 def around(path: Path) -> dict[str, Any]:
     """What a labelme file says about its image."""
     document = json.loads(path.read_text())
-    return {key: value for key, value in document.items() if key not in ("version", "shapes", "imagePath", "imageData") and value not in (None, {}, "")}
+    return {
+        key: value
+        for key, value in document.items()
+        if key not in ("version", "shapes", "imagePath", "imageData")
+        and value not in (None, {}, "")
+    }

@@ -32,10 +32,19 @@ def regions(*objects: tuple[str, np.ndarray, float], salt: str = "") -> list[dic
     return labelstudio.to_result(Prediction(tuple(instances), SIZE, "v" + salt))
 
 
-def task(number: int, accepted: Sequence[Any] | None, predicted: Sequence[Any] | None, **more: Any) -> dict[str, Any]:
+def task(
+    number: int, accepted: Sequence[Any] | None, predicted: Sequence[Any] | None, **more: Any
+) -> dict[str, Any]:
     """A task with one annotation and one prediction; None for none."""
     prediction = {"id": 100 + number, "model_version": "v1", "score": 0.5, "result": predicted}
-    annotation = {"id": number, "completed_by": 1, "was_cancelled": False, "ground_truth": False, "parent_prediction": 100 + number, "result": accepted}
+    annotation = {
+        "id": number,
+        "completed_by": 1,
+        "was_cancelled": False,
+        "ground_truth": False,
+        "parent_prediction": 100 + number,
+        "result": accepted,
+    }
     made = {
         "id": number,
         "data": {"image": f"/data/upload/1/0123abcd-{number}.jpg"},

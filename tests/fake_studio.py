@@ -50,37 +50,68 @@ class FakeStudio:
         """More tasks."""
         for _ in range(count):
             number = len(self.tasks) + 1
-            self.tasks[number] = {"id": number, "data": {"image": f"/data/upload/1/0123abcd-{number}.jpg"}, "total_annotations": 0}
+            self.tasks[number] = {
+                "id": number,
+                "data": {"image": f"/data/upload/1/0123abcd-{number}.jpg"},
+                "total_annotations": 0,
+            }
 
     def of(self, task: int, version: str | None = None) -> list[dict[str, Any]]:
         """The predictions of a task."""
-        return [one for one in self.predictions.values() if one["task"] == task and version in (None, one["model_version"])]
+        return [
+            one
+            for one in self.predictions.values()
+            if one["task"] == task and version in (None, one["model_version"])
+        ]
 
     def once(self, version: str) -> bool:
         """Whether every task has exactly one prediction of this version."""
         return all(len(self.of(task, version)) == 1 for task in self.tasks)
 
     def _passes(self, task: dict[str, Any], item: dict[str, Any]) -> bool:
-        column, operator, value = item["filter"].removeprefix("filter:tasks:"), item["operator"], item["value"]
+        column, operator, value = (
+            item["filter"].removeprefix("filter:tasks:"),
+            item["operator"],
+            item["value"],
+        )
         if column == "predictions_model_versions":
-            has = any(version in str(one["model_version"]) for one in self.of(task["id"]) for version in value)
+            has = any(
+                version in str(one["model_version"])
+                for one in self.of(task["id"])
+                for version in value
+            )
             return has if operator == "contains" else not has
         own = task[column]
-        return {"greater": lambda: own > value, "equal": lambda: own == value, "in_list": lambda: own in value}[operator]()
+        return {
+            "greater": lambda: own > value,
+            "equal": lambda: own == value,
+            "in_list": lambda: own in value,
+        }[operator]()
 
     def _list(self, query: dict[str, list[str]]) -> Any:
         items = json.loads(query["query"][0])["filters"]["items"] if "query" in query else []
-        found = [task for _, task in sorted(self.tasks.items()) if all(self._passes(task, item) for item in items)]
+        found = [
+            task
+            for _, task in sorted(self.tasks.items())
+            if all(self._passes(task, item) for item in items)
+        ]
         size = int(query["page_size"][0])
         full = query.get("fields") == ["all"]
-        shown = [{**task, "predictions": self.of(task["id"])} if full else task for task in found[:size]]
+        shown = [
+            {**task, "predictions": self.of(task["id"])} if full else task for task in found[:size]
+        ]
         return {"total": len(found), "tasks": shown}
 
     def _import(self, body: bytes) -> tuple[int, Any]:
         rows = json.loads(body)
         missing = [row["task"] for row in rows if row["task"] not in self.tasks]
         if missing:
-            return 400, {"detail": "Validation error", "validation_errors": {"non_field_errors": [f"task {missing[0]} not found in project"]}}
+            return 400, {
+                "detail": "Validation error",
+                "validation_errors": {
+                    "non_field_errors": [f"task {missing[0]} not found in project"]
+                },
+            }
         for row in rows:
             self.predictions[self._next] = {"id": self._next, **row}
             self._next += 1
@@ -96,11 +127,15 @@ class FakeStudio:
         self._access[token] += 1
         return self.calls_per_access is None or self._access[token] <= self.calls_per_access
 
-    def answer(self, method: str, target: str, headers: dict[str, str], body: bytes) -> Answer | Callable[[BaseHTTPRequestHandler], None]:
+    def answer(
+        self, method: str, target: str, headers: dict[str, str], body: bytes
+    ) -> Answer | Callable[[BaseHTTPRequestHandler], None]:
         """One request."""
         with self.lock:
             self.n_requests += 1
-            return self._answer(method, target, {name.lower(): value for name, value in headers.items()}, body)
+            return self._answer(
+                method, target, {name.lower(): value for name, value in headers.items()}, body
+            )
 
     def _answer(self, method: str, target: str, headers: dict[str, str], body: bytes) -> Any:
         path = urlsplit(target).path
@@ -126,9 +161,15 @@ class FakeStudio:
             return _hang_up
         if fault == "bad gateway after":
             return _json(502, {})
-        return (200, {"Content-Type": "image/jpeg"}, content) if isinstance(content, bytes) else _json(status, content)
+        return (
+            (200, {"Content-Type": "image/jpeg"}, content)
+            if isinstance(content, bytes)
+            else _json(status, content)
+        )
 
-    def _route(self, method: str, path: str, query: dict[str, list[str]], body: bytes) -> tuple[int, Any]:
+    def _route(
+        self, method: str, path: str, query: dict[str, list[str]], body: bytes
+    ) -> tuple[int, Any]:
         if path.startswith("/data/upload/"):
             return 200, self.picture
         if path == "/api/projects/1/":
@@ -140,12 +181,20 @@ class FakeStudio:
         if path == "/api/predictions":
             return 200, self.of(int(query["task"][0]))
         if (found := re.fullmatch(r"/api/predictions/(\d+)/", path)) and method == "DELETE":
-            return (204, {}) if self.predictions.pop(int(found[1]), None) else (404, {"detail": "Not found."})
+            return (
+                (204, {})
+                if self.predictions.pop(int(found[1]), None)
+                else (404, {"detail": "Not found."})
+            )
         return 404, {"detail": f"no such path {path}"}
 
 
 def _json(status: int, value: Any) -> Answer:
-    return status, {"Content-Type": "application/json"}, b"" if status == 204 else json.dumps(value).encode()
+    return (
+        status,
+        {"Content-Type": "application/json"},
+        b"" if status == 204 else json.dumps(value).encode(),
+    )
 
 
 def _hang_up(handler: BaseHTTPRequestHandler) -> None:

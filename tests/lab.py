@@ -20,14 +20,30 @@ from backend.demo.studio import PASSWORD, USER, Studio, backend, free_port, labe
 from backend.formats.label_studio.label_config import make_config
 
 ROOT = Path(__file__).parent.parent
-PROGRAM = Path(os.environ.get("LABEL_STUDIO_PROGRAM", ROOT / ".venv-studio" / "bin" / "label-studio"))
-CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
-NAMES = [name for name in (SAMPLES / "class_names.txt").read_text().split() if name != "_background_"]
+PROGRAM = Path(
+    os.environ.get("LABEL_STUDIO_PROGRAM", ROOT / ".venv-studio" / "bin" / "label-studio")
+)
+CHROMIUM = next(
+    (
+        path
+        for name in ("chromium", "chromium-browser", "google-chrome")
+        if (path := shutil.which(name))
+    ),
+    None,
+)
+NAMES = [
+    name for name in (SAMPLES / "class_names.txt").read_text().split() if name != "_background_"
+]
 CONFIG = make_config(NAMES)
-UPRIGHT = "3000002"  # the sample that is also there on its side, and that the embedded models get right
+UPRIGHT = (
+    "3000002"  # the sample that is also there on its side, and that the embedded models get right
+)
 OUT = Path(os.environ.get("STUDIO_OUT", ROOT / "studio-out"))
 
-needs_studio = pytest.mark.skipif(not PROGRAM.is_file(), reason=f"Label Studio is not installed at {PROGRAM}; `make .venv-studio/.installed` does it")
+needs_studio = pytest.mark.skipif(
+    not PROGRAM.is_file(),
+    reason=f"Label Studio is not installed at {PROGRAM}; `make .venv-studio/.installed` does it",
+)
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 
 
@@ -48,8 +64,14 @@ class Lab:
         session = requests.Session()
         session.trust_env = False
         session.get(f"{self.studio.url}/user/login")
-        form = {"email": USER, "password": PASSWORD, "csrfmiddlewaretoken": session.cookies["csrftoken"]}
-        session.post(f"{self.studio.url}/user/login", data=form, headers={"Referer": self.studio.url})
+        form = {
+            "email": USER,
+            "password": PASSWORD,
+            "csrfmiddlewaretoken": session.cookies["csrftoken"],
+        }
+        session.post(
+            f"{self.studio.url}/user/login", data=form, headers={"Referer": self.studio.url}
+        )
         headers = {"X-CSRFToken": session.cookies["csrftoken"], "Referer": self.studio.url}
         return str(session.post(f"{self.studio.url}/api/token/", headers=headers).json()["token"])
 
@@ -64,7 +86,10 @@ def turned(source: Path, target: Path) -> None:
 
 def sample_names(studio: Studio, project: int) -> dict[int, str]:
     """Task id to the name of its picture, without what Label Studio puts before it."""
-    return {task["id"]: re.sub(r"^[0-9a-f]{8}-", "", Path(task["data"]["image"]).stem) for task in studio.tasks(project)}
+    return {
+        task["id"]: re.sub(r"^[0-9a-f]{8}-", "", Path(task["data"]["image"]).stem)
+        for task in studio.tasks(project)
+    }
 
 
 @pytest.fixture(scope="session")
@@ -73,7 +98,10 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     pictures = sorted((SAMPLES / "JPEGImages").glob("*.jpg"))
     turned(SAMPLES / "JPEGImages" / f"{UPRIGHT}.jpg", folder / "turned.jpg")
     log = folder / "backend.log"
-    with label_studio(PROGRAM, folder / "data", free_port()) as url, backend(url, free_port(), log) as backend_url:
+    with (
+        label_studio(PROGRAM, folder / "data", free_port()) as url,
+        backend(url, free_port(), log) as backend_url,
+    ):
         studio = Studio(url)
         project = studio.create_project("end to end", CONFIG)
         studio.upload(project, [*pictures, folder / "turned.jpg"])
@@ -87,7 +115,14 @@ def browser_page(**options: object) -> Iterator:
     """A page of headless Chromium that reaches nothing but this machine."""
     from playwright.sync_api import sync_playwright
 
-    arguments = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update"]
+    arguments = [
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+    ]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
         yield browser.new_context(**options).new_page()

@@ -31,14 +31,25 @@ def shapes_of(window: Any) -> list[dict[str, Any]]:
         mask = None if shape.mask is None else np.packbits(shape.mask).tobytes().hex()
         size = None if shape.mask is None else list(shape.mask.shape)
         points = [[point.x(), point.y()] for point in shape.points]
-        found.append({"label": shape.label, "type": shape.shape_type, "points": points, "description": shape.description, "mask": mask, "size": size})
+        found.append(
+            {
+                "label": shape.label,
+                "type": shape.shape_type,
+                "points": points,
+                "description": shape.description,
+                "mask": mask,
+                "size": size,
+            }
+        )
     return found
 
 
 def pixels_of(widget: Any) -> np.ndarray:
     image = widget.grab().toImage().convertToFormat(4)  # RGB32
     data = image.bits().asstring(image.width() * image.height() * 4)
-    return np.frombuffer(data, np.uint8).reshape(image.height(), image.width(), 4)[:, :, 2::-1].copy()
+    return (
+        np.frombuffer(data, np.uint8).reshape(image.height(), image.width(), 4)[:, :, 2::-1].copy()
+    )
 
 
 def look(window: Any) -> Iterator[int]:
@@ -60,7 +71,11 @@ def look(window: Any) -> Iterator[int]:
         yield 100
         origin, pixmap = canvas._compute_image_origin_offset(), canvas.pixmap
         np.savez_compressed(OUT / f"canvas-{k}.npz", with_shapes=with_shapes, without=without)
-        about = {"scale": canvas.scale, "origin": [origin.x(), origin.y()], "size": [pixmap.height(), pixmap.width()]}
+        about = {
+            "scale": canvas.scale,
+            "origin": [origin.x(), origin.y()],
+            "size": [pixmap.height(), pixmap.width()],
+        }
         SEEN[str(k)] = {"file": files.item(k).text(), "shapes": shapes, **about}
 
 
@@ -95,7 +110,11 @@ def assist(window: Any) -> Iterator[int]:
     run_text(window, "")
     yield 300
     SEEN["empty"] = {"shapes": len(canvas.shapes), "status": window.statusBar().currentMessage()}
-    SEEN["untouched"] = files_in(OUT / "out") == before and not window._is_changed and len(canvas.shape_backups) <= 1
+    SEEN["untouched"] = (
+        files_in(OUT / "out") == before
+        and not window._is_changed
+        and len(canvas.shape_backups) <= 1
+    )
     run_text(window, ", ".join(name.capitalize() for name in SEEN["menus"]["typed"].split(",")))
     yield 500
     SEEN["text"] = shapes_of(window)
@@ -114,9 +133,14 @@ def assist(window: Any) -> Iterator[int]:
 
     def at(x: float, y: float) -> QtCore.QPoint:
         origin = canvas._compute_image_origin_offset()
-        return QtCore.QPoint(round((x + origin.x()) * canvas.scale), round((y + origin.y()) * canvas.scale))
+        return QtCore.QPoint(
+            round((x + origin.x()) * canvas.scale), round((y + origin.y()) * canvas.scale)
+        )
 
-    for name, mode, points in (("box", "box", SEEN_POINTS["box"]), ("points", "points", SEEN_POINTS["points"])):
+    for name, mode, points in (
+        ("box", "box", SEEN_POINTS["box"]),
+        ("points", "points", SEEN_POINTS["points"]),
+    ):
         canvas.shapes[:] = []  # labelme drops what overlaps shapes that are there
         canvas.backup_shapes()
         getattr(window._actions, f"create_ai_{mode}_to_shape_mode").trigger()
@@ -132,10 +156,14 @@ def assist(window: Any) -> Iterator[int]:
         SEEN[name] = shapes_of(window)
         window.grab().save(str(OUT / f"{name}.png"))
     window.save_labels(str(OUT / "saved.json"))
-    for shape in canvas.shapes:  # moved by half a pixel at some zoom, and labelme's own check of the box raises
+    for shape in (
+        canvas.shapes
+    ):  # moved by half a pixel at some zoom, and labelme's own check of the box raises
         shape.points[1].setX(shape.points[1].x() + 1)
     window._actions.create_ai_points_to_shape_mode.trigger()
-    QtTest.QTest.mouseClick(canvas, QtCore.Qt.LeftButton, QtCore.Qt.NoModifier, at(*SEEN_POINTS["points"][0]))
+    QtTest.QTest.mouseClick(
+        canvas, QtCore.Qt.LeftButton, QtCore.Qt.NoModifier, at(*SEEN_POINTS["points"][0])
+    )
     yield 300
     SEEN["raised"] = window.statusBar().currentMessage()
     window.close_file()

@@ -13,11 +13,12 @@ from backend.errors import LabelingError
 from backend.files.images import ImageLimits
 from backend.formats.label_studio.binding import Binding, bind, project_version
 from backend.formats.label_studio.label_config import make_config, parse_label_config
-from backend.label_studio.client import Client
-from backend.label_studio.fetch import Fetcher
-from backend.label_studio.journal import Journal
-from backend.label_studio.labelling import Labeller, Loader
-from backend.label_studio.prelabel import Choice, LocalEngine, Run
+from backend.label_studio.api.client import Client
+from backend.label_studio.api.fetch import Fetcher
+from backend.label_studio.prelabel.engine_local import LocalEngine
+from backend.label_studio.prelabel.journal import Journal
+from backend.label_studio.prelabel.run import Choice, Run
+from backend.label_studio.prelabel.stages import Labeller, Loader
 from backend.labeling.cascade import Cascade
 from tests.conftest import FakeDetector, FakeSegmenter
 from tests.fake_studio import LEGACY
@@ -64,10 +65,27 @@ def dying_labeller(marker: Path) -> Labeller:
     return _Dies(stub_labeller(), marker)
 
 
-def prepared(url: str, journal: Path, key: str = LEGACY, *, sleep=lambda seconds: None, chunk: int = 10, **options: object) -> Run:
+def prepared(
+    url: str,
+    journal: Path,
+    key: str = LEGACY,
+    *,
+    sleep=lambda seconds: None,
+    chunk: int = 10,
+    **options: object,
+) -> Run:
     """A run over project 1 that does not wait."""
     client = Client(url, Secret(key), sleep=sleep)
-    return Run(client, 1, VERSION, Journal(journal, f"{url}#1", VERSION), sleep=sleep, uploader_sleep=sleep, chunk_tasks=chunk, **options)
+    return Run(
+        client,
+        1,
+        VERSION,
+        Journal(journal, f"{url}#1", VERSION),
+        sleep=sleep,
+        uploader_sleep=sleep,
+        chunk_tasks=chunk,
+        **options,
+    )
 
 
 def local_engine(url: str, key: str = LEGACY) -> LocalEngine:
@@ -76,7 +94,9 @@ def local_engine(url: str, key: str = LEGACY) -> LocalEngine:
 
 def main() -> int:
     url, journal = sys.argv[1], Path(sys.argv[2])
-    run = prepared(url, journal, sleep=lambda seconds: time.sleep(min(seconds, 0.05)), chunk=7, settle_s=0.2)
+    run = prepared(
+        url, journal, sleep=lambda seconds: time.sleep(min(seconds, 0.05)), chunk=7, settle_s=0.2
+    )
     try:
         summary = run.run(local_engine(url), Choice())
     except LabelingError as error:

@@ -25,7 +25,11 @@ class Recorder:
 
 
 @contextmanager
-def http_server(answer: Callable[[str, str, dict[str, str], bytes], Answer | Callable[[BaseHTTPRequestHandler], None]]) -> Iterator[Recorder]:
+def http_server(
+    answer: Callable[
+        [str, str, dict[str, str], bytes], Answer | Callable[[BaseHTTPRequestHandler], None]
+    ],
+) -> Iterator[Recorder]:
     """Serve ``answer(method, path, headers, body)``; a callable instead of an answer writes to the connection by itself."""
 
     class Handler(BaseHTTPRequestHandler):

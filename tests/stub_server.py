@@ -10,9 +10,9 @@ import time
 import numpy as np
 
 from backend.config.service import load_service_settings
-from backend.label_studio.service import Service
+from backend.label_studio.server.serve import Server, _exit_stuck
+from backend.label_studio.server.service import Service
 from backend.labeling.cascade import Cascade
-from backend.serving import Server, _exit_stuck
 from tests.conftest import FakeDetector, FakeSegmenter
 
 SLEEP_S = float(os.environ.get("STUB_SLEEP", "0"))

@@ -15,7 +15,9 @@ IMAGE = np.zeros((40, 60, 3), np.uint8)
 
 
 def given(n: int, score: float = 0.9) -> Detections:
-    boxes = np.array([[k % 30, k % 20, k % 30 + 12, k % 20 + 12] for k in range(n)], np.float32).reshape(-1, 4)
+    boxes = np.array(
+        [[k % 30, k % 20, k % 30 + 12, k % 20 + 12] for k in range(n)], np.float32
+    ).reshape(-1, 4)
     return Detections(boxes, np.zeros(n, np.int64), np.full(n, score, np.float32))
 
 
@@ -45,7 +47,9 @@ def test_images_of_a_batch_do_not_mix() -> None:
 
 
 def test_x08_useless_boxes_are_dropped_and_others_clipped() -> None:
-    detector = FakeDetector([(-10, -10, 20, 20), (70, 5, 90, 20), (5, 5, 5.2, 30), (30, 20, 100, 100)])
+    detector = FakeDetector(
+        [(-10, -10, 20, 20), (70, 5, 90, 20), (5, 5, 5.2, 30), (30, 20, 100, 100)]
+    )
     (prediction,) = Cascade(detector, FakeSegmenter()).predict([IMAGE])
     assert [i.xyxy.tolist() for i in prediction.instances] == [[0, 0, 20, 20], [30, 20, 60, 40]]
 

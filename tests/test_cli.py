@@ -18,8 +18,8 @@ from labelme._label_file import LabelFile
 
 from backend.core.masks import full_frame
 from backend.demo.dataset import true_detections
-from backend.demo.objects import CLASS_NAMES
-from backend.demo.scenes import Scene
+from backend.demo.scenes.compose import Scene
+from backend.demo.scenes.objects import CLASS_NAMES
 from backend.errors import Unavailable
 from backend.files.images import read_image
 from backend.formats.label_studio import results as labelstudio
@@ -37,14 +37,25 @@ DEMO = ("--detector", "demo", "--segmenter", "demo", "--device", "cpu", "--no-pr
 
 def write_prompts(path: Path, ids: list[str], scenes: Sequence[Scene] = ()) -> Path:
     """One row of class 1 per image, with the box of its first object where scenes are given."""
-    boxes = [true_detections(scene).xyxy[0].tolist() for scene in scenes] or [[10, 20, 90, 100]] * len(ids)
-    path.write_text(json.dumps([{"image_id": i, "category_id": 1, "bbox": box, "score": 0.9} for i, box in zip(ids, boxes, strict=True)]))
+    boxes = [true_detections(scene).xyxy[0].tolist() for scene in scenes] or [
+        [10, 20, 90, 100]
+    ] * len(ids)
+    path.write_text(
+        json.dumps(
+            [
+                {"image_id": i, "category_id": 1, "bbox": box, "score": 0.9}
+                for i, box in zip(ids, boxes, strict=True)
+            ]
+        )
+    )
     return path
 
 
 def test_annotate_writes_every_format(run_cli, pictures: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    code, text, _ = run_cli("annotate", pictures, "--out", out, "--format", "labelme,label-studio,voc,overlay", *DEMO)
+    code, text, _ = run_cli(
+        "annotate", pictures, "--out", out, "--format", "labelme,label-studio,voc,overlay", *DEMO
+    )
     assert code == 0
     assert "labelled 3 images" in text
     for stem in ("a", "b", "sub ä #1/图 c?"):
@@ -56,28 +67,55 @@ def test_annotate_writes_every_format(run_cli, pictures: Path, tmp_path: Path) -
         names = read_class_names(out / "class_names.txt")
         for shape in sorted(document["shapes"], key=lambda shape: shape["score"]):
             painted[full_frame(mask_of(shape), classes.shape)] = names.index(shape["label"]) + 1
-        assert (painted == classes).mean() > 0.999  # scores in the JSON are rounded, so ties may fall the other way
+        assert (
+            painted == classes
+        ).mean() > 0.999  # scores in the JSON are rounded, so ties may fall the other way
         assert (out / "overlays" / f"{stem}.jpg").stat().st_size > 1000
     tasks = json.loads((out / "label-studio" / "import.json").read_text())
-    assert [t["data"]["image"] for t in tasks] == ["/data/local-files/?d=" + q for q in ("a.jpg", "b.JPG", "sub%20%C3%A4%20%231/%E5%9B%BE%20c%3F.jpg")]
+    assert [t["data"]["image"] for t in tasks] == [
+        "/data/local-files/?d=" + q
+        for q in ("a.jpg", "b.JPG", "sub%20%C3%A4%20%231/%E5%9B%BE%20c%3F.jpg")
+    ]
     first = labelstudio.from_result(tasks[0]["predictions"][0]["result"], names)
-    assert sorted(i.label for i in first.instances) == sorted(s["label"] for s in labelme.read_document(out / "a.json")["shapes"])
+    assert sorted(i.label for i in first.instances) == sorted(
+        s["label"] for s in labelme.read_document(out / "a.json")["shapes"]
+    )
     assert "BrushLabels" in (out / "label-studio" / "label_config.xml").read_text()
 
 
 def test_annotate_writes_datasets_to_train_on(run_cli, pictures: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    code, text, _ = run_cli("annotate", pictures, "--out", out, "--format", "coco,yolo,overlay", *DEMO)
+    code, text, _ = run_cli(
+        "annotate", pictures, "--out", out, "--format", "coco,yolo,overlay", *DEMO
+    )
     assert code == 0
     assert "from labelme to coco" in text
-    shapes = [shape for path in (out / "labelme").rglob("*.json") for shape in labelme.read_document(path)["shapes"]]
+    shapes = [
+        shape
+        for path in (out / "labelme").rglob("*.json")
+        for shape in labelme.read_document(path)["shapes"]
+    ]
     document = json.loads((out / "coco/annotations/instances_train.json").read_text())
     assert [row["name"] for row in document["categories"]] == list(CLASS_NAMES)
-    assert sorted(row["score"] for row in document["annotations"]) == sorted(shape["score"] for shape in shapes)
-    assert {row["file_name"] for row in document["images"]} == {"a.jpg", "b.JPG", "sub ä #1/图 c?.jpg"}
-    lines = [line for path in (out / "yolo/labels/train").rglob("*.txt") for line in path.read_text().splitlines()]
+    assert sorted(row["score"] for row in document["annotations"]) == sorted(
+        shape["score"] for shape in shapes
+    )
+    assert {row["file_name"] for row in document["images"]} == {
+        "a.jpg",
+        "b.JPG",
+        "sub ä #1/图 c?.jpg",
+    }
+    lines = [
+        line
+        for path in (out / "yolo/labels/train").rglob("*.txt")
+        for line in path.read_text().splitlines()
+    ]
     assert len(lines) == len(shapes)
-    assert sorted(path.name for path in (out / "yolo/images/train").rglob("*.*")) == ["a.jpg", "b.JPG", "图 c?.jpg"]
+    assert sorted(path.name for path in (out / "yolo/images/train").rglob("*.*")) == [
+        "a.jpg",
+        "b.JPG",
+        "图 c?.jpg",
+    ]
     again = run_cli("annotate", pictures, "--out", out, "--format", "coco,yolo", "--json", *DEMO)
     assert (again[0], json.loads(again[1])["skipped"]["done"]) == (0, 3)
 
@@ -110,7 +148,9 @@ def test_d06_what_a_person_made_is_kept(run_cli, pictures: Path, tmp_path: Path)
     assert (out / "a.json.bak").read_text() == hand
 
 
-def test_what_a_person_saves_during_the_run_is_kept(fake: Cascade, pictures: Path, tmp_path: Path) -> None:
+def test_what_a_person_saves_during_the_run_is_kept(
+    fake: Cascade, pictures: Path, tmp_path: Path
+) -> None:
     """The annotator saves b while the run is on its way there; the other format of b is still written."""
     out, items, hand = tmp_path / "out", collect([pictures], "val").items, '{"shapes": []}'
     inner = fake.infer
@@ -129,7 +169,16 @@ def test_what_a_person_saves_during_the_run_is_kept(fake: Cascade, pictures: Pat
 
 def test_labels_beside_the_pictures(run_cli, pictures: Path) -> None:
     for labelled in (3, 0):  # the pictures that the first run writes are not taken for new ones
-        code, text, _ = run_cli("annotate", pictures, "--out", pictures, "--format", "labelme,voc,overlay", "--json", *DEMO)
+        code, text, _ = run_cli(
+            "annotate",
+            pictures,
+            "--out",
+            pictures,
+            "--format",
+            "labelme,voc,overlay",
+            "--json",
+            *DEMO,
+        )
         assert (code, json.loads(text)["images"]) == (0, labelled)
     assert labelme.read_document(pictures / "a.json")["imagePath"] == "a.jpg"
     assert labelme.read_document(pictures / "sub ä #1" / "图 c?.json")["imagePath"] == "图 c?.jpg"
@@ -146,9 +195,22 @@ def test_an_unreadable_image_among_good_ones(run_cli, pictures: Path, tmp_path: 
     assert len(list((tmp_path / "out").rglob("*.json"))) == 3
 
 
-def test_prompts_replace_the_detector(run_cli, pictures: Path, scenes: list[Scene], tmp_path: Path) -> None:
+def test_prompts_replace_the_detector(
+    run_cli, pictures: Path, scenes: list[Scene], tmp_path: Path
+) -> None:
     prompts = write_prompts(tmp_path / "p.json", ["a", "sub ä #1/图 c?"], [scenes[0], scenes[2]])
-    code, text, _ = run_cli("annotate", pictures, "--out", tmp_path / "out", "--prompts", prompts, "--classes", "cat,dog", "--json", *DEMO[2:])
+    code, text, _ = run_cli(
+        "annotate",
+        pictures,
+        "--out",
+        tmp_path / "out",
+        "--prompts",
+        prompts,
+        "--classes",
+        "cat,dog",
+        "--json",
+        *DEMO[2:],
+    )
     summary = json.loads(text)
     assert code == 0
     assert summary["images"] == 3
@@ -162,12 +224,29 @@ def test_a_voc_dataset_brings_its_names(run_cli, tmp_path: Path) -> None:
     write_voc(tmp_path / "voc", 2_000_900, 3)
     prompts = tmp_path / "voc" / "prediction.json"
     out = tmp_path / "out"
-    code, _, _ = run_cli("annotate", tmp_path / "voc", "--out", out, "--format", "voc", "-p", prompts, "-b", "2", *DEMO[2:])
+    code, _, _ = run_cli(
+        "annotate",
+        tmp_path / "voc",
+        "--out",
+        out,
+        "--format",
+        "voc",
+        "-p",
+        prompts,
+        "-b",
+        "2",
+        *DEMO[2:],
+    )
     assert code == 0
     for path in sorted((tmp_path / "voc" / "SegmentationClass").glob("*.png")):
-        truth, found = (decode_png(p.read_bytes(), p.name) for p in (path, out / "SegmentationClass" / path.name))
+        truth, found = (
+            decode_png(p.read_bytes(), p.name)
+            for p in (path, out / "SegmentationClass" / path.name)
+        )
         assert (truth == found).mean() > 0.9
-    assert (out / "class_names.txt").read_text() == (tmp_path / "voc" / "class_names.txt").read_text()
+    assert (out / "class_names.txt").read_text() == (
+        tmp_path / "voc" / "class_names.txt"
+    ).read_text()
 
 
 def test_visualize_draws(run_cli, pictures: Path, tmp_path: Path) -> None:
@@ -186,7 +265,9 @@ def test_pictures_are_never_overwritten(run_cli, pictures: Path) -> None:
     assert (pictures / "a.jpg").read_bytes() == before
 
 
-def test_foreign_pictures_in_the_output_folder_are_kept(run_cli, pictures: Path, tmp_path: Path) -> None:
+def test_foreign_pictures_in_the_output_folder_are_kept(
+    run_cli, pictures: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "out"
     out.mkdir()
     shutil.copy(pictures / "b.JPG", out / "a.jpg")
@@ -208,7 +289,10 @@ def test_pictures_that_changed_since_are_told(run_cli, pictures: Path, tmp_path:
     later = (tmp_path / "out/a.json").stat().st_mtime_ns + 1
     os.utime(pictures / "a.jpg", ns=(later, later))
     _, text, _ = run_cli(*command)
-    assert "skipped 1 that were done before (--overwrite does them again); the pictures of 1 changed since" in text
+    assert (
+        "skipped 1 that were done before (--overwrite does them again); the pictures of 1 changed since"
+        in text
+    )
 
 
 def test_the_truth_of_a_dataset_is_never_overwritten(run_cli, tmp_path: Path) -> None:
@@ -238,12 +322,16 @@ def test_two_sources_with_the_same_names(run_cli, pictures: Path, tmp_path: Path
     code, text, _ = run_cli("annotate", *sources, "--out", tmp_path / "out", "--json", *DEMO)
     assert (code, json.loads(text)["images"]) == (0, 3)
     assert len(list((tmp_path / "out").glob("*.json"))) == 3
-    code, _, err = run_cli("annotate", *sources, "--out", tmp_path / "out2", "--format", "label-studio", *DEMO)
+    code, _, err = run_cli(
+        "annotate", *sources, "--out", tmp_path / "out2", "--format", "label-studio", *DEMO
+    )
     assert code == 2
     assert "a.jpg: is in two of the sources" in err
 
 
-def test_a_name_too_long_for_its_output_is_one_failure(run_cli, pictures: Path, tmp_path: Path) -> None:
+def test_a_name_too_long_for_its_output_is_one_failure(
+    run_cli, pictures: Path, tmp_path: Path
+) -> None:
     shutil.copy(pictures / "a.jpg", pictures / ("n" * 251 + ".jpg"))
     code, text, _ = run_cli("annotate", pictures, "--out", tmp_path / "out", *DEMO)
     assert code == 1
@@ -251,14 +339,29 @@ def test_a_name_too_long_for_its_output_is_one_failure(run_cli, pictures: Path, 
     assert "file name too long" in text
 
 
-def test_eighty_class_names_on_the_command_line(run_cli, pictures: Path, scenes: list[Scene], tmp_path: Path) -> None:
+def test_eighty_class_names_on_the_command_line(
+    run_cli, pictures: Path, scenes: list[Scene], tmp_path: Path
+) -> None:
     prompts = write_prompts(tmp_path / "p.json", ["a"], scenes[:1])
     names = ",".join(f"class number {k}" for k in range(80))
-    code, text, _ = run_cli("annotate", pictures, "--out", tmp_path / "out", "-p", prompts, "--classes", names, "--json", *DEMO[2:])
+    code, text, _ = run_cli(
+        "annotate",
+        pictures,
+        "--out",
+        tmp_path / "out",
+        "-p",
+        prompts,
+        "--classes",
+        names,
+        "--json",
+        *DEMO[2:],
+    )
     assert (code, json.loads(text)["instances"]) == (0, {"class number 1": 1})
 
 
-def test_a_disk_that_fills_up_at_the_very_end_keeps_the_summary(fake: Cascade, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_fills_up_at_the_very_end_keeps_the_summary(
+    fake: Cascade, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real = os.replace
 
     def full(source: object, target: object) -> None:
@@ -267,20 +370,46 @@ def test_a_disk_that_fills_up_at_the_very_end_keeps_the_summary(fake: Cascade, p
         real(source, target)
 
     monkeypatch.setattr("os.replace", full)
-    summary = annotate(collect([pictures], "val").items, fake, ["label-studio"], tmp_path / "out", Options(progress=False))
+    summary = annotate(
+        collect([pictures], "val").items,
+        fake,
+        ["label-studio"],
+        tmp_path / "out",
+        Options(progress=False),
+    )
     assert summary.labelled == 3
     assert "no space left on device" in summary.failed[0][1]
 
 
 def test_boxes_only(run_cli, pictures: Path, tmp_path: Path) -> None:
-    code, _, _ = run_cli("annotate", pictures, "--out", tmp_path / "out", "--mode", "boxes", "--detector", "demo", "--device", "cpu", "--no-progress")
+    code, _, _ = run_cli(
+        "annotate",
+        pictures,
+        "--out",
+        tmp_path / "out",
+        "--mode",
+        "boxes",
+        "--detector",
+        "demo",
+        "--device",
+        "cpu",
+        "--no-progress",
+    )
     assert code == 0
-    kinds = {shape["shape_type"] for shape in labelme.read_document(tmp_path / "out" / "a.json")["shapes"]}
+    kinds = {
+        shape["shape_type"]
+        for shape in labelme.read_document(tmp_path / "out" / "a.json")["shapes"]
+    }
     assert kinds == {"rectangle"}
 
 
-def test_the_command_line_of_upstream(run_cli, pictures: Path, scenes: list[Scene], tmp_path: Path) -> None:
-    prompts, config = write_prompts(tmp_path / "p.json", ["a"], scenes[:1]), tmp_path / "config.json"
+def test_the_command_line_of_upstream(
+    run_cli, pictures: Path, scenes: list[Scene], tmp_path: Path
+) -> None:
+    prompts, config = (
+        write_prompts(tmp_path / "p.json", ["a"], scenes[:1]),
+        tmp_path / "config.json",
+    )
     config.write_text(json.dumps({"arch": {"sam_weights": "demo"}, "dataset": {"conf": 0.95}}))
     given = (
         "annotate",
@@ -303,13 +432,35 @@ def test_the_command_line_of_upstream(run_cli, pictures: Path, scenes: list[Scen
     code, text, _ = run_cli(*given, "-conf", "0.25")
     assert (code, json.loads(text)["instances"]) == (0, {"dog": 1})
     code, text, _ = run_cli(*given, "--overwrite")
-    assert (code, json.loads(text)["instances"]) == (0, {})  # the file's 0.95 is above the row's 0.9
+    assert (code, json.loads(text)["instances"]) == (
+        0,
+        {},
+    )  # the file's 0.95 is above the row's 0.9
 
 
 def test_a_config_file_of_upstream(run_cli, pictures: Path, tmp_path: Path) -> None:
     config = tmp_path / "config.json"
-    config.write_text(json.dumps({"arch": {"yolo_weights": "demo", "sam_weights": "demo"}, "dataset": {"conf": 0.99}, "dataloader": {"batch_size": 2}}))
-    code, text, _ = run_cli("annotate", pictures, "--out", tmp_path / "out", "-c", config, "--device", "cpu", "--json", "--no-progress")
+    config.write_text(
+        json.dumps(
+            {
+                "arch": {"yolo_weights": "demo", "sam_weights": "demo"},
+                "dataset": {"conf": 0.99},
+                "dataloader": {"batch_size": 2},
+            }
+        )
+    )
+    code, text, _ = run_cli(
+        "annotate",
+        pictures,
+        "--out",
+        tmp_path / "out",
+        "-c",
+        config,
+        "--device",
+        "cpu",
+        "--json",
+        "--no-progress",
+    )
     assert code == 0
     assert json.loads(text)["without_instances"] == 3
 
@@ -330,36 +481,71 @@ def test_a_config_file_of_upstream(run_cli, pictures: Path, tmp_path: Path) -> N
         (["{pictures}", "--out", "{out}", "-c", "{missing}"], "cannot read the configuration"),
     ],
 )  # fmt: skip
-def test_what_cannot_work_is_said_and_exits_with_2(run_cli, pictures: Path, tmp_path: Path, arguments: list[str], words: str) -> None:
+def test_what_cannot_work_is_said_and_exits_with_2(
+    run_cli, pictures: Path, tmp_path: Path, arguments: list[str], words: str
+) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("x")
     places = {
         "missing": tmp_path / "nowhere", "empty": tmp_path / "empty", "out": tmp_path / "out", "pictures": pictures, "file": tmp_path / "file",
         "prompts": write_prompts(tmp_path / "p.json", ["other"]),
     }  # fmt: skip
-    code, out, err = run_cli("annotate", *(a.format(**places) for a in arguments), "--device", "cpu")
+    code, out, err = run_cli(
+        "annotate", *(a.format(**places) for a in arguments), "--device", "cpu"
+    )
     assert code == 2
     assert words in err
     assert "Traceback" not in err
     assert out == ""
 
 
-@pytest.mark.parametrize(("kind", "name", "file"), [("--detector", "yolov8n", "yolov8n.pt"), ("--segmenter", "sam2.1_hiera_tiny", "sam2.1_hiera_tiny.pt")])
+@pytest.mark.parametrize(
+    ("kind", "name", "file"),
+    [
+        ("--detector", "yolov8n", "yolov8n.pt"),
+        ("--segmenter", "sam2.1_hiera_tiny", "sam2.1_hiera_tiny.pt"),
+    ],
+)
 def test_a_model_that_is_not_on_disk_without_network(
-    run_cli, monkeypatch: pytest.MonkeyPatch, pictures: Path, tmp_path: Path, kind: str, name: str, file: str
+    run_cli,
+    monkeypatch: pytest.MonkeyPatch,
+    pictures: Path,
+    tmp_path: Path,
+    kind: str,
+    name: str,
+    file: str,
 ) -> None:
     def cut(*_: object, **__: object) -> None:
         raise OSError("network is unreachable")
 
     monkeypatch.setattr("socket.getaddrinfo", cut)
-    monkeypatch.setattr("time.sleep", lambda seconds: None)  # the hub's client waits between its tries
+    monkeypatch.setattr(
+        "time.sleep", lambda seconds: None
+    )  # the hub's client waits between its tries
     other = ("--segmenter", "demo") if kind == "--detector" else ("--detector", "demo")
-    code, _, err = run_cli("annotate", pictures, "--out", tmp_path / "out", kind, name, *other, "--model-root", tmp_path / "weights", "--device", "cpu")
+    code, _, err = run_cli(
+        "annotate",
+        pictures,
+        "--out",
+        tmp_path / "out",
+        kind,
+        name,
+        *other,
+        "--model-root",
+        tmp_path / "weights",
+        "--device",
+        "cpu",
+    )
     assert code == 2
-    assert f"model {name} is not on disk and could not be fetched: put {file} into {tmp_path / 'weights'}, or name `demo`" in err
+    assert (
+        f"model {name} is not on disk and could not be fetched: put {file} into {tmp_path / 'weights'}, or name `demo`"
+        in err
+    )
 
 
-def test_d01_a_full_disk_stops_the_run_and_loses_nothing(fake: Cascade, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_d01_a_full_disk_stops_the_run_and_loses_nothing(
+    fake: Cascade, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The disk fills up during the second image; the first stays, no part of the second does, and the run can go on later."""
     work = collect([pictures], "val")
     real, calls = os.replace, []
@@ -386,10 +572,28 @@ def test_a_real_full_disk(pictures: Path, tmp_path: Path) -> None:
     """A file system of 64 KiB: the picture formats do not fit, the message says so, no partial file stays."""
     mount = tmp_path / "small"
     mount.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(mount)], capture_output=True, check=False).returncode != 0:
+    if (
+        subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(mount)],
+            capture_output=True,
+            check=False,
+        ).returncode
+        != 0
+    ):
         pytest.skip("mounting needs root; the same fault is injected in the test above")
     try:
-        command = [PYTHON, "-m", "backend", "annotate", str(pictures), "--out", str(mount / "o"), "--format", "overlay", *DEMO]
+        command = [
+            PYTHON,
+            "-m",
+            "backend",
+            "annotate",
+            str(pictures),
+            "--out",
+            str(mount / "o"),
+            "--format",
+            "overlay",
+            *DEMO,
+        ]
         done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
         assert done.returncode == 1
         assert "no space left on device" in done.stdout
@@ -406,7 +610,9 @@ def test_ctrl_c_finishes_what_is_in_flight(pictures: Path, tmp_path: Path) -> No
         shutil.copy(pictures / "a.jpg", many / f"{k:03d}.jpg")
     out = tmp_path / "out"
     command = [PYTHON, "-m", "backend", "annotate", str(many), "--out", str(out), "-b", "2", *DEMO]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
+    )
     deadline = time.monotonic() + 120
     while not list(out.glob("*.json")) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -432,10 +638,22 @@ def test_a_second_ctrl_c_ends_at_once(pictures: Path, tmp_path: Path, command: s
     (root / "SegmentationClass").mkdir()
     PIL.Image.fromarray(np.zeros(size, np.uint8)).save(root / "SegmentationClass" / "000.png")
     for k in range(1, 300):
-        shutil.copy(root / "SegmentationClass" / "000.png", root / "SegmentationClass" / f"{k:03d}.png")
-    (root / "ImageSets" / "Segmentation" / "val.txt").write_text("\n".join(f"{k:03d}" for k in range(300)))
+        shutil.copy(
+            root / "SegmentationClass" / "000.png", root / "SegmentationClass" / f"{k:03d}.png"
+        )
+    (root / "ImageSets" / "Segmentation" / "val.txt").write_text(
+        "\n".join(f"{k:03d}" for k in range(300))
+    )
     where = ["--out", str(tmp_path / "out")] if command == "annotate" else ["--classes", "ball,box"]
-    line = [PYTHON, "-m", "backend", command, str(root), *where, *DEMO[:-1]]  # with a progress bar, by which to know when it works
+    line = [
+        PYTHON,
+        "-m",
+        "backend",
+        command,
+        str(root),
+        *where,
+        *DEMO[:-1],
+    ]  # with a progress bar, by which to know when it works
     log = tmp_path / "log"
     with log.open("wb") as stream:
         process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=stream, cwd=ROOT)
@@ -459,12 +677,18 @@ def test_a_rotated_photograph_is_labelled_upright(fake: Cascade, tmp_path: Path)
     PIL.Image.new("RGB", (90, 60), (9, 99, 199)).save(tmp_path / "turned.jpg", exif=exif)
     out = tmp_path / "out"
     work = collect([tmp_path / "turned.jpg"], "val")
-    summary = annotate(work.items, fake, ["labelme", "label-studio", "voc"], out, Options(progress=False))
+    summary = annotate(
+        work.items, fake, ["labelme", "label-studio", "voc"], out, Options(progress=False)
+    )
     assert summary.failed == []
-    shown = LabelFile(str(out / "turned.json"))  # labelme refuses a file whose size is not the picture's
+    shown = LabelFile(
+        str(out / "turned.json")
+    )  # labelme refuses a file whose size is not the picture's
     (x1, y1), (x2, y2) = np.array(shown.shapes[0]["points"])
     assert (x1, y1, x2, y2) == pytest.approx((2, 3, 19, 29), abs=1)
-    region = json.loads((out / "label-studio" / "import.json").read_text())[0]["predictions"][0]["result"][0]
+    region = json.loads((out / "label-studio" / "import.json").read_text())[0]["predictions"][0][
+        "result"
+    ][0]
     assert (region["original_width"], region["original_height"]) == (60, 90)
     assert decode_png((out / "SegmentationClass" / "turned.png").read_bytes(), "").shape == (90, 60)
 
@@ -486,7 +710,9 @@ def test_help_teaches(run_cli) -> None:
     assert run_cli("nonsense")[0] == 2
 
 
-def test_unavailable_is_exit_1(run_cli, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unavailable_is_exit_1(
+    run_cli, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fails(*_: object, **__: object) -> None:
         raise Unavailable("the disk is gone")
 
@@ -499,18 +725,35 @@ def test_links_that_lead_out_are_told(run_cli, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "photos/day1").symlink_to(tmp_path / "elsewhere")
-    code, _, err = run_cli("annotate", tmp_path / "photos", "--out", tmp_path / "out", "--detector", "demo", "--segmenter", "demo")
+    code, _, err = run_cli(
+        "annotate",
+        tmp_path / "photos",
+        "--out",
+        tmp_path / "out",
+        "--detector",
+        "demo",
+        "--segmenter",
+        "demo",
+    )
     assert code == 2
     assert "no images there; looked for " in err
-    assert f"; 1 links that lead out of the folder, or nowhere, were not followed, such as {tmp_path / 'photos/day1'}" in err
+    assert (
+        f"; 1 links that lead out of the folder, or nowhere, were not followed, such as {tmp_path / 'photos/day1'}"
+        in err
+    )
 
 
-def test_what_earlier_runs_drew_and_what_people_keep_beside_them(run_cli, pictures: Path, tmp_path: Path) -> None:
+def test_what_earlier_runs_drew_and_what_people_keep_beside_them(
+    run_cli, pictures: Path, tmp_path: Path
+) -> None:
     """Overlays among the pictures are no pictures; a person's file that looks like one of ours is not removed."""
     folder = tmp_path / "photos"
     folder.mkdir()
     shutil.copy(pictures / "a.jpg", folder / "a.jpg")
-    assert run_cli("annotate", folder, "--out", folder, "--format", "label-studio,overlay", *DEMO)[0] == 0
+    assert (
+        run_cli("annotate", folder, "--out", folder, "--format", "label-studio,overlay", *DEMO)[0]
+        == 0
+    )
     assert (folder / "overlays/a.jpg").is_file()
     (folder / "label-studio/import-backup.json").write_text("[]")
     (folder / "label-studio/import-2.json").write_text("[]")

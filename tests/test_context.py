@@ -10,14 +10,26 @@ from backend.formats.label_studio.context import context_of, read_context, to_pr
 
 
 def point(x: float, y: float, label: str = "car", **more: object) -> dict:
-    return {"type": "keypointlabels", "from_name": "kp", "value": {"x": x, "y": y, "width": 0.3, "keypointlabels": [label]}, **more}
+    return {
+        "type": "keypointlabels",
+        "from_name": "kp",
+        "value": {"x": x, "y": y, "width": 0.3, "keypointlabels": [label]},
+        **more,
+    }
 
 
 def box(x: float, y: float, w: float, h: float, label: str = "car", **more: object) -> dict:
     return {
         "type": "rectanglelabels",
         "from_name": "box",
-        "value": {"x": x, "y": y, "width": w, "height": h, "rotation": 0, "rectanglelabels": [label]},
+        "value": {
+            "x": x,
+            "y": y,
+            "width": w,
+            "height": h,
+            "rotation": 0,
+            "rectanglelabels": [label],
+        },
         **more,
     }
 
@@ -40,14 +52,24 @@ def test_points_accumulate_per_label() -> None:
     assert (first.label, len(first.marks), second.label, len(second.marks)) == ("car", 2, "bus", 1)
 
 
-@pytest.mark.parametrize(("more", "positive"), [({}, True), ({"is_positive": False}, False), ({"is_positive": None}, True), ({"is_positive": True}, True)])
+@pytest.mark.parametrize(
+    ("more", "positive"),
+    [
+        ({}, True),
+        ({"is_positive": False}, False),
+        ({"is_positive": None}, True),
+        ({"is_positive": True}, True),
+    ],
+)
 def test_a_point_is_positive_unless_it_says_otherwise(more: dict, positive: bool) -> None:
     targets = read(point(1, 1), point(2, 2, **more))
     assert targets[0].marks[1].positive is positive
 
 
 def test_several_boxes_are_several_objects_and_take_their_points() -> None:
-    first, second = read(box(0, 0, 20, 20), box(50, 50, 20, 20, "bus"), point(55, 55), point(5, 5, is_positive=False))
+    first, second = read(
+        box(0, 0, 20, 20), box(50, 50, 20, 20, "bus"), point(55, 55), point(5, 5, is_positive=False)
+    )
     assert [m.kind for m in first.marks] == ["box", "point"]
     assert not first.marks[1].positive
     assert second.label == "bus"
@@ -78,7 +100,10 @@ def test_drawn_from_the_lower_right_and_beyond_the_edge() -> None:
         ({}, "context.result: expected a list"),
         ({"result": []}, "context.result: expected a list"),
         ({"result": [3]}, r"context.result\[0\]: expected a region"),
-        ({"result": [{"type": "ellipselabels", "from_name": "x", "value": {}}]}, "supported are keypointlabels and rectanglelabels"),
+        (
+            {"result": [{"type": "ellipselabels", "from_name": "x", "value": {}}]},
+            "supported are keypointlabels and rectanglelabels",
+        ),
         ({"result": [point(float("nan"), 1)]}, r"context.result\[0\].value.x"),
         ({"result": [point(True, 1)]}, r"value.x"),
         ({"result": [{**point(1, 1), "from_name": 3}]}, "from_name"),

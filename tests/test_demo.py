@@ -14,12 +14,19 @@ from labelme._label_file import LabelFile
 
 from backend.demo import run as demo_run
 from backend.demo.dataset import class_map, true_detections, true_masks, write_voc
-from backend.demo.objects import CLASS_NAMES
-from backend.demo.scenes import SAMPLE_SEEDS, SIZES_HW, TEST_SEEDS, TRAIN_SEEDS, VALIDATION_SEEDS, generate
+from backend.demo.scenes.compose import (
+    SAMPLE_SEEDS,
+    SIZES_HW,
+    TEST_SEEDS,
+    TRAIN_SEEDS,
+    VALIDATION_SEEDS,
+    generate,
+)
+from backend.demo.scenes.objects import CLASS_NAMES
 from backend.formats.prompt_file import read_prompts
 from backend.formats.voc.dataset import open_voc
 from backend.formats.voc.label_maps import decode_png
-from backend.models.weights import DEMO_FOLDER
+from backend.models.weights import EMBEDDED
 from tests.conftest import PYTHON, ROOT
 
 
@@ -64,7 +71,17 @@ def test_rings_have_holes() -> None:
 
 
 def test_scenes_as_a_voc_dataset(tmp_path: Path) -> None:
-    command = [PYTHON, "-m", "backend.demo.scenes", "--seed", "2000500", "--count", "2", "--out", str(tmp_path)]
+    command = [
+        PYTHON,
+        "-m",
+        "backend.demo.scenes.compose",
+        "--seed",
+        "2000500",
+        "--count",
+        "2",
+        "--out",
+        str(tmp_path),
+    ]
     subprocess.run(command, cwd=ROOT, check=True)
     dataset = open_voc(tmp_path, "val")
     assert dataset.image_ids == ("2000500", "2000501")
@@ -72,9 +89,17 @@ def test_scenes_as_a_voc_dataset(tmp_path: Path) -> None:
     prompts = read_prompts(tmp_path / "prediction.json", len(CLASS_NAMES))
     for image_id in dataset.image_ids:
         scene = generate(int(image_id))
-        assert np.array_equal(decode_png((tmp_path / "SegmentationClass" / f"{image_id}.png").read_bytes(), ""), class_map(scene))
-        assert np.array_equal(decode_png((tmp_path / "SegmentationObject" / f"{image_id}.png").read_bytes(), ""), scene.objects)
-        assert sorted(map(tuple, prompts.by_image[image_id].xyxy.tolist())) == sorted(map(tuple, true_detections(scene).xyxy.tolist()))
+        assert np.array_equal(
+            decode_png((tmp_path / "SegmentationClass" / f"{image_id}.png").read_bytes(), ""),
+            class_map(scene),
+        )
+        assert np.array_equal(
+            decode_png((tmp_path / "SegmentationObject" / f"{image_id}.png").read_bytes(), ""),
+            scene.objects,
+        )
+        assert sorted(map(tuple, prompts.by_image[image_id].xyxy.tolist())) == sorted(
+            map(tuple, true_detections(scene).xyxy.tolist())
+        )
 
 
 def test_the_bundled_samples_are_generated_ones(tmp_path: Path) -> None:
@@ -82,16 +107,18 @@ def test_the_bundled_samples_are_generated_ones(tmp_path: Path) -> None:
     assert names == [f"{seed:07d}" for seed in SAMPLE_SEEDS]
     write_voc(tmp_path, SAMPLE_SEEDS[0], 1)
     one = f"SegmentationObject/{names[0]}.png"
-    ours, bundled = (decode_png((folder / one).read_bytes(), one) for folder in (tmp_path, demo_run.SAMPLES))
+    ours, bundled = (
+        decode_png((folder / one).read_bytes(), one) for folder in (tmp_path, demo_run.SAMPLES)
+    )
     assert (ours == bundled).mean() > 0.999  # other processors round a few pixels otherwise
 
 
 def test_embedded_weights_are_small_and_whole() -> None:
-    lines = (DEMO_FOLDER / "SHA256SUMS").read_text().split("\n")
+    lines = (EMBEDDED / "SHA256SUMS").read_text().split("\n")
     total = 0
     for line in filter(None, lines):
         digest, name = line.split()
-        data = (DEMO_FOLDER / name).read_bytes()
+        data = (EMBEDDED / name).read_bytes()
         assert hashlib.sha256(data).hexdigest() == digest
         total += len(data)
     assert total <= 10 << 20
@@ -100,14 +127,22 @@ def test_embedded_weights_are_small_and_whole() -> None:
 @pytest.fixture(scope="module")
 def demo_out(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     out = tmp_path_factory.mktemp("demo") / "demo-out"
-    done = subprocess.run([PYTHON, "-m", "backend", "demo", "--out", str(out), "--no-progress"], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [PYTHON, "-m", "backend", "demo", "--out", str(out), "--no-progress"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     return out, done.stdout
 
 
 def test_demo_prints_a_table_by_class(demo_out: tuple[Path, str]) -> None:
     _, text = demo_out
-    values = {line.split()[0]: line.split()[-1] for line in text.splitlines() if len(line.split()) == 2}
+    values = {
+        line.split()[0]: line.split()[-1] for line in text.splitlines() if len(line.split()) == 2
+    }
     assert set(CLASS_NAMES) <= set(values)
     assert float(values["mean"]) > 0.75
 

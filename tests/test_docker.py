@@ -26,9 +26,17 @@ DOCKER = ROOT / "docker"
 
 def instructions() -> list[tuple[str, str]]:
     """Instruction and arguments, comments out and continuations joined."""
-    text = "\n".join(line for line in (DOCKER / "Dockerfile").read_text().splitlines() if not line.lstrip().startswith("#"))
+    text = "\n".join(
+        line
+        for line in (DOCKER / "Dockerfile").read_text().splitlines()
+        if not line.lstrip().startswith("#")
+    )
     joined = re.sub(r"\\\n\s*", " ", text)
-    return [(line.split(maxsplit=1)[0], line.split(maxsplit=1)[1]) for line in joined.splitlines() if line.strip()]
+    return [
+        (line.split(maxsplit=1)[0], line.split(maxsplit=1)[1])
+        for line in joined.splitlines()
+        if line.strip()
+    ]
 
 
 def stages() -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
@@ -38,7 +46,9 @@ def stages() -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
 
 
 def environment(stage: list[tuple[str, str]]) -> dict[str, str]:
-    return dict(pair.split("=", 1) for name, text in stage if name == "ENV" for pair in shlex.split(text))
+    return dict(
+        pair.split("=", 1) for name, text in stage if name == "ENV" for pair in shlex.split(text)
+    )
 
 
 def compose() -> dict:
@@ -62,7 +72,9 @@ def test_a07_the_image_runs_as_nobody_and_holds_no_tools() -> None:
         "CMD",
     }
     assert ("USER", "10001") in final
-    assert not any(name == "COPY" and "--from=build" not in text for name, text in final), "only the environment comes into the image"
+    assert not any(name == "COPY" and "--from=build" not in text for name, text in final), (
+        "only the environment comes into the image"
+    )
     packages = next(text for name, text in final if name == "RUN")
     assert not any(tool in packages.split() for tool in ("git", "gcc", "build-essential", "curl"))
     assert "/livez" in next(text for name, text in final if name == "HEALTHCHECK")
@@ -71,7 +83,11 @@ def test_a07_the_image_runs_as_nobody_and_holds_no_tools() -> None:
 
 
 def test_everything_that_is_copied_is_there_and_not_ignored() -> None:
-    kept = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+    kept = [
+        line[1:]
+        for line in (ROOT / ".dockerignore").read_text().splitlines()
+        if line.startswith("!")
+    ]
     for name, text in stages()[0]:
         if name == "COPY":
             for source in text.split()[:-1]:
@@ -82,7 +98,11 @@ def test_everything_that_is_copied_is_there_and_not_ignored() -> None:
 def test_compose_gives_label_studio_what_it_needs() -> None:
     services = compose()["services"]
     studio, backend = services["label-studio"], services["backend"]
-    assert studio["environment"]["ML_BLOCK_LOCAL_IP"] == studio["environment"]["SSRF_PROTECTION_ENABLED"] == "false"
+    assert (
+        studio["environment"]["ML_BLOCK_LOCAL_IP"]
+        == studio["environment"]["SSRF_PROTECTION_ENABLED"]
+        == "false"
+    )
     assert studio["environment"]["LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN"] == "true"
     assert studio["networks"] == backend["networks"]
     assert all(port.startswith("127.0.0.1:") for port in studio["ports"])
@@ -90,11 +110,18 @@ def test_compose_gives_label_studio_what_it_needs() -> None:
     assert backend["read_only"] is True
     assert backend["cap_drop"] == ["ALL"]
     assert (ROOT / backend["build"]["dockerfile"]).is_file()
-    assert f"label-studio=={studio['image'].split(':')[1]}" in (DOCKER / "label-studio.txt").read_text(), "compose and `make studio` run the same version"
+    assert (
+        f"label-studio=={studio['image'].split(':')[1]}"
+        in (DOCKER / "label-studio.txt").read_text()
+    ), "compose and `make studio` run the same version"
 
 
 def example() -> dict[str, str]:
-    return dict(line.split("=", 1) for line in (DOCKER / ".env.example").read_text().splitlines() if line and not line.startswith("#"))
+    return dict(
+        line.split("=", 1)
+        for line in (DOCKER / ".env.example").read_text().splitlines()
+        if line and not line.startswith("#")
+    )
 
 
 def resolve(text: str, variables: dict[str, str]) -> str:
@@ -113,28 +140,61 @@ def resolve(text: str, variables: dict[str, str]) -> str:
 def test_the_example_names_every_variable_and_leaves_secrets_empty() -> None:
     used = set(re.findall(r"\$\{(\w+)", (DOCKER / "docker-compose.yml").read_text()))
     assert used == set(example())
-    assert [name for name, value in example().items() if not value] == ["LABEL_STUDIO_PASSWORD", "LABEL_STUDIO_API_KEY", "BASIC_AUTH_PASS", "ALLOWED_HOSTS"]
-    values = [str(value) for service in compose()["services"].values() for value in service["environment"].values()]
+    assert [name for name, value in example().items() if not value] == [
+        "LABEL_STUDIO_PASSWORD",
+        "LABEL_STUDIO_API_KEY",
+        "BASIC_AUTH_PASS",
+        "ALLOWED_HOSTS",
+    ]
+    values = [
+        str(value)
+        for service in compose()["services"].values()
+        for value in service["environment"].values()
+    ]
     with pytest.raises(KeyError, match="set it in .env"):
         resolve("".join(values), example())
 
 
 def test_the_backend_reads_the_settings_compose_gives_it() -> None:
-    filled = {**example(), "LABEL_STUDIO_PASSWORD": "p", "LABEL_STUDIO_API_KEY": "0" * 40, "BASIC_AUTH_PASS": "q"}
-    given = {name: resolve(value, filled) for name, value in compose()["services"]["backend"]["environment"].items()}
-    given |= {name: value for name, value in environment(stages()[1]).items() if name in ("LISTEN_HOST", "PORT", "MODEL_ROOT")}
+    filled = {
+        **example(),
+        "LABEL_STUDIO_PASSWORD": "p",
+        "LABEL_STUDIO_API_KEY": "0" * 40,
+        "BASIC_AUTH_PASS": "q",
+    }
+    given = {
+        name: resolve(value, filled)
+        for name, value in compose()["services"]["backend"]["environment"].items()
+    }
+    given |= {
+        name: value
+        for name, value in environment(stages()[1]).items()
+        if name in ("LISTEN_HOST", "PORT", "MODEL_ROOT")
+    }
     settings = load_service_settings({}, given)
-    assert (settings.host, settings.port, settings.basic_auth_user) == ("0.0.0.0", 9090, "label-studio")
+    assert (settings.host, settings.port, settings.basic_auth_user) == (
+        "0.0.0.0",
+        9090,
+        "label-studio",
+    )
     assert load_settings({}, given).detector == "demo"
 
 
 def test_the_start_command_serves(tmp_path: Path) -> None:
     final = stages()[1]
     command = yaml.safe_load(next(text for name, text in final if name == "CMD"))
-    health = yaml.safe_load(next(text for name, text in final if name == "HEALTHCHECK").split("CMD ")[1])
+    health = yaml.safe_load(
+        next(text for name, text in final if name == "HEALTHCHECK").split("CMD ")[1]
+    )
     port = free_port()
     given = environment(final)
-    own = {"PATH": os.pathsep.join([str(tmp_path), str(Path(sys.executable).parent), os.environ["PATH"]]), "HOME": str(tmp_path), "MPLCONFIGDIR": str(tmp_path)}
+    own = {
+        "PATH": os.pathsep.join(
+            [str(tmp_path), str(Path(sys.executable).parent), os.environ["PATH"]]
+        ),
+        "HOME": str(tmp_path),
+        "MPLCONFIGDIR": str(tmp_path),
+    }
     own |= {
         "YOLO_CONFIG_DIR": str(tmp_path),
         "MODEL_ROOT": str(tmp_path / "models"),
@@ -142,19 +202,37 @@ def test_the_start_command_serves(tmp_path: Path) -> None:
         "PORT": str(port),
         "PYTHONUNBUFFERED": given["PYTHONUNBUFFERED"],
     }
-    own |= {"LISTEN_HOST": given["LISTEN_HOST"], "BASIC_AUTH_USER": "u", "BASIC_AUTH_PASS": "p", "DETECTOR": "demo", "SEGMENTER": "demo"}
-    program = tmp_path / "yolosam2"  # where pip would put it; the tests may run from a checkout that is not installed
-    program.write_text(f'#!/bin/sh\nPYTHONPATH={shlex.quote(str(ROOT))} exec {shlex.quote(sys.executable)} -m backend "$@"\n')
+    own |= {
+        "LISTEN_HOST": given["LISTEN_HOST"],
+        "BASIC_AUTH_USER": "u",
+        "BASIC_AUTH_PASS": "p",
+        "DETECTOR": "demo",
+        "SEGMENTER": "demo",
+    }
+    program = (
+        tmp_path / "yolosam2"
+    )  # where pip would put it; the tests may run from a checkout that is not installed
+    program.write_text(
+        f'#!/bin/sh\nPYTHONPATH={shlex.quote(str(ROOT))} exec {shlex.quote(sys.executable)} -m backend "$@"\n'
+    )
     program.chmod(0o755)
     with running([str(program), *command[1:]], own, tmp_path / "log") as process:
         for _ in range(200):
-            if subprocess.run([sys.executable, *health[1:]], env=own, capture_output=True, check=False).returncode == 0:
+            if (
+                subprocess.run(
+                    [sys.executable, *health[1:]], env=own, capture_output=True, check=False
+                ).returncode
+                == 0
+            ):
                 break
             assert process.poll() is None, (tmp_path / "log").read_text()
             time.sleep(0.1)
         assert subprocess.run([sys.executable, *health[1:]], env=own, check=False).returncode == 0
         assert requests.get(f"http://127.0.0.1:{port}/metrics", timeout=5).status_code == 401
-        assert requests.get(f"http://127.0.0.1:{port}/metrics", auth=("u", "p"), timeout=5).status_code == 200
+        assert (
+            requests.get(f"http://127.0.0.1:{port}/metrics", auth=("u", "p"), timeout=5).status_code
+            == 200
+        )
 
 
 @pytest.fixture
@@ -166,15 +244,24 @@ def scratch(tmp_path: Path) -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-@pytest.mark.skipif("DOCKER_INSTALL" not in os.environ, reason="installs several GB again; DOCKER_INSTALL=1 runs it, as .ci/run does")
+@pytest.mark.skipif(
+    "DOCKER_INSTALL" not in os.environ,
+    reason="installs several GB again; DOCKER_INSTALL=1 runs it, as .ci/run does",
+)
 @pytest.mark.timeout(1500)
 def test_the_install_commands_make_a_working_environment(tmp_path: Path, scratch: Path) -> None:
     build, _ = stages()
     venv, source = scratch / "venv", tmp_path / "src"
     source.mkdir()
-    own = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), **{k: v for k, v in os.environ.items() if k.startswith("PIP_")}}
+    own = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path),
+        **{k: v for k, v in os.environ.items() if k.startswith("PIP_")},
+    }
     own |= {
-        k: v for k, v in environment(build).items() if k != "PIP_NO_CACHE_DIR" or "PIP_CACHE_DIR" not in own
+        k: v
+        for k, v in environment(build).items()
+        if k != "PIP_NO_CACHE_DIR" or "PIP_CACHE_DIR" not in own
     }  # a cache of the machine's own saves the download
     for name, text in build:
         if name == "COPY":
@@ -183,11 +270,20 @@ def test_the_install_commands_make_a_working_environment(tmp_path: Path, scratch
                 where = source / target / (item if target == "./" else "")
                 (shutil.copytree if (ROOT / item).is_dir() else shutil.copy)(ROOT / item, where)
         elif name == "RUN":
-            command = re.sub(r"--mount=\S+", "", text).replace("/opt/venv", str(venv)).replace("python -m venv", f"{sys.executable} -m venv")
+            command = (
+                re.sub(r"--mount=\S+", "", text)
+                .replace("/opt/venv", str(venv))
+                .replace("python -m venv", f"{sys.executable} -m venv")
+            )
             subprocess.run(["sh", "-euc", command], cwd=source, env=own, check=True)
     shutil.rmtree(source)
     done = subprocess.run(
-        [str(venv / "bin" / "yolosam2"), "demo", "--out", str(tmp_path / "out")], env=own, cwd=tmp_path, capture_output=True, text=True, check=False
+        [str(venv / "bin" / "yolosam2"), "demo", "--out", str(tmp_path / "out")],
+        env=own,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert "pixel accuracy" in done.stdout

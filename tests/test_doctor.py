@@ -24,13 +24,21 @@ class LabelStudio:
     """Answers as Label Studio 1.23.2 does to the few calls of the doctor."""
 
     def __init__(self) -> None:
-        connection = {"url": "http://127.0.0.1:9090", "state": "CO", "is_interactive": True, "error_message": None}
+        connection = {
+            "url": "http://127.0.0.1:9090",
+            "state": "CO",
+            "is_interactive": True,
+            "error_message": None,
+        }
         self.answers: dict[str, tuple[int, Any]] = {
             "/api/version": (200, {"release": "1.23.2"}),
             "/api/current-user/whoami": (200, {"email": "ann@example.com"}),
             "POST /api/ml": (400, {"validation_errors": {"project": ["This field is required."]}}),
             "POST /api/webhooks/": (400, {"validation_errors": {"project": ["Invalid pk"]}}),
-            "/api/projects/7/": (200, {"label_config": make_config(NAMES), "show_collab_predictions": True}),
+            "/api/projects/7/": (
+                200,
+                {"label_config": make_config(NAMES), "show_collab_predictions": True},
+            ),
             "/api/ml": (200, [connection]),
             "/api/tasks": (200, {"tasks": [{"id": 3, "data": {"image": "/data/upload/7/a.jpg"}}]}),
             "/data/upload/7/a.jpg": (200, PICTURE),
@@ -56,7 +64,18 @@ def server(fake: LabelStudio) -> Iterator[Recorder]:
 @pytest.fixture
 def doctor(server: Recorder, run_cli):
     def run(*arguments: str, key: str = "0123456789abcdef", project: str = "7") -> tuple[int, str]:
-        options = ("--detector", "demo", "--segmenter", "demo", "--url", server.url, "--api-key", key, "--project", project)
+        options = (
+            "--detector",
+            "demo",
+            "--segmenter",
+            "demo",
+            "--url",
+            server.url,
+            "--api-key",
+            key,
+            "--project",
+            project,
+        )
         code, out, _ = run_cli("doctor", *options, *arguments)
         assert key not in out
         return code, out
@@ -73,11 +92,19 @@ def test_all_is_well(doctor) -> None:
 
 def test_nothing_is_changed_in_label_studio(doctor, server: Recorder) -> None:
     doctor()
-    changing = [(path, json.loads(body)) for method, path, _, body in server.requests if method != "GET"]
-    assert changing == [("/api/ml", {"url": "http://127.0.0.1:1/"}), ("/api/webhooks/", {"url": "http://127.0.0.1:1/", "project": 999_999_999})]
+    changing = [
+        (path, json.loads(body)) for method, path, _, body in server.requests if method != "GET"
+    ]
+    assert changing == [
+        ("/api/ml", {"url": "http://127.0.0.1:1/"}),
+        ("/api/webhooks/", {"url": "http://127.0.0.1:1/", "project": 999_999_999}),
+    ]
 
 
-@pytest.mark.parametrize(("path", "name"), [("POST /api/ml", "ML_BLOCK_LOCAL_IP"), ("POST /api/webhooks/", "SSRF_PROTECTION_ENABLED")])
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [("POST /api/ml", "ML_BLOCK_LOCAL_IP"), ("POST /api/webhooks/", "SSRF_PROTECTION_ENABLED")],
+)
 def test_private_backends_are_blocked(doctor, fake: LabelStudio, path: str, name: str) -> None:
     fake.answers[path] = (403, {"detail": BLOCKED})
     code, out = doctor()
@@ -96,7 +123,10 @@ def test_row_1_labels_that_match_nothing(doctor, fake: LabelStudio) -> None:
 
 def test_row_1_tools_and_switches(doctor, fake: LabelStudio) -> None:
     plain = '<View><Image name="image" value="$image"/><BrushLabels name="b" toName="image"><Label value="ball"/></BrushLabels></View>'
-    fake.answers["/api/projects/7/"] = (200, {"label_config": plain, "show_collab_predictions": False})
+    fake.answers["/api/projects/7/"] = (
+        200,
+        {"label_config": plain, "show_collab_predictions": False},
+    )
     fake.answers["/api/ml"] = (200, [{"url": "http://h", "state": "CO", "is_interactive": False}])
     code, out = doctor()
     assert code == 1
@@ -113,20 +143,29 @@ def test_row_1_tools_and_switches(doctor, fake: LabelStudio) -> None:
         ([{"url": "h", "state": "ER", "error_message": "422 oh"}], "422 oh"),
     ],
 )
-def test_row_1_9_how_label_studio_sees_the_backend(doctor, fake: LabelStudio, connections: list[dict], said: str) -> None:
+def test_row_1_9_how_label_studio_sees_the_backend(
+    doctor, fake: LabelStudio, connections: list[dict], said: str
+) -> None:
     fake.answers["/api/ml"] = (200, connections)
     assert said in doctor()[1]
 
 
 def test_row_2_a_checkpoint_and_a_configuration_that_do_not_fit(doctor, tmp_path: Path) -> None:
     (tmp_path / "mine.pt").write_bytes(b"no checkpoint")
-    code, out = doctor("--segmenter", str(tmp_path / "mine.pt"), "--segmenter-config", "configs/sam2.1/sam2.1_hiera_t.yaml")
+    code, out = doctor(
+        "--segmenter",
+        str(tmp_path / "mine.pt"),
+        "--segmenter-config",
+        "configs/sam2.1/sam2.1_hiera_t.yaml",
+    )
     assert code == 1
     assert "do not fit together" in out
 
 
 def test_row_2_weights_that_are_not_here_are_not_fetched(doctor, tmp_path: Path) -> None:
-    code, out = doctor("--detector", "yolov8n", "--segmenter", "sam2.1_hiera_tiny", "--model-root", str(tmp_path))
+    code, out = doctor(
+        "--detector", "yolov8n", "--segmenter", "sam2.1_hiera_tiny", "--model-root", str(tmp_path)
+    )
     assert code == 0
     assert "fetched on first use" in out
     assert list(tmp_path.iterdir()) == []
@@ -153,7 +192,9 @@ def test_row_7_tokens(doctor, fake: LabelStudio) -> None:
 
 def test_row_7_no_token(server: Recorder, run_cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LABEL_STUDIO_API_KEY", raising=False)
-    code, out, _ = run_cli("doctor", "--detector", "demo", "--segmenter", "demo", "--url", server.url)
+    code, out, _ = run_cli(
+        "doctor", "--detector", "demo", "--segmenter", "demo", "--url", server.url
+    )
     assert code == 1
     assert "LABEL_STUDIO_API_KEY is not set" in out
 
@@ -167,23 +208,44 @@ def test_row_7_no_token(server: Recorder, run_cli, monkeypatch: pytest.MonkeyPat
         ("/data/upload/7/b.jpg", 404, "correct the task or its storage"),
     ],
 )
-def test_row_8_images_that_cannot_be_reached(doctor, fake: LabelStudio, uri: str, status: int, said: str) -> None:
+def test_row_8_images_that_cannot_be_reached(
+    doctor, fake: LabelStudio, uri: str, status: int, said: str
+) -> None:
     fake.answers["/api/tasks"] = (200, {"tasks": [{"id": 3, "data": {"image": uri}}]})
     code, out = doctor()
     assert code == 1
     assert said in out
 
 
-def test_row_9_localhost_inside_a_container(doctor, server: Recorder, run_cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_row_9_localhost_inside_a_container(
+    doctor, server: Recorder, run_cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(studio, "_in_container", lambda: True)
-    code, out, _ = run_cli("doctor", "--detector", "demo", "--segmenter", "demo", "--url", "http://127.0.0.1:1", "--api-key", "x")
+    code, out, _ = run_cli(
+        "doctor",
+        "--detector",
+        "demo",
+        "--segmenter",
+        "demo",
+        "--url",
+        "http://127.0.0.1:1",
+        "--api-key",
+        "x",
+    )
     assert code == 1
     assert "host.docker.internal" in out
 
 
 def test_row_8_one_picture_of_every_place_is_looked_at(doctor, fake: LabelStudio) -> None:
-    uris = ["/data/upload/7/a.jpg"] * 3 + ["https://elsewhere.example/x.jpg", "s3://bucket/a.jpg", "https://elsewhere.example/y.jpg"]
-    fake.answers["/api/tasks"] = (200, {"tasks": [{"id": k, "data": {"image": uri}} for k, uri in enumerate(uris)]})
+    uris = ["/data/upload/7/a.jpg"] * 3 + [
+        "https://elsewhere.example/x.jpg",
+        "s3://bucket/a.jpg",
+        "https://elsewhere.example/y.jpg",
+    ]
+    fake.answers["/api/tasks"] = (
+        200,
+        {"tasks": [{"id": k, "data": {"image": uri}} for k, uri in enumerate(uris)]},
+    )
     code, out = doctor()
     assert code == 1
     assert out.count("ALLOWED_HOSTS=elsewhere.example") == 1

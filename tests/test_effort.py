@@ -9,12 +9,14 @@ from hypothesis import strategies as st
 
 from backend.core.masks import mask_xyxy
 from backend.core.types import Instance, Mask
-from backend.scoring.columns import EFFORT
-from backend.scoring.effort import edits, join
-from backend.scoring.pairs import Region
+from backend.evaluation.columns import EFFORT
+from backend.evaluation.effort import edits, join
+from backend.evaluation.pairs import Region
 
 
-def region(key: str | None, class_id: int, x: int, y: int, w: int = 10, h: int = 10, score: float = 0.9) -> Region:
+def region(
+    key: str | None, class_id: int, x: int, y: int, w: int = 10, h: int = 10, score: float = 0.9
+) -> Region:
     mask = Mask(x, y, np.ones((h, w), bool))
     return Region(key, Instance("abcd"[class_id], class_id, score, mask_xyxy(mask), mask))
 
@@ -54,8 +56,12 @@ def test_without_keys_overlap_joins_the_same_label_first() -> None:
     accepted = [region(None, 1, 0, 0), region(None, 0, 1, 0)]
     assert join(predicted, accepted).tolist() == [1, 0]
     assert counted(predicted, accepted)["reshaped"] == 2
-    assert join([region(None, 0, 0, 0)], [region(None, 1, 0, 0)]).tolist() == [0]  # another label, if nothing better is there
-    assert join([region(None, 0, 0, 0)], [region(None, 0, 8, 0)]).tolist() == [-1]  # too little in common
+    assert join([region(None, 0, 0, 0)], [region(None, 1, 0, 0)]).tolist() == [
+        0
+    ]  # another label, if nothing better is there
+    assert join([region(None, 0, 0, 0)], [region(None, 0, 8, 0)]).tolist() == [
+        -1
+    ]  # too little in common
 
 
 def test_how_much_overlap_joins() -> None:
@@ -80,17 +86,31 @@ def test_nothing_on_either_side() -> None:
 
 @settings(max_examples=80, deadline=None)
 @given(st.integers(0, 1 << 30), st.integers(0, 7), st.integers(0, 7), st.booleans())
-def test_every_region_is_counted_once(seed: int, n_predicted: int, n_accepted: int, keys: bool) -> None:
+def test_every_region_is_counted_once(
+    seed: int, n_predicted: int, n_accepted: int, keys: bool
+) -> None:
     rng = np.random.default_rng(seed)
 
     def some(n: int) -> list[Region]:
-        return [region(str(rng.integers(0, 9)) if keys else None, int(rng.integers(4)), int(rng.integers(20)), int(rng.integers(20))) for _ in range(n)]
+        return [
+            region(
+                str(rng.integers(0, 9)) if keys else None,
+                int(rng.integers(4)),
+                int(rng.integers(20)),
+                int(rng.integers(20)),
+            )
+            for _ in range(n)
+        ]
 
     predicted, accepted = some(n_predicted), some(n_accepted)
     if keys:  # within one result, ids are unique
-        predicted, accepted = (list({one.key: one for one in side}.values()) for side in (predicted, accepted))
+        predicted, accepted = (
+            list({one.key: one for one in side}.values()) for side in (predicted, accepted)
+        )
     found = counted(predicted, accepted)
-    kept = sum(found[name] for name in ("untouched", "relabelled", "reshaped", "relabelled_and_reshaped"))
+    kept = sum(
+        found[name] for name in ("untouched", "relabelled", "reshaped", "relabelled_and_reshaped")
+    )
     assert kept + found["deleted"] == len(predicted)
     assert kept + found["added"] == len(accepted)
     assert 0 <= found["changed_pixels"] <= found["edited_pixels"]

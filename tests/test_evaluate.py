@@ -11,9 +11,9 @@ from backend.config.models import Settings
 from backend.core.masks import full_frame
 from backend.core.types import Masks
 from backend.demo.dataset import true_detections, true_masks
-from backend.demo.evaluate import FLOORS, Report, automatic_figures, cascade_figures, mask_figures
-from backend.demo.objects import CLASS_NAMES
-from backend.demo.scenes import Scene
+from backend.demo.measure import FLOORS, Report, automatic_figures, cascade_figures, mask_figures
+from backend.demo.scenes.compose import Scene
+from backend.demo.scenes.objects import CLASS_NAMES
 from backend.labeling.cascade import Cascade
 from backend.models.registry import load_segmenter
 
@@ -29,8 +29,17 @@ class Oracle:
     def segment(self, images, boxes):  # type: ignore[no-untyped-def]
         answers = []
         for image in images:
-            frames = [full_frame(mask, image.shape[:2]) for mask in true_masks(self.scenes[image.tobytes()])]
-            answers.append(Masks(np.where(frames, 5.0, -5.0).astype(np.float32), np.ones(len(frames), np.float32), image.shape[:2]))
+            frames = [
+                full_frame(mask, image.shape[:2])
+                for mask in true_masks(self.scenes[image.tobytes()])
+            ]
+            answers.append(
+                Masks(
+                    np.where(frames, 5.0, -5.0).astype(np.float32),
+                    np.ones(len(frames), np.float32),
+                    image.shape[:2],
+                )
+            )
         return answers
 
 
@@ -48,14 +57,19 @@ class TrueDetector:
 def test_the_truth_scores_one(scenes: list[Scene]) -> None:
     cascade = Cascade(TrueDetector(scenes), Oracle(scenes))  # type: ignore[arg-type]
     figures, table = cascade_figures(cascade, scenes)
-    assert figures == {"cascade_miou": pytest.approx(1.0), "cascade_pixel_accuracy": pytest.approx(1.0)}
+    assert figures == {
+        "cascade_miou": pytest.approx(1.0),
+        "cascade_pixel_accuracy": pytest.approx(1.0),
+    }
     assert "background" in table
 
 
 def test_a_wrong_class_costs(scenes: list[Scene]) -> None:
     detector = TrueDetector(scenes)
     inner = detector.detect
-    detector.detect = lambda images: [dataclasses.replace(d, class_ids=(d.class_ids + 1) % 6) for d in inner(images)]  # type: ignore[method-assign]
+    detector.detect = lambda images: [
+        dataclasses.replace(d, class_ids=(d.class_ids + 1) % 6) for d in inner(images)
+    ]  # type: ignore[method-assign]
     figures, _ = cascade_figures(Cascade(detector, Oracle(scenes)), scenes)  # type: ignore[arg-type]
     assert figures["cascade_miou"] < 0.35
     assert figures["cascade_pixel_accuracy"] > 0.7

@@ -24,11 +24,11 @@ from hypothesis import strategies as st
 from backend.config.secret import Secret
 from backend.config.service import ServiceSettings
 from backend.errors import AuthError, InputError, Unavailable
-from backend.label_studio.fetch import Fetcher
-from backend.label_studio.local_files import read_local_file, relative_path
-from backend.label_studio.origins import Policy, SourceRefused, parse_url, shown
-from backend.label_studio.tokens import Tokens
-from backend.label_studio.transport import Limits
+from backend.label_studio.api.fetch import Fetcher
+from backend.label_studio.api.local_files import read_local_file, relative_path
+from backend.label_studio.api.origins import Policy, SourceRefused, parse_url, shown
+from backend.label_studio.api.tokens import Tokens
+from backend.label_studio.api.transport import Limits
 from tests.servers import http_server, listener
 
 LEGACY = "0123456789abcdef0123456789abcdef01234567"
@@ -36,24 +36,59 @@ PNG = b"\x89PNG and so on"
 
 
 def fetcher(url: str | None = None, key: str = LEGACY, **options) -> Fetcher:
-    more = {name: options.pop(name) for name in ("resolve", "sleep", "limits", "patience_s") if name in options}
+    more = {
+        name: options.pop(name)
+        for name in ("resolve", "sleep", "limits", "patience_s")
+        if name in options
+    }
     more.setdefault("sleep", lambda seconds: None)
-    return Fetcher(ServiceSettings(label_studio_url=url, label_studio_api_key=Secret(key), **options), **more)
+    return Fetcher(
+        ServiceSettings(label_studio_url=url, label_studio_api_key=Secret(key), **options), **more
+    )
 
 
 def soon(seconds: float = 20.0) -> float:
     return time.monotonic() + seconds
 
 
-INSIDE = ["127.0.0.1", "169.254.169.254", "[::1]", "10.0.0.1", "192.168.1.1", "localhost", "localhost.", "0.0.0.0", "[fe80::1]", "[fd00::1]"]
-DISGUISED = ["2130706433", "0x7f.1", "127.1", "[::ffff:127.0.0.1]", "0", "017700000001", "127.0.0.1.", "[::ffff:7f00:1]", "0177.0.0.1", "[64:ff9b::7f00:1]"]
+INSIDE = [
+    "127.0.0.1",
+    "169.254.169.254",
+    "[::1]",
+    "10.0.0.1",
+    "192.168.1.1",
+    "localhost",
+    "localhost.",
+    "0.0.0.0",
+    "[fe80::1]",
+    "[fd00::1]",
+]
+DISGUISED = [
+    "2130706433",
+    "0x7f.1",
+    "127.1",
+    "[::ffff:127.0.0.1]",
+    "0",
+    "017700000001",
+    "127.0.0.1.",
+    "[::ffff:7f00:1]",
+    "0177.0.0.1",
+    "[64:ff9b::7f00:1]",
+]
 
 
 @pytest.mark.parametrize("host", INSIDE + DISGUISED)
 def test_s01_s02_only_label_studio_and_listed_hosts_are_contacted(host: str) -> None:
     with listener() as (port, seen):
-        for target in (fetcher("http://label-studio.example:8080"), fetcher(None, allowed_hosts=("images.example.com", "*.example.org"))):
-            for uri in (f"http://{host}:{port}/x.png", f"http://{host}:{port}/data/upload/1/x.png", f"//{host}:{port}/x.png"):
+        for target in (
+            fetcher("http://label-studio.example:8080"),
+            fetcher(None, allowed_hosts=("images.example.com", "*.example.org")),
+        ):
+            for uri in (
+                f"http://{host}:{port}/x.png",
+                f"http://{host}:{port}/data/upload/1/x.png",
+                f"//{host}:{port}/x.png",
+            ):
                 with pytest.raises(SourceRefused):
                     target.fetch(uri, 1, soon())
         time.sleep(0.05)
@@ -75,7 +110,9 @@ def test_s01_s02_only_label_studio_and_listed_hosts_are_contacted(host: str) -> 
 def test_s02_tricks_in_the_authority_are_refused(authority: str) -> None:
     with listener() as (port, seen):
         with pytest.raises(SourceRefused):
-            fetcher("http://ls.example", allowed_hosts=("ls.example",)).fetch(f"http://{authority.format(port)}/data/x.png", 1, soon())
+            fetcher("http://ls.example", allowed_hosts=("ls.example",)).fetch(
+                f"http://{authority.format(port)}/data/x.png", 1, soon()
+            )
         assert seen == []
 
 
@@ -106,7 +143,10 @@ def test_s02_a_thousand_generated_authorities_reach_nobody() -> None:
         "\u3002",
     ]
     with listener() as (port, seen):
-        target = fetcher("http://ls.example:1", resolve=lambda host, port: ["127.0.0.1"] if host == "nowhere" else [])
+        target = fetcher(
+            "http://ls.example:1",
+            resolve=lambda host, port: ["127.0.0.1"] if host == "nowhere" else [],
+        )
         for _ in range(1000):
             uri = "http://" + "".join(pick.choices(pieces, k=pick.randint(1, 6))) + f":{port}/x.png"
             with pytest.raises((InputError, Unavailable)):
@@ -116,7 +156,9 @@ def test_s02_a_thousand_generated_authorities_reach_nobody() -> None:
 
 def test_s01_an_allowed_name_may_not_lead_inside() -> None:
     with listener() as (port, seen):
-        target = fetcher(allowed_hosts=("images.example.com",), resolve=lambda host, port: ["127.0.0.1"])
+        target = fetcher(
+            allowed_hosts=("images.example.com",), resolve=lambda host, port: ["127.0.0.1"]
+        )
         with pytest.raises(SourceRefused, match="leads to a private address"):
             target.fetch(f"http://images.example.com:{port}/x.png", 1, soon())
         assert seen == []
@@ -146,7 +188,11 @@ def test_s04_a_name_that_changes_its_mind_is_asked_once() -> None:
 
 
 def test_wildcards_and_ports_of_allowed_hosts() -> None:
-    policy = Policy(None, ["*.example.org", "a.example.com:8443", "10.1.0.0/16", "10.9.0.5:9000", "[fd00::5]:9000"], lambda host, port: ["93.184.216.34"])
+    policy = Policy(
+        None,
+        ["*.example.org", "a.example.com:8443", "10.1.0.0/16", "10.9.0.5:9000", "[fd00::5]:9000"],
+        lambda host, port: ["93.184.216.34"],
+    )
     for good in (
         "https://x.example.org/a",
         "https://x.y.example.org/a",
@@ -156,13 +202,24 @@ def test_wildcards_and_ports_of_allowed_hosts() -> None:
         "http://[fd00::5]:9000/a",
     ):
         policy.addresses(parse_url(good))
-    for bad in ("https://example.org/a", "https://xexample.org/a", "https://a.example.com/a", "http://10.2.2.3/a", "http://10.9.0.5/a"):
+    for bad in (
+        "https://example.org/a",
+        "https://xexample.org/a",
+        "https://a.example.com/a",
+        "http://10.2.2.3/a",
+        "http://10.9.0.5/a",
+    ):
         with pytest.raises(SourceRefused):
             policy.addresses(parse_url(bad))
 
 
 def test_s03_every_hop_is_judged() -> None:
-    with listener() as (port, seen), http_server(lambda *_: (302, {"Location": f"http://127.0.0.1:{port}/x.png"}, b"")) as server:
+    with (
+        listener() as (port, seen),
+        http_server(
+            lambda *_: (302, {"Location": f"http://127.0.0.1:{port}/x.png"}, b"")
+        ) as server,
+    ):
         with pytest.raises(SourceRefused):
             fetcher(server.url).fetch("/data/upload/1/a.png", 1, soon())
         assert seen == []
@@ -172,26 +229,40 @@ def test_s03_label_studio_may_redirect_to_an_allowed_store_without_the_token() -
     with http_server(lambda *_: (200, {}, PNG)) as store:
         location = f"http://store.example:{store.port}/bucket/a.png?signature=canary"
         with http_server(lambda *_: (303, {"Location": location}, b"")) as server:
-            target = fetcher(server.url, allowed_hosts=("store.example", "127.0.0.1/32"), resolve=lambda host, port: ["127.0.0.1"])
+            target = fetcher(
+                server.url,
+                allowed_hosts=("store.example", "127.0.0.1/32"),
+                resolve=lambda host, port: ["127.0.0.1"],
+            )
             assert target.fetch("s3://bucket/a.png", 7, soon()) == PNG
-            assert server.requests[0][1] == f"/tasks/7/presign/?fileuri={base64.urlsafe_b64encode(b's3://bucket/a.png').decode()}"
+            assert (
+                server.requests[0][1]
+                == f"/tasks/7/presign/?fileuri={base64.urlsafe_b64encode(b's3://bucket/a.png').decode()}"
+            )
             assert server.requests[0][2]["Authorization"] == f"Token {LEGACY}"
             assert "Authorization" not in store.requests[0][2]
 
 
 def test_s03_hops_are_limited() -> None:
-    with http_server(lambda method, path, *_: (302, {"Location": f"/data/{len(path)}{path[5:]}"}, b"")) as server:
+    with http_server(
+        lambda method, path, *_: (302, {"Location": f"/data/{len(path)}{path[5:]}"}, b"")
+    ) as server:
         with pytest.raises(InputError, match="more than 3 redirects"):
             fetcher(server.url).fetch("/data/a.png", 1, soon())
         assert len(server.requests) == 4
 
 
-def test_s05_the_token_is_bound_to_one_origin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_s05_the_token_is_bound_to_one_origin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     netrc = tmp_path / "netrc"
     netrc.write_text("machine 127.0.0.1 login canary password canary")
     monkeypatch.setenv("NETRC", str(netrc))
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
-    with http_server(lambda *_: (200, {}, PNG)) as other, http_server(lambda *_: (302, {"Location": f"{other.url}/a.png"}, b"")) as server:
+    with (
+        http_server(lambda *_: (200, {}, PNG)) as other,
+        http_server(lambda *_: (302, {"Location": f"{other.url}/a.png"}, b"")) as server,
+    ):
         target = fetcher(server.url, allowed_hosts=("127.0.0.1",))
         target.fetch("/data/upload/a.png", 1, soon())  # redirected to another port
         target.fetch(f"{other.url}/b.png", 1, soon())
@@ -226,7 +297,9 @@ def test_s06_other_schemes_and_paths_are_refused(uri: str, monkeypatch: pytest.M
 
 def test_s06_inline_images_are_decoded_up_to_a_size() -> None:
     target = fetcher(max_image_bytes=1000)
-    assert target.fetch("data:image/png;base64," + base64.b64encode(PNG).decode(), None, soon()) == PNG
+    assert (
+        target.fetch("data:image/png;base64," + base64.b64encode(PNG).decode(), None, soon()) == PNG
+    )
     assert target.fetch("data:image/svg+xml;charset=utf-8,%41", None, soon()) == b"A"
     for bad in ("data:image/png;base64,###", "data:image/png;base64," + "A" * 2000):
         with pytest.raises(InputError, match="data: image"):
@@ -295,7 +368,9 @@ def test_s08_size_is_limited_after_decoding(kind: str) -> None:
 
 def close_and_drip(handler) -> None:
     """With Connection: close, http.client lets go of its socket while the body is still being read; the limit must hold all the same."""
-    handler.wfile.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n")
+    handler.wfile.write(
+        b"HTTP/1.1 200 OK\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
     try:
         for _ in range(50):
             handler.wfile.write(b"0")
@@ -315,36 +390,56 @@ def test_s07_a_body_that_never_becomes_a_chunk_is_left_in_time() -> None:
 
 def test_a_name_with_several_addresses_is_tried_in_order() -> None:
     with http_server(lambda *_: (200, {}, PNG)) as server:
-        target = fetcher(f"http://localhost:{server.port}", resolve=lambda host, port: ["::1", "127.0.0.1"])
+        target = fetcher(
+            f"http://localhost:{server.port}", resolve=lambda host, port: ["::1", "127.0.0.1"]
+        )
         assert target.fetch("/data/a.png", 1, soon()) == PNG
 
 
 def test_what_is_the_operators_fault_is_not_the_images() -> None:
     for answer in ((404, {}, b""), (302, {"Location": "/"}, b""), (200, {}, b"<html>maintenance")):
-        with http_server(lambda *_, answer=answer: answer) as server, pytest.raises(Unavailable, match="without an access token"):
+        with (
+            http_server(lambda *_, answer=answer: answer) as server,
+            pytest.raises(Unavailable, match="without an access token"),
+        ):
             fetcher(server.url, key="per.so.nal").fetch("/data/a.png", 1, soon(0.2))
     moved = (301, {"Location": "https://127.0.0.1/data/a.png"}, b"")
-    with http_server(lambda *_: moved) as server, pytest.raises(Unavailable, match="set LABEL_STUDIO_URL to that"):
+    with (
+        http_server(lambda *_: moved) as server,
+        pytest.raises(Unavailable, match="set LABEL_STUDIO_URL to that"),
+    ):
         fetcher(server.url).fetch("/data/a.png", 1, soon(0.2))
 
 
 def test_login_pages_of_proxies_are_no_images() -> None:
     for location in ("/oauth2/sign_in?next=x", "/accounts/login/", "/login"):
-        with http_server(lambda *_, location=location: (302, {"Location": location}, b"")) as server, pytest.raises(AuthError, match="login page"):
+        with (
+            http_server(lambda *_, location=location: (302, {"Location": location}, b"")) as server,
+            pytest.raises(AuthError, match="login page"),
+        ):
             fetcher(server.url).fetch("/data/a.png", 1, soon())
     page = (200, {"Content-Type": "text/html; charset=utf-8"}, b"<html>")
     with http_server(lambda *_: page) as server, pytest.raises(AuthError, match="login page"):
         fetcher(server.url).fetch("/data/a.png", 1, soon())
     moved = (301, {"Location": "https://ls.example/data/a.png"}, b"")
-    with http_server(lambda *_: moved) as server, pytest.raises(Unavailable, match="its public address"):
-        fetcher(server.url, label_studio_public_url="https://ls.example").fetch("/data/a.png", 1, soon(0.2))
+    with (
+        http_server(lambda *_: moved) as server,
+        pytest.raises(Unavailable, match="its public address"),
+    ):
+        fetcher(server.url, label_studio_public_url="https://ls.example").fetch(
+            "/data/a.png", 1, soon(0.2)
+        )
 
 
 def test_label_studio_may_redirect_to_the_same_path_elsewhere() -> None:
     with http_server(lambda *_: (200, {}, PNG)) as cdn:
         moved = (302, {"Location": f"http://cdn.example:{cdn.port}/data/upload/a.png"}, b"")
         with http_server(lambda *_: moved) as server:
-            target = fetcher(server.url, allowed_hosts=("cdn.example", "127.0.0.1"), resolve=lambda host, port: ["127.0.0.1"])
+            target = fetcher(
+                server.url,
+                allowed_hosts=("cdn.example", "127.0.0.1"),
+                resolve=lambda host, port: ["127.0.0.1"],
+            )
             assert target.fetch("/data/upload/a.png", 1, soon()) == PNG
 
 
@@ -352,13 +447,20 @@ def test_a_server_does_not_try_a_silent_host_twice() -> None:
     with http_server(lambda *_: silent) as server:
         start = time.monotonic()
         with pytest.raises(Unavailable, match="timed out"):
-            fetcher(server.url, patience_s=5.0, limits=Limits(read_s=0.3)).fetch("/data/a.png", 1, soon(60))
+            fetcher(server.url, patience_s=5.0, limits=Limits(read_s=0.3)).fetch(
+                "/data/a.png", 1, soon(60)
+            )
         assert time.monotonic() - start < 1
 
 
 def test_s08_half_a_compressed_body_is_not_the_whole() -> None:
     whole = gzip.compress(bytes(range(256)) * 800)
-    with http_server(lambda *_: (200, {"Content-Encoding": "gzip"}, whole[: len(whole) // 2])) as server, pytest.raises(Unavailable, match="ends early"):
+    with (
+        http_server(
+            lambda *_: (200, {"Content-Encoding": "gzip"}, whole[: len(whole) // 2])
+        ) as server,
+        pytest.raises(Unavailable, match="ends early"),
+    ):
         fetcher(server.url).fetch("/data/a.png", 1, soon(0.2))
 
 
@@ -380,20 +482,32 @@ def test_a_token_exchange_keeps_the_deadline_for_all_threads() -> None:
 
 
 def test_a_redirect_to_the_public_name_is_label_studio() -> None:
-    answers = iter([(302, {"Location": "https://label.example.com/data/b.png"}, b""), (200, {}, PNG)])
+    answers = iter(
+        [(302, {"Location": "https://label.example.com/data/b.png"}, b""), (200, {}, PNG)]
+    )
     with http_server(lambda *_: next(answers)) as server:
-        assert fetcher(server.url, label_studio_public_url="https://label.example.com").fetch("/data/a.png", 1, soon()) == PNG
+        assert (
+            fetcher(server.url, label_studio_public_url="https://label.example.com").fetch(
+                "/data/a.png", 1, soon()
+            )
+            == PNG
+        )
         assert [path for _, path, _, _ in server.requests] == ["/data/a.png", "/data/b.png"]
 
 
-@pytest.mark.parametrize("uri", ["/data/upload/\ud800.png", "s3://b/\ud800", "http://[", "http://a:99999/"])
+@pytest.mark.parametrize(
+    "uri", ["/data/upload/\ud800.png", "s3://b/\ud800", "http://[", "http://a:99999/"]
+)
 def test_addresses_that_are_no_text_or_no_url_are_refused(uri: str) -> None:
     with pytest.raises((InputError, UnicodeEncodeError)):  # tasks are checked for the latter before
         fetcher("http://ls.example").fetch(uri, 1, soon())
 
 
 def test_a_redirect_to_nonsense_is_an_input_error() -> None:
-    with http_server(lambda *_: (302, {"Location": "http://["}, b"")) as server, pytest.raises(InputError):
+    with (
+        http_server(lambda *_: (302, {"Location": "http://["}, b"")) as server,
+        pytest.raises(InputError),
+    ):
         fetcher(server.url).fetch("/data/a.png", 1, soon())
 
 
@@ -404,9 +518,15 @@ def test_s08_a_short_body_is_not_an_image() -> None:
 
 def test_s08_gzip_and_chunks_are_decoded() -> None:
     def chunked(handler) -> None:
-        handler.wfile.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n")
+        handler.wfile.write(
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
+        )
 
-    with http_server(lambda m, path, *_: chunked if "c" in path[6:] else (200, {"Content-Encoding": "gzip"}, gzip.compress(PNG))) as server:
+    with http_server(
+        lambda m, path, *_: (
+            chunked if "c" in path[6:] else (200, {"Content-Encoding": "gzip"}, gzip.compress(PNG))
+        )
+    ) as server:
         assert fetcher(server.url).fetch("/data/c", 1, soon()) == b"abcde"
         assert fetcher(server.url).fetch("/data/z", 1, soon()) == PNG
 
@@ -417,7 +537,16 @@ def test_s09_cloud_storage_needs_the_task() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "error"), [(404, InputError), (410, InputError), (401, AuthError), (403, AuthError), (429, Unavailable), (500, Unavailable), (502, Unavailable)]
+    ("status", "error"),
+    [
+        (404, InputError),
+        (410, InputError),
+        (401, AuthError),
+        (403, AuthError),
+        (429, Unavailable),
+        (500, Unavailable),
+        (502, Unavailable),
+    ],
 )
 def test_s10_statuses_are_told_apart(status: int, error: type[Exception]) -> None:
     with http_server(lambda *_: (status, {}, b"")) as server:
@@ -428,7 +557,9 @@ def test_s10_statuses_are_told_apart(status: int, error: type[Exception]) -> Non
 
 def test_s10_retry_after_is_honoured_and_capped() -> None:
     waits: list[float] = []
-    answers = iter([(429, {"Retry-After": "7"}, b""), (503, {"Retry-After": "9999"}, b""), (200, {}, PNG)])
+    answers = iter(
+        [(429, {"Retry-After": "7"}, b""), (503, {"Retry-After": "9999"}, b""), (200, {}, PNG)]
+    )
     with http_server(lambda *_: next(answers)) as server:
         assert fetcher(server.url, sleep=waits.append).fetch("/data/a.png", 1, soon(1000)) == PNG
     assert waits == [7.0, 60.0]
@@ -450,7 +581,10 @@ def test_s10_no_waiting_beyond_the_deadline() -> None:
 
 
 def test_a_login_page_is_not_followed() -> None:
-    with http_server(lambda *_: (302, {"Location": "/user/login/?next=/data/a.png"}, b"")) as server, pytest.raises(AuthError, match="login page"):
+    with (
+        http_server(lambda *_: (302, {"Location": "/user/login/?next=/data/a.png"}, b"")) as server,
+        pytest.raises(AuthError, match="login page"),
+    ):
         fetcher(server.url).fetch("/data/a.png", 1, soon())
 
 
@@ -459,8 +593,13 @@ def test_absolute_addresses_of_label_studio_and_its_public_name() -> None:
         target = fetcher(server.url, label_studio_public_url="https://label.example.com")
         target.fetch(f"{server.url}/data/local-files/?d=a/b%20c.png", 1, soon())
         target.fetch("https://label.example.com/data/local-files/?d=x.png", 1, soon())
-        assert [path for _, path, _, _ in server.requests] == ["/data/local-files/?d=a/b%20c.png", "/data/local-files/?d=x.png"]
-        assert all(headers["Authorization"] == f"Token {LEGACY}" for _, _, headers, _ in server.requests)
+        assert [path for _, path, _, _ in server.requests] == [
+            "/data/local-files/?d=a/b%20c.png",
+            "/data/local-files/?d=x.png",
+        ]
+        assert all(
+            headers["Authorization"] == f"Token {LEGACY}" for _, _, headers, _ in server.requests
+        )
 
 
 def test_label_studio_below_a_path() -> None:
@@ -479,7 +618,13 @@ def test_without_an_address_the_sentence_says_what_to_set() -> None:
 
 
 def access_token(number: int, lifetime_s: float = 300) -> str:
-    middle = base64.urlsafe_b64encode(json.dumps({"exp": time.time() + lifetime_s, "n": number}).encode()).decode().rstrip("=")
+    middle = (
+        base64.urlsafe_b64encode(
+            json.dumps({"exp": time.time() + lifetime_s, "n": number}).encode()
+        )
+        .decode()
+        .rstrip("=")
+    )
     return f"head.{middle}.tail"
 
 
@@ -509,7 +654,9 @@ def test_a06_personal_tokens_are_exchanged_and_renewed_once_for_all_threads() ->
             for _ in range(6):
                 try:
                     results.append(target.fetch("/data/a.png", 1, soon()))
-                except AuthError:  # expired again between renewal and use, which three calls per token make likely
+                except (
+                    AuthError
+                ):  # expired again between renewal and use, which three calls per token make likely
                     results.append(None)
 
         threads = [threading.Thread(target=ask) for _ in range(8)]
@@ -518,7 +665,9 @@ def test_a06_personal_tokens_are_exchanged_and_renewed_once_for_all_threads() ->
         for thread in threads:
             thread.join()
         assert sum(result == PNG for result in results) >= 40  # of 48
-        assert state["issued"] <= state["calls"] / 3 + 2, "threads that were refused together renew once"
+        assert state["issued"] <= state["calls"] / 3 + 2, (
+            "threads that were refused together renew once"
+        )
 
 
 def test_a06_a_token_near_its_end_is_renewed_before_it_is_refused() -> None:
@@ -535,13 +684,24 @@ def test_a06_a_token_near_its_end_is_renewed_before_it_is_refused() -> None:
 
 
 def test_a06_a_refused_personal_token_is_an_auth_error() -> None:
-    with http_server(lambda *_: (401, {}, b"")) as server, pytest.raises(AuthError, match="personal access token") as caught:
+    with (
+        http_server(lambda *_: (401, {}, b"")) as server,
+        pytest.raises(AuthError, match="personal access token") as caught,
+    ):
         fetcher(server.url, key="ca.na.ry").fetch("/data/a.png", 1, soon())
     assert "ca.na.ry" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    "uri", ["http://u:canary@h/x?canary", "data:image/png;base64,canary", "s3://b/k?canary", "x" * 500, "http://h/\x1b[31m\n", "http://h/图?canary"]
+    "uri",
+    [
+        "http://u:canary@h/x?canary",
+        "data:image/png;base64,canary",
+        "s3://b/k?canary",
+        "x" * 500,
+        "http://h/\x1b[31m\n",
+        "http://h/图?canary",
+    ],
 )
 def test_a03_addresses_in_messages_hold_no_secrets(uri: str) -> None:
     text = shown(uri)
@@ -585,7 +745,9 @@ TRAVERSALS = [
 @pytest.mark.parametrize("path", TRAVERSALS)
 def test_p01_paths_stay_inside_the_folder(root: Path, path: str) -> None:
     with pytest.raises(InputError) as caught:
-        fetcher("http://ls.example", local_files_root=root).fetch(f"/data/local-files/?d={path}", 1, soon())
+        fetcher("http://ls.example", local_files_root=root).fetch(
+            f"/data/local-files/?d={path}", 1, soon()
+        )
     assert str(root) not in str(caught.value)
 
 
@@ -597,7 +759,14 @@ def test_p01_the_root_of_the_disk_is_refused() -> None:
         load_service_settings({}, {"LOCAL_FILES_ROOT": "/"})
 
 
-@pytest.mark.parametrize(("name", "value"), [("LABEL_STUDIO_URL", "http://admin:canary@ls"), ("LABEL_STUDIO_API_KEY", "canary\ntwo"), ("PORT", "x")])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("LABEL_STUDIO_URL", "http://admin:canary@ls"),
+        ("LABEL_STUDIO_API_KEY", "canary\ntwo"),
+        ("PORT", "x"),
+    ],
+)
 def test_a03_a_setting_that_cannot_be_read_is_not_shown(name: str, value: str) -> None:
     from backend.config.service import load_service_settings
     from backend.errors import ConfigError
@@ -635,11 +804,15 @@ def test_p02_special_files_are_not_read(root: Path) -> None:
             read_local_file(root, "s", 1000)
 
 
-@pytest.mark.parametrize("name", ["a b.png", "ä \u0431 图.png", "#?&+.png", "100%.png", "%20.png", "a'b\"c.png"])
+@pytest.mark.parametrize(
+    "name", ["a b.png", "ä \u0431 图.png", "#?&+.png", "100%.png", "%20.png", "a'b\"c.png"]
+)
 def test_p03_names_round_trip(root: Path, name: str) -> None:
     (root / name).write_bytes(name.encode())
     uri = f"/data/local-files/?d={quote(name)}"
-    assert fetcher("http://ls.example", local_files_root=root).fetch(uri, 1, soon()) == name.encode()
+    assert (
+        fetcher("http://ls.example", local_files_root=root).fetch(uri, 1, soon()) == name.encode()
+    )
     assert relative_path(uri) == name
 
 
@@ -654,7 +827,9 @@ def test_p01_no_text_reads_outside(tmp_path_factory: pytest.TempPathFactory, tex
 def test_i09_a_web_page_instead_of_an_image_is_said_so() -> None:
     from backend.files.images import decode_image
 
-    with http_server(lambda *_: (200, {"Content-Type": "text/html"}, b"<!doctype html><html>login</html>")) as server:
+    with http_server(
+        lambda *_: (200, {"Content-Type": "text/html"}, b"<!doctype html><html>login</html>")
+    ) as server:
         target = fetcher("http://ls.example", allowed_hosts=("127.0.0.1",))
         data = target.fetch(f"{server.url}/a.png", 1, soon())
     with pytest.raises(InputError, match="login page"):
@@ -663,6 +838,8 @@ def test_i09_a_web_page_instead_of_an_image_is_said_so() -> None:
 
 def test_a_real_picture_arrives_whole() -> None:
     stream = io.BytesIO()
-    PIL.Image.fromarray(np.random.default_rng(0).integers(0, 255, (300, 400, 3), dtype=np.uint8)).save(stream, "PNG")
+    PIL.Image.fromarray(
+        np.random.default_rng(0).integers(0, 255, (300, 400, 3), dtype=np.uint8)
+    ).save(stream, "PNG")
     with http_server(lambda *_: (200, {}, stream.getvalue())) as server:
         assert fetcher(server.url).fetch("/data/upload/1/a.png", 1, soon()) == stream.getvalue()

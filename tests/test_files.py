@@ -32,7 +32,10 @@ def test_write_replaces_and_keeps_the_mode(tmp_path: Path) -> None:
 def test_d01_a_full_disk_keeps_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     write_atomic(path, b"old")
-    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    limits, handler = (
+        resource.getrlimit(resource.RLIMIT_FSIZE),
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN),
+    )
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
     try:
         with pytest.raises(Unavailable, match=r"a\.json: cannot write: file too large"):
@@ -83,7 +86,11 @@ def test_set_aside_never_overwrites(tmp_path: Path) -> None:
     for text in ("one", "two", "three"):
         path.write_text(text)
         set_aside(path)
-    assert sorted((p.name, p.read_text()) for p in tmp_path.glob("*.bak*")) == [("a.json.bak", "one"), ("a.json.bak2", "two"), ("a.json.bak3", "three")]
+    assert sorted((p.name, p.read_text()) for p in tmp_path.glob("*.bak*")) == [
+        ("a.json.bak", "one"),
+        ("a.json.bak2", "two"),
+        ("a.json.bak3", "three"),
+    ]
 
 
 def test_d04_folders_that_cannot_be_written(tmp_path: Path) -> None:
@@ -95,7 +102,15 @@ def test_d04_folders_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 def test_find_files_is_ordered_and_stays_inside(tmp_path: Path) -> None:
-    for name in ("b.jpg", "a.JPG", ".hidden.jpg", "x/c.png", "x/notes.txt", ".git/d.jpg", "out/e.jpg"):
+    for name in (
+        "b.jpg",
+        "a.JPG",
+        ".hidden.jpg",
+        "x/c.png",
+        "x/notes.txt",
+        ".git/d.jpg",
+        "out/e.jpg",
+    ):
         (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "in" / name).write_text("x")
     (tmp_path / "secret.jpg").write_text("x")
@@ -105,8 +120,14 @@ def test_find_files_is_ordered_and_stays_inside(tmp_path: Path) -> None:
     (tmp_path / "in" / "linked").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "in" / "again").symlink_to(tmp_path / "in" / "x")
     links: list[Path] = []
-    found = find_files(tmp_path / "in", (".jpg", ".png"), [tmp_path / "in" / "out"], passed_over=links)
-    assert [p.relative_to(tmp_path / "in").as_posix() for p in found] == ["a.JPG", "b.jpg", "x/c.png"]
+    found = find_files(
+        tmp_path / "in", (".jpg", ".png"), [tmp_path / "in" / "out"], passed_over=links
+    )
+    assert [p.relative_to(tmp_path / "in").as_posix() for p in found] == [
+        "a.JPG",
+        "b.jpg",
+        "x/c.png",
+    ]
     assert {link.name for link in links} == {"link.jpg", "linked"}
     assert not not_followed([])
 
@@ -116,13 +137,21 @@ def test_stems_by_hand() -> None:
     stems = unique_stems(paths)
     assert (stems[2], stems[3]) == ("b", "s/a")
     assert len({stem.casefold() for stem in stems}) == 5
-    assert unique_stems([Path("a.jpg"), Path("a_2.jpg"), Path("a.jpg")]) == ["a_jpg", "a_2", "a_jpg_2"]
+    assert unique_stems([Path("a.jpg"), Path("a_2.jpg"), Path("a.jpg")]) == [
+        "a_jpg",
+        "a_2",
+        "a_jpg_2",
+    ]
 
 
 @settings(max_examples=200, deadline=None)
 @given(
     st.lists(
-        st.tuples(st.sampled_from("aAbB"), st.sampled_from(["", "_jpg", "_png_2"]), st.sampled_from([".jpg", ".JPG", ".png"])),
+        st.tuples(
+            st.sampled_from("aAbB"),
+            st.sampled_from(["", "_jpg", "_png_2"]),
+            st.sampled_from([".jpg", ".JPG", ".png"]),
+        ),
     )
 )
 def test_stems_never_collide(parts: list[tuple[str, str, str]]) -> None:

@@ -8,7 +8,18 @@ import time
 import pytest
 
 from backend.errors import ConfigError, Unavailable
-from backend.gate import BATCH, CLICK, DRAINING, FAILED, LOADING, READY, STUCK, Busy, DeadlineExceeded, Gate
+from backend.label_studio.server.worker import (
+    BATCH,
+    CLICK,
+    DRAINING,
+    FAILED,
+    LOADING,
+    READY,
+    STUCK,
+    Busy,
+    DeadlineExceeded,
+    Gate,
+)
 
 
 def soon(seconds: float = 5.0) -> float:
@@ -36,7 +47,13 @@ def test_c09_requests_wait_for_the_models() -> None:
     assert gate.run(lambda: 1, soon()) == 1
 
 
-@pytest.mark.parametrize(("error", "said"), [(ConfigError("no such weights"), "no such weights"), (RuntimeError("secret detail"), "RuntimeError")])
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ConfigError("no such weights"), "no such weights"),
+        (RuntimeError("secret detail"), "RuntimeError"),
+    ],
+)
 def test_models_that_do_not_load_are_reported(error: Exception, said: str) -> None:
     def load() -> None:
         raise error
@@ -81,7 +98,13 @@ def test_clicks_go_first() -> None:
     threads[0].start()
     time.sleep(0.05)
     for name, kind in (("batch", BATCH), ("click", CLICK)):
-        threads.append(threading.Thread(target=lambda name=name, kind=kind: gate.run(lambda: order.append(name), soon(), kind)))
+        threads.append(
+            threading.Thread(
+                target=lambda name=name, kind=kind: gate.run(
+                    lambda: order.append(name), soon(), kind
+                )
+            )
+        )
         threads[-1].start()
         time.sleep(0.05)
     release.set()
@@ -113,7 +136,9 @@ def test_c01_everything_runs_on_one_thread() -> None:
         return state[0]
 
     def ask(offset: int) -> None:
-        swaps.extend(k for k in range(offset, offset + 1250) if gate.run(lambda k=k: work(k), soon(60)) != k)
+        swaps.extend(
+            k for k in range(offset, offset + 1250) if gate.run(lambda k=k: work(k), soon(60)) != k
+        )
 
     threads = [threading.Thread(target=ask, args=(10_000 * t,)) for t in range(8)]
     for thread in threads:

@@ -12,7 +12,14 @@ from hypothesis.extra import numpy as hnp
 from torch.nn import functional as F
 
 from backend.core.boxes import check_boxes, usable_boxes
-from backend.core.masks import check_mask, clip_mask, full_frame, mask_from_full, mask_iou, tidy_mask
+from backend.core.masks import (
+    check_mask,
+    clip_mask,
+    full_frame,
+    mask_from_full,
+    mask_iou,
+    tidy_mask,
+)
 from backend.core.stacking import paint, painting_order
 from backend.core.types import Instance, Mask, Masks
 from backend.core.upsample import crop_mask, crop_masks
@@ -20,7 +27,12 @@ from backend.errors import InputError
 
 
 def reference(logits: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
-    up = F.interpolate(torch.from_numpy(logits.astype(np.float32))[None, None], size_hw, mode="bilinear", align_corners=False)
+    up = F.interpolate(
+        torch.from_numpy(logits.astype(np.float32))[None, None],
+        size_hw,
+        mode="bilinear",
+        align_corners=False,
+    )
     return (up[0, 0] > 0).numpy()
 
 
@@ -35,7 +47,9 @@ def test_crop_mask_equals_torch(grid: tuple[int, int], size_hw: tuple[int, int])
     rng = np.random.default_rng(grid[0] * 7 + size_hw[0])
     wrong = total = 0
     for sigma in (0.5, 1, 3):
-        logits = cv2.GaussianBlur(rng.normal(size=grid).astype(np.float32), (0, 0), sigma) - np.float32(rng.uniform(-0.02, 0.1))
+        logits = cv2.GaussianBlur(
+            rng.normal(size=grid).astype(np.float32), (0, 0), sigma
+        ) - np.float32(rng.uniform(-0.02, 0.1))
         expected = reference(logits, size_hw)
         wrong += int((fast(logits, size_hw) != expected).sum())
         total += max(1, int(expected.sum()))
@@ -98,7 +112,9 @@ def test_mask_iou_equals_full_frames(rng: np.random.Generator) -> None:
 
 
 def test_usable_boxes() -> None:
-    boxes = np.array([[-5, -5, 10, 10], [95, 10, 200, 20], [120, 0, 130, 5], [5, 5, 5.4, 9]], np.float32)
+    boxes = np.array(
+        [[-5, -5, 10, 10], [95, 10, 200, 20], [120, 0, 130, 5], [5, 5, 5.4, 9]], np.float32
+    )
     clipped, keep = usable_boxes(boxes, (50, 100))
     assert keep.tolist() == [True, True, False, False]
     assert clipped[0].tolist() == [0, 0, 10, 10]
@@ -113,7 +129,13 @@ def test_bad_boxes_are_refused(boxes: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize(
-    "mask", [Mask(0, 0, np.zeros((2, 2), bool)), Mask(-1, 0, np.ones((2, 2), bool)), Mask(9, 0, np.ones((2, 2), bool)), Mask(0, 0, np.ones((2, 2), np.uint8))]
+    "mask",
+    [
+        Mask(0, 0, np.zeros((2, 2), bool)),
+        Mask(-1, 0, np.ones((2, 2), bool)),
+        Mask(9, 0, np.ones((2, 2), bool)),
+        Mask(0, 0, np.ones((2, 2), np.uint8)),
+    ],
 )
 def test_bad_masks_are_refused(mask: Mask) -> None:
     with pytest.raises(InputError, match="mask"):
@@ -148,7 +170,9 @@ def test_tidy_mask_by_hand() -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(hnp.arrays(np.bool_, st.tuples(st.integers(2, 20), st.integers(2, 20))), st.floats(0, 1))
-def test_tidy_mask_keeps_something_and_nothing_changes_at_zero(frame: np.ndarray, share: float) -> None:
+def test_tidy_mask_keeps_something_and_nothing_changes_at_zero(
+    frame: np.ndarray, share: float
+) -> None:
     mask = mask_from_full(frame)
     if mask is not None:
         assert tidy_mask(mask, share).crop.any()
@@ -157,7 +181,9 @@ def test_tidy_mask_keeps_something_and_nothing_changes_at_zero(frame: np.ndarray
 
 def test_painting_puts_small_and_sure_on_top() -> None:
     def instance(side: int, score: float) -> Instance:
-        return Instance("a", 0, score, np.zeros(4, np.float32), Mask(0, 0, np.ones((side, side), bool)))
+        return Instance(
+            "a", 0, score, np.zeros(4, np.float32), Mask(0, 0, np.ones((side, side), bool))
+        )
 
     order = painting_order([instance(2, 0.1), instance(9, 0.9), instance(4, 0.8), instance(4, 0.3)])
     assert order == [1, 3, 2, 0]

@@ -30,7 +30,13 @@ def gradient(width: int = 40, height: int = 24) -> PIL.Image.Image:
 def bare_png(width: int, height: int) -> bytes:
     header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     empty = b"\0\0\0\0IDAT" + struct.pack(">I", zlib.crc32(b"IDAT"))
-    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header)) + empty
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + struct.pack(">I", 13)
+        + header
+        + struct.pack(">I", zlib.crc32(header))
+        + empty
+    )
 
 
 def test_i01_too_many_pixels_are_refused_on_the_header() -> None:
@@ -114,7 +120,9 @@ def test_i05_floats_and_32_bit() -> None:
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "YCbCr"])
 def test_i06_modes_map_to_rgb(mode: str) -> None:
     kind = "TIFF" if mode in ("CMYK", "YCbCr") else "PNG"
-    pixels = decode_image(encoded(PIL.Image.new("RGB", (16, 16), (255, 255, 255)).convert(mode), kind))
+    pixels = decode_image(
+        encoded(PIL.Image.new("RGB", (16, 16), (255, 255, 255)).convert(mode), kind)
+    )
     assert pixels.shape == (16, 16, 3)
     assert pixels.min() >= 250
 

@@ -22,7 +22,9 @@ def brush(labels: str, attributes: str = "", tag: str = "BrushLabels", name: str
     return f'<{tag} name="{name}" toName="image" {attributes}>{labels}</{tag}>'
 
 
-def bound(body: str, threshold: float = 0.25, images: str = '<Image name="image" value="$image"/>') -> Binding:
+def bound(
+    body: str, threshold: float = 0.25, images: str = '<Image name="image" value="$image"/>'
+) -> Binding:
     return bind(parse_label_config(config(body, images)), lambda path: NAMES, threshold)
 
 
@@ -32,7 +34,11 @@ def labels(body: str) -> dict[int, str]:
 
 def test_names_match_exactly_then_without_case() -> None:
     assert labels(brush('<Label value="car"/><Label value="person"/>')) == {0: "car", 1: "person"}
-    both = bind(parse_label_config(config(brush('<Label value="Car"/>'))), lambda path: {0: "car", 1: "Car"}, 0.25)
+    both = bind(
+        parse_label_config(config(brush('<Label value="Car"/>'))),
+        lambda path: {0: "car", 1: "Car"},
+        0.25,
+    )
     assert both.groups[0].outputs[0].labels == {1: "Car"}
 
 
@@ -41,9 +47,14 @@ def test_an_exact_match_of_a_later_label_comes_first() -> None:
 
 
 def test_predicted_values_replace_the_value() -> None:
-    assert labels(brush('<Label value="vehicle" predicted_values="car, TRUCK ,tram"/>')) == {0: "vehicle", 2: "vehicle"}
+    assert labels(brush('<Label value="vehicle" predicted_values="car, TRUCK ,tram"/>')) == {
+        0: "vehicle",
+        2: "vehicle",
+    }
     assert labels(brush('<Label value="car" predicted_values="bus"/>')) == {3: "car"}
-    assert labels(brush('<Label value="car" predicted_values="tram"/>')) == {0: "car"}, "the value is tried where no predicted value is a class"
+    assert labels(brush('<Label value="car" predicted_values="tram"/>')) == {0: "car"}, (
+        "the value is tried where no predicted value is a class"
+    )
 
 
 def test_the_alias_is_what_regions_carry() -> None:
@@ -57,20 +68,32 @@ def test_unmapped_classes_and_labels_are_named() -> None:
 
 
 def test_nothing_that_maps_lists_both_sides() -> None:
-    with pytest.raises(InputError, match=r"Labels: zebra, yak\. Classes: car, Person, truck, bus\."):
+    with pytest.raises(
+        InputError, match=r"Labels: zebra, yak\. Classes: car, Person, truck, bus\."
+    ):
         bound(brush('<Label value="zebra"/><Label value="yak"/>'))
 
 
 def test_thresholds_come_from_label_then_tag_then_settings() -> None:
-    tag = brush('<Label value="car" model_score_threshold="0.7"/><Label value="bus"/>', 'model_score_threshold="0.4"')
+    tag = brush(
+        '<Label value="car" model_score_threshold="0.7"/><Label value="bus"/>',
+        'model_score_threshold="0.4"',
+    )
     assert bound(tag).groups[0].thresholds == {0: 0.7, 3: 0.4}
     assert bound(brush('<Label value="car"/>'), 0.3).groups[0].thresholds == {0: 0.3}
-    two = bound(tag + brush('<Label value="car"/>', 'model_score_threshold="0.1"', "RectangleLabels", "box"))
-    assert two.groups[0].thresholds == {0: 0.1, 3: 0.4}, "the model is asked for the lowest of both tags"
+    two = bound(
+        tag + brush('<Label value="car"/>', 'model_score_threshold="0.1"', "RectangleLabels", "box")
+    )
+    assert two.groups[0].thresholds == {0: 0.1, 3: 0.4}, (
+        "the model is asked for the lowest of both tags"
+    )
 
 
 def test_all_kinds_are_filled_and_bound_by_name() -> None:
-    tags = "".join(brush('<Label value="car"/>', "", tag, f"my-{tag}") for tag in ("BrushLabels", "BitmaskLabels", "PolygonLabels", "RectangleLabels"))
+    tags = "".join(
+        brush('<Label value="car"/>', "", tag, f"my-{tag}")
+        for tag in ("BrushLabels", "BitmaskLabels", "PolygonLabels", "RectangleLabels")
+    )
     outputs = bound(tags).groups[0].outputs
     assert [(o.kind, o.from_name, o.to_name) for o in outputs] == [
         ("brushlabels", "my-BrushLabels", "image"),
@@ -83,9 +106,22 @@ def test_all_kinds_are_filled_and_bound_by_name() -> None:
 def test_a_smart_rectangle_is_a_tool() -> None:
     box = '<Label value="car"/>'
     mask = brush('<Label value="car"/>')
-    assert len(bound(mask + brush(box, 'smart="true"', "RectangleLabels", "box")).groups[0].outputs) == 1
-    assert len(bound(mask + brush(box, 'smart="true" model_skip="false"', "RectangleLabels", "box")).groups[0].outputs) == 2
-    assert bound(brush(box, 'smart="true"', "RectangleLabels", "box")).groups[0].outputs[0].kind == "rectanglelabels"
+    assert (
+        len(bound(mask + brush(box, 'smart="true"', "RectangleLabels", "box")).groups[0].outputs)
+        == 1
+    )
+    assert (
+        len(
+            bound(mask + brush(box, 'smart="true" model_skip="false"', "RectangleLabels", "box"))
+            .groups[0]
+            .outputs
+        )
+        == 2
+    )
+    assert (
+        bound(brush(box, 'smart="true"', "RectangleLabels", "box")).groups[0].outputs[0].kind
+        == "rectanglelabels"
+    )
 
 
 def test_model_skip_everywhere_leaves_clicks_and_boxes() -> None:
@@ -93,23 +129,33 @@ def test_model_skip_everywhere_leaves_clicks_and_boxes() -> None:
 
 
 def test_limits_of_a_tag() -> None:
-    output = bound(brush('<Label value="car"/>', 'model_max_regions="5" model_min_area="120.5"')).groups[0].outputs[0]
+    output = (
+        bound(brush('<Label value="car"/>', 'model_max_regions="5" model_min_area="120.5"'))
+        .groups[0]
+        .outputs[0]
+    )
     assert (output.max_regions, output.min_area) == (5, 120.5)
 
 
 def test_images_and_detectors_make_groups() -> None:
     images = '<Image name="left" value="$l"/><Image name="right" value="$r"/>'
-    tags = brush('<Label value="car"/>').replace('"image"', '"left"') + brush('<Label value="car"/>', 'model_path="x.pt"', name="b2").replace(
-        '"image"', '"right"'
-    )
+    tags = brush('<Label value="car"/>').replace('"image"', '"left"') + brush(
+        '<Label value="car"/>', 'model_path="x.pt"', name="b2"
+    ).replace('"image"', '"right"')
     groups = bound(tags, images=images).groups
-    assert [(g.to_name, g.data_key, g.model_path) for g in groups] == [("left", "l", None), ("right", "r", "x.pt")]
+    assert [(g.to_name, g.data_key, g.model_path) for g in groups] == [
+        ("left", "l", None),
+        ("right", "r", "x.pt"),
+    ]
 
 
 def test_the_digest_follows_what_changes_results_only() -> None:
     plain = bound(brush('<Label value="car"/>')).digest
     assert bound(brush('<Label value="car" background="red"/>')).digest == plain
-    for other in ('<Label value="car" model_score_threshold="0.9"/>', '<Label value="car"/><Label value="bus"/>'):
+    for other in (
+        '<Label value="car" model_score_threshold="0.9"/>',
+        '<Label value="car"/><Label value="bus"/>',
+    ):
         assert bound(brush(other)).digest != plain
     assert bound(brush('<Label value="car"/>', 'model_max_regions="3"')).digest != plain
     assert bound(brush('<Label value="car"/>'), 0.5).digest != plain
@@ -117,12 +163,25 @@ def test_the_digest_follows_what_changes_results_only() -> None:
 
 def test_the_digest_follows_the_order_by_which_results_are_kept() -> None:
     images = '<Image name="l" value="$l"/><Image name="r" value="$r"/>'
-    tags = [brush('<Label value="car"/>', name=f"b{side}").replace('"image"', f'"{side}"') for side in "lr"]
-    assert bound("".join(tags), images=images).digest != bound("".join(tags[::-1]), images=images).digest
+    tags = [
+        brush('<Label value="car"/>', name=f"b{side}").replace('"image"', f'"{side}"')
+        for side in "lr"
+    ]
+    assert (
+        bound("".join(tags), images=images).digest
+        != bound("".join(tags[::-1]), images=images).digest
+    )
 
 
 @pytest.mark.parametrize(
-    "attribute", ['model_score_threshold="x"', 'model_score_threshold="1.5"', 'model_skip="maybe"', 'model_min_area="-1"', 'model_max_regions="nan"']
+    "attribute",
+    [
+        'model_score_threshold="x"',
+        'model_score_threshold="1.5"',
+        'model_skip="maybe"',
+        'model_min_area="-1"',
+        'model_max_regions="nan"',
+    ],
 )
 def test_an_attribute_that_cannot_be_read_is_named(attribute: str) -> None:
     with pytest.raises(InputError, match=f'BrushLabels "brush": {attribute.split("=")[0]}'):
@@ -132,20 +191,35 @@ def test_an_attribute_that_cannot_be_read_is_named(attribute: str) -> None:
 def test_tags_that_point_nowhere_are_noted() -> None:
     with pytest.raises(InputError, match="no BrushLabels"):
         bound(brush('<Label value="car"/>').replace('toName="image"', 'toName="text"'))
-    assert "no Image" in parse_label_config(config(brush("").replace('toName="image"', 'toName="text"'))).notes[0]
+    assert (
+        "no Image"
+        in parse_label_config(config(brush("").replace('toName="image"', 'toName="text"'))).notes[0]
+    )
 
 
 _DTD = '<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa">{}]>'
 X01 = {
-    "bomb": _DTD.format("".join(f'<!ENTITY {b} "{f"&{a};" * 10}">' for a, b in zip("abcdefgh", "bcdefghi", strict=True))) + "<View>&i;</View>",
+    "bomb": _DTD.format(
+        "".join(
+            f'<!ENTITY {b} "{f"&{a};" * 10}">' for a, b in zip("abcdefgh", "bcdefghi", strict=True)
+        )
+    )
+    + "<View>&i;</View>",
     "quadratic": _DTD.format(f'<!ENTITY q "{"q" * 50_000}">') + f"<View>{'&q;' * 5000}</View>",
     "external": '<!DOCTYPE x [<!ENTITY e SYSTEM "file:///etc/passwd">]><View>&e;</View>',
     "parameter": '<!DOCTYPE x [<!ENTITY % p SYSTEM "http://127.0.0.1:1/x"> %p;]><View/>',
     "deep": "<a>" * 100_000 + "</a>" * 100_000,
     "labels": config(brush('<Label value="car"/>' * 40_000)),
     "long": config(" " * (1 << 20)),
-    "tags": config("".join(f'<RectangleLabels name="a{k}" toName="image" smart="1"/>' for k in range(10_000))),
-    "images": "<View>" + "".join(f'<Image name="i{k}" value="$x"/><BrushLabels name="b{k}" toName="i{k}"/>' for k in range(20)) + "</View>",
+    "tags": config(
+        "".join(f'<RectangleLabels name="a{k}" toName="image" smart="1"/>' for k in range(10_000))
+    ),
+    "images": "<View>"
+    + "".join(
+        f'<Image name="i{k}" value="$x"/><BrushLabels name="b{k}" toName="i{k}"/>'
+        for k in range(20)
+    )
+    + "</View>",
     "predicted": config(brush(f'<Label value="car" predicted_values="{"x," * 100_000}"/>')),
     "broken": "<View><Image",
     "nul": "<View>\0</View>",
@@ -171,16 +245,28 @@ def test_a_made_config_is_accepted_by_label_studio_and_by_us() -> None:
     text = make_config(["car", 'odd "name" & <more>', "bus"])
     interface = LabelInterface(text)
     assert interface.get_tag("brush").labels == ["car", 'odd "name" & <more>', "bus"]
-    binding = bind(parse_label_config(text), lambda path: {0: "car", 1: 'odd "name" & <more>', 2: "bus"}, 0.25)
+    binding = bind(
+        parse_label_config(text), lambda path: {0: "car", 1: 'odd "name" & <more>', 2: "bus"}, 0.25
+    )
     assert [output.kind for output in binding.groups[0].outputs] == ["brushlabels"]
     assert len(binding.groups[0].outputs[0].labels) == 3
 
 
 def test_where_a_prompt_goes() -> None:
-    point = brush('<Label value="Car"/><Label value="wheel" predicted_values="tyre"/><Label value="tram"/>', 'smart="true"', "KeyPointLabels", "point")
+    point = brush(
+        '<Label value="Car"/><Label value="wheel" predicted_values="tyre"/><Label value="tram"/>',
+        'smart="true"',
+        "KeyPointLabels",
+        "point",
+    )
     masks = brush('<Label value="car"/><Label value="tyre"/>')
-    read = parse_label_config(config(brush('<Label value="car"/>', "", "PolygonLabels", "poly") + masks + point))
-    assert (prompt_target(read, "point", "Car")[0].name, prompt_target(read, "point", "Car")[1]) == ("brush", "car")
+    read = parse_label_config(
+        config(brush('<Label value="car"/>', "", "PolygonLabels", "poly") + masks + point)
+    )
+    assert (
+        prompt_target(read, "point", "Car")[0].name,
+        prompt_target(read, "point", "Car")[1],
+    ) == ("brush", "car")
     assert prompt_target(read, "point", "wheel")[1] == "tyre"
     with pytest.raises(InputError, match="'tram' .* is not a label of \"brush\""):
         prompt_target(read, "point", "tram")

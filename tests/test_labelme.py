@@ -22,12 +22,22 @@ from labelme_plugin import document as files
 from labelme_plugin import shapes
 from tests.conftest import random_mask
 
-LEAVES_FILES_OPEN = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # labelme's reader does
+LEAVES_FILES_OPEN = pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # labelme's reader does
 
 
 def make(frames: list[np.ndarray], size_hw: tuple[int, int]) -> Prediction:
     masks = [mask_from_full(frame) for frame in frames]
-    return Prediction(tuple(Instance(f"c{k}", k, 0.9, mask_xyxy(m), m, 0.8) for k, m in enumerate(masks) if m is not None), size_hw, "v1")
+    return Prediction(
+        tuple(
+            Instance(f"c{k}", k, 0.9, mask_xyxy(m), m, 0.8)
+            for k, m in enumerate(masks)
+            if m is not None
+        ),
+        size_hw,
+        "v1",
+    )
 
 
 @pytest.fixture
@@ -74,46 +84,80 @@ def test_png_round_trip_and_pillow_agrees(crop: np.ndarray) -> None:
 
 
 def test_document_by_hand() -> None:
-    instance = Instance("cat", 0, 0.91234, np.zeros(4, np.float32), Mask(3, 5, np.array([[1, 0], [1, 1], [0, 1]], bool)), 0.8)
+    instance = Instance(
+        "cat",
+        0,
+        0.91234,
+        np.zeros(4, np.float32),
+        Mask(3, 5, np.array([[1, 0], [1, 1], [0, 1]], bool)),
+        0.8,
+    )
     document = files.to_document(Prediction((instance,), (20, 30), "v1"), "sub\\a.jpg")
-    assert (document["version"], document["imageData"], document["imagePath"]) == ("5.5.0", None, "sub/a.jpg")
+    assert (document["version"], document["imageData"], document["imagePath"]) == (
+        "5.5.0",
+        None,
+        "sub/a.jpg",
+    )
     assert (document["imageHeight"], document["imageWidth"]) == (20, 30)
     (shape,) = document["shapes"]
     assert shape["points"] == [[3, 5], [4, 7]]  # inclusive
     assert (shape["shape_type"], shape["flags"], shape["group_id"]) == ("mask", {}, None)
-    assert np.array(PIL.Image.open(io.BytesIO(base64.b64decode(shape["mask"])))).tolist() == [[255, 0], [255, 255], [0, 255]]
+    assert np.array(PIL.Image.open(io.BytesIO(base64.b64decode(shape["mask"])))).tolist() == [
+        [255, 0],
+        [255, 255],
+        [0, 255],
+    ]
 
 
 def test_large_shapes_come_first_and_single_pixels_not_at_all() -> None:
     sides = (1, 3, 9, 5)
-    instances = tuple(Instance(str(s), 0, 0.5, np.zeros(4, np.float32), Mask(0, 0, np.ones((s, s), bool))) for s in sides)
+    instances = tuple(
+        Instance(str(s), 0, 0.5, np.zeros(4, np.float32), Mask(0, 0, np.ones((s, s), bool)))
+        for s in sides
+    )
     document = files.to_document(Prediction(instances, (20, 20), "v1"), "a.jpg")
     assert [shape["label"] for shape in document["shapes"]] == ["9", "5", "3"]
 
 
 @LEAVES_FILES_OPEN
 def test_boxes_become_rectangles(picture: Path) -> None:
-    one = Prediction((Instance("cat", 0, 0.5, np.array([1, 2, 30, 40], np.float32)),), (70, 90), "v1")
+    one = Prediction(
+        (Instance("cat", 0, 0.5, np.array([1, 2, 30, 40], np.float32)),), (70, 90), "v1"
+    )
     path = picture.with_suffix(".json")
     path.write_bytes(files.to_json(one, picture.name))
     (shape,) = LabelFile(str(path)).shapes
-    assert (shape["shape_type"], np.array(shape["points"]).tolist()) == ("rectangle", [[1, 2], [30, 40]])
+    assert (shape["shape_type"], np.array(shape["points"]).tolist()) == (
+        "rectangle",
+        [[1, 2], [30, 40]],
+    )
 
 
-@pytest.mark.parametrize("mask", [Mask(0, 0, np.zeros((3, 3), bool)), Mask(80, 0, np.ones((3, 30), bool))])
+@pytest.mark.parametrize(
+    "mask", [Mask(0, 0, np.zeros((3, 3), bool)), Mask(80, 0, np.ones((3, 30), bool))]
+)
 def test_masks_that_labelme_chokes_on_are_never_written(mask: Mask) -> None:
     with pytest.raises(InputError, match="mask"):
-        files.to_document(Prediction((Instance("c", 0, 0.5, np.zeros(4, np.float32), mask),), (70, 90), "v1"), "a.jpg")
+        files.to_document(
+            Prediction((Instance("c", 0, 0.5, np.zeros(4, np.float32), mask),), (70, 90), "v1"),
+            "a.jpg",
+        )
 
 
-def test_our_files_are_known_until_someone_changes_them(picture: Path, rng: np.random.Generator) -> None:
+def test_our_files_are_known_until_someone_changes_them(
+    picture: Path, rng: np.random.Generator
+) -> None:
     path = picture.with_suffix(".json")
     path.write_bytes(files.to_json(make([random_mask(rng, 70, 90, 4)], (70, 90)), picture.name))
     assert files.made_by_us(path) == "v1"
     document = json.loads(path.read_text())
     path.write_text(json.dumps(document, indent=2))  # saved again by a program, unchanged
     assert files.made_by_us(path) == "v1"
-    for key, value in (("flags", {"reject": True}), ("note", "mine"), ("shapes", [{**document["shapes"][0], "label": "dog"}])):
+    for key, value in (
+        ("flags", {"reject": True}),
+        ("note", "mine"),
+        ("shapes", [{**document["shapes"][0], "label": "dog"}]),
+    ):
         path.write_text(json.dumps({**document, key: value}))
         assert files.made_by_us(path) is None, key
     described = [{**document["shapes"][0], "description": "cut off"}]
@@ -124,13 +168,18 @@ def test_our_files_are_known_until_someone_changes_them(picture: Path, rng: np.r
 
 
 def good_shape() -> dict[str, object]:
-    return shapes.to_shape(Instance("cat", 0, 0.5, np.zeros(4, np.float32), Mask(3, 5, np.ones((4, 6), bool))))
+    return shapes.to_shape(
+        Instance("cat", 0, 0.5, np.zeros(4, np.float32), Mask(3, 5, np.ones((4, 6), bool)))
+    )
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"points": [[3, 5], [9, 9]]}, r"shapes\[0\].points: the inclusive box is 7x5, its mask 6x4"),
+        (
+            {"points": [[3, 5], [9, 9]]},
+            r"shapes\[0\].points: the inclusive box is 7x5, its mask 6x4",
+        ),
         ({"mask": "%%%"}, "mask"),
         ({"mask": None}, "mask"),
         ({"points": [[1, 2]]}, "two points"),
@@ -147,7 +196,14 @@ def test_faults_are_named_by_path(tmp_path: Path, change: dict[str, object], wor
         files.read_document(path)
 
 
-@pytest.mark.parametrize(("text", "words"), [("{", "not valid JSON"), ("[]", "not a labelme file"), ('{"shapes": 5}', "not a labelme file")])
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "not valid JSON"),
+        ("[]", "not a labelme file"),
+        ('{"shapes": 5}', "not a labelme file"),
+    ],
+)
 def test_foreign_files_are_refused(tmp_path: Path, text: str, words: str) -> None:
     path = tmp_path / "a.json"
     path.write_text(text)
@@ -164,4 +220,6 @@ def test_coloured_masks_are_refused() -> None:
 
 def test_masks_are_read_back() -> None:
     mask = shapes.mask_of(good_shape())
-    assert np.array_equal(full_frame(mask, (20, 20)), full_frame(Mask(3, 5, np.ones((4, 6), bool)), (20, 20)))
+    assert np.array_equal(
+        full_frame(mask, (20, 20)), full_frame(Mask(3, 5, np.ones((4, 6), bool)), (20, 20))
+    )

@@ -17,11 +17,22 @@ from backend.formats.label_studio.label_config import make_config
 from tests.conftest import random_mask
 
 
-def prediction(rng: np.random.Generator, n: int = 3, size_hw: tuple[int, int] = (60, 80)) -> Prediction:
+def prediction(
+    rng: np.random.Generator, n: int = 3, size_hw: tuple[int, int] = (60, 80)
+) -> Prediction:
     instances = []
     for k in range(n):
         mask = mask_from_full(random_mask(rng, *size_hw, 4))
-        instances.append(Instance(["cat", 'the "dog" & <co>', "图"][k % 3], k % 3, 0.9 - 0.1 * k, mask_xyxy(mask), mask, 0.8))
+        instances.append(
+            Instance(
+                ["cat", 'the "dog" & <co>', "图"][k % 3],
+                k % 3,
+                0.9 - 0.1 * k,
+                mask_xyxy(mask),
+                mask,
+                0.8,
+            )
+        )
     instances.append(Instance("cat", 0, 0.5, np.array([8, 6, 40, 30], np.float32)))
     return Prediction(tuple(instances), size_hw, "v1")
 
@@ -39,7 +50,10 @@ def test_the_sdk_reads_the_masks_and_accepts_the_task(rng: np.random.Generator) 
     task = json.loads(labelstudio.task_json(one, "/data/local-files/?d=a%20b.jpg"))
     regions = task["predictions"][0]["result"]
     for region, instance in zip(regions[:-1], one.instances, strict=False):
-        assert np.array_equal(decode_rle(region["value"]["rle"]).reshape(60, 80, 4)[..., 3] > 0, full_frame(instance.mask, one.size_hw))
+        assert np.array_equal(
+            decode_rle(region["value"]["rle"]).reshape(60, 80, 4)[..., 3] > 0,
+            full_frame(instance.mask, one.size_hw),
+        )
     interface = LabelInterface(make_config(NAMES))
     interface.validate()
     assert interface.validate_prediction(task["predictions"][0], return_errors=True) == []
@@ -49,7 +63,11 @@ def test_the_sdk_reads_the_masks_and_accepts_the_task(rng: np.random.Generator) 
 def test_rectangles_are_percent_of_the_upright_image(rng: np.random.Generator) -> None:
     region = labelstudio.to_result(prediction(rng))[-1]
     assert region["type"] == "rectanglelabels"
-    assert (region["original_width"], region["original_height"], region["image_rotation"]) == (80, 60, 0)
+    assert (region["original_width"], region["original_height"], region["image_rotation"]) == (
+        80,
+        60,
+        0,
+    )
     assert [round(region["value"][k], 6) for k in ("x", "y", "width", "height")] == [10, 10, 40, 40]
 
 
@@ -68,17 +86,29 @@ def test_round_trip(rng: np.random.Generator) -> None:
 def test_ids_are_stable_and_differ_by_version(rng: np.random.Generator) -> None:
     one = prediction(rng)
     assert labelstudio.region_id(one, 0) == labelstudio.region_id(one, 0)
-    assert labelstudio.region_id(one, 0) != labelstudio.region_id(Prediction(one.instances, one.size_hw, "v2"), 0)
+    assert labelstudio.region_id(one, 0) != labelstudio.region_id(
+        Prediction(one.instances, one.size_hw, "v2"), 0
+    )
 
 
 def test_empty_prediction() -> None:
     empty = Prediction((), (10, 10), "v1")
     assert labelstudio.to_result(empty) == []
-    assert json.loads(labelstudio.task_json(empty, "x"))["predictions"][0] == {"model_version": "v1", "score": 0.0, "result": []}
+    assert json.loads(labelstudio.task_json(empty, "x"))["predictions"][0] == {
+        "model_version": "v1",
+        "score": 0.0,
+        "result": [],
+    }
 
 
 @pytest.mark.parametrize(
-    "change", [{"value": {}}, {"value": {"rle": [1, 2], "brushlabels": ["cat"]}}, {"value": {"rle": [0] * 20, "brushlabels": []}}, {"original_width": None}]
+    "change",
+    [
+        {"value": {}},
+        {"value": {"rle": [1, 2], "brushlabels": ["cat"]}},
+        {"value": {"rle": [0] * 20, "brushlabels": []}},
+        {"original_width": None},
+    ],
 )
 def test_bad_regions_are_named(rng: np.random.Generator, change: dict[str, object]) -> None:
     region = {**labelstudio.to_result(prediction(rng))[0], **change}

@@ -16,26 +16,32 @@ FILES = sorted([*(ROOT / "backend").rglob("*.py"), *(ROOT / "labelme_plugin").rg
 LAYERS = {
     "backend.memory": 0, "backend.options": 0, "backend.logs": 0, "backend.errors": 0, "backend.types": 0,
     "backend.geometry": 1, "backend.files.images": 1, "backend.metrics": 1, "backend.settings": 1, "backend.files": 1, "backend.drawing.overlays": 2,
-    "backend.formats": 2, "backend.service_settings": 2, "backend.class_mapping": 1, "backend.core.rasterize": 1, "backend.matching": 2, "backend.drawing.comparison": 2,
+    "backend.formats": 2, "backend.service_settings": 2, "backend.class_mapping": 1, "backend.core.rasterize": 1, "backend.evaluation.instances": 2, "backend.drawing.comparison": 2,
     "backend.datasets": 4, "backend.datasets.convert": 5, "backend.datasets.report": 5,
     "labelme_plugin.check": 4, "labelme_plugin.check_folder": 5, "labelme_plugin.launcher": 5,
     "backend.labeling.sources": 3, "backend.labeling.cascade": 3, "labelme_plugin": 3, "backend.models": 3,
-    "backend.label_studio.origins": 3, "backend.label_studio.transport": 3, "backend.label_studio.tokens": 3, "backend.label_studio.local_files": 3,
-    "backend.label_studio.fetch": 3, "backend.label_studio.caches": 3, "backend.label_studio.monitor": 3,
-    "backend.label_studio.access": 3, "backend.label_studio.requests": 3,
-    "backend.label_studio.stored": 3, "backend.label_studio.client": 3, "backend.label_studio.journal": 3, "backend.prelabelling": 6,
-    "backend.labeling.pipeline": 4, "backend.labeling.outputs": 4, "backend.gate": 4, "backend.scoring": 4,
+    "backend.label_studio.api.origins": 3, "backend.label_studio.api.transport": 3, "backend.label_studio.api.tokens": 3, "backend.label_studio.api.local_files": 3,
+    "backend.label_studio.api.fetch": 3, "backend.label_studio.server.app.cache": 3, "backend.label_studio.server.app.monitor": 3,
+    "backend.label_studio.server.access": 3, "backend.label_studio.requests": 3,
+    "backend.label_studio.api.stored": 3, "backend.label_studio.api.client": 3, "backend.label_studio.prelabel.journal": 3, "backend.label_studio.prelabel.prelabel_project": 6,
+    "backend.labeling.pipeline": 4, "backend.labeling.outputs": 4, "backend.label_studio.server.worker": 4, "backend.scoring": 4,
     "backend.label_studio": 5,
-    "backend.labeling.load": 5, "backend.labeling.annotate": 5, "backend.evaluate": 5,
-    "backend.judging": 6, "backend.labeling.watch": 6, "backend.report_pictures": 5, "backend.serving": 6, "backend.doctor": 6, "backend.label_studio.model": 7,
-    "backend.bench": 7, "backend.bench_clicks": 6, "backend.bench_scoring": 6, "backend.bench_prelabel": 6, "backend.demo": 7,
+    "backend.labeling.load": 5, "backend.labeling.annotate": 5, "backend.evaluation.against_truth": 5,
+    "backend.evaluation.run": 6, "backend.labeling.watch": 6, "backend.evaluation.pictures": 5, "backend.label_studio.server.serve": 6, "backend.doctor": 6, "backend.label_studio.server.ml_backend": 7,
+    "backend.benchmarks.run": 7, "backend.benchmarks.clicks": 6, "backend.benchmarks.scoring": 6, "backend.benchmarks.prelabel": 6, "backend.demo": 7,
     "backend.commands": 7, "backend.dataset_commands": 7, "backend.dataset_options": 0, "backend.model_options": 0, "backend.cli": 8, "backend.__main__": 9,
 }  # fmt: skip
 HEAVY = ("torch", "torchvision", "ultralytics", "sam2", "transformers", "hydra", "omegaconf")
 
 
 def module_name(path: Path) -> str:
-    return path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__")
+    return (
+        path.relative_to(ROOT)
+        .with_suffix("")
+        .as_posix()
+        .replace("/", ".")
+        .removesuffix(".__init__")
+    )
 
 
 def layer(module: str) -> int | None:
@@ -52,7 +58,12 @@ def imports(path: Path) -> list[str]:
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found += [f"{node.module}.{alias.name}" if node.module in ("backend", "labelme_plugin") else node.module for alias in node.names]
+            found += [
+                f"{node.module}.{alias.name}"
+                if node.module in ("backend", "labelme_plugin")
+                else node.module
+                for alias in node.names
+            ]
     return found
 
 
@@ -65,12 +76,16 @@ def test_imports_point_downwards(path: Path) -> None:
     assert own is not None, "a new module needs a layer"
     for target in imports(path):
         theirs = layer(target)
-        assert theirs is None or theirs <= own, f"{module_name(path)} imports {target} from a higher layer"
+        assert theirs is None or theirs <= own, (
+            f"{module_name(path)} imports {target} from a higher layer"
+        )
 
 
 @pytest.mark.parametrize("path", FILES, ids=module_name)
 def test_torch_stays_in_its_rooms(path: Path) -> None:
-    if path.is_relative_to(ROOT / "backend" / "models") or path.is_relative_to(ROOT / "backend" / "demo"):
+    if path.is_relative_to(ROOT / "backend" / "models") or path.is_relative_to(
+        ROOT / "backend" / "demo"
+    ):
         return
     assert not [name for name in imports(path) if name.split(".")[0] in HEAVY]
 
@@ -81,7 +96,9 @@ def test_modules_and_functions_stay_small(path: Path) -> None:
     assert len(text.splitlines()) <= 320
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef):
-            docstring = node.body[0].end_lineno - node.body[0].lineno + 1 if ast.get_docstring(node) else 0
+            docstring = (
+                node.body[0].end_lineno - node.body[0].lineno + 1 if ast.get_docstring(node) else 0
+            )
             assert node.end_lineno - node.lineno + 1 - docstring <= 45, f"{node.name} is too long"
 
 
@@ -94,30 +111,48 @@ def test_light_parts_need_no_torch() -> None:
         "backend.labeling.load",
         "backend.formats.label_studio.brush_rle",
         "labelme_plugin.document",
-        "backend.evaluate",
-        "backend.judging",
+        "backend.evaluation.against_truth",
+        "backend.evaluation.run",
     ]
-    light += ["backend.label_studio.server", "backend.label_studio.service", "backend.serving", "backend.doctor.studio"]
+    light += [
+        "backend.label_studio.server.app",
+        "backend.label_studio.server.app.service",
+        "backend.label_studio.server.serve",
+        "backend.doctor.studio",
+    ]
     code = f"import sys\nfor m in {light!r}: __import__(m)\nprint([m for m in {HEAVY!r} if m in sys.modules])"
-    done = subprocess.run([PYTHON, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    done = subprocess.run(
+        [PYTHON, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True
+    )
     assert done.stdout.strip() == "[]"
 
 
 def test_help_works_without_torch_installed(tmp_path: Path) -> None:
     (tmp_path / "torch.py").write_text("raise ImportError('no torch here')")
-    done = subprocess.run([PYTHON, "-m", "backend", "--help"], capture_output=True, text=True, cwd=ROOT, env={"PYTHONPATH": str(tmp_path)}, check=False)
+    done = subprocess.run(
+        [PYTHON, "-m", "backend", "--help"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={"PYTHONPATH": str(tmp_path)},
+        check=False,
+    )
     assert done.returncode == 0
     assert "annotate" in done.stdout
 
 
 def test_importing_the_package_does_no_work() -> None:
     code = "import sys, backend; print(len([m for m in sys.modules if 'numpy' in m or 'cv2' in m]))"
-    done = subprocess.run([PYTHON, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    done = subprocess.run(
+        [PYTHON, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True
+    )
     assert done.stdout.strip() == "0"
 
 
 def test_no_registry_or_machine_is_named() -> None:
-    listed = subprocess.run(["git", "ls-files"], capture_output=True, text=True, cwd=ROOT, check=True).stdout.split()
+    listed = subprocess.run(
+        ["git", "ls-files"], capture_output=True, text=True, cwd=ROOT, check=True
+    ).stdout.split()
     for name in listed:
         if name.endswith((".py", ".md", ".toml", ".txt", ".yaml", "Makefile", "run")):
             text = (ROOT / name).read_text()

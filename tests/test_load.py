@@ -42,7 +42,11 @@ class Running:
 
     def predict(self, *uris: str, timeout: float = 60) -> requests.Response:
         tasks = [{"id": k, "data": {"image": uri}} for k, uri in enumerate(uris)]
-        return requests.post(f"{self.url}/predict", json={"tasks": tasks, "project": "1", "label_config": CONFIG}, timeout=timeout)
+        return requests.post(
+            f"{self.url}/predict",
+            json={"tasks": tasks, "project": "1", "label_config": CONFIG},
+            timeout=timeout,
+        )
 
     def wait_ready(self, timeout_s: float = 30) -> None:
         end = time.monotonic() + timeout_s
@@ -63,15 +67,29 @@ class Running:
 @contextmanager
 def serving(log: Path, **environment: object) -> Iterator[Running]:
     port = free_port()
-    variables = {**os.environ, "PORT": str(port), "PYTHONPATH": str(ROOT), "ALLOWED_HOSTS": "127.0.0.1", **{k: str(v) for k, v in environment.items()}}
+    variables = {
+        **os.environ,
+        "PORT": str(port),
+        "PYTHONPATH": str(ROOT),
+        "ALLOWED_HOSTS": "127.0.0.1",
+        **{k: str(v) for k, v in environment.items()},
+    }
     with log.open("wb") as stream:
-        process = subprocess.Popen([sys.executable, "-m", "tests.stub_server"], cwd=ROOT, env=variables, stdout=stream, stderr=stream)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.stub_server"],
+            cwd=ROOT,
+            env=variables,
+            stdout=stream,
+            stderr=stream,
+        )
     running = Running(process, f"http://127.0.0.1:{port}", log)
     try:
         running.wait_ready()
         yield running
     finally:
-        for child in psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []:
+        for child in (
+            psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+        ):
             child.kill()
         process.kill()
         process.wait()
@@ -121,13 +139,17 @@ def test_c02_c03_thirty_clients_at_once(tmp_path: Path) -> None:
 def test_c10_work_in_flight_is_finished_on_sigterm(tmp_path: Path) -> None:
     with serving(tmp_path / "log", STUB_SLEEP=1.0) as server:
         replies: list[requests.Response] = []
-        thread = threading.Thread(target=lambda: replies.append(server.predict(*(inline(k) for k in range(20)))))
+        thread = threading.Thread(
+            target=lambda: replies.append(server.predict(*(inline(k) for k in range(20))))
+        )
         thread.start()
         time.sleep(0.5)
         server.process.send_signal(signal.SIGTERM)
         thread.join()
         assert replies[0].status_code == 200
-        assert sum("result" in item for item in replies[0].json()["results"]) == 20, "three batches, two of them after the signal"
+        assert sum("result" in item for item in replies[0].json()["results"]) == 20, (
+            "three batches, two of them after the signal"
+        )
         assert server.process.wait(10) == 0
 
 
@@ -178,17 +200,28 @@ def test_half_sent_requests_do_not_starve_health(tmp_path: Path) -> None:
         host, port = "127.0.0.1", int(server.url.rsplit(":", 1)[1])
         sockets = [socket.create_connection((host, port)) for _ in range(16)]
         for k, sock in enumerate(sockets):
-            sock.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n" if k % 2 else b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{")
+            sock.sendall(
+                b"GET /health HTTP/1.1\r\nHost: x\r\n"
+                if k % 2
+                else b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{"
+            )
         time.sleep(0.3)
-        assert server.get("/health", timeout=14).status_code == 200, "their threads are free again after ten seconds of silence"
+        assert server.get("/health", timeout=14).status_code == 200, (
+            "their threads are free again after ten seconds of silence"
+        )
         for sock in sockets:
             sock.close()
         assert server.predict(inline(1)).status_code == 200
 
 
 def test_a_chunk_that_is_none_is_no_500(tmp_path: Path) -> None:
-    with serving(tmp_path / "log") as server, socket.create_connection(("127.0.0.1", int(server.url.rsplit(":", 1)[1]))) as sock:
-        sock.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")
+    with (
+        serving(tmp_path / "log") as server,
+        socket.create_connection(("127.0.0.1", int(server.url.rsplit(":", 1)[1]))) as sock,
+    ):
+        sock.sendall(
+            b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"
+        )
         assert sock.recv(100).startswith(b"HTTP/1.1 400")
 
 
@@ -199,7 +232,11 @@ def test_large_old_predictions_do_not_hold_health_up(tmp_path: Path) -> None:
         body = json.dumps({"tasks": tasks, "label_config": CONFIG}).encode()
         assert len(body) > 50 << 20
         statuses: list[int] = []
-        thread = threading.Thread(target=lambda: statuses.append(requests.post(f"{server.url}/predict", data=body, timeout=60).status_code))
+        thread = threading.Thread(
+            target=lambda: statuses.append(
+                requests.post(f"{server.url}/predict", data=body, timeout=60).status_code
+            )
+        )
         thread.start()
         slowest = 0.0
         while thread.is_alive():
@@ -216,19 +253,30 @@ def test_a_port_in_use_is_one_sentence() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         command = [sys.executable, "-m", "backend", "serve", "--port", str(taken.getsockname()[1])]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, cwd=ROOT, timeout=60, check=False
+        )
     assert done.returncode == 2
     assert "cannot listen there" in done.stderr
 
 
 def test_twelve_hundred_tasks_in_one_request(tmp_path: Path) -> None:
     stream = io.BytesIO()
-    PIL.Image.fromarray(np.mgrid[0:480, 0:640].sum(0).astype(np.uint8)).convert("RGB").save(stream, "JPEG")
+    PIL.Image.fromarray(np.mgrid[0:480, 0:640].sum(0).astype(np.uint8)).convert("RGB").save(
+        stream, "JPEG"
+    )
 
     def answer(method: str, path: str, headers: dict[str, str], body: bytes):
-        return 200, {}, stream.getvalue() + path.encode()  # what follows the end of a JPEG is ignored, but makes the bytes differ
+        return (
+            200,
+            {},
+            stream.getvalue() + path.encode(),
+        )  # what follows the end of a JPEG is ignored, but makes the bytes differ
 
-    with http_server(answer) as images, serving(tmp_path / "log", LABEL_STUDIO_URL=images.url) as server:
+    with (
+        http_server(answer) as images,
+        serving(tmp_path / "log", LABEL_STUDIO_URL=images.url) as server,
+    ):
         server.predict("/data/upload/1/im-0")
         before = server.worker().memory_info().rss
         peak = [0]
@@ -257,8 +305,15 @@ def test_c07_memory_is_flat_over_five_thousand_calls(tmp_path: Path) -> None:
 
         def call(seed: int) -> None:
             tasks = [{"id": 1, "data": {"image": uris[seed % len(uris)]}}]
-            config = CONFIG.replace('"cat"/>', f'"cat" model_score_threshold="{(seed % 997) / 1000}"/>', 1)
-            assert session.post(f"{server.url}/predict", json={"tasks": tasks, "label_config": config}).status_code == 200
+            config = CONFIG.replace(
+                '"cat"/>', f'"cat" model_score_threshold="{(seed % 997) / 1000}"/>', 1
+            )
+            assert (
+                session.post(
+                    f"{server.url}/predict", json={"tasks": tasks, "label_config": config}
+                ).status_code
+                == 200
+            )
 
         uris = [inline(k) for k in range(50)]
         for k in range(700):
@@ -271,11 +326,23 @@ def test_c07_memory_is_flat_over_five_thousand_calls(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("environment", "said"),
-    [({"LISTEN_HOST": "0.0.0.0"}, "BASIC_AUTH_USER"), ({"PORT": "x"}, "PORT: expected an integer"), ({"BASIC_AUTH_USER": "a"}, "both or neither")],
+    [
+        ({"LISTEN_HOST": "0.0.0.0"}, "BASIC_AUTH_USER"),
+        ({"PORT": "x"}, "PORT: expected an integer"),
+        ({"BASIC_AUTH_USER": "a"}, "both or neither"),
+    ],
 )
-def test_c08_a01_what_cannot_be_served_is_refused_before_anything_loads(environment: dict[str, str], said: str) -> None:
+def test_c08_a01_what_cannot_be_served_is_refused_before_anything_loads(
+    environment: dict[str, str], said: str
+) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "backend", "serve"], capture_output=True, text=True, cwd=ROOT, env={**os.environ, **environment}, timeout=60, check=False
+        [sys.executable, "-m", "backend", "serve"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        timeout=60,
+        check=False,
     )
     assert done.returncode == 2
     assert said in done.stderr

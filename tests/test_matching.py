@@ -14,8 +14,8 @@ from sklearn.metrics import jaccard_score
 
 from backend.core.masks import mask_from_full, mask_xyxy
 from backend.core.types import Instance, Mask
-from backend.matching import iou_matrix, match_instances
-from backend.scoring.average_precision import AveragePrecision
+from backend.evaluation.average_precision import AveragePrecision
+from backend.evaluation.instances import iou_matrix, match_instances
 from tests.conftest import random_mask
 
 
@@ -34,8 +34,18 @@ def test_overlaps_equal_those_of_full_frames(rng: np.random.Generator) -> None:
 
 def test_panoptic_quality_by_hand() -> None:
     # Class a: one perfect match, one with IoU 60 / 100, one miss, one false alarm. Class b: IoU of exactly 0.5 is no match for panoptic quality.
-    truth = [box(0, 0, 0, 10, 10), box(0, 20, 0, 10, 10), box(0, 40, 0, 10, 10), box(1, 0, 20, 10, 10)]
-    found = [box(0, 0, 0, 10, 10), box(0, 20, 0, 10, 6), box(0, 60, 0, 10, 10), box(1, 0, 20, 10, 5)]
+    truth = [
+        box(0, 0, 0, 10, 10),
+        box(0, 20, 0, 10, 10),
+        box(0, 40, 0, 10, 10),
+        box(1, 0, 20, 10, 10),
+    ]
+    found = [
+        box(0, 0, 0, 10, 10),
+        box(0, 20, 0, 10, 6),
+        box(0, 60, 0, 10, 10),
+        box(1, 0, 20, 10, 5),
+    ]
     counts = match_instances(truth, found, 3).counts
     assert counts.truth.tolist() == [3, 1, 0]
     assert counts.predicted.tolist() == [3, 1, 0]
@@ -73,7 +83,9 @@ def test_ignored_pixels_count_neither_way() -> None:
     spills, inside, half = box(0, 0, 0, 20, 10), box(0, 12, 0, 10, 10), box(0, 25, 20, 10, 10)
     matched = match_instances(truth, [spills, inside, half], 1, void)
     assert matched.counts.hit75[0] == 1  # what spills into ignored pixels is not held against it
-    assert matched.counts.predicted[0] == 2  # one that lies in them altogether is no false alarm, one that lies half in them is
+    assert (
+        matched.counts.predicted[0] == 2
+    )  # one that lies in them altogether is no false alarm, one that lies half in them is
     mostly = match_instances(truth, [box(0, 24, 20, 10, 10)], 1, void)
     assert mostly.counts.predicted[0] == 0
 
@@ -88,10 +100,15 @@ def test_a_prediction_mostly_on_ignored_pixels_still_matches() -> None:
 def test_each_threshold_has_a_matching_of_its_own() -> None:
     truth = [box(0, 0, 0, 10, 10)]
     counts = match_instances(truth, [box(0, 0, 0, 10, 6, 0.9), box(0, 0, 0, 10, 9, 0.5)], 1).counts
-    assert (counts.hit50[0], counts.hit75[0]) == (1, 1)  # the surer one at 0.5, the better one at 0.75
+    assert (counts.hit50[0], counts.hit75[0]) == (
+        1,
+        1,
+    )  # the surer one at 0.5, the better one at 0.75
 
 
-def scenes(seed: int, n_images: int) -> list[tuple[list[np.ndarray], np.ndarray, list[np.ndarray], np.ndarray, np.ndarray]]:
+def scenes(
+    seed: int, n_images: int
+) -> list[tuple[list[np.ndarray], np.ndarray, list[np.ndarray], np.ndarray, np.ndarray]]:
     """Per image: true masks and classes, predicted masks, classes and scores; with ties, empty images and overlaps."""
     rng = np.random.default_rng(seed)
 
@@ -104,7 +121,9 @@ def scenes(seed: int, n_images: int) -> list[tuple[list[np.ndarray], np.ndarray,
     made = []
     for _ in range(n_images):
         truth = [block() for _ in range(rng.integers(0, 6))]
-        found = [np.roll(t, rng.integers(-1, 2), 1) for t in truth if rng.random() < 0.9] + [block() for _ in range(rng.integers(0, 3))]
+        found = [np.roll(t, rng.integers(-1, 2), 1) for t in truth if rng.random() < 0.9] + [
+            block() for _ in range(rng.integers(0, 3))
+        ]
         classes = rng.integers(0, 3, len(truth))
         guessed = np.concatenate([classes, rng.integers(0, 4, 9)])[: len(found)]
         made.append((truth, classes, found, guessed, rng.random(len(found)).round(1)))
@@ -120,14 +139,33 @@ def with_pycocotools(images: list, n_classes: int) -> np.ndarray:
     truth, found = [], []
     for k, (true_masks, true_classes, masks, classes, scores) in enumerate(images):
         for mask, c in zip(true_masks, true_classes, strict=True):
-            one = {"id": len(truth) + 1, "image_id": k, "category_id": int(c), "iscrowd": 0, "area": int(mask.sum()), "segmentation": encoded(mask)}
+            one = {
+                "id": len(truth) + 1,
+                "image_id": k,
+                "category_id": int(c),
+                "iscrowd": 0,
+                "area": int(mask.sum()),
+                "segmentation": encoded(mask),
+            }
             truth.append(one)
         for mask, c, score in zip(masks, classes, scores, strict=True):
-            found.append({"image_id": k, "category_id": int(c), "score": float(score), "segmentation": encoded(mask)})
+            found.append(
+                {
+                    "image_id": k,
+                    "category_id": int(c),
+                    "score": float(score),
+                    "segmentation": encoded(mask),
+                }
+            )
     with contextlib.redirect_stdout(io.StringIO()):
         data = COCO()
         sizes = [{"id": k, "height": 40, "width": 50} for k in range(len(images))]
-        data.dataset = {"images": sizes, "categories": [{"id": c} for c in range(n_classes)], "annotations": truth, "info": {}}
+        data.dataset = {
+            "images": sizes,
+            "categories": [{"id": c} for c in range(n_classes)],
+            "annotations": truth,
+            "info": {},
+        }
         data.createIndex()
         evaluation = COCOeval(data, data.loadRes(found), "segm")
         evaluation.evaluate()

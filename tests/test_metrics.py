@@ -10,16 +10,23 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, jaccard_score, recall_score
 
 from backend.errors import InputError
-from backend.metrics import Areas, boundaries, confusion, iou_table, mean_of, ratio
+from backend.evaluation.boundaries import boundaries
+from backend.evaluation.semantic import Areas, confusion, iou_table, mean_of, ratio
 
 
-def maps(seed: int, n_values: int, smooth: bool = True, size_hw: tuple[int, int] = (64, 80)) -> tuple[np.ndarray, np.ndarray]:
+def maps(
+    seed: int, n_values: int, smooth: bool = True, size_hw: tuple[int, int] = (64, 80)
+) -> tuple[np.ndarray, np.ndarray]:
     """A truth with ignored pixels and a prediction that is partly right; smooth as real label maps are, or noise."""
     rng = np.random.default_rng(seed)
     truth = rng.integers(0, n_values, size_hw).astype(np.uint8)
     if smooth:
         truth = np.kron(truth[::8, ::8], np.ones((8, 8), np.uint8))
-    found = np.where(rng.random(size_hw) < (0.01 if smooth else 0.5), rng.integers(0, n_values, size_hw), np.roll(truth, 2, 1)).astype(np.uint8)
+    found = np.where(
+        rng.random(size_hw) < (0.01 if smooth else 0.5),
+        rng.integers(0, n_values, size_hw),
+        np.roll(truth, 2, 1),
+    ).astype(np.uint8)
     truth[rng.random(size_hw) < 0.02] = 255
     return truth, found
 
@@ -37,7 +44,9 @@ def test_by_hand() -> None:
     assert counts.areas.dice[:3] == pytest.approx([6 / 7, 1 / 2, 4 / 5])
     assert counts.areas.mean_dice == pytest.approx((6 / 7 + 1 / 2 + 4 / 5) / 3)
     assert counts.areas.mean_accuracy == pytest.approx((3 / 4 + 1 / 2 + 1) / 3)
-    assert counts.areas.frequency_weighted_iou == pytest.approx((4 * 3 / 4 + 2 * 1 / 3 + 2 * 2 / 3) / 8)
+    assert counts.areas.frequency_weighted_iou == pytest.approx(
+        (4 * 3 / 4 + 2 * 1 / 3 + 2 * 2 / 3) / 8
+    )
     assert "n/a" in iou_table(counts, ["a", "b", "c"])
 
 
@@ -52,16 +61,22 @@ def test_equals_scikit_learn(n_values: int, smooth: bool) -> None:
     assert counts.iou[occur] == pytest.approx(jaccard_score(t, p, labels=occur, average=None))
     assert counts.mean_iou == pytest.approx(jaccard_score(t, p, labels=occur, average="macro"))
     assert counts.pixel_accuracy == pytest.approx(accuracy_score(t, p))
-    assert counts.areas.mean_accuracy == pytest.approx(recall_score(t, p, labels=sorted(set(t)), average="macro"))
+    assert counts.areas.mean_accuracy == pytest.approx(
+        recall_score(t, p, labels=sorted(set(t)), average="macro")
+    )
     assert counts.areas.dice[occur] == pytest.approx(f1_score(t, p, labels=occur, average=None))
-    assert counts.areas.frequency_weighted_iou == pytest.approx(jaccard_score(t, p, labels=occur, average="weighted"))
+    assert counts.areas.frequency_weighted_iou == pytest.approx(
+        jaccard_score(t, p, labels=occur, average="weighted")
+    )
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 1 << 30), st.integers(2, 12), st.booleans())
 def test_counts_of_halves_add_up_to_the_whole(seed: int, n_values: int, smooth: bool) -> None:
     truth, found = maps(seed, n_values, smooth)
-    halves = confusion(truth[:30], found[:30], n_values) + confusion(truth[30:], found[30:], n_values)
+    halves = confusion(truth[:30], found[:30], n_values) + confusion(
+        truth[30:], found[30:], n_values
+    )
     whole = confusion(truth, found, n_values)
     assert np.array_equal(whole.counts, halves.counts)
     assert whole.counts.sum() == np.count_nonzero(truth != 255)
@@ -75,12 +90,17 @@ def test_a_prediction_of_ignored_pixels_is_background() -> None:
 
 def test_wide_label_maps_count_the_same() -> None:
     truth, found = maps(1, 9)
-    assert np.array_equal(confusion(truth.astype(np.uint16), found.astype(np.int64), 9).counts, confusion(truth, found, 9).counts)
+    assert np.array_equal(
+        confusion(truth.astype(np.uint16), found.astype(np.int64), 9).counts,
+        confusion(truth, found, 9).counts,
+    )
 
 
 def test_more_pixels_than_a_float32_can_count() -> None:
     rng = np.random.default_rng(0)
-    truth = (rng.random((4200, 4200)) < 0.01).astype(np.uint8)  # 17.6 million, and noisy, so that the histogram counts them
+    truth = (rng.random((4200, 4200)) < 0.01).astype(
+        np.uint8
+    )  # 17.6 million, and noisy, so that the histogram counts them
     found = np.zeros_like(truth)
     found[::2, ::2] = rng.random((2100, 2100)) < 0.5
     counts = confusion(truth, found, 2).counts
@@ -110,7 +130,9 @@ def test_bad_maps_are_refused() -> None:
         confusion(np.full((2, 2), -1), np.zeros((2, 2), np.uint8), 2)
 
 
-def upstream(truths: list[np.ndarray], found: list[np.ndarray | None], n_values: int) -> tuple[float, float]:
+def upstream(
+    truths: list[np.ndarray], found: list[np.ndarray | None], n_values: int
+) -> tuple[float, float]:
     """Pixel accuracy and mean IoU as upstream YOLO-SAM2 sums them: images without a detection are dropped, and every class counts."""
     correct = labelled = 0.0
     inter, union = np.zeros(n_values), np.zeros(n_values)
@@ -145,21 +167,30 @@ def test_where_upstream_goes_another_way() -> None:
     assert np.isnan(one.iou[2])
 
 
-def slow_boundaries(truth: np.ndarray, found: np.ndarray, value: int, reach: float) -> tuple[int, int, int, int]:
+def slow_boundaries(
+    truth: np.ndarray, found: np.ndarray, value: int, reach: float
+) -> tuple[int, int, int, int]:
     """Boundary pixels and hits by comparing every pair of pixels."""
 
     def edge(label_map: np.ndarray) -> list[tuple[int, int]]:
         pixels = []
         for y, x in zip(*np.nonzero(label_map == value), strict=True):
             around = [(y + dy, x + dx) for dy, dx in ((0, 1), (1, 0), (0, -1), (-1, 0))]
-            inside = [(r, c) for r, c in around if 0 <= r < label_map.shape[0] and 0 <= c < label_map.shape[1]]
+            inside = [
+                (r, c)
+                for r, c in around
+                if 0 <= r < label_map.shape[0] and 0 <= c < label_map.shape[1]
+            ]
             near = truth[max(0, y - 1) : y + 2, max(0, x - 1) : x + 2]
             if any(label_map[r, c] != value for r, c in inside) and not (near == 255).any():
                 pixels.append((y, x))
         return pixels
 
     a, b = edge(truth), edge(found)
-    hits = [sum(any(np.hypot(y - r, x - c) <= reach for r, c in other) for y, x in one) for one, other in ((a, b), (b, a))]
+    hits = [
+        sum(any(np.hypot(y - r, x - c) <= reach for r, c in other) for y, x in one)
+        for one, other in ((a, b), (b, a))
+    ]
     return len(a), hits[0], len(b), hits[1]
 
 
@@ -173,22 +204,33 @@ def test_boundaries_equal_a_slow_count(seed: int) -> None:
     counted = boundaries(truth, found, 3, tolerance=0.03)
     for value in (1, 2):
         slow = slow_boundaries(truth, found, value, 0.03 * np.hypot(40, 50))
-        assert (counted.truth[value], counted.truth_hit[value], counted.predicted[value], counted.predicted_hit[value]) == slow
+        assert (
+            counted.truth[value],
+            counted.truth_hit[value],
+            counted.predicted[value],
+            counted.predicted_hit[value],
+        ) == slow
         precision, recall = slow[3] / slow[2], slow[1] / slow[0]
-        assert counted.f_score[value] == pytest.approx(2 * precision * recall / (precision + recall))
+        assert counted.f_score[value] == pytest.approx(
+            2 * precision * recall / (precision + recall)
+        )
 
 
 def test_boundary_f_by_hand() -> None:
     square, shifted = np.zeros((60, 80), np.uint8), np.zeros((60, 80), np.uint8)
     square[20:30, 20:30], shifted[20:30, 21:31] = 1, 1
     assert boundaries(square, square, 2).f_score[1] == 1
-    assert boundaries(square, shifted, 2).f_score[1] == 1  # the tolerance is 0.75 % of the diagonal of 100, so a pixel
+    assert (
+        boundaries(square, shifted, 2).f_score[1] == 1
+    )  # the tolerance is 0.75 % of the diagonal of 100, so a pixel
     assert boundaries(square, np.zeros_like(square), 2).f_score[1] == 0
     assert np.isnan(boundaries(np.zeros_like(square), np.zeros_like(square), 2).f_score[1])
 
 
 def test_ratios_and_means_of_nothing() -> None:
     assert np.isnan(ratio(np.array([0]), np.array([0]))[0])
-    assert mean_of(np.array([[np.nan, 1.0], [np.nan, np.nan]])) == pytest.approx([1.0, np.nan], nan_ok=True)
+    assert mean_of(np.array([[np.nan, 1.0], [np.nan, np.nan]])) == pytest.approx(
+        [1.0, np.nan], nan_ok=True
+    )
     many = Areas(np.ones((5, 3)), np.ones((5, 3)), np.ones((5, 3)))
     assert many.mean_iou.shape == (5,)

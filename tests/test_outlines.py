@@ -29,12 +29,16 @@ def decode_bitmask(url: str) -> np.ndarray:
 @pytest.mark.parametrize("seed", range(30))
 def test_bitmasks_are_exact_and_one_bit(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    frame = random_mask(rng, int(rng.integers(8, 80)), int(rng.integers(8, 80)), [0, 2, 3, 4, 5][seed % 5])
+    frame = random_mask(
+        rng, int(rng.integers(8, 80)), int(rng.integers(8, 80)), [0, 2, 3, 4, 5][seed % 5]
+    )
     mask = mask_from_full(frame)
     assert mask is not None
     url = bitmask_url(mask, frame.shape)
     assert (decode_bitmask(url) == frame).all()
-    assert base64.b64decode(url.split(",")[1])[24:26] == bytes([1, 3]), "bit depth 1, colour type palette"
+    assert base64.b64decode(url.split(",")[1])[24:26] == bytes([1, 3]), (
+        "bit depth 1, colour type palette"
+    )
 
 
 def test_outlines_give_the_parts_back_the_largest_first() -> None:
@@ -67,8 +71,14 @@ def test_specks_of_a_mask_are_no_polygons_where_a_tag_has_a_least_area() -> None
     frame = np.zeros((100, 100), bool)
     frame[10:50, 10:50] = True
     frame[60:95:5, 60:95:5] = True
-    whole = Prediction((Instance("cat", 0, 0.9, np.array([10, 10, 95, 95], np.float32), mask_from_full(frame)),), (100, 100), "v")
-    assert len(outputs_json(whole, [output("polygonlabels")])[0]) == 20, "and never more than twenty for one instance"
+    whole = Prediction(
+        (Instance("cat", 0, 0.9, np.array([10, 10, 95, 95], np.float32), mask_from_full(frame)),),
+        (100, 100),
+        "v",
+    )
+    assert len(outputs_json(whole, [output("polygonlabels")])[0]) == 20, (
+        "and never more than twenty for one instance"
+    )
     assert len(outputs_json(whole, [output("polygonlabels", min_area=50.0)])[0]) == 1
 
 
@@ -76,8 +86,17 @@ def prediction() -> Prediction:
     frame = np.zeros((100, 200), bool)
     frame[10:60, 20:120] = True
     frame[20:30, 40:60] = False
-    big = Instance("cat", 0, 0.6, np.array([20, 10, 120, 60], np.float32), mask_from_full(frame), 0.9)
-    small = Instance("dog", 1, 0.9, np.array([150, 50, 160, 60], np.float32), Mask(150, 50, np.ones((10, 10), bool)), 0.8)
+    big = Instance(
+        "cat", 0, 0.6, np.array([20, 10, 120, 60], np.float32), mask_from_full(frame), 0.9
+    )
+    small = Instance(
+        "dog",
+        1,
+        0.9,
+        np.array([150, 50, 160, 60], np.float32),
+        Mask(150, 50, np.ones((10, 10), bool)),
+        0.8,
+    )
     return Prediction((big, small), (100, 200), "v1")
 
 
@@ -90,9 +109,19 @@ def test_every_kind_carries_its_label_and_place() -> None:
     texts, holed = outputs_json(prediction(), [output(kind) for kind in kinds])
     regions = [json.loads(text) for text in texts]
     assert [region["type"] for region in regions] == [kind for kind in kinds for _ in range(2)]
-    assert all(region["value"][region["type"]] == [label] for region, label in zip(regions, ["Cat", "Dog"] * 4, strict=True))
-    assert all((region["original_width"], region["original_height"], region["image_rotation"]) == (200, 100, 0) for region in regions)
-    assert (decode_bitmask(regions[2]["value"]["imageDataURL"]) == full_frame(prediction().instances[0].mask, (100, 200))).all()
+    assert all(
+        region["value"][region["type"]] == [label]
+        for region, label in zip(regions, ["Cat", "Dog"] * 4, strict=True)
+    )
+    assert all(
+        (region["original_width"], region["original_height"], region["image_rotation"])
+        == (200, 100, 0)
+        for region in regions
+    )
+    assert (
+        decode_bitmask(regions[2]["value"]["imageDataURL"])
+        == full_frame(prediction().instances[0].mask, (100, 200))
+    ).all()
     assert holed == 1
     assert regions[4]["meta"]["text"] == ["1 hole not shown: a polygon cannot have any"]
     assert regions[6]["value"]["x"] == 10
@@ -110,9 +139,18 @@ def test_label_studio_accepts_every_kind() -> None:
     from label_studio_sdk.label_interface import LabelInterface
 
     labels = '<Label value="Cat"/><Label value="Dog"/>'
-    tags = {"brushlabels": "BrushLabels", "polygonlabels": "PolygonLabels", "rectanglelabels": "RectangleLabels"}
-    config = "".join(f'<{tag} name="{kind}" toName="image">{labels}</{tag}>' for kind, tag in tags.items())
+    tags = {
+        "brushlabels": "BrushLabels",
+        "polygonlabels": "PolygonLabels",
+        "rectanglelabels": "RectangleLabels",
+    }
+    config = "".join(
+        f'<{tag} name="{kind}" toName="image">{labels}</{tag}>' for kind, tag in tags.items()
+    )
     interface = LabelInterface(f'<View><Image name="image" value="$image"/>{config}</View>')
     outs = [Output(kind, kind, "image", {0: "Cat", 1: "Dog"}, {0: 0, 1: 0}) for kind in tags]
     regions = [json.loads(text) for text in outputs_json(prediction(), outs)[0]]
-    assert interface.validate_prediction({"model_version": "v", "score": 0.5, "result": regions}) is True
+    assert (
+        interface.validate_prediction({"model_version": "v", "score": 0.5, "result": regions})
+        is True
+    )

@@ -15,7 +15,12 @@ from tests.conftest import PYTHON, ROOT
 
 
 def echo(**changes: object) -> Stages[int, int, int, int]:
-    parts = {"load": lambda key: key, "infer": list, "finish": lambda key, item, answer: answer, "write": lambda key, item: None}
+    parts = {
+        "load": lambda key: key,
+        "infer": list,
+        "finish": lambda key, item, answer: answer,
+        "write": lambda key, item: None,
+    }
     return Stages(**{**parts, **changes})  # type: ignore[arg-type]
 
 
@@ -32,7 +37,14 @@ def test_order_is_kept(count: int, workers: int) -> None:
         time.sleep(0.002 * (key % 3))
         return key
 
-    outcomes = list(run(range(count), echo(load=slow_load, write=lambda key, item: written.append(item)), batch=8, workers=workers))
+    outcomes = list(
+        run(
+            range(count),
+            echo(load=slow_load, write=lambda key, item: written.append(item)),
+            batch=8,
+            workers=workers,
+        )
+    )
     assert [o.key for o in outcomes] == written == list(range(count))
     assert failures(outcomes) == {}
 
@@ -51,7 +63,12 @@ def test_one_bad_item_per_stage_is_one_failure() -> None:
             raise InputError("bad 11")
         return list(items)
 
-    stages = echo(load=raising(3, InputError), infer=infer, finish=raising(17, ZeroDivisionError), write=raising(20, Unavailable))
+    stages = echo(
+        load=raising(3, InputError),
+        infer=infer,
+        finish=raising(17, ZeroDivisionError),
+        write=raising(20, Unavailable),
+    )
     found = failures(list(run(range(30), stages, batch=4, workers=2)))
     assert sorted(found) == [3, 11, 17, 20]
     assert "unexpected ZeroDivisionError" in found[17]
@@ -72,7 +89,15 @@ def test_stop_finishes_what_is_in_flight_and_begins_nothing() -> None:
         inferred.extend(items)
         return list(items)
 
-    outcomes = list(run(range(10_000), echo(load=load, infer=infer, write=lambda key, item: written.append(item)), batch=4, workers=2, stop=stop))
+    outcomes = list(
+        run(
+            range(10_000),
+            echo(load=load, infer=infer, write=lambda key, item: written.append(item)),
+            batch=4,
+            workers=2,
+            stop=stop,
+        )
+    )
     assert [o.key for o in outcomes] == written == inferred == list(range(len(written)))
     assert 8 <= len(written) <= 24
     assert len(begun) <= 40
@@ -107,7 +132,11 @@ def test_loaded_items_in_flight_are_bounded() -> None:
             with lock:
                 alive[0] -= 1
 
-    stages = echo(load=lambda key: Item(), infer=lambda items: [0] * len(items), write=lambda key, item: time.sleep(0.001))
+    stages = echo(
+        load=lambda key: Item(),
+        infer=lambda items: [0] * len(items),
+        write=lambda key, item: time.sleep(0.001),
+    )
     assert sum(1 for _ in run(range(300), stages, batch=4, workers=2)) == 300
     assert most[0] <= 4 * 4 + 4
 
@@ -122,7 +151,9 @@ def test_an_error_in_the_source_reaches_the_caller() -> None:
 
 
 def test_a_model_that_answers_too_little_is_a_failure_of_the_images() -> None:
-    found = failures(list(run(range(6), echo(infer=lambda items: list(items)[1:]), batch=3, workers=1)))
+    found = failures(
+        list(run(range(6), echo(infer=lambda items: list(items)[1:]), batch=3, workers=1))
+    )
     assert len(found) == 6
     assert "0 answers for 1 images" in found[0]
 
@@ -135,7 +166,14 @@ def test_stages_overlap() -> None:
         events.append((kind, result))
         return result
 
-    list(run(range(12), echo(load=lambda key: note("load", key), write=lambda key, item: note("write", key)), batch=2, workers=1))
+    list(
+        run(
+            range(12),
+            echo(load=lambda key: note("load", key), write=lambda key, item: note("write", key)),
+            batch=2,
+            workers=1,
+        )
+    )
     assert events.index(("load", 5)) < events.index(("write", 4))
 
 
@@ -149,6 +187,10 @@ for outcome in run(range(1000), stages, batch=16, workers=2):
     raise KeyboardInterrupt
 """
     start = time.monotonic()
-    done = subprocess.run([PYTHON, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [PYTHON, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert "KeyboardInterrupt" in done.stderr
-    assert time.monotonic() - start < 9  # 32 loads by two workers would take 8 s, and as many finishes another 8 s
+    assert (
+        time.monotonic() - start < 9
+    )  # 32 loads by two workers would take 8 s, and as many finishes another 8 s

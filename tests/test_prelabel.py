@@ -15,9 +15,10 @@ import pytest
 
 from backend.config.secret import Secret
 from backend.errors import AuthError, ConfigError, Unavailable
-from backend.label_studio.client import Client
-from backend.label_studio.journal import Journal
-from backend.label_studio.prelabel import Choice, Summary, general
+from backend.label_studio.api.client import Client
+from backend.label_studio.prelabel.journal import Journal
+from backend.label_studio.prelabel.run import Choice
+from backend.label_studio.prelabel.summary import Summary, general
 from tests.conftest import PYTHON, ROOT
 from tests.fake_studio import LEGACY, FakeStudio, serving
 from tests.prelabel_program import CONFIG, VERSION, local_engine, prepared
@@ -46,7 +47,9 @@ def server(studio: FakeStudio) -> Iterator[Recorder]:
         yield recorder
 
 
-def go(server: Recorder, journal: Path, choice: Choice = Choice(), key: str = LEGACY, **options: object) -> Summary:  # noqa: B008 - frozen
+def go(
+    server: Recorder, journal: Path, choice: Choice = Choice(), key: str = LEGACY, **options: object
+) -> Summary:  # noqa: B008 - frozen
     run = prepared(server.url, journal, key, settle_s=0.0, **options)
     try:
         return run.run(local_engine(server.url, key), choice)
@@ -66,39 +69,61 @@ def test_every_task_gets_a_prediction(studio: FakeStudio, server: Recorder, tmp_
     assert studio.n_imports == 4
 
 
-def test_a_second_run_has_nothing_to_do_and_new_tasks_are_done(studio: FakeStudio, server: Recorder, tmp_path: Path) -> None:
+def test_a_second_run_has_nothing_to_do_and_new_tasks_are_done(
+    studio: FakeStudio, server: Recorder, tmp_path: Path
+) -> None:
     go(server, tmp_path / "j")
     assert go(server, tmp_path / "j").n_done == 0
     studio.add(5)
-    assert go(server, tmp_path / "another journal").n_done == 5  # Label Studio is the truth, not the journal
+    assert (
+        go(server, tmp_path / "another journal").n_done == 5
+    )  # Label Studio is the truth, not the journal
     assert studio.once(VERSION)
 
 
-@pytest.mark.parametrize("fault", ["drop", "lose answer", "bad gateway after", "502", "503", "slow down"])
-def test_faults_on_the_way_neither_lose_nor_double(studio: FakeStudio, server: Recorder, tmp_path: Path, fault: str) -> None:
+@pytest.mark.parametrize(
+    "fault", ["drop", "lose answer", "bad gateway after", "502", "503", "slow down"]
+)
+def test_faults_on_the_way_neither_lose_nor_double(
+    studio: FakeStudio, server: Recorder, tmp_path: Path, fault: str
+) -> None:
     rng = random.Random(1)
-    studio.fault = lambda method, path, number: fault if rng.random() < 0.4 and not path.startswith("/data") else None
+    studio.fault = lambda method, path, number: (
+        fault if rng.random() < 0.4 and not path.startswith("/data") else None
+    )
     summary = go(server, tmp_path / "j")
     assert summary.error is None
     assert summary.n_done == 40
     assert studio.once(VERSION)
 
 
-def test_the_answer_to_every_import_is_lost(studio: FakeStudio, server: Recorder, tmp_path: Path) -> None:
-    studio.fault = lambda method, path, number: "lose answer" if path.endswith("import/predictions") else None
+def test_the_answer_to_every_import_is_lost(
+    studio: FakeStudio, server: Recorder, tmp_path: Path
+) -> None:
+    studio.fault = lambda method, path, number: (
+        "lose answer" if path.endswith("import/predictions") else None
+    )
     assert go(server, tmp_path / "j").n_done == 40
     assert studio.once(VERSION)
     assert studio.n_imports == 4  # looked at, and not sent again
 
 
-def test_access_tokens_that_end_every_third_call(studio: FakeStudio, server: Recorder, tmp_path: Path) -> None:
+def test_access_tokens_that_end_every_third_call(
+    studio: FakeStudio, server: Recorder, tmp_path: Path
+) -> None:
     studio.calls_per_access = 3
     assert go(server, tmp_path / "j", key=studio.personal).n_done == 40
     assert studio.once(VERSION)
-    assert all(studio.personal not in " ".join(headers.values()) for _, path, headers, _ in server.requests if "refresh" not in path)
+    assert all(
+        studio.personal not in " ".join(headers.values())
+        for _, path, headers, _ in server.requests
+        if "refresh" not in path
+    )
 
 
-def test_a_refused_token_stops_the_run(studio: FakeStudio, server: Recorder, tmp_path: Path) -> None:
+def test_a_refused_token_stops_the_run(
+    studio: FakeStudio, server: Recorder, tmp_path: Path
+) -> None:
     studio.fault = lambda method, path, number: "403" if number > 30 and method == "POST" else None
     summary = go(server, tmp_path / "j")
     assert isinstance(summary.error, AuthError)
@@ -126,7 +151,9 @@ def test_tasks_deleted_during_the_run(studio: FakeStudio, server: Recorder, tmp_
     assert studio.once(VERSION)
 
 
-def test_pictures_that_never_work_and_those_that_may(studio: FakeStudio, server: Recorder, tmp_path: Path) -> None:
+def test_pictures_that_never_work_and_those_that_may(
+    studio: FakeStudio, server: Recorder, tmp_path: Path
+) -> None:
     studio.tasks[5]["data"] = {"image": "/data/upload/1/none.gif"}
     studio.tasks[6]["data"] = {"text": "no image"}
     studio.tasks[7]["data"] = {"image": "http://127.0.0.1:1/x.jpg"}
@@ -155,10 +182,17 @@ def test_choices(studio: FakeStudio, server: Recorder, tmp_path: Path) -> None:
     assert studio.once(VERSION)
 
 
-def test_replace_deletes_only_what_this_program_made(studio: FakeStudio, server: Recorder, tmp_path: Path) -> None:
+def test_replace_deletes_only_what_this_program_made(
+    studio: FakeStudio, server: Recorder, tmp_path: Path
+) -> None:
     older = VERSION[:-1] + ("0" if VERSION[-1] != "0" else "1")
     for k, version in enumerate((older, "yolo-by-hand", "v1")):
-        studio.predictions[1000 + k] = {"id": 1000 + k, "task": 3, "model_version": version, "result": []}
+        studio.predictions[1000 + k] = {
+            "id": 1000 + k,
+            "task": 3,
+            "model_version": version,
+            "result": [],
+        }
     assert go(server, tmp_path / "j").n_deleted == 0
     assert len(studio.of(3)) == 4
     for one in list(studio.predictions.values()):
@@ -167,12 +201,16 @@ def test_replace_deletes_only_what_this_program_made(studio: FakeStudio, server:
     studio._next = 2000
     summary = go(server, tmp_path / "j", replace=True)
     assert (summary.n_done, summary.n_deleted) == (40, 1)
-    assert sorted(one["model_version"] for one in studio.of(3)) == sorted([VERSION, "yolo-by-hand", "v1"])
+    assert sorted(one["model_version"] for one in studio.of(3)) == sorted(
+        [VERSION, "yolo-by-hand", "v1"]
+    )
     assert {method for method, _ in studio.written} == {"POST", "DELETE"}
     assert not [path for _, path in studio.written if "annotation" in path or "draft" in path]
 
 
-def test_an_interrupted_run_uploads_what_is_finished(studio: FakeStudio, server: Recorder, tmp_path: Path) -> None:
+def test_an_interrupted_run_uploads_what_is_finished(
+    studio: FakeStudio, server: Recorder, tmp_path: Path
+) -> None:
     run = prepared(server.url, tmp_path / "j", settle_s=0.0, chunk=3)
     run.on_progress = lambda summary, waiting: run.stop.set()
     summary = run.run(local_engine(server.url), Choice())
@@ -191,7 +229,9 @@ def test_label_studio_restarts(studio: FakeStudio, server: Recorder, tmp_path: P
     def fault(method: str, path: str, number: int) -> str | None:
         if number == 20:
             down.set()
-        if down.is_set() and number > 31:  # few enough that patience, which does not really wait here, outlasts them
+        if (
+            down.is_set() and number > 31
+        ):  # few enough that patience, which does not really wait here, outlasts them
             down.clear()
         return "drop" if down.is_set() else None
 
@@ -203,7 +243,9 @@ def test_label_studio_restarts(studio: FakeStudio, server: Recorder, tmp_path: P
     assert studio.once(VERSION)
 
 
-def test_a_label_studio_that_is_gone_ends_the_run(studio: FakeStudio, server: Recorder, tmp_path: Path) -> None:
+def test_a_label_studio_that_is_gone_ends_the_run(
+    studio: FakeStudio, server: Recorder, tmp_path: Path
+) -> None:
     waited: list[float] = []
     run = prepared(server.url, tmp_path / "j", settle_s=0.0, sleep=waited.append)
     studio.fault = lambda method, path, number: "502" if number > 30 else None
@@ -223,14 +265,22 @@ def test_killed_fifty_times(studio: FakeStudio, server: Recorder, tmp_path: Path
     """kill -9 at random moments, some of them with answers that are lost; in the end every task has exactly one prediction."""
     rng = random.Random(7)
     studio.add(160)
-    studio.fault = lambda method, path, number: rng.choice(["lose answer", "drop", "502", None, None, None, None]) if "import" in path else None
+    studio.fault = lambda method, path, number: (
+        rng.choice(["lose answer", "drop", "502", None, None, None, None])
+        if "import" in path
+        else None
+    )
     command = [PYTHON, "-m", "tests.prelabel_program", server.url, str(tmp_path / "j")]
     kills = 0
     while kills < 50:
         before = studio.n_requests
-        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         deadline = time.monotonic() + 30
-        while studio.n_requests == before and time.monotonic() < deadline and process.poll() is None:
+        while (
+            studio.n_requests == before and time.monotonic() < deadline and process.poll() is None
+        ):
             time.sleep(0.005)  # it has begun to work
         time.sleep(rng.uniform(0, 0.25))
         if process.poll() is None:
@@ -252,7 +302,9 @@ def test_two_runs_cannot_share_a_journal(tmp_path: Path) -> None:
         Journal(tmp_path / "j", "p", "v")
     first.close()
     Journal(tmp_path / "j", "p", "v").close()
-    with pytest.raises(ConfigError, match="is the journal of p with v; name another with --journal"):
+    with pytest.raises(
+        ConfigError, match="is the journal of p with v; name another with --journal"
+    ):
         Journal(tmp_path / "j", "p", "v2")
 
 
@@ -276,11 +328,17 @@ def test_a_journal_survives_being_cut_anywhere(tmp_path: Path) -> None:
         last.close()
     path.write_bytes(whole.replace(b'"done":[1,2]', b'"done":[1,5]'))
     spoiled = Journal(path, "p", "v")
-    assert (spoiled.done, set(spoiled.sent), spoiled.failed) == (set(), {1, 2, 3}, {9: "broken \n picture"})
+    assert (spoiled.done, set(spoiled.sent), spoiled.failed) == (
+        set(),
+        {1, 2, 3},
+        {9: "broken \n picture"},
+    )
     spoiled.close()
 
 
-def test_a_full_disk_after_a_confirmed_upload_doubles_nothing(studio: FakeStudio, server: Recorder, tmp_path: Path, monkeypatch) -> None:
+def test_a_full_disk_after_a_confirmed_upload_doubles_nothing(
+    studio: FakeStudio, server: Recorder, tmp_path: Path, monkeypatch
+) -> None:
     confirmed, calls = Journal.confirmed, []
 
     def fails(self: Journal, tasks) -> None:
@@ -297,7 +355,9 @@ def test_a_full_disk_after_a_confirmed_upload_doubles_nothing(studio: FakeStudio
     assert studio.once(VERSION)
 
 
-def test_a_commit_that_comes_late_is_found_and_undone(studio: FakeStudio, server: Recorder, tmp_path: Path) -> None:
+def test_a_commit_that_comes_late_is_found_and_undone(
+    studio: FakeStudio, server: Recorder, tmp_path: Path
+) -> None:
     """The proxy gives up, Label Studio carries the request out after it was looked for and repeated."""
     late: list[bytes] = []
 
@@ -320,7 +380,10 @@ def test_a_commit_that_comes_late_is_found_and_undone(studio: FakeStudio, server
             return 504, {}, b""
         return found
 
-    studio._answer, studio.fault = answer, lambda method, path, number: "504" if fault(method, path, number) else None
+    studio._answer, studio.fault = (
+        answer,
+        lambda method, path, number: "504" if fault(method, path, number) else None,
+    )
     summary = go(server, tmp_path / "j")
     assert summary.error is None
     assert [path for method, path in studio.written if method == "DELETE"]
@@ -337,7 +400,11 @@ def test_doubt_outlives_a_second_kill(studio: FakeStudio, server: Recorder, tmp_
     run.client.close()
     for task in (1, 2):  # what the first run had sent comes now, twice with what was repeated
         for _ in range(2):
-            studio._import(json.dumps([{"task": task, "model_version": VERSION, "result": [], "score": 0}]).encode())
+            studio._import(
+                json.dumps(
+                    [{"task": task, "model_version": VERSION, "result": [], "score": 0}]
+                ).encode()
+            )
     assert go(server, tmp_path / "j").error is None
     assert studio.once(VERSION)
     again = Journal(tmp_path / "j", f"{server.url}#1", VERSION)
@@ -345,13 +412,17 @@ def test_doubt_outlives_a_second_kill(studio: FakeStudio, server: Recorder, tmp_
     again.close()
 
 
-def test_one_picture_that_is_refused_does_not_end_the_run(studio: FakeStudio, server: Recorder, tmp_path: Path) -> None:
+def test_one_picture_that_is_refused_does_not_end_the_run(
+    studio: FakeStudio, server: Recorder, tmp_path: Path
+) -> None:
     studio.fault = lambda method, path, number: "403" if path.endswith("0123abcd-5.jpg") else None
     summary = go(server, tmp_path / "j")
     assert (summary.error, set(summary.later), summary.n_done) == (None, {5}, 39)
 
 
-def test_renewal_that_is_answered_by_a_proxy_is_tried_again(studio: FakeStudio, server: Recorder, tmp_path: Path) -> None:
+def test_renewal_that_is_answered_by_a_proxy_is_tried_again(
+    studio: FakeStudio, server: Recorder, tmp_path: Path
+) -> None:
     studio.calls_per_access = 3
     route, refused = studio._answer, []
 
@@ -369,7 +440,9 @@ def test_renewal_that_is_answered_by_a_proxy_is_tried_again(studio: FakeStudio, 
     assert studio.once(VERSION)
 
 
-def test_an_import_that_is_not_acknowledged_is_looked_up(studio: FakeStudio, server: Recorder, tmp_path: Path) -> None:
+def test_an_import_that_is_not_acknowledged_is_looked_up(
+    studio: FakeStudio, server: Recorder, tmp_path: Path
+) -> None:
     route, told = studio._answer, []
 
     def answer(method: str, target: str, headers: dict[str, str], body: bytes):
@@ -383,8 +456,10 @@ def test_an_import_that_is_not_acknowledged_is_looked_up(studio: FakeStudio, ser
     assert studio.once(VERSION)
 
 
-def test_what_nobody_expected_is_tried_again(studio: FakeStudio, server: Recorder, tmp_path: Path, monkeypatch) -> None:
-    from backend.label_studio.labelling import Labeller
+def test_what_nobody_expected_is_tried_again(
+    studio: FakeStudio, server: Recorder, tmp_path: Path, monkeypatch
+) -> None:
+    from backend.label_studio.prelabel.stages import Labeller
 
     def fails(self: Labeller, task: int, raws: object) -> str:
         raise RuntimeError("CUDA error")
@@ -396,7 +471,9 @@ def test_what_nobody_expected_is_tried_again(studio: FakeStudio, server: Recorde
     assert go(server, tmp_path / "j").n_done == 40
 
 
-def test_a_task_that_label_studio_chokes_on_costs_only_itself(studio: FakeStudio, server: Recorder, tmp_path: Path) -> None:
+def test_a_task_that_label_studio_chokes_on_costs_only_itself(
+    studio: FakeStudio, server: Recorder, tmp_path: Path
+) -> None:
     route = studio._answer
 
     def answer(method: str, target: str, headers: dict[str, str], body: bytes):
@@ -409,11 +486,15 @@ def test_a_task_that_label_studio_chokes_on_costs_only_itself(studio: FakeStudio
     assert (summary.error, set(summary.later), summary.n_done) == (None, {17}, 39)
 
 
-def test_replacing_goes_on_where_it_stopped(studio: FakeStudio, server: Recorder, tmp_path: Path) -> None:
+def test_replacing_goes_on_where_it_stopped(
+    studio: FakeStudio, server: Recorder, tmp_path: Path
+) -> None:
     older = VERSION[:-1] + ("0" if VERSION[-1] != "0" else "1")
     for task in studio.tasks:
         studio._import(json.dumps([{"task": task, "model_version": older, "result": []}]).encode())
-    studio.fault = lambda method, path, number: "403" if method == "DELETE" and number > 200 else None
+    studio.fault = lambda method, path, number: (
+        "403" if method == "DELETE" and number > 200 else None
+    )
     studio.n_requests = 120
     assert isinstance(go(server, tmp_path / "j", replace=True).error, AuthError)
     assert 0 < sum(len(studio.of(task, older)) for task in studio.tasks) < 40
@@ -424,7 +505,9 @@ def test_replacing_goes_on_where_it_stopped(studio: FakeStudio, server: Recorder
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
-def test_a_redirect_of_what_is_sent_ends_the_run_and_loses_nothing(studio: FakeStudio, server: Recorder, tmp_path: Path, status: int) -> None:
+def test_a_redirect_of_what_is_sent_ends_the_run_and_loses_nothing(
+    studio: FakeStudio, server: Recorder, tmp_path: Path, status: int
+) -> None:
     route, on = studio._answer, [True]
 
     def answer(method: str, target: str, headers: dict[str, str], body: bytes):
@@ -442,7 +525,9 @@ def test_a_redirect_of_what_is_sent_ends_the_run_and_loses_nothing(studio: FakeS
     assert studio.once(VERSION)
 
 
-def test_imports_that_never_work_end_the_run(studio: FakeStudio, server: Recorder, tmp_path: Path) -> None:
+def test_imports_that_never_work_end_the_run(
+    studio: FakeStudio, server: Recorder, tmp_path: Path
+) -> None:
     studio.fault = lambda method, path, number: "500" if method == "POST" else None
     summary = go(server, tmp_path / "j")
     assert summary.error is not None
@@ -451,12 +536,16 @@ def test_imports_that_never_work_end_the_run(studio: FakeStudio, server: Recorde
     assert studio.predictions == {}
 
 
-def test_a_page_in_the_place_of_an_answer_does_not_end_a_doubt(studio: FakeStudio, server: Recorder, tmp_path: Path) -> None:
+def test_a_page_in_the_place_of_an_answer_does_not_end_a_doubt(
+    studio: FakeStudio, server: Recorder, tmp_path: Path
+) -> None:
     journal = Journal(tmp_path / "j", f"{server.url}#1", VERSION)
     journal.doubt([1])
     journal.close()
     for _ in range(2):
-        studio._import(json.dumps([{"task": 1, "model_version": VERSION, "result": [], "score": 0}]).encode())
+        studio._import(
+            json.dumps([{"task": 1, "model_version": VERSION, "result": [], "score": 0}]).encode()
+        )
     route = studio._answer
 
     def answer(method: str, target: str, headers: dict[str, str], body: bytes):
@@ -480,6 +569,8 @@ def test_many_ids_fit_into_addresses(studio: FakeStudio, server: Recorder, tmp_p
 def test_equal_faults_count_together() -> None:
     reasons = {general(f"task {k}: http://h:1/data/{k}.jpg: answered 404") for k in range(5)}
     assert reasons == {"* answered 404"}
-    summary = Summary(failed={1: "task 1: a/b.jpg: is not an image", 2: "task 2: c/d.jpg: is not an image"})
+    summary = Summary(
+        failed={1: "task 1: a/b.jpg: is not an image", 2: "task 2: c/d.jpg: is not an image"}
+    )
     assert list(summary.reasons().values()) == [2]
     assert json.dumps(summary.as_dict())

@@ -11,13 +11,27 @@ import pytest
 from backend.errors import ConfigError
 from backend.formats.prompt_file import parse_prompts, prompt_rows, read_prompts
 
-GOOD = {"image_id": "23960", "category_id": 3, "bbox": [762.501, 302.91, 985.594, 512.487], "score": 0.9004}
+GOOD = {
+    "image_id": "23960",
+    "category_id": 3,
+    "bbox": [762.501, 302.91, 985.594, 512.487],
+    "score": 0.9004,
+}
 HERE = Path("p.json")
 
 
 def test_the_format_of_the_upstream_readme(tmp_path: Path) -> None:
     path = tmp_path / "prediction.json"
-    path.write_text(json.dumps([GOOD, {}, {**GOOD, "image_id": "set/1", "score": 0.2}, {**GOOD, "image_id": "set/1", "score": 0.8, "category_id": 0}]))
+    path.write_text(
+        json.dumps(
+            [
+                GOOD,
+                {},
+                {**GOOD, "image_id": "set/1", "score": 0.2},
+                {**GOOD, "image_id": "set/1", "score": 0.8, "category_id": 0},
+            ]
+        )
+    )
     prompts = read_prompts(path, 4)
     found = prompts.lookup(PurePosixPath("23960.JPEG"))
     assert found is not None
@@ -55,7 +69,14 @@ def test_many_bad_rows_are_counted() -> None:
         parse_prompts([5] * 20, HERE, 4)
 
 
-@pytest.mark.parametrize(("text", "words"), [("{}", "expected a list of rows, got dict"), ("[", "not valid JSON"), ("[" * 100_000, "not valid JSON")])
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{}", "expected a list of rows, got dict"),
+        ("[", "not valid JSON"),
+        ("[" * 100_000, "not valid JSON"),
+    ],
+)
 def test_bad_files(tmp_path: Path, text: str, words: str) -> None:
     path = tmp_path / "p.json"
     path.write_text(text)
@@ -66,7 +87,9 @@ def test_bad_files(tmp_path: Path, text: str, words: str) -> None:
 
 
 def test_rows_written_are_rows_read() -> None:
-    first = parse_prompts([GOOD, {**GOOD, "score": 0.5, "bbox": [1, 2, 3, 4]}], HERE, 4).by_image["23960"]
+    first = parse_prompts([GOOD, {**GOOD, "score": 0.5, "bbox": [1, 2, 3, 4]}], HERE, 4).by_image[
+        "23960"
+    ]
     again = parse_prompts(list(prompt_rows("23960", first)), HERE, 4).by_image["23960"]
     assert np.allclose(first.xyxy, again.xyxy, atol=1e-3)
     assert first.class_ids.tolist() == again.class_ids.tolist()

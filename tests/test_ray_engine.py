@@ -9,12 +9,24 @@ import numpy as np
 import pytest
 
 from backend.drawing.overlays import encode_picture
-from backend.label_studio.prelabel import Choice
-from backend.label_studio.ray_engine import RayEngine
+from backend.label_studio.prelabel.engine_ray import RayEngine
+from backend.label_studio.prelabel.run import Choice
 from tests.fake_studio import FakeStudio, serving
-from tests.prelabel_program import CONFIG, VERSION, dying_labeller, local_engine, prepared, stub_labeller, stub_loader
+from tests.prelabel_program import (
+    CONFIG,
+    VERSION,
+    dying_labeller,
+    local_engine,
+    prepared,
+    stub_labeller,
+    stub_loader,
+)
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.filterwarnings("ignore"), pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]
+pytestmark = [
+    pytest.mark.timeout(300),
+    pytest.mark.filterwarnings("ignore"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 
 def studio() -> FakeStudio:
@@ -25,7 +37,10 @@ def studio() -> FakeStudio:
 
 
 def predictions(made: FakeStudio) -> dict[int, tuple]:
-    return {one["task"]: (one["score"], one["model_version"], str(one["result"])) for one in made.predictions.values()}
+    return {
+        one["task"]: (one["score"], one["model_version"], str(one["result"]))
+        for one in made.predictions.values()
+    }
 
 
 def run(made: FakeStudio, journal: Path, engine) -> tuple[int, dict[int, str]]:
@@ -41,10 +56,25 @@ def run(made: FakeStudio, journal: Path, engine) -> tuple[int, dict[int, str]]:
 def test_both_engines_give_the_same_and_a_killed_actor_changes_nothing(tmp_path: Path) -> None:
     local, ray, killed = studio(), studio(), studio()
     here = run(local, tmp_path / "a", local_engine)
-    there = run(ray, tmp_path / "b", lambda url: RayEngine(partial(stub_loader, url), stub_labeller, batch=4, loaders=1))
+    there = run(
+        ray,
+        tmp_path / "b",
+        lambda url: RayEngine(partial(stub_loader, url), stub_labeller, batch=4, loaders=1),
+    )
     marker = tmp_path / "marker"
-    again = run(killed, tmp_path / "c", lambda url: RayEngine(partial(stub_loader, url), partial(dying_labeller, marker), batch=4, loaders=1))
+    again = run(
+        killed,
+        tmp_path / "c",
+        lambda url: RayEngine(
+            partial(stub_loader, url), partial(dying_labeller, marker), batch=4, loaders=1
+        ),
+    )
     assert marker.read_text() == "killed"
     assert here == there == again == (29, {4: here[1][4]})
     assert predictions(local) == predictions(ray) == predictions(killed)
-    assert all(len(made.of(task, VERSION)) == 1 for made in (local, ray, killed) for task in made.tasks if task != 4)
+    assert all(
+        len(made.of(task, VERSION)) == 1
+        for made in (local, ray, killed)
+        for task in made.tasks
+        if task != 4
+    )

@@ -25,7 +25,14 @@ def rows_of_polygons(folder: Path, names: tuple[str, ...]) -> list[dict[str, obj
             if shape["label"] in names:
                 points = np.array(shape["points"])
                 box = [*points.min(0).tolist(), *points.max(0).tolist()]
-                rows.append({"image_id": path.stem, "category_id": names.index(shape["label"]), "bbox": box, "score": 1.0})
+                rows.append(
+                    {
+                        "image_id": path.stem,
+                        "category_id": names.index(shape["label"]),
+                        "bbox": box,
+                        "score": 1.0,
+                    }
+                )
     return rows
 
 
@@ -59,14 +66,23 @@ def test_labelme_voc_photographs(run_cli, shared_data: Path, tmp_path: Path) -> 
     summary = json.loads(text)
     assert code == 0, summary
     assert summary["images"] == len(photographs) == 3
-    assert check_with_labelme(tmp_path / "out") == sum(summary["instances"].values()) >= len(rows) - 1
+    assert (
+        check_with_labelme(tmp_path / "out") == sum(summary["instances"].values()) >= len(rows) - 1
+    )
 
 
 def test_the_bus_of_ultralytics(run_cli, tmp_path: Path) -> None:
     bus = Path(ultralytics.__file__).parent / "assets" / "bus.jpg"
     boxes = [[22, 231, 805, 756], [48, 398, 245, 903], [669, 392, 809, 877], [221, 405, 344, 857]]
     prompts = tmp_path / "prediction.json"
-    prompts.write_text(json.dumps([{"image_id": "bus", "category_id": min(k, 1), "bbox": box, "score": 0.9} for k, box in enumerate(boxes)]))
+    prompts.write_text(
+        json.dumps(
+            [
+                {"image_id": "bus", "category_id": min(k, 1), "bbox": box, "score": 0.9}
+                for k, box in enumerate(boxes)
+            ]
+        )
+    )
     code, text, _ = run_cli(
         "annotate",
         bus,

@@ -45,7 +45,9 @@ def written(frame: np.ndarray, kind: str) -> list[dict]:
     prediction = Prediction((Instance("car", 0, 0.5, mask_xyxy(mask), mask),), frame.shape, "v")
     import json
 
-    texts, _ = labelstudio.outputs_json(prediction, [Output(kind, "tag", "image", {0: "car"}, {0: 0.0})])
+    texts, _ = labelstudio.outputs_json(
+        prediction, [Output(kind, "tag", "image", {0: "car"}, {0: 0.0})]
+    )
     return [json.loads(text) for text in texts]
 
 
@@ -62,7 +64,9 @@ def test_our_polygons_come_back_nearly_as_they_were(rng: np.random.Generator) ->
     found = []
     for _ in range(20):
         frame = random_mask(rng, 90, 120, 4)
-        largest = tidy_mask(mask_from_full(frame), 1.0)  # one part without holes, which is what a ring can hold
+        largest = tidy_mask(
+            mask_from_full(frame), 1.0
+        )  # one part without holes, which is what a ring can hold
         first = written(full_frame(largest, frame.shape), "polygonlabels")[0]
         found.append(mask_iou(mask_from_full(frame_of(first)), largest))
     assert min(found) > 0.85  # ragged noise is simplified by up to three quarters of a pixel
@@ -78,14 +82,26 @@ def test_a_polygon_of_pixel_centres_is_exact() -> None:
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.lists(st.tuples(st.integers(-20, 100), st.integers(-20, 80)), min_size=3, max_size=9, unique=True))
-def test_polygons_agree_with_another_rasteriser_but_for_the_outline(points: list[tuple[int, int]]) -> None:
+@given(
+    st.lists(
+        st.tuples(st.integers(-20, 100), st.integers(-20, 80)), min_size=3, max_size=9, unique=True
+    )
+)
+def test_polygons_agree_with_another_rasteriser_but_for_the_outline(
+    points: list[tuple[int, int]],
+) -> None:
     ring = [(float(x), float(y)) for x, y in cv2.convexHull(np.array(points, np.int32))[:, 0]]
     mask = polygon_mask(ring, SIZE) if len(ring) > 2 else None
     ours = np.zeros(SIZE, np.uint8) if mask is None else full_frame(mask, SIZE).astype(np.uint8)
-    theirs = polygon2mask(SIZE, [(y, x) for x, y in ring]).astype(np.uint8) if len(ring) > 2 else np.zeros(SIZE, np.uint8)
+    theirs = (
+        polygon2mask(SIZE, [(y, x) for x, y in ring]).astype(np.uint8)
+        if len(ring) > 2
+        else np.zeros(SIZE, np.uint8)
+    )
     for one, other in ((theirs, ours), (ours, theirs)):
-        inner = cv2.erode(one, np.ones((3, 3), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0)
+        inner = cv2.erode(
+            one, np.ones((3, 3), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0
+        )
         assert not (inner & ~other & 1).any()
 
 
@@ -94,15 +110,21 @@ def test_boxes_by_hand() -> None:
     expected = np.zeros(SIZE, bool)
     expected[30:36, 20:30] = True
     assert np.array_equal(frame, expected)
-    turned = frame_of(region("rectanglelabels", x=50.0, y=50.0, width=12.5, height=10.0, rotation=90))  # clockwise around its corner: down and to the left
+    turned = frame_of(
+        region("rectanglelabels", x=50.0, y=50.0, width=12.5, height=10.0, rotation=90)
+    )  # clockwise around its corner: down and to the left
     expected = np.zeros(SIZE, bool)
     expected[30:40, 34:40] = True
     assert np.array_equal(turned, expected)
-    assert np.count_nonzero(frame_of(region("rectanglelabels", x=30.0, y=30.0, width=25.0, height=20.0, rotation=30))) == pytest.approx(20 * 12, abs=6)
+    assert np.count_nonzero(
+        frame_of(region("rectanglelabels", x=30.0, y=30.0, width=25.0, height=20.0, rotation=30))
+    ) == pytest.approx(20 * 12, abs=6)
 
 
 def test_ellipses_by_hand() -> None:
-    frame = frame_of(region("ellipselabels", x=50.0, y=50.0, radiusX=25.0, radiusY=10.0, rotation=0))
+    frame = frame_of(
+        region("ellipselabels", x=50.0, y=50.0, radiusX=25.0, radiusY=10.0, rotation=0)
+    )
     assert np.count_nonzero(frame) == pytest.approx(np.pi * 20 * 6, rel=0.02)
     assert frame[30, 20:60].all()
     assert not frame[30, :20].any()
@@ -123,7 +145,12 @@ def test_generic_labels_are_joined_to_their_brush() -> None:
     size = {"original_height": 60, "original_width": 80, "id": "g", "to_name": "image"}
     entries = [
         {**size, "type": "brush", "from_name": "brush", "value": {"format": "rle", "rle": rle}},
-        {**size, "type": "labels", "from_name": "label", "value": {"format": "rle", "rle": rle, "labels": ["dog"]}},
+        {
+            **size,
+            "type": "labels",
+            "from_name": "label",
+            "value": {"format": "rle", "rle": rle, "labels": ["dog"]},
+        },
         {**size, "type": "choices", "from_name": "sure", "value": {"choices": ["yes"]}},
     ]
     regions, others = read_regions(entries, "result")
@@ -132,7 +159,12 @@ def test_generic_labels_are_joined_to_their_brush() -> None:
 
 
 def test_what_covers_no_area_is_counted() -> None:
-    point = {"type": "keypointlabels", "value": {"x": 1, "y": 2, "width": 0.3, "keypointlabels": ["car"]}, "original_height": 60, "original_width": 80}
+    point = {
+        "type": "keypointlabels",
+        "value": {"x": 1, "y": 2, "width": 0.3, "keypointlabels": ["car"]},
+        "original_height": 60,
+        "original_width": 80,
+    }
     relation = {"type": "relation", "from_id": "a", "to_id": "b"}
     assert read_regions([point, relation], "result") == ([], 1)
 
@@ -155,27 +187,75 @@ SMALL = "data:image/png;base64," + base64.b64encode(PNG.getvalue()).decode()
     ("bad", "sentence"),
     [
         (7, r"result\[0\]: expected a region, got a number"),
-        (without(region("brushlabels", rle=[1]), "original_height"), r"result\[0\].original_height: expected a number of pixels, got nothing"),
-        ({**region("brushlabels", rle=[1]), "original_width": True}, r"original_width: expected a number of pixels, got True"),
-        (without(region("brushlabels", rle=[1]), "value", "brushlabels"), r"result\[0\]: the region has no label"),
+        (
+            without(region("brushlabels", rle=[1]), "original_height"),
+            r"result\[0\].original_height: expected a number of pixels, got nothing",
+        ),
+        (
+            {**region("brushlabels", rle=[1]), "original_width": True},
+            r"original_width: expected a number of pixels, got True",
+        ),
+        (
+            without(region("brushlabels", rle=[1]), "value", "brushlabels"),
+            r"result\[0\]: the region has no label",
+        ),
         ({**region("brushlabels", rle=[1]), "score": 7}, r"score: expected 0 to 1, got 7"),
         (region("brushlabels", rle=[1]), r"result\[0\].value.rle: 1 bytes are too few"),
-        (region("brushlabels", rle="abc"), r"value.rle: expected a list of integers 0..255, got text"),
-        (region("brushlabels", rle=10**11), r"value.rle: expected a list of integers 0..255, got a number"),
-        (region("brushlabels", size_hw=(16384, 16384), rle=[1]), r"an image of 16384x16384 pixels is too large, the limit is 50 megapixels"),
-        (region("polygonlabels", size_hw=(1, 1 << 28), points=[[0, 0], [9, 9], [0, 9]]), r"original_width: expected a number of pixels, got 268435456"),
-        ({**region("brushlabels", rle=[1]), "value": {"rle": [1], "brushlabels": ["car", "dog"]}}, r"has several labels, car, dog; only one can be compared"),
+        (
+            region("brushlabels", rle="abc"),
+            r"value.rle: expected a list of integers 0..255, got text",
+        ),
+        (
+            region("brushlabels", rle=10**11),
+            r"value.rle: expected a list of integers 0..255, got a number",
+        ),
+        (
+            region("brushlabels", size_hw=(16384, 16384), rle=[1]),
+            r"an image of 16384x16384 pixels is too large, the limit is 50 megapixels",
+        ),
+        (
+            region("polygonlabels", size_hw=(1, 1 << 28), points=[[0, 0], [9, 9], [0, 9]]),
+            r"original_width: expected a number of pixels, got 268435456",
+        ),
+        (
+            {
+                **region("brushlabels", rle=[1]),
+                "value": {"rle": [1], "brushlabels": ["car", "dog"]},
+            },
+            r"has several labels, car, dog; only one can be compared",
+        ),
         (region("brushlabels", label=" ", rle=[1]), r"the region has no label"),
         (region("brushlabels"), r"result\[0\].value: holds no brush"),
-        (region("bitmasklabels", imageDataURL="http://x/y.png"), r"imageDataURL: expected a PNG as data URL"),
-        (region("bitmasklabels", imageDataURL="data:image/png;base64,AAAA"), r"imageDataURL: is no PNG"),
+        (
+            region("bitmasklabels", imageDataURL="http://x/y.png"),
+            r"imageDataURL: expected a PNG as data URL",
+        ),
+        (
+            region("bitmasklabels", imageDataURL="data:image/png;base64,AAAA"),
+            r"imageDataURL: is no PNG",
+        ),
         (region("bitmasklabels", imageDataURL=SMALL), r"imageDataURL: is 5x5, expected 80x60"),
         (region("polygonlabels", points=[[1, 2]]), r"points: expected at least three points"),
-        (region("polygonlabels", points=[[1, 2], [3, 4], [5, None]]), r"points: expected pairs of numbers of percent"),
-        (region("polygonlabels", points=[[1, 2], [3, 4], [float("nan"), 1]]), r"points: expected pairs of numbers of percent"),
-        (region("rectanglelabels", x=1, y="2", width=3, height=4), r"value.y: expected a number of percent, got 2"),
-        (region("rectanglelabels", x=1, y=2, width=3, height=1e9), r"value.height: expected a number of percent"),
-        (region("ellipselabels", x=1, y=2, radiusX=float("inf"), radiusY=1), r"value.radiusX: expected a number of percent"),
+        (
+            region("polygonlabels", points=[[1, 2], [3, 4], [5, None]]),
+            r"points: expected pairs of numbers of percent",
+        ),
+        (
+            region("polygonlabels", points=[[1, 2], [3, 4], [float("nan"), 1]]),
+            r"points: expected pairs of numbers of percent",
+        ),
+        (
+            region("rectanglelabels", x=1, y="2", width=3, height=4),
+            r"value.y: expected a number of percent, got 2",
+        ),
+        (
+            region("rectanglelabels", x=1, y=2, width=3, height=1e9),
+            r"value.height: expected a number of percent",
+        ),
+        (
+            region("ellipselabels", x=1, y=2, radiusX=float("inf"), radiusY=1),
+            r"value.radiusX: expected a number of percent",
+        ),
     ],
 )
 def test_bad_regions_are_named(bad: object, sentence: str) -> None:
@@ -189,7 +269,9 @@ def test_bad_regions_are_named(bad: object, sentence: str) -> None:
 
 
 def test_a_result_that_is_no_list() -> None:
-    with pytest.raises(InputError, match="predictions.0..result: expected a list of regions, got nothing"):
+    with pytest.raises(
+        InputError, match="predictions.0..result: expected a list of regions, got nothing"
+    ):
         read_regions(None, "predictions[0].result")
 
 

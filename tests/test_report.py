@@ -15,7 +15,14 @@ from tests.exports import SIZE, disc, regions, task, write
 from tests.lab import OUT, browser_page, needs_chromium
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
-CHARTS = ("chart-classes", "chart-instances", "chart-confusion", "chart-scores", "chart-calibration", "chart-effort")
+CHARTS = (
+    "chart-classes",
+    "chart-instances",
+    "chart-confusion",
+    "chart-scores",
+    "chart-calibration",
+    "chart-effort",
+)
 
 
 def tasks() -> list[dict]:
@@ -23,10 +30,16 @@ def tasks() -> list[dict]:
     rng = np.random.default_rng(3)
     made = []
     for k in range(60):
-        truth = [("car", disc(20 + rng.integers(-5, 5), 20, 10), 1.0), ("dog", disc(60, 40 + rng.integers(-5, 5), 9), 1.0)]
+        truth = [
+            ("car", disc(20 + rng.integers(-5, 5), 20, 10), 1.0),
+            ("dog", disc(60, 40 + rng.integers(-5, 5), 9), 1.0),
+        ]
         version = "v1" if k % 2 else "v2"
         shift = 4 if version == "v1" else 1
-        found = [(label, np.roll(frame, rng.integers(-shift, shift + 1), 1), float(rng.uniform(0.5, 1))) for label, frame, _ in truth]
+        found = [
+            (label, np.roll(frame, rng.integers(-shift, shift + 1), 1), float(rng.uniform(0.5, 1)))
+            for label, frame, _ in truth
+        ]
         if rng.random() < 0.5:
             found.append(("cat", disc(40, 10, 6), float(rng.uniform(0.2, 0.6))))
         predicted = regions(*found)
@@ -47,14 +60,27 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from backend.cli import main
 
     folder = tmp_path_factory.mktemp("report")
-    write(folder / "export.json", [*tasks(), task(99, None, None), {"id": 98, "annotations": [{"result": f"{HOSTILE}"}]}])
+    write(
+        folder / "export.json",
+        [*tasks(), task(99, None, None), {"id": 98, "annotations": [{"result": f"{HOSTILE}"}]}],
+    )
     pictures = folder / "pictures"
     pictures.mkdir()
     import PIL.Image
 
     for k in range(0, 60, 2):
         PIL.Image.new("RGB", SIZE[::-1], (90, 120, 90)).save(pictures / f"{k}.jpg")
-    options = ["--report", str(folder / "report.html"), "--json", str(folder / "scores.json"), "--images", str(pictures), "--no-progress", "--resamples", "100"]
+    options = [
+        "--report",
+        str(folder / "report.html"),
+        "--json",
+        str(folder / "scores.json"),
+        "--images",
+        str(pictures),
+        "--no-progress",
+        "--resamples",
+        "100",
+    ]
     assert main(["score", str(folder / "export.json"), *options]) == 1
     return folder / "report.html"
 
@@ -71,7 +97,12 @@ def test_the_page_is_one_file_that_names_no_address(report: Path) -> None:
 def page(report: Path) -> Iterator:
     with browser_page(viewport={"width": 1280, "height": 900}) as opened:
         opened.faults, opened.asked = [], []
-        opened.on("console", lambda message: opened.faults.append(message.text) if message.type in ("error", "warning") else None)
+        opened.on(
+            "console",
+            lambda message: (
+                opened.faults.append(message.text) if message.type in ("error", "warning") else None
+            ),
+        )
         opened.on("pageerror", lambda error: opened.faults.append(str(error)))
         opened.on("request", lambda request: opened.asked.append(request.url))
         opened.on("dialog", lambda dialog: opened.faults.append(f"dialog {dialog.message}"))
@@ -79,11 +110,15 @@ def page(report: Path) -> Iterator:
         opened.wait_for_selector("#chart-effort .bars path")
         yield opened
         assert opened.faults == []
-        assert [url for url in opened.asked if not url.startswith(("file:", "data:", "blob:"))] == []
+        assert [
+            url for url in opened.asked if not url.startswith(("file:", "data:", "blob:"))
+        ] == []
 
 
 def card(page, name: str) -> str:
-    return str(page.locator(".card", has=page.get_by_text(name, exact=True)).locator("b").text_content())
+    return str(
+        page.locator(".card", has=page.get_by_text(name, exact=True)).locator("b").text_content()
+    )
 
 
 @needs_chromium
@@ -101,10 +136,16 @@ def test_numbers_and_charts_are_those_of_the_json(page, report: Path) -> None:
     assert drawn == [row["iou"] for row in whole["classes"]]
     assert page.evaluate("byId('chart-confusion').data[0].z.length") == len(whole["classes"])
     heights = page.evaluate("byId('chart-scores').data.map(t => t.y.reduce((a, b) => a + b, 0))")
-    assert sum(heights) == sum(row["instances"]["predicted"] for row in whole["classes"] if row["value"])
+    assert sum(heights) == sum(
+        row["instances"]["predicted"] for row in whole["classes"] if row["value"]
+    )
     assert page.locator("#table-classes tbody tr").count() == len(whole["classes"])
-    better = [row["tag"] for row in whole["scores"]["suggested"] if row["n_kept"] < row["n_predicted"]]
-    assert [line.split("  <!--")[0] for line in page.locator("#thresholds").text_content().splitlines()] == better
+    better = [
+        row["tag"] for row in whole["scores"]["suggested"] if row["n_kept"] < row["n_predicted"]
+    ]
+    assert [
+        line.split("  <!--")[0] for line in page.locator("#thresholds").text_content().splitlines()
+    ] == better
     assert "task 98" in page.locator(".failed").text_content()
     OUT.mkdir(exist_ok=True)
     page.screenshot(path=str(OUT / "report.png"), full_page=True)
@@ -115,7 +156,11 @@ def test_filters_filter(page, report: Path) -> None:
     document = json.loads((report.parent / "scores.json").read_text())
 
     def value(annotator: str | None, version: str | None) -> float:
-        view = next(one for one in document["views"] if (one["annotator"], one["model_version"]) == (annotator, version))
+        view = next(
+            one
+            for one in document["views"]
+            if (one["annotator"], one["model_version"]) == (annotator, version)
+        )
         return view["figures"]["mean_iou"]["value"]
 
     everything = page.locator("#gallery button").count()
@@ -190,15 +235,32 @@ def contrast(first: str, second: str) -> float:
 def test_forty_classes_with_long_names(tmp_path: Path) -> None:
     from backend.cli import main
 
-    names = [f"vehicle of the municipal fleet, kind number {k}" for k in range(39)] + ["constructor"]
+    names = [f"vehicle of the municipal fleet, kind number {k}" for k in range(39)] + [
+        "constructor"
+    ]
     made = []
     for k in range(40):
-        result = regions(("car", disc(20, 20, 9), 0.3 + k / 70), ("dog", disc(60, 40, 9), 0.9 - k / 70))
+        result = regions(
+            ("car", disc(20, 20, 9), 0.3 + k / 70), ("dog", disc(60, 40, 9), 0.9 - k / 70)
+        )
         for region, name in zip(result, (names[k], names[(k * 7) % 40]), strict=True):
             region["value"]["brushlabels"] = [name]
         made.append(task(k, result, result))
     write(tmp_path / "e.json", made)
-    assert main(["score", str(tmp_path / "e.json"), "--report", str(tmp_path / "r.html"), "--no-progress", "--resamples", "0"]) == 0
+    assert (
+        main(
+            [
+                "score",
+                str(tmp_path / "e.json"),
+                "--report",
+                str(tmp_path / "r.html"),
+                "--no-progress",
+                "--resamples",
+                "0",
+            ]
+        )
+        == 0
+    )
     with browser_page(viewport={"width": 1366, "height": 768}) as page:
         faults: list[str] = []
         page.on("pageerror", lambda error: faults.append(str(error)))
@@ -207,9 +269,17 @@ def test_forty_classes_with_long_names(tmp_path: Path) -> None:
         page.wait_for_timeout(300)
         for chart in ("chart-classes", "chart-instances", "chart-confusion", "chart-effort"):
             texts = f"[...document.querySelectorAll('#{chart} .ytick text')]"
-            assert page.evaluate(f"new Set({texts}.map(e => e.textContent)).size") >= 40, f"names of {chart} cannot be told apart"
-            boxes = sorted(page.evaluate(f"{texts}.map(e => e.getBoundingClientRect()).map(b => [b.y, b.height])"))
-            assert all(low[0] - high[0] >= 0.8 * high[1] for high, low in pairwise(boxes)), f"names of {chart} lie over each other"
+            assert page.evaluate(f"new Set({texts}.map(e => e.textContent)).size") >= 40, (
+                f"names of {chart} cannot be told apart"
+            )
+            boxes = sorted(
+                page.evaluate(
+                    f"{texts}.map(e => e.getBoundingClientRect()).map(b => [b.y, b.height])"
+                )
+            )
+            assert all(low[0] - high[0] >= 0.8 * high[1] for high, low in pairwise(boxes)), (
+                f"names of {chart} lie over each other"
+            )
         page.screenshot(path=str(OUT / "report-many.png"), full_page=True)
         page.select_option("#class", label="constructor")
         assert card(page, "IoU") == "1.000"
@@ -224,8 +294,12 @@ def test_it_fits_on_paper_and_on_a_telephone(report: Path, tmp_path: Path) -> No
         page.wait_for_selector("#chart-effort .bars path")
         page.emulate_media(media="print")
         assert page.evaluate(wide) == 0
-        figure = page.evaluate("document.querySelector('#chart-classes').parentElement.getBoundingClientRect().width")
-        svg = page.evaluate("document.querySelector('#chart-classes .main-svg').getBoundingClientRect().width")
+        figure = page.evaluate(
+            "document.querySelector('#chart-classes').parentElement.getBoundingClientRect().width"
+        )
+        svg = page.evaluate(
+            "document.querySelector('#chart-classes .main-svg').getBoundingClientRect().width"
+        )
         assert 0.8 * figure < svg <= figure
         page.pdf(path=str(tmp_path / "report.pdf"), format="A4")
         assert (tmp_path / "report.pdf").stat().st_size > 20_000

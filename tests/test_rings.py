@@ -36,7 +36,9 @@ def test_rings_give_the_mask_back(frame: np.ndarray) -> None:
     if mask is None:
         return
     found = rings.part_rings(mask)
-    drawn = join_masks([one for ring in found if (one := rings.ring_mask(ring, frame.shape)) is not None])
+    drawn = join_masks(
+        [one for ring in found if (one := rings.ring_mask(ring, frame.shape)) is not None]
+    )
     assert np.array_equal(full_frame(drawn, frame.shape), frame)
     assert np.array_equal(np.any([pillow(ring, frame.shape) for ring in found], 0), frame)
     ring, bridges = rings.single_ring(mask)
@@ -66,7 +68,10 @@ def test_a_hole_by_hand() -> None:
     points = {tuple(point) for point in ring.tolist()}
     assert points >= {(10, 20), (14, 20), (14, 24), (10, 24), (11, 22), (10, 22)}
     assert points <= {(x, y) for x in range(10, 15) for y in range(20, 25)} - {(12, 22)}
-    assert yolo.line(0, Mask(0, 0, np.ones((2, 4), bool)), (4, 8))[0] == "0 0.0625 0.125 0.0625 0.375 0.4375 0.375 0.4375 0.125"
+    assert (
+        yolo.line(0, Mask(0, 0, np.ones((2, 4), bool)), (4, 8))[0]
+        == "0 0.0625 0.125 0.0625 0.375 0.4375 0.375 0.4375 0.125"
+    )
 
 
 def test_simpler_rings_have_fewer_points_and_stay_near() -> None:
@@ -95,7 +100,10 @@ def test_run_lengths_of_a_photograph(rng: np.random.Generator) -> None:
     for kind in (0, 4, 5):
         frame = random_mask(rng, 1080, 1920, kind)
         ours = coco.encode(mask_from_full(frame), frame.shape)
-        assert ours["counts"] == coco_mask.encode(np.asfortranarray(frame.astype(np.uint8)))["counts"].decode()
+        assert (
+            ours["counts"]
+            == coco_mask.encode(np.asfortranarray(frame.astype(np.uint8)))["counts"].decode()
+        )
         assert np.array_equal(full_frame(coco.decode(ours, frame.shape), frame.shape), frame)
 
 
@@ -142,7 +150,10 @@ def test_no_text_gets_past_the_check(counts: str) -> None:
     except InputError:
         return
     if mask is not None:
-        assert np.array_equal(full_frame(mask, (9, 7)), coco_mask.decode({"size": [9, 7], "counts": counts.encode()}).astype(bool))
+        assert np.array_equal(
+            full_frame(mask, (9, 7)),
+            coco_mask.decode({"size": [9, 7], "counts": counts.encode()}).astype(bool),
+        )
 
 
 @pytest.mark.parametrize(
@@ -173,10 +184,21 @@ def test_boxes_and_scores_are_read() -> None:
 
 def test_data_files() -> None:
     text = yolo.data_yaml(["cat", "Straßenbahn 電車", "yes"], ["train"])
-    assert yolo.read_data_yaml(text, "x") == (("cat", "Straßenbahn 電車", "yes"), {"train": ["images/train"], "val": ["images/train"]}, "")
-    assert list(yolo.read_data_yaml(yolo.data_yaml(["a"], ["val2017", "train", "test"]), "x")[1]) == ["train", "val", "test"]
+    assert yolo.read_data_yaml(text, "x") == (
+        ("cat", "Straßenbahn 電車", "yes"),
+        {"train": ["images/train"], "val": ["images/train"]},
+        "",
+    )
+    assert list(
+        yolo.read_data_yaml(yolo.data_yaml(["a"], ["val2017", "train", "test"]), "x")[1]
+    ) == ["train", "val", "test"]
     assert yolo.read_data_yaml("names: {1: b, 0: a}\npath: /x", "x") == (("a", "b"), {}, "/x")
-    for bad, sentence in (("names: {0: a, 2: b}", "every index"), ("names:", "the names of the classes"), ("- 1", "got a list"), ("a: [", "not valid YAML")):
+    for bad, sentence in (
+        ("names: {0: a, 2: b}", "every index"),
+        ("names:", "the names of the classes"),
+        ("- 1", "got a list"),
+        ("a: [", "not valid YAML"),
+    ):
         with pytest.raises(ConfigError, match=sentence):
             yolo.read_data_yaml(bad, "data.yaml")
 

@@ -17,7 +17,18 @@ from backend.errors import InputError
 from backend.formats.label_studio import brush_rle as rle
 from tests.conftest import random_mask
 
-SIZES = [(48, 64), (37, 91), (1, 1), (1, 50), (50, 1), (7, 8), (128, 300), (33, 129), (2, 2), (100, 100)]
+SIZES = [
+    (48, 64),
+    (37, 91),
+    (1, 1),
+    (1, 50),
+    (50, 1),
+    (7, 8),
+    (128, 300),
+    (33, 129),
+    (2, 2),
+    (100, 100),
+]
 
 
 def decoded(data: bytes | list[int], size_hw: tuple[int, int]) -> np.ndarray:
@@ -128,7 +139,9 @@ def test_another_size_is_refused() -> None:
         rle.decode(rle.encode(None, (4, 5)), (4, 4))
 
 
-@pytest.mark.parametrize("mask", [Mask(-1, 0, np.ones((2, 2), bool)), Mask(3, 3, np.ones((2, 2), bool))])
+@pytest.mark.parametrize(
+    "mask", [Mask(-1, 0, np.ones((2, 2), bool)), Mask(3, 3, np.ones((2, 2), bool))]
+)
 def test_a_crop_beyond_the_image_is_refused(mask: Mask) -> None:
     with pytest.raises(InputError, match="beyond"):
         rle.encode(mask, (4, 4))

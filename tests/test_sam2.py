@@ -14,7 +14,7 @@ from backend.core.masks import full_frame, mask_iou
 from backend.core.types import Embedding, Prompts
 from backend.core.upsample import crop_masks
 from backend.demo.dataset import true_detections, true_masks
-from backend.demo.scenes import Scene
+from backend.demo.scenes.compose import Scene
 from backend.errors import ConfigError, InputError, Unavailable
 from backend.models.sam2.image import Sam2Segmenter, load_model
 from backend.models.weights import DEMO_SAM2, DEMO_SAM2_CONFIG, DEMO_YOLO
@@ -37,7 +37,9 @@ def iou(a: np.ndarray, b: np.ndarray) -> float:
     return float((a & b).sum() / max(1, (a | b).sum()))
 
 
-def test_box_masks_equal_the_predictor(segmenter: Sam2Segmenter, reference: SAM2ImagePredictor, scenes: list[Scene]) -> None:
+def test_box_masks_equal_the_predictor(
+    segmenter: Sam2Segmenter, reference: SAM2ImagePredictor, scenes: list[Scene]
+) -> None:
     boxes = [true_detections(scene).xyxy for scene in scenes]
     answers = segmenter.segment([scene.image for scene in scenes], boxes)
     ious = []
@@ -53,15 +55,21 @@ def test_box_masks_equal_the_predictor(segmenter: Sam2Segmenter, reference: SAM2
 
 
 @pytest.mark.parametrize("multimask", [True, False])
-def test_point_masks_equal_the_predictor(segmenter: Sam2Segmenter, reference: SAM2ImagePredictor, scenes: list[Scene], multimask: bool) -> None:
+def test_point_masks_equal_the_predictor(
+    segmenter: Sam2Segmenter, reference: SAM2ImagePredictor, scenes: list[Scene], multimask: bool
+) -> None:
     scene = scenes[0]
     size_hw = scene.image.shape[:2]
     y, x = np.argwhere(scene.objects == 1).mean(0)
     points = np.array([[x, y]] if multimask else [[x, y], [3, 3]], np.float32)
     positive = np.array([True] if multimask else [True, False])
-    answer = segmenter.refine(segmenter.embed(scene.image), [Prompts(points_xy=points, positive=positive)])
+    answer = segmenter.refine(
+        segmenter.embed(scene.image), [Prompts(points_xy=points, positive=positive)]
+    )
     reference.set_image(scene.image)
-    masks, quality, _ = reference.predict(point_coords=points, point_labels=positive.astype(int), multimask_output=multimask)
+    masks, quality, _ = reference.predict(
+        point_coords=points, point_labels=positive.astype(int), multimask_output=multimask
+    )
     best = masks[quality.argmax()] > 0
     mask = crop_masks(answer)[0]
     assert mask is not None
@@ -69,21 +77,36 @@ def test_point_masks_equal_the_predictor(segmenter: Sam2Segmenter, reference: SA
     assert answer.quality[0] == pytest.approx(quality.max(), abs=1e-3)
 
 
-def test_a_previous_mask_and_a_box_are_used(segmenter: Sam2Segmenter, reference: SAM2ImagePredictor, scenes: list[Scene]) -> None:
+def test_a_previous_mask_and_a_box_are_used(
+    segmenter: Sam2Segmenter, reference: SAM2ImagePredictor, scenes: list[Scene]
+) -> None:
     scene = scenes[1]
     box = true_detections(scene).xyxy[0]
     embedding = segmenter.embed(scene.image)
     first = segmenter.refine(embedding, [Prompts(xyxy=box)])
     y, x = np.argwhere(scene.objects == 1).mean(0)
-    prompt = Prompts(xyxy=box, points_xy=np.array([[x, y]], np.float32), positive=np.array([True]), logits=first.logits[0].astype(np.float32))
+    prompt = Prompts(
+        xyxy=box,
+        points_xy=np.array([[x, y]], np.float32),
+        positive=np.array([True]),
+        logits=first.logits[0].astype(np.float32),
+    )
     again = segmenter.refine(embedding, [prompt])
     reference.set_image(scene.image)
     _, _, low = reference.predict(box=box, multimask_output=False)
-    masks, _, _ = reference.predict(box=box, point_coords=prompt.points_xy, point_labels=np.array([1]), mask_input=low, multimask_output=False)
+    masks, _, _ = reference.predict(
+        box=box,
+        point_coords=prompt.points_xy,
+        point_labels=np.array([1]),
+        mask_input=low,
+        multimask_output=False,
+    )
     assert iou(full_frame(crop_masks(again)[0], scene.image.shape[:2]), masks[0] > 0) >= 0.995
 
 
-def test_an_image_does_not_depend_on_its_neighbours(segmenter: Sam2Segmenter, scenes: list[Scene]) -> None:
+def test_an_image_does_not_depend_on_its_neighbours(
+    segmenter: Sam2Segmenter, scenes: list[Scene]
+) -> None:
     boxes = [true_detections(scene).xyxy for scene in scenes]
     together = segmenter.segment([s.image for s in scenes], boxes)
     for scene, of_image, answer in zip(scenes, boxes, together, strict=True):
@@ -92,7 +115,9 @@ def test_an_image_does_not_depend_on_its_neighbours(segmenter: Sam2Segmenter, sc
             assert mask_iou(a, b) >= 0.999
 
 
-def test_images_without_boxes_never_reach_the_encoder(segmenter: Sam2Segmenter, scenes: list[Scene], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_without_boxes_never_reach_the_encoder(
+    segmenter: Sam2Segmenter, scenes: list[Scene], monkeypatch: pytest.MonkeyPatch
+) -> None:
     batches = []
     forward = segmenter.model.forward_image
 
@@ -127,7 +152,10 @@ def test_m06_no_mode_is_left_on(segmenter: Sam2Segmenter, scenes: list[Scene]) -
 
 
 def test_running_out_of_memory_halves_the_chunk_and_goes_on(
-    segmenter: Sam2Segmenter, scenes: list[Scene], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    segmenter: Sam2Segmenter,
+    scenes: list[Scene],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     boxes = [true_detections(scene).xyxy for scene in scenes[:2]]
     expected = segmenter.segment([s.image for s in scenes[:2]], boxes)
@@ -150,16 +178,22 @@ def test_running_out_of_memory_halves_the_chunk_and_goes_on(
     assert sizes[:3] == [4, 2, 1]
 
 
-def test_no_memory_for_even_one_says_what_to_do(segmenter: Sam2Segmenter, scenes: list[Scene], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_memory_for_even_one_says_what_to_do(
+    segmenter: Sam2Segmenter, scenes: list[Scene], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def never(*_: object) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
     monkeypatch.setattr(segmenter.model, "forward_image", never)
-    with pytest.raises(Unavailable, match="out of memory with one of the images; use a smaller --segmenter"):
+    with pytest.raises(
+        Unavailable, match="out of memory with one of the images; use a smaller --segmenter"
+    ):
         segmenter.segment([scenes[0].image], [true_detections(scenes[0]).xyxy])
 
 
-def test_other_errors_are_not_taken_for_memory(segmenter: Sam2Segmenter, scenes: list[Scene], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_errors_are_not_taken_for_memory(
+    segmenter: Sam2Segmenter, scenes: list[Scene], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(*_: object) -> None:
         raise RuntimeError("shape mismatch")
 
@@ -169,9 +203,14 @@ def test_other_errors_are_not_taken_for_memory(segmenter: Sam2Segmenter, scenes:
 
 
 def test_m05_a_wrong_pair_is_named() -> None:
-    with pytest.raises(ConfigError, match=r"demo_sam2.1.pt and configuration configs/sam2.1/sam2.1_hiera_t.yaml do not fit together"):
+    with pytest.raises(
+        ConfigError,
+        match=r"demo_sam2.1.pt and configuration configs/sam2.1/sam2.1_hiera_t.yaml do not fit together",
+    ):
         load_model("configs/sam2.1/sam2.1_hiera_t.yaml", DEMO_SAM2)
-    with pytest.raises(ConfigError, match=r"demo_yolov8.pt and configuration .*demo_sam2.1.yaml do not fit"):
+    with pytest.raises(
+        ConfigError, match=r"demo_yolov8.pt and configuration .*demo_sam2.1.yaml do not fit"
+    ):
         load_model(str(DEMO_SAM2_CONFIG), DEMO_YOLO)
     with pytest.raises(ConfigError, match="nothing.yaml do not fit"):
         load_model("nothing.yaml", DEMO_SAM2)
@@ -182,13 +221,17 @@ def test_the_version_follows_the_configuration(tmp_path: Path, segmenter: Sam2Se
     changed.write_text(DEMO_SAM2_CONFIG.read_text().replace("image_size: 448", "image_size: 384"))
     other = Sam2Segmenter(DEMO_SAM2, str(changed), device="cpu")
     assert other.version != segmenter.version
-    assert Sam2Segmenter(DEMO_SAM2, str(DEMO_SAM2_CONFIG), device="cpu").version == segmenter.version
+    assert (
+        Sam2Segmenter(DEMO_SAM2, str(DEMO_SAM2_CONFIG), device="cpu").version == segmenter.version
+    )
 
 
 def test_a_yaml_file_decodes_as_build_sam2_does(tmp_path: Path, segmenter: Sam2Segmenter) -> None:
     plain = tmp_path / "plain.yaml"
     plain.write_text(DEMO_SAM2_CONFIG.read_text().split("  sam_mask_decoder_extra_args")[0])
-    assert load_model(str(plain), DEMO_SAM2).sam_mask_decoder.dynamic_multimask_via_stability is True
+    assert (
+        load_model(str(plain), DEMO_SAM2).sam_mask_decoder.dynamic_multimask_via_stability is True
+    )
     assert segmenter.model.sam_mask_decoder.dynamic_multimask_via_stability is False
 
 
@@ -197,12 +240,21 @@ def test_packaged_configurations_load_through_build_sam2(tmp_path: Path) -> None
 
     torch.manual_seed(0)
     weights = tmp_path / "sam2.1_hiera_tiny.pt"
-    torch.save({"model": build_sam2("configs/sam2.1/sam2.1_hiera_t.yaml", None, device="cpu").state_dict()}, weights)
+    torch.save(
+        {
+            "model": build_sam2(
+                "configs/sam2.1/sam2.1_hiera_t.yaml", None, device="cpu"
+            ).state_dict()
+        },
+        weights,
+    )
     model = load_model("configs/sam2.1/sam2.1_hiera_t.yaml", weights)
     assert model.image_size == 1024
 
 
-def test_prompts_need_something_and_embeddings_an_owner(segmenter: Sam2Segmenter, scenes: list[Scene]) -> None:
+def test_prompts_need_something_and_embeddings_an_owner(
+    segmenter: Sam2Segmenter, scenes: list[Scene]
+) -> None:
     embedding = segmenter.embed(scenes[0].image)
     assert embedding.n_bytes > 100_000
     assert len(segmenter.refine(embedding, [])) == 0
@@ -216,5 +268,8 @@ def test_the_embedded_model_outlines_objects(segmenter: Sam2Segmenter, scenes: l
     ious = []
     for scene in scenes:
         (answer,) = segmenter.segment([scene.image], [true_detections(scene).xyxy])
-        ious += [mask_iou(mask, true) if mask else 0.0 for mask, true in zip(crop_masks(answer), true_masks(scene), strict=True)]
+        ious += [
+            mask_iou(mask, true) if mask else 0.0
+            for mask, true in zip(crop_masks(answer), true_masks(scene), strict=True)
+        ]
     assert np.mean(ious) >= 0.8

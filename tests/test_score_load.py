@@ -23,11 +23,20 @@ print(code, next(line for line in status.splitlines() if line.startswith("VmHWM"
 
 def write_export(path: Path, count: int) -> int:
     """An export of ``count`` tasks that differ in their ids; gives its size in bytes."""
-    shapes = [regions(("car", disc(20 + k % 7, 30, 9), 0.5 + k / 20), ("dog", disc(60, 25 + k % 5, 8), 0.4 + k / 20)) for k in range(10)]
+    shapes = [
+        regions(
+            ("car", disc(20 + k % 7, 30, 9), 0.5 + k / 20),
+            ("dog", disc(60, 25 + k % 5, 8), 0.4 + k / 20),
+        )
+        for k in range(10)
+    ]
     texts = [json.dumps(task(123456789, shapes[(k * 3) % 10], shapes[k])) for k in range(10)]
     with path.open("w") as stream:
         for number in range(count):
-            stream.write(("[" if number == 0 else ",\n") + texts[number % 10].replace("123456789", str(number)))
+            stream.write(
+                ("[" if number == 0 else ",\n")
+                + texts[number % 10].replace("123456789", str(number))
+            )
         stream.write("]")
     return path.stat().st_size
 
@@ -51,8 +60,12 @@ def test_ten_thousand_tasks_in_bounded_memory(tmp_path: Path) -> None:
     assert large["views"][0]["images"] == 10_000
     assert large["failed"] == []
     # Twenty times the same tasks: the same figures.
-    assert large["views"][0]["figures"]["mean_iou"]["value"] == pytest.approx(small["views"][0]["figures"]["mean_iou"]["value"], abs=1e-9)
-    assert large["views"][0]["figures"]["AP"]["value"] == pytest.approx(small["views"][0]["figures"]["AP"]["value"], abs=1e-3)
+    assert large["views"][0]["figures"]["mean_iou"]["value"] == pytest.approx(
+        small["views"][0]["figures"]["mean_iou"]["value"], abs=1e-9
+    )
+    assert large["views"][0]["figures"]["AP"]["value"] == pytest.approx(
+        small["views"][0]["figures"]["AP"]["value"], abs=1e-3
+    )
     assert "100%" in progress
     assert "10,000 tasks, 0 failed" in progress
     assert size > 30 << 20

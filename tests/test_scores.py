@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.calibration import calibration_curve
 
+from backend.evaluation.accumulate import Rows
+from backend.evaluation.calibration import calibration, suggest
+from backend.evaluation.columns import COLUMNS, column
+from backend.evaluation.intervals import intervals, resampled
 from backend.formats.label_studio.label_config import parse_label_config
-from backend.scoring.columns import COLUMNS, column
-from backend.scoring.intervals import intervals, resampled
-from backend.scoring.scores import calibration, suggest
-from backend.scoring.tally import Rows
 
 
 def test_calibration_by_hand() -> None:
@@ -33,8 +33,14 @@ def test_calibration_equals_scikit_learn(rng: np.random.Generator) -> None:
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.lists(st.tuples(st.integers(1, 20), st.booleans()), min_size=1, max_size=25), st.integers(0, 5), st.sampled_from([20.0, 2000.0, 300_000.0]))
-def test_the_suggested_threshold_is_the_best_of_all(pairs: list[tuple[int, bool]], missed: int, parts: float) -> None:
+@given(
+    st.lists(st.tuples(st.integers(1, 20), st.booleans()), min_size=1, max_size=25),
+    st.integers(0, 5),
+    st.sampled_from([20.0, 2000.0, 300_000.0]),
+)
+def test_the_suggested_threshold_is_the_best_of_all(
+    pairs: list[tuple[int, bool]], missed: int, parts: float
+) -> None:
     scores, hits = np.array([s / parts for s, _ in pairs]), np.array([h for _, h in pairs])
     n_true = int(hits.sum()) + missed
 
@@ -48,14 +54,21 @@ def test_the_suggested_threshold_is_the_best_of_all(pairs: list[tuple[int, bool]
         return
     best = max(f1(t) for t in np.unique(scores))
     assert found.f1 == pytest.approx(best)
-    assert found.n_kept == max((scores >= t).sum() for t in np.unique(scores) if f1(t) == pytest.approx(best, abs=1e-12))  # of equals the lowest
+    assert found.n_kept == max(
+        (scores >= t).sum() for t in np.unique(scores) if f1(t) == pytest.approx(best, abs=1e-12)
+    )  # of equals the lowest
     assert f1(found.threshold) == pytest.approx(best)
     assert found.n_kept == (scores >= found.threshold).sum()
     assert found.f1_now == pytest.approx(f1(0))
 
 
 def test_a_suggestion_is_read_by_our_own_parser() -> None:
-    found = suggest('car "small" & <fast>', np.array([0.9, 0.8, 0.3, 0.2]), np.array([True, True, False, False]), 2)
+    found = suggest(
+        'car "small" & <fast>',
+        np.array([0.9, 0.8, 0.3, 0.2]),
+        np.array([True, True, False, False]),
+        2,
+    )
     assert found.threshold == 0.55
     config = f'<View><Image name="i" value="$image"/><BrushLabels name="b" toName="i">{found.as_tag()}</BrushLabels></View>'
     (label,) = parse_label_config(config).tags[0].labels
@@ -70,7 +83,10 @@ def rows(n_images: int, seed: int = 0) -> tuple[Rows, np.ndarray]:
 
 
 def share(table: np.ndarray) -> dict[str, np.ndarray]:
-    return {"share": column(table, "pixels_hit").sum(-1) / np.maximum(1, column(table, "pixels_true").sum(-1))}
+    return {
+        "share": column(table, "pixels_hit").sum(-1)
+        / np.maximum(1, column(table, "pixels_true").sum(-1))
+    }
 
 
 def test_intervals_equal_a_plain_bootstrap() -> None:
@@ -96,14 +112,21 @@ def test_images_are_drawn_with_all_that_belongs_to_them() -> None:
     units = np.array([0] * 9 + [1])
     counts = np.zeros((10, len(COLUMNS)))
     counts[:, 1] = [1] * 9 + [100]
-    total = np.concatenate([column(t, "pixels_true")[:, 1] for t in resampled(Rows(units, np.ones(10, np.int64), counts), units, 2, 400)])
+    total = np.concatenate(
+        [
+            column(t, "pixels_true")[:, 1]
+            for t in resampled(Rows(units, np.ones(10, np.int64), counts), units, 2, 400)
+        ]
+    )
     assert set(total.tolist()) == {18.0, 109.0, 200.0}
     assert np.mean(total == 109) == pytest.approx(0.5, abs=0.1)
 
 
 def test_images_without_any_row_are_drawn_too() -> None:
     some, _ = rows(1)
-    total = np.concatenate([column(t, "pixels_true")[:, 1] for t in resampled(some, np.arange(2), 2, 400)])
+    total = np.concatenate(
+        [column(t, "pixels_true")[:, 1] for t in resampled(some, np.arange(2), 2, 400)]
+    )
     assert set(total.tolist()) == {0.0, 100.0, 200.0}
 
 
@@ -119,7 +142,11 @@ def test_a_figure_that_is_mostly_undefined_has_no_interval() -> None:
 
     def ratio(table: np.ndarray) -> dict[str, np.ndarray]:
         true = column(table, "pixels_true")[:, 1]
-        return {"share": np.where(true > 0, column(table, "pixels_hit")[:, 1] / np.maximum(true, 1), np.nan)}
+        return {
+            "share": np.where(
+                true > 0, column(table, "pixels_hit")[:, 1] / np.maximum(true, 1), np.nan
+            )
+        }
 
     assert np.isnan(intervals(some, units, 2, ratio)["share"]).all()
 
@@ -128,5 +155,7 @@ def test_images_without_a_row_may_come_first() -> None:
     counts = np.zeros((1, len(COLUMNS)))
     counts[:, 1] = 100
     rows_of_second = Rows(np.array([1]), np.ones(1, np.int64), counts)
-    total = np.concatenate([column(t, "pixels_true")[:, 1] for t in resampled(rows_of_second, np.arange(2), 2, 400)])
+    total = np.concatenate(
+        [column(t, "pixels_true")[:, 1] for t in resampled(rows_of_second, np.arange(2), 2, 400)]
+    )
     assert set(total.tolist()) == {0.0, 100.0, 200.0}

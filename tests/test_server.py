@@ -20,8 +20,8 @@ from backend.config.secret import Secret
 from backend.config.service import ServiceSettings
 from backend.core.types import Embedding, Image, Masks, Prompts
 from backend.errors import AuthError, InputError, Unavailable
-from backend.label_studio.server import create_app, reason_phrase
-from backend.label_studio.service import Service
+from backend.label_studio.server.app import create_app, reason_phrase
+from backend.label_studio.server.service import Service
 from backend.labeling.cascade import Cascade
 from tests.conftest import FakeDetector, FakeSegmenter
 
@@ -35,7 +35,9 @@ CANARY = "canary-6c1f"
 
 def png(seed: int = 0, size: tuple[int, int] = (40, 60)) -> bytes:
     stream = io.BytesIO()
-    PIL.Image.fromarray(np.random.default_rng(seed).integers(0, 255, (*size, 3), dtype=np.uint8)).save(stream, "PNG")
+    PIL.Image.fromarray(
+        np.random.default_rng(seed).integers(0, 255, (*size, 3), dtype=np.uint8)
+    ).save(stream, "PNG")
     return stream.getvalue()
 
 
@@ -54,7 +56,11 @@ class Clicker(FakeSegmenter):
         grid = np.full((len(prompts), 64, 64), -1.0, np.float32)
         for k, prompt in enumerate(prompts):
             x, y = prompt.points_xy[0] if len(prompt.points_xy) else prompt.xyxy[:2]
-            grid[k, min(63, int(y * 64 / embedding.size_hw[0])), min(63, int(x * 64 / embedding.size_hw[1]))] = 1
+            grid[
+                k,
+                min(63, int(y * 64 / embedding.size_hw[0])),
+                min(63, int(x * 64 / embedding.size_hw[1])),
+            ] = 1
         return Masks(grid, np.full(len(prompts), 0.8, np.float32), embedding.size_hw)
 
 
@@ -82,10 +88,22 @@ class Images:
 def start(load=None, images: Images | None = None, **settings) -> SimpleNamespace:
     detector, segmenter, images = FakeDetector(), Clicker(), images or Images()
     settings.setdefault("deadline_s", 10.0)
-    service = Service(load or (lambda path: Cascade(detector, segmenter)), ServiceSettings(**settings), fetcher=images, warm=False)
+    service = Service(
+        load or (lambda path: Cascade(detector, segmenter)),
+        ServiceSettings(**settings),
+        fetcher=images,
+        warm=False,
+    )
     app = create_app(service)
     service.gate.wait_loaded(5)
-    return SimpleNamespace(client=app.test_client(), service=service, detector=detector, segmenter=segmenter, images=images, app=app)
+    return SimpleNamespace(
+        client=app.test_client(),
+        service=service,
+        detector=detector,
+        segmenter=segmenter,
+        images=images,
+        app=app,
+    )
 
 
 @pytest.fixture
@@ -95,12 +113,27 @@ def server() -> SimpleNamespace:
 
 def predict(client: FlaskClient, *uris: str, **more):
     tasks = [{"id": k + 1, "data": {"image": uri}} for k, uri in enumerate(uris)]
-    return client.post("/predict", json={"tasks": tasks, "project": "1.2", "label_config": CONFIG, "params": {"context": None}, **more})
+    return client.post(
+        "/predict",
+        json={
+            "tasks": tasks,
+            "project": "1.2",
+            "label_config": CONFIG,
+            "params": {"context": None},
+            **more,
+        },
+    )
 
 
 def click(client: FlaskClient, uri: str, *points: tuple[float, float], label: str = "cat"):
     marks = [
-        {"type": "keypointlabels", "from_name": "kp", "is_positive": True, "value": {"x": x, "y": y, "width": 1, "keypointlabels": [label]}} for x, y in points
+        {
+            "type": "keypointlabels",
+            "from_name": "kp",
+            "is_positive": True,
+            "value": {"x": x, "y": y, "width": 1, "keypointlabels": [label]},
+        }
+        for x, y in points
     ]
     return predict(client, uri, params={"context": {"result": marks}})
 
@@ -109,7 +142,13 @@ def test_the_calls_label_studio_makes(server: SimpleNamespace) -> None:
     client = server.client
     assert client.get("/health").json["status"] == "UP"
     assert client.get("/").json["model_class"] == "YoloSam2"
-    body = {"project": "1.1795224012", "schema": CONFIG, "hostname": "http://127.0.0.1:1", "access_token": CANARY, "extra_params": None}
+    body = {
+        "project": "1.1795224012",
+        "schema": CONFIG,
+        "hostname": "http://127.0.0.1:1",
+        "access_token": CANARY,
+        "extra_params": None,
+    }
     version = client.post("/setup", json=body).json["model_version"]
     assert client.post("/setup", json=body).json["model_version"] == version
     reply = predict(client, "a", "b").json["results"]
@@ -126,7 +165,11 @@ def test_the_calls_label_studio_makes(server: SimpleNamespace) -> None:
 
 
 def test_unknown_paths_and_methods_are_json(server: SimpleNamespace) -> None:
-    for method, path, status in (("get", "/validate", 404), ("post", "/train", 404), ("get", "/predict", 405)):
+    for method, path, status in (
+        ("get", "/validate", 404),
+        ("post", "/train", 404),
+        ("get", "/predict", 405),
+    ):
         reply = getattr(server.client, method)(path)
         assert reply.status_code == status
         assert "error" in reply.json
@@ -139,8 +182,13 @@ def test_predict_uses_the_config_of_setup_where_it_brings_none(server: SimpleNam
 
 
 def test_x06_nothing_maps_is_said_in_the_reason_phrase(server: SimpleNamespace) -> None:
-    reply = server.client.post("/setup", json={"project": "1", "schema": CONFIG.replace("cat", "x\u00e9bra").replace("dog", "yak")})
-    assert reply.status.startswith("422 No label is a class of the model. Labels: x?bra, yak. Classes: cat, dog.")
+    reply = server.client.post(
+        "/setup",
+        json={"project": "1", "schema": CONFIG.replace("cat", "x\u00e9bra").replace("dog", "yak")},
+    )
+    assert reply.status.startswith(
+        "422 No label is a class of the model. Labels: x?bra, yak. Classes: cat, dog."
+    )
     assert "x\u00e9bra" in reply.json["error"]
 
 
@@ -157,12 +205,19 @@ def test_reason_phrases_are_one_ascii_line() -> None:
 
 
 def test_x04_x05_as_many_results_as_tasks_whatever_happens(server: SimpleNamespace) -> None:
-    server.images.answers = {"bad": b"<html>", "gone": InputError("gone: answered 404"), "later": Unavailable("later: answered 503"), "denied": AuthError("no")}
+    server.images.answers = {
+        "bad": b"<html>",
+        "gone": InputError("gone: answered 404"),
+        "later": Unavailable("later: answered 503"),
+        "denied": AuthError("no"),
+    }
     for seed in range(5):
         server.images.answers[f"ok{seed}"] = png(seed)
     picks = np.random.default_rng(0)
     for _ in range(20):
-        uris = [str(u) for u in picks.choice([*server.images.answers], picks.integers(2, 12))] + ["ok0"]
+        uris = [str(u) for u in picks.choice([*server.images.answers], picks.integers(2, 12))] + [
+            "ok0"
+        ]
         results = predict(server.client, *uris).json["results"]
         assert len(results) == len(uris)
         for uri, item in zip(uris, results, strict=True):
@@ -171,7 +226,9 @@ def test_x04_x05_as_many_results_as_tasks_whatever_happens(server: SimpleNamespa
             elif uri in ("bad", "gone"):
                 assert item["result"] == []
                 assert item["score"] == 0
-                assert item["model_version"] == results[-1]["model_version"], "so that it is not asked for again"
+                assert item["model_version"] == results[-1]["model_version"], (
+                    "so that it is not asked for again"
+                )
                 assert item["error"]
             else:
                 assert "result" not in item
@@ -196,7 +253,11 @@ def test_s11_results_are_kept_by_bytes_and_version(server: SimpleNamespace) -> N
     server.images.answers["a"] = png(2)
     predict(server.client, "a")
     assert server.detector.calls == 2, "other bytes behind one address"
-    predict(server.client, "a", label_config=CONFIG.replace('"cat"/>', '"cat" model_score_threshold="0.1"/>'))
+    predict(
+        server.client,
+        "a",
+        label_config=CONFIG.replace('"cat"/>', '"cat" model_score_threshold="0.1"/>'),
+    )
     assert server.detector.calls == 3, "another version"
 
 
@@ -246,7 +307,9 @@ def test_several_tags_and_images_are_all_filled(server: SimpleNamespace) -> None
       <BitmaskLabels name="m" toName="r"><Label value="cat"/></BitmaskLabels>
       <RectangleLabels name="x" toName="r"><Label value="dog" predicted_values="cat"/></RectangleLabels></View>"""
     tasks = [{"id": 1, "data": {"image": "a", "other": "b"}}]
-    (item,) = server.client.post("/predict", json={"tasks": tasks, "project": "1", "label_config": config}).json["results"]
+    (item,) = server.client.post(
+        "/predict", json={"tasks": tasks, "project": "1", "label_config": config}
+    ).json["results"]
     assert [(r["from_name"], r["to_name"], r["type"]) for r in item["result"]] == [
         ("b", "l", "brushlabels"), ("p", "l", "polygonlabels"), ("m", "r", "bitmasklabels"), ("x", "r", "rectanglelabels")]  # fmt: skip
     assert item["result"][3]["value"]["rectanglelabels"] == ["dog"]
@@ -254,8 +317,14 @@ def test_several_tags_and_images_are_all_filled(server: SimpleNamespace) -> None
 
 
 def test_a_task_without_its_image_fails_alone(server: SimpleNamespace) -> None:
-    tasks = [{"id": 1, "data": {"image": "a"}}, {"id": 2, "data": {"photo": "a"}}, {"id": 3, "data": {"image": None}}]
-    results = server.client.post("/predict", json={"tasks": tasks, "label_config": CONFIG}).json["results"]
+    tasks = [
+        {"id": 1, "data": {"image": "a"}},
+        {"id": 2, "data": {"photo": "a"}},
+        {"id": 3, "data": {"image": None}},
+    ]
+    results = server.client.post("/predict", json={"tasks": tasks, "label_config": CONFIG}).json[
+        "results"
+    ]
     assert [len(item["result"]) > 0 for item in results] == [True, False, False]
     assert "task 2: data.image" in results[1]["error"]
 
@@ -279,9 +348,12 @@ def test_model_path_needs_permission() -> None:
     assert predict(server.client, "a", label_config=config).json["results"][0]["result"]
 
 
-@pytest.mark.parametrize("path", ["/etc/passwd", "a" * 300, "../x.pt", "sub/../../x.pt", "a\0.pt", "missing.pt", "link.pt", ""])
+@pytest.mark.parametrize(
+    "path",
+    ["/etc/passwd", "a" * 300, "../x.pt", "sub/../../x.pt", "a\0.pt", "missing.pt", "link.pt", ""],
+)
 def test_m02_model_files_stay_inside_model_root(tmp_path, path: str) -> None:
-    from backend.serving import model_file
+    from backend.label_studio.server.serve import model_file
 
     root = tmp_path / "models"
     root.mkdir()
@@ -320,23 +392,36 @@ def test_models_that_do_not_load_are_said_so() -> None:
         raise InputError("weights of another model")
 
     server = start(load)
-    assert server.client.get("/readyz").json == {"state": "FAILED", "reason": "weights of another model"}
-    assert server.client.post("/setup", json={"project": "1", "schema": CONFIG}).status.startswith("503 weights of another model")
+    assert server.client.get("/readyz").json == {
+        "state": "FAILED",
+        "reason": "weights of another model",
+    }
+    assert server.client.post("/setup", json={"project": "1", "schema": CONFIG}).status.startswith(
+        "503 weights of another model"
+    )
 
 
 def test_a_click_gives_a_mask_and_the_next_refines_it(server: SimpleNamespace) -> None:
     (item,) = click(server.client, "a", (50, 50), label="dog").json["results"]
     (region,) = item["result"]
-    assert (region["from_name"], region["value"]["brushlabels"], region["score"]) == ("brush", ["dog"], 0.8)
+    assert (region["from_name"], region["value"]["brushlabels"], region["score"]) == (
+        "brush",
+        ["dog"],
+        0.8,
+    )
     click(server.client, "a", (50, 50), (60, 60), label="dog")
     click(server.client, "a", (10, 10), (60, 60))
-    assert server.segmenter.previous == [[False], [True], [False]], "only the mask of the same earlier clicks is refined"
+    assert server.segmenter.previous == [[False], [True], [False]], (
+        "only the mask of the same earlier clicks is refined"
+    )
     assert server.segmenter.embedded == 1
     assert server.images.asked == ["a"], "not even fetched again"
 
 
 def test_every_answer_to_a_click_has_a_new_region_id(server: SimpleNamespace) -> None:
-    ids = {click(server.client, "a", (50, 50)).json["results"][0]["result"][0]["id"] for _ in range(3)}
+    ids = {
+        click(server.client, "a", (50, 50)).json["results"][0]["result"][0]["id"] for _ in range(3)
+    }
     assert len(ids) == 3
 
 
@@ -363,15 +448,26 @@ def test_c01_ten_thousand_clicks_of_eight_people_are_never_swapped() -> None:
     uris = [f"image-{k}" for k in range(8)]
     server.images.answers = {uri: png(k, (64, 64)) for k, uri in enumerate(uris)}
     swaps: list[object] = []
-    project = server.service._project(SimpleNamespace(label_config=CONFIG, project="1"), time.monotonic() + 5)
+    project = server.service._project(
+        SimpleNamespace(label_config=CONFIG, project="1"), time.monotonic() + 5
+    )
     expected = {}
-    from backend.label_studio.requests import Task
+    from backend.label_studio.api.tasks import Task
 
     def ask(person: int, calls: int) -> None:
         for call in range(calls):
             x, y = 1.5625 * (2 * (person * 4 + call % 4) + 1) % 100, 1.5625 * (2 * (call % 30) + 1)
-            mark = {"type": "keypointlabels", "from_name": "kp", "value": {"x": x, "y": y, "width": 1, "keypointlabels": ["cat"]}}
-            text = server.service._interactive.predict(Task(person, {"image": uris[person]}), {"result": [mark]}, project, time.monotonic() + 60)
+            mark = {
+                "type": "keypointlabels",
+                "from_name": "kp",
+                "value": {"x": x, "y": y, "width": 1, "keypointlabels": ["cat"]},
+            }
+            text = server.service._interactive.predict(
+                Task(person, {"image": uris[person]}),
+                {"result": [mark]},
+                project,
+                time.monotonic() + 60,
+            )
             region = json.loads(text)["result"][0]
             key = (round(x, 3), round(y, 3))
             if expected.setdefault(key, region["value"]["rle"]) != region["value"]["rle"]:
@@ -383,7 +479,9 @@ def test_c01_ten_thousand_clicks_of_eight_people_are_never_swapped() -> None:
     for thread in threads:
         thread.join()
     assert swaps == []
-    assert len({json.dumps(v) for v in expected.values()}) == len(expected), "the answers do tell prompts apart"
+    assert len({json.dumps(v) for v in expected.values()}) == len(expected), (
+        "the answers do tell prompts apart"
+    )
     assert server.segmenter.embedded == 8
 
 
@@ -394,7 +492,9 @@ def basic(user: str, password: str) -> str:
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
-@pytest.mark.parametrize("path", ["/", "/versions", "/metrics", "/setup", "/predict", "/webhook", "/nowhere"])
+@pytest.mark.parametrize(
+    "path", ["/", "/versions", "/metrics", "/setup", "/predict", "/webhook", "/nowhere"]
+)
 def test_a01_every_route_but_the_health_checks_is_guarded(path: str) -> None:
     client = start(**AUTH).client
     for header in (None, basic("ann", "wrong"), basic("bob", CANARY)):
@@ -407,8 +507,30 @@ def test_a01_every_route_but_the_health_checks_is_guarded(path: str) -> None:
         assert client.get(open_path).status_code == 200
 
 
-MALFORMED = ["", "Basic", "Basic ", "Basic !!!", "Basic Og==", "Bearer x", "Bearer", "Basic " + "A" * 5000, "basic \xe9", "Digest username=x", "Basic YW5u"]
-MALFORMED += ["Basic YW5uOg==", f"Bearer {CANARY}", f"Token {CANARY}", "Basic YW5uOmNhbmFyeQ==", "\xff\xfe", "Basic =", "Basic a", "Basic\tYQ==", "BASIC YTpi"]
+MALFORMED = [
+    "",
+    "Basic",
+    "Basic ",
+    "Basic !!!",
+    "Basic Og==",
+    "Bearer x",
+    "Bearer",
+    "Basic " + "A" * 5000,
+    "basic \xe9",
+    "Digest username=x",
+    "Basic YW5u",
+]
+MALFORMED += [
+    "Basic YW5uOg==",
+    f"Bearer {CANARY}",
+    f"Token {CANARY}",
+    "Basic YW5uOmNhbmFyeQ==",
+    "\xff\xfe",
+    "Basic =",
+    "Basic a",
+    "Basic\tYQ==",
+    "BASIC YTpi",
+]
 
 
 @pytest.mark.parametrize("header", MALFORMED)
@@ -441,13 +563,26 @@ def test_a03_secrets_are_in_no_log_and_no_answer(caplog: pytest.LogCaptureFixtur
     server.images.answers = {f"http://h/x?token={CANARY}": b"not an image", "boom": lambda: 1 / 0}
     header = {"Authorization": basic("ann", CANARY)}
     texts = []
-    body = {"project": "1", "schema": CONFIG, "hostname": f"http://{CANARY}", "access_token": CANARY}
+    body = {
+        "project": "1",
+        "schema": CONFIG,
+        "hostname": f"http://{CANARY}",
+        "access_token": CANARY,
+    }
     texts.append(server.client.post("/setup", json=body, headers=header).text)
     for uri in (f"http://h/x?token={CANARY}", "boom", "ok"):
         tasks = [{"id": 1, "data": {"image": uri, "note": CANARY}}]
         params = {"login": CANARY, "password": CANARY, "context": None}
-        texts.append(server.client.post(f"/predict?{CANARY}", json={"tasks": tasks, "label_config": CONFIG, "params": params}, headers=header).text)
-    texts.append(server.client.post("/webhook", json={"project": {"token": CANARY}}, headers=header).text)
+        texts.append(
+            server.client.post(
+                f"/predict?{CANARY}",
+                json={"tasks": tasks, "label_config": CONFIG, "params": params},
+                headers=header,
+            ).text
+        )
+    texts.append(
+        server.client.post("/webhook", json={"project": {"token": CANARY}}, headers=header).text
+    )
     texts.append(repr(server.service.settings))
     assert CANARY not in "".join(texts)
     assert CANARY not in caplog.text
@@ -477,7 +612,12 @@ def test_a05_host_and_token_of_setup_are_never_used() -> None:
         service = Service(lambda path: Cascade(FakeDetector(), Clicker()), settings, warm=False)
         client = create_app(service).test_client()
         service.gate.wait_loaded(5)
-        body = {"project": "1", "schema": CONFIG, "hostname": f"http://127.0.0.1:{port}", "access_token": CANARY}
+        body = {
+            "project": "1",
+            "schema": CONFIG,
+            "hostname": f"http://127.0.0.1:{port}",
+            "access_token": CANARY,
+        }
         assert client.post("/setup", json=body).status_code == 200
         assert predict(client, "/data/upload/1/a.png").status_code == 200
         assert seen == []
@@ -490,15 +630,51 @@ def test_x02_large_and_deep_bodies() -> None:
     for path in ("/predict", "/setup", "/webhook"):
         assert client.post(path, data=big).status_code == 413
     chunked = {"wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked"}
-    assert client.post("/predict", input_stream=io.BytesIO(big), environ_overrides=chunked).status_code == 413
+    assert (
+        client.post("/predict", input_stream=io.BytesIO(big), environ_overrides=chunked).status_code
+        == 413
+    )
     deep = b'{"tasks":' + b"[" * 40_000 + b"]" * 40_000 + b"}"
     assert client.post("/predict", data=deep).status_code == 400
 
 
-WRONG = [None, True, -1, 10**30, 10**400, 1.5, float("inf"), "", "x" * 10_000, [], [[]], {}, {"a": {"b": [1]}}]
+WRONG = [
+    None,
+    True,
+    -1,
+    10**30,
+    10**400,
+    1.5,
+    float("inf"),
+    "",
+    "x" * 10_000,
+    [],
+    [[]],
+    {},
+    {"a": {"b": [1]}},
+]
 _MARK = "params.context.result.0"
-FIELDS = ["tasks", "tasks.0", "tasks.0.id", "tasks.0.data", "tasks.0.data.image", "tasks.0.predictions", "tasks.0.annotations", "project", "label_config"]
-FIELDS += ["model_version", "params", "params.context", "params.context.result", _MARK, f"{_MARK}.type", f"{_MARK}.from_name", f"{_MARK}.is_positive"]
+FIELDS = [
+    "tasks",
+    "tasks.0",
+    "tasks.0.id",
+    "tasks.0.data",
+    "tasks.0.data.image",
+    "tasks.0.predictions",
+    "tasks.0.annotations",
+    "project",
+    "label_config",
+]
+FIELDS += [
+    "model_version",
+    "params",
+    "params.context",
+    "params.context.result",
+    _MARK,
+    f"{_MARK}.type",
+    f"{_MARK}.from_name",
+    f"{_MARK}.is_positive",
+]
 FIELDS += [f"{_MARK}.value", f"{_MARK}.value.x", f"{_MARK}.value.keypointlabels"]
 
 
@@ -512,9 +688,20 @@ def mutated(body: dict, field: str, value: object) -> dict:
 
 
 def test_x03_no_mutated_body_is_a_500(server: SimpleNamespace) -> None:
-    mark = {"type": "keypointlabels", "from_name": "kp", "is_positive": True, "value": {"x": 5, "y": 5, "width": 1, "keypointlabels": ["cat"]}}
+    mark = {
+        "type": "keypointlabels",
+        "from_name": "kp",
+        "is_positive": True,
+        "value": {"x": 5, "y": 5, "width": 1, "keypointlabels": ["cat"]},
+    }
     task = {"id": 1, "data": {"image": "a"}, "predictions": [], "annotations": []}
-    clicked = {"tasks": [task], "project": "1.2", "label_config": CONFIG, "params": {"context": {"result": [mark]}}, "model_version": "x"}
+    clicked = {
+        "tasks": [task],
+        "project": "1.2",
+        "label_config": CONFIG,
+        "params": {"context": {"result": [mark]}},
+        "model_version": "x",
+    }
     batch = {**clicked, "params": {"context": None}}
     statuses = set()
     for body in (clicked, batch):
@@ -525,12 +712,26 @@ def test_x03_no_mutated_body_is_a_500(server: SimpleNamespace) -> None:
                 reply = server.client.post("/predict", json=mutated(body, field, value))
                 statuses.add(reply.status_code)
                 assert reply.status_code in (200, 400, 422), (field, value, reply.status)
-                if reply.status_code == 200 and isinstance(value, list | dict | str | type(None)) and field == "tasks":
+                if (
+                    reply.status_code == 200
+                    and isinstance(value, list | dict | str | type(None))
+                    and field == "tasks"
+                ):
                     assert reply.json == {"results": []}
-    setup = {"project": "1", "schema": CONFIG, "hostname": "h", "access_token": "t", "extra_params": None}
+    setup = {
+        "project": "1",
+        "schema": CONFIG,
+        "hostname": "h",
+        "access_token": "t",
+        "extra_params": None,
+    }
     for field in setup:
         for value in WRONG:
-            assert server.client.post("/setup", json={**setup, field: value}).status_code in (200, 400, 422), (field, value)
+            assert server.client.post("/setup", json={**setup, field: value}).status_code in (
+                200,
+                400,
+                422,
+            ), (field, value)
     for data in (b"", b"\xff\xfe", b"null", b"[]", b'{"tasks"', b"NaN", b'{"tasks": NaN}'):
         assert server.client.post("/predict", data=data).status_code == 400
         assert server.client.post("/setup", data=data).status_code in (400, 422)
@@ -539,7 +740,12 @@ def test_x03_no_mutated_body_is_a_500(server: SimpleNamespace) -> None:
 
 
 def test_x03_surrogates_and_deep_text_are_no_500(server: SimpleNamespace) -> None:
-    mark = {"type": "keypointlabels", "from_name": "\ud800", "is_positive": True, "value": {"x": 5, "y": 5, "width": 1, "keypointlabels": ["cat"]}}
+    mark = {
+        "type": "keypointlabels",
+        "from_name": "\ud800",
+        "is_positive": True,
+        "value": {"x": 5, "y": 5, "width": 1, "keypointlabels": ["cat"]},
+    }
     assert predict(server.client, "a", params={"context": {"result": [mark]}}).status_code == 422
     assert predict(server.client, "a", params={"context": "[" * 100_000}).status_code == 400
     (item,) = predict(server.client, "/data/\ud800.png").json["results"]
@@ -548,16 +754,33 @@ def test_x03_surrogates_and_deep_text_are_no_500(server: SimpleNamespace) -> Non
 
 
 def test_old_masks_are_dropped_before_parsing() -> None:
-    from backend.label_studio.requests import drop_masks, read_json
+    from backend.label_studio.server.requests import drop_masks, read_json
 
     rng = np.random.default_rng(0)
     for separators in ((",", ":"), (", ", ": ")):
-        regions = [{"value": {"rle": rng.integers(0, 255, 50).tolist(), "note": 'say "rle": [1, 2]'}, "id": k} for k in range(5)]
-        text = json.dumps({"tasks": [{"predictions": [{"result": regions}], "data": {"rle": "text", "x": []}}]}, separators=separators)
+        regions = [
+            {
+                "value": {"rle": rng.integers(0, 255, 50).tolist(), "note": 'say "rle": [1, 2]'},
+                "id": k,
+            }
+            for k in range(5)
+        ]
+        text = json.dumps(
+            {"tasks": [{"predictions": [{"result": regions}], "data": {"rle": "text", "x": []}}]},
+            separators=separators,
+        )
         found = read_json(text.encode())["tasks"][0]
-        assert [region["value"] for region in found["predictions"][0]["result"]] == [{"rle": [], "note": 'say "rle": [1, 2]'}] * 5
+        assert [region["value"] for region in found["predictions"][0]["result"]] == [
+            {"rle": [], "note": 'say "rle": [1, 2]'}
+        ] * 5
         assert found["data"] == {"rle": "text", "x": []}
-    for kept in ({"rle": [[1, 2], [3]]}, {"rle": ["a]b", 1]}, {"rle": [{"x": 1}]}, {"rle": [1.5, -2, True]}, {"rle": {"rle": [[]]}}):
+    for kept in (
+        {"rle": [[1, 2], [3]]},
+        {"rle": ["a]b", 1]},
+        {"rle": [{"x": 1}]},
+        {"rle": [1.5, -2, True]},
+        {"rle": {"rle": [[]]}},
+    ):
         assert read_json(json.dumps(kept).encode()) == kept
     start_s = time.process_time()
     for unclosed in (b'"rle":[' * 100_000, b'"rle":[1,' * 100_000, b'{"rle":["' * 100_000 + b"]"):
@@ -568,20 +791,31 @@ def test_old_masks_are_dropped_before_parsing() -> None:
 
 
 def test_a_host_that_is_not_allowed_is_asked_again_later() -> None:
-    from backend.label_studio.fetch import Fetcher
+    from backend.label_studio.api.fetch import Fetcher
 
     settings = ServiceSettings(label_studio_url="http://127.0.0.1:1")
-    service = Service(lambda path: Cascade(FakeDetector(), Clicker()), settings, fetcher=Fetcher(settings), warm=False)
+    service = Service(
+        lambda path: Cascade(FakeDetector(), Clicker()),
+        settings,
+        fetcher=Fetcher(settings),
+        warm=False,
+    )
     client = create_app(service).test_client()
-    reply = predict(client, "https://images.example.com/a.png", "data:image/png;base64," + base64.b64encode(png()).decode())
-    assert "result" not in reply.json["results"][0], "an empty result would mark the task as done, and the operator may still allow the host"
+    reply = predict(
+        client,
+        "https://images.example.com/a.png",
+        "data:image/png;base64," + base64.b64encode(png()).decode(),
+    )
+    assert "result" not in reply.json["results"][0], (
+        "an empty result would mark the task as done, and the operator may still allow the host"
+    )
     assert reply.json["results"][1]["result"]
 
 
 def test_large_pictures_are_not_all_decoded_ahead() -> None:
     from backend.files.images import ImageLimits
-    from backend.label_studio.ahead import HELD_BYTES, Ahead, Unit
-    from backend.label_studio.requests import Task
+    from backend.label_studio.api.tasks import Task
+    from backend.label_studio.server.prefetch import HELD_BYTES, Ahead, Unit
 
     stream = io.BytesIO()
     PIL.Image.new("RGB", (6000, 5000)).save(stream, "PNG")
@@ -593,7 +827,12 @@ def test_large_pictures_are_not_all_decoded_ahead() -> None:
 
     ahead: Ahead[int] = Ahead(fetch, 8, 16, ImageLimits())
     tasks = [Task(k, {"image": str(k)}) for k in range(24)]
-    units = ahead(tasks, [Unit(k, 0, "image") for k in range(24)], lambda digest, unit: None, time.monotonic() + 60)
+    units = ahead(
+        tasks,
+        [Unit(k, 0, "image") for k in range(24)],
+        lambda digest, unit: None,
+        time.monotonic() + 60,
+    )
     next(units)
     time.sleep(1.5)
     assert len(asked) * 90e6 < HELD_BYTES + 3 * 90e6
@@ -610,7 +849,9 @@ def test_what_the_lane_finishes_late_is_kept() -> None:
     server = start(lambda path: Cascade(Slow(), Clicker()), deadline_s=0.2)
     assert predict(server.client, "a").status_code == 504
     time.sleep(0.6)
-    assert predict(server.client, "a").json["results"][0]["result"], "although every single image takes longer than the deadline"
+    assert predict(server.client, "a").json["results"][0]["result"], (
+        "although every single image takes longer than the deadline"
+    )
 
 
 def test_batches_shrink_to_what_the_lane_can_do_in_time() -> None:
@@ -638,19 +879,31 @@ def test_a_failure_while_encoding_costs_one_task(server: SimpleNamespace) -> Non
 
     server = start(lambda path: Picky(FakeDetector(), Clicker()))
     server.images.answers = {"a": png(1), "b": png(2, (50, 60)), "c": png(3)}
-    assert ["result" in item for item in predict(server.client, "a", "b", "c").json["results"]] == [True, False, True]
+    assert ["result" in item for item in predict(server.client, "a", "b", "c").json["results"]] == [
+        True,
+        False,
+        True,
+    ]
 
 
 def test_tags_that_change_places_do_not_change_results(server: SimpleNamespace) -> None:
     images = '<Image name="l" value="$image"/><Image name="r" value="$other"/>'
-    tags = [f'<BrushLabels name="b-{side}" toName="{side}"><Label value="cat"/></BrushLabels>' for side in "lr"]
+    tags = [
+        f'<BrushLabels name="b-{side}" toName="{side}"><Label value="cat"/></BrushLabels>'
+        for side in "lr"
+    ]
     server.images.answers = {"p": png(1, (40, 60)), "q": png(2, (60, 40))}
     for order in (tags, tags[::-1]):
         for left, right in (("p", "q"), ("q", "p")):
-            body = {"tasks": [{"id": 1, "data": {"image": left, "other": right}}], "label_config": f"<View>{images}{''.join(order)}</View>"}
+            body = {
+                "tasks": [{"id": 1, "data": {"image": left, "other": right}}],
+                "label_config": f"<View>{images}{''.join(order)}</View>",
+            }
             for region in server.client.post("/predict", json=body).json["results"][0]["result"]:
                 source = left if region["to_name"] == "l" else right
-                assert (region["original_height"], region["original_width"]) == ((40, 60) if source == "p" else (60, 40))
+                assert (region["original_height"], region["original_width"]) == (
+                    (40, 60) if source == "p" else (60, 40)
+                )
 
 
 def test_clicks_have_places_of_their_own() -> None:
@@ -667,7 +920,9 @@ def test_clicks_have_places_of_their_own() -> None:
     time.sleep(0.2)
     assert predict(server.client, "b").status_code == 503
     replies: list[int] = []
-    clicker = threading.Thread(target=lambda: replies.append(click(server.app.test_client(), "c", (50, 50)).status_code))
+    clicker = threading.Thread(
+        target=lambda: replies.append(click(server.app.test_client(), "c", (50, 50)).status_code)
+    )
     clicker.start()
     time.sleep(0.2)
     release.set()
@@ -679,7 +934,9 @@ def test_clicks_have_places_of_their_own() -> None:
 def test_log_lines_cannot_be_forged(server: SimpleNamespace) -> None:
     from backend.logs import OneLine
 
-    record = logging.LogRecord("x", logging.INFO, "", 0, "path %s", ("/x\nCRITICAL forged\x1b[31m",), None)
+    record = logging.LogRecord(
+        "x", logging.INFO, "", 0, "path %s", ("/x\nCRITICAL forged\x1b[31m",), None
+    )
     assert OneLine("%(message)s").format(record) == "path /x\\nCRITICAL forged\\x1b[31m"
 
 
@@ -690,7 +947,9 @@ def test_a_password_in_either_encoding() -> None:
         assert client.get("/", headers={"Authorization": header}).status_code == 200
 
 
-def test_x07_sizes_are_those_of_the_upright_picture_whatever_the_request_says(server: SimpleNamespace) -> None:
+def test_x07_sizes_are_those_of_the_upright_picture_whatever_the_request_says(
+    server: SimpleNamespace,
+) -> None:
     from label_studio_sdk.converter.brush import decode_rle
 
     stream = io.BytesIO()
@@ -698,10 +957,23 @@ def test_x07_sizes_are_those_of_the_upright_picture_whatever_the_request_says(se
     exif[0x0112] = 6
     PIL.Image.new("RGB", (61, 37)).save(stream, "JPEG", exif=exif)
     server.images.answers["turned"] = stream.getvalue()
-    mark = {"type": "keypointlabels", "from_name": "kp", "original_width": 999, "original_height": 3, "value": {"x": 50, "y": 50, "keypointlabels": ["cat"]}}
-    for reply in (predict(server.client, "turned"), predict(server.client, "turned", params={"context": {"result": [mark]}})):
+    mark = {
+        "type": "keypointlabels",
+        "from_name": "kp",
+        "original_width": 999,
+        "original_height": 3,
+        "value": {"x": 50, "y": 50, "keypointlabels": ["cat"]},
+    }
+    for reply in (
+        predict(server.client, "turned"),
+        predict(server.client, "turned", params={"context": {"result": [mark]}}),
+    ):
         for region in reply.json["results"][0]["result"]:
-            assert (region["original_width"], region["original_height"], region["image_rotation"]) == (37, 61, 0)
+            assert (
+                region["original_width"],
+                region["original_height"],
+                region["image_rotation"],
+            ) == (37, 61, 0)
             assert len(decode_rle(region["value"]["rle"])) == 37 * 61 * 4
 
 
@@ -710,14 +982,25 @@ def test_p04_p06_nothing_from_a_task_becomes_a_path_and_no_archive_is_unpacked()
 
     for path in (ROOT / "backend").rglob("*.py"):
         text = path.read_text()
-        assert not any(name in text for name in ("extractall", "unpack_archive", "zipfile", "tarfile")), path
+        assert not any(
+            name in text for name in ("extractall", "unpack_archive", "zipfile", "tarfile")
+        ), path
     for path in (ROOT / "backend" / "label_studio").glob("*.py"):
         assert "write_atomic" not in path.read_text(), "the backend writes no files at all"
-        assert not any(call in path.read_text() for call in (".write_bytes(", ".write_text(", '"wb"', '"w"')), path
+        assert not any(
+            call in path.read_text() for call in (".write_bytes(", ".write_text(", '"wb"', '"w"')
+        ), path
 
 
 def test_x08_regions_are_finite_and_inside(server: SimpleNamespace) -> None:
-    boxes = [[-50, -50, 20, 20], [10, 10, 10.2, 10.1], [30, 30, 500, 500], [np.nan, 0, 5, 5], [20, 20, 5, 5], [1, 1, 59, 39]]
+    boxes = [
+        [-50, -50, 20, 20],
+        [10, 10, 10.2, 10.1],
+        [30, 30, 500, 500],
+        [np.nan, 0, 5, 5],
+        [20, 20, 5, 5],
+        [1, 1, 59, 39],
+    ]
 
     class Odd(FakeDetector):
         def detect(self, batch):
@@ -727,13 +1010,17 @@ def test_x08_regions_are_finite_and_inside(server: SimpleNamespace) -> None:
 
     more = f'<PolygonLabels name="p" toName="image">{_LABELS}</PolygonLabels><RectangleLabels name="x" toName="image">{_LABELS}</RectangleLabels></View>'
     config = CONFIG.replace("</View>", more)
-    server = start(lambda path: Cascade(Odd([b for b in boxes if not np.isnan(b).any()]), Clicker()))
+    server = start(
+        lambda path: Cascade(Odd([b for b in boxes if not np.isnan(b).any()]), Clicker())
+    )
     (item,) = predict(server.client, "a", label_config=config).json["results"]
     assert item["result"]
     for region in item["result"]:
         assert 0 <= region["score"] <= 1
         value = region["value"]
-        numbers = [n for p in value.get("points", []) for n in p] + [value[k] for k in ("x", "y", "width", "height") if k in value]
+        numbers = [n for p in value.get("points", []) for n in p] + [
+            value[k] for k in ("x", "y", "width", "height") if k in value
+        ]
         assert all(0 <= n <= 100 for n in numbers)
         if "width" in value:
             assert value["x"] + value["width"] <= 100.0001

@@ -26,20 +26,30 @@ def test_defaults() -> None:
 def test_flag_over_environment_over_file_over_default(tmp_path: Path) -> None:
     config = tmp_path / "c.yaml"
     config.write_text("conf: 0.1\nbatch: 3\ndevice: cpu\n")
-    settings = load_settings({"conf": "0.7"}, {"MODEL_SCORE_THRESHOLD": "0.5", "BATCH_SIZE": "5"}, config)
+    settings = load_settings(
+        {"conf": "0.7"}, {"MODEL_SCORE_THRESHOLD": "0.5", "BATCH_SIZE": "5"}, config
+    )
     assert (settings.conf, settings.batch, settings.device, settings.iou) == (0.7, 5, "cpu", 0.7)
 
 
 def test_the_first_environment_name_wins() -> None:
     assert load_settings({}, {"SEGMENTER": "demo", "MODEL_CHECKPOINT": "x.pt"}).segmenter == "demo"
-    assert load_settings({}, {"MODEL_CHECKPOINT": "x.pt", "MODEL_CONFIG": "y.yaml"}).segmenter_config == "y.yaml"
+    assert (
+        load_settings({}, {"MODEL_CHECKPOINT": "x.pt", "MODEL_CONFIG": "y.yaml"}).segmenter_config
+        == "y.yaml"
+    )
 
 
 def test_a_stronger_segmenter_drops_a_weaker_configuration() -> None:
     container = {"MODEL_CHECKPOINT": "l.pt", "MODEL_CONFIG": "configs/sam2.1/sam2.1_hiera_l.yaml"}
     assert load_settings({}, container).segmenter_config == container["MODEL_CONFIG"]
     assert load_settings({"segmenter": "sam2.1_hiera_tiny"}, container).segmenter_config is None
-    assert load_settings({"segmenter": "x.pt", "segmenter_config": "x.yaml"}, container).segmenter_config == "x.yaml"
+    assert (
+        load_settings(
+            {"segmenter": "x.pt", "segmenter_config": "x.yaml"}, container
+        ).segmenter_config
+        == "x.yaml"
+    )
 
 
 def test_upstream_configuration_is_understood(tmp_path: Path) -> None:
@@ -71,7 +81,14 @@ def test_all_faults_are_listed_with_their_source(tmp_path: Path) -> None:
 UNKNOWN = '{"cnf": 1, "arch": {"yolo": "v", "foo": 2}}'
 
 
-@pytest.mark.parametrize(("text", "words"), [("[1]", "one mapping"), ("{", "neither valid JSON"), (UNKNOWN, "unknown setting cnf, arch.foo")])
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[1]", "one mapping"),
+        ("{", "neither valid JSON"),
+        (UNKNOWN, "unknown setting cnf, arch.foo"),
+    ],
+)
 def test_bad_config_files(tmp_path: Path, text: str, words: str) -> None:
     config = tmp_path / "c.json"
     config.write_text(text)
@@ -92,6 +109,8 @@ def test_names_from_anywhere(tmp_path: Path) -> None:
             read_names(bad)
 
 
-@pytest.mark.parametrize(("value", "expected"), [("none", None), ("off", None), ("0.05", 0.05), (0, 0.0)])
+@pytest.mark.parametrize(
+    ("value", "expected"), [("none", None), ("off", None), ("0.05", 0.05), (0, 0.0)]
+)
 def test_box_margin(value: object, expected: float | None) -> None:
     assert load_settings({"box_margin": value}, {}).box_margin == expected

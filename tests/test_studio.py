@@ -22,7 +22,7 @@ from backend.demo.studio import PASSWORD, TOKEN, USER
 from backend.formats.label_studio import brush_rle as rle
 from backend.formats.label_studio.label_config import make_config
 from backend.formats.voc.label_maps import decode_png
-from backend.label_studio.fetch import Fetcher
+from backend.label_studio.api.fetch import Fetcher
 from tests.lab import CONFIG, NAMES, OUT, UPRIGHT, Lab, browser_page, needs_chromium, needs_studio
 
 pytestmark = [needs_studio, pytest.mark.timeout(900)]
@@ -42,7 +42,12 @@ def regions(task: dict) -> list[tuple[str, np.ndarray]]:
     found = []
     for region in prediction["result"]:
         size_hw = (region["original_height"], region["original_width"])
-        found.append((region["value"]["brushlabels"][0], full_frame(rle.decode(region["value"]["rle"], size_hw), size_hw)))
+        found.append(
+            (
+                region["value"]["brushlabels"][0],
+                full_frame(rle.decode(region["value"]["rle"], size_hw), size_hw),
+            )
+        )
     return found
 
 
@@ -81,7 +86,10 @@ def test_a_turned_photograph_gets_upright_masks(lab: Lab) -> None:
     objects = truth(UPRIGHT)
     found = regions(turned_task)
     assert found[0][1].shape == objects[0][1].shape
-    best = [max((iou(mask, other) for its, other in found if its == label), default=0.0) for label, mask in objects]
+    best = [
+        max((iou(mask, other) for its, other in found if its == label), default=0.0)
+        for label, mask in objects
+    ]
     assert np.mean([b for b in best if b >= 0.5]) >= 0.80
     assert sum(b >= 0.5 for b in best) >= 0.7 * len(objects)
 
@@ -94,7 +102,11 @@ def test_retrieving_again_asks_for_nothing_twice(lab: Lab) -> None:
 
 
 def click(lab: Lab, task: int, marks: list[dict]) -> list[dict]:
-    reply = lab.studio.call("POST", f"/api/ml/{lab.connection}/interactive-annotating", json={"task": task, "context": {"result": marks}})
+    reply = lab.studio.call(
+        "POST",
+        f"/api/ml/{lab.connection}/interactive-annotating",
+        json={"task": task, "context": {"result": marks}},
+    )
     assert not reply.get("errors"), reply
     return reply["data"]["result"]
 
@@ -102,7 +114,13 @@ def click(lab: Lab, task: int, marks: list[dict]) -> list[dict]:
 def mark(kind: str, label: str, **value: float) -> dict:
     names = {"keypointlabels": "point", "rectanglelabels": "box"}
     extra = {"width": 0.3} if kind == "keypointlabels" else {"rotation": 0}
-    return {"type": kind, "from_name": names[kind], "to_name": "image", "is_positive": True, "value": {**extra, **value, kind: [label]}}
+    return {
+        "type": kind,
+        "from_name": names[kind],
+        "to_name": "image",
+        "is_positive": True,
+        "value": {**extra, **value, kind: [label]},
+    }
 
 
 def test_a_click_and_a_box_through_label_studio(lab: Lab) -> None:
@@ -115,11 +133,23 @@ def test_a_click_and_a_box_through_label_studio(lab: Lab) -> None:
                                            width=100 * (np.ptp(x) + 1) / width, height=100 * (np.ptp(y) + 1) / height)])  # fmt: skip
         assert region["from_name"] == "brush"
         assert region["value"]["brushlabels"] == [label]
-        by_box.append(iou(mask, full_frame(rle.decode(region["value"]["rle"], mask.shape), mask.shape)))
+        by_box.append(
+            iou(mask, full_frame(rle.decode(region["value"]["rle"], mask.shape), mask.shape))
+        )
         depth = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1]
         cy, cx = np.unravel_index(depth.argmax(), depth.shape)
-        (region,) = click(lab, task, [mark("keypointlabels", label, x=100 * (cx + 0.5) / width, y=100 * (cy + 0.5) / height)])
-        by_point.append(iou(mask, full_frame(rle.decode(region["value"]["rle"], mask.shape), mask.shape)))
+        (region,) = click(
+            lab,
+            task,
+            [
+                mark(
+                    "keypointlabels", label, x=100 * (cx + 0.5) / width, y=100 * (cy + 0.5) / height
+                )
+            ],
+        )
+        by_point.append(
+            iou(mask, full_frame(rle.decode(region["value"]["rle"], mask.shape), mask.shape))
+        )
     assert np.mean(by_box) >= 0.80
     assert np.mean(by_point) >= 0.60
 
@@ -129,17 +159,29 @@ def test_an_accepted_prediction_is_exported_with_its_regions(lab: Lab) -> None:
     prediction = task["predictions"][0]
     body = {"result": prediction["result"], "parent_prediction": prediction["id"], "lead_time": 2.5}
     lab.studio.call("POST", f"/api/tasks/{task['id']}/annotations", json=body)
-    exported = lab.studio.call("GET", f"/api/projects/{lab.project}/export", params={"exportType": "JSON"})
+    exported = lab.studio.call(
+        "GET", f"/api/projects/{lab.project}/export", params={"exportType": "JSON"}
+    )
     (annotation,) = exported[0]["annotations"]
     assert annotation["parent_prediction"] == prediction["id"]
-    assert [(r["id"], r["value"]["rle"]) for r in annotation["result"]] == [(r["id"], r["value"]["rle"]) for r in prediction["result"]]
+    assert [(r["id"], r["value"]["rle"]) for r in annotation["result"]] == [
+        (r["id"], r["value"]["rle"]) for r in prediction["result"]
+    ]
 
 
-def test_a_picture_that_never_works_is_not_asked_for_again_and_one_that_may_is(lab: Lab, tmp_path: Path) -> None:
+def test_a_picture_that_never_works_is_not_asked_for_again_and_one_that_may_is(
+    lab: Lab, tmp_path: Path
+) -> None:
     project = lab.studio.create_project("faults", CONFIG)
-    (tmp_path / "broken.jpg").write_bytes((SAMPLES / "JPEGImages" / f"{UPRIGHT}.jpg").read_bytes()[:5000])
+    (tmp_path / "broken.jpg").write_bytes(
+        (SAMPLES / "JPEGImages" / f"{UPRIGHT}.jpg").read_bytes()[:5000]
+    )
     lab.studio.upload(project, [tmp_path / "broken.jpg", SAMPLES / "JPEGImages" / f"{UPRIGHT}.jpg"])
-    lab.studio.call("POST", f"/api/projects/{project}/import", json=[{"image": "https://images.example.com/not-allowed-yet.jpg"}])
+    lab.studio.call(
+        "POST",
+        f"/api/projects/{project}/import",
+        json=[{"image": "https://images.example.com/not-allowed-yet.jpg"}],
+    )
     lab.studio.connect(project, lab.backend_url)
     lab.studio.retrieve_predictions(project)
     broken, good, later = lab.studio.tasks(project)
@@ -148,11 +190,19 @@ def test_a_picture_that_never_works_is_not_asked_for_again_and_one_that_may_is(l
     assert len(good["predictions"][0]["result"]) == 3
     assert later["predictions"] == []
     lab.studio.retrieve_predictions(project)
-    assert [line for line in lab.backend_log.read_text().splitlines() if f"project={project} batch tasks=1" in line and "/predict 503" in line]
+    assert [
+        line
+        for line in lab.backend_log.read_text().splitlines()
+        if f"project={project} batch tasks=1" in line and "/predict 503" in line
+    ]
 
 
 def test_a_personal_access_token_fetches_images(lab: Lab) -> None:
-    fetcher = Fetcher(ServiceSettings(label_studio_url=lab.studio.url, label_studio_api_key=Secret(lab.personal_token)))
+    fetcher = Fetcher(
+        ServiceSettings(
+            label_studio_url=lab.studio.url, label_studio_api_key=Secret(lab.personal_token)
+        )
+    )
     assert fetcher.tokens.kind == "personal"
     uri = lab.studio.tasks(lab.project)[0]["data"]["image"]
     assert fetcher.fetch(uri, 1, time.monotonic() + 30)[:2] == b"\xff\xd8"
@@ -160,7 +210,9 @@ def test_a_personal_access_token_fetches_images(lab: Lab) -> None:
 
 def test_a_config_that_maps_nothing_is_explained_where_the_user_sees_it(lab: Lab) -> None:
     project = lab.studio.create_project("nothing maps", make_config(["zebra", "yak"]))
-    reply = lab.studio._session.post(f"{lab.studio.url}/api/ml", json={"project": project, "url": lab.backend_url, "title": "x"})
+    reply = lab.studio._session.post(
+        f"{lab.studio.url}/api/ml", json={"project": project, "url": lab.backend_url, "title": "x"}
+    )
     assert reply.status_code == 400
     assert "zebra, yak" in reply.text
     assert "ball, box, star" in reply.text
@@ -174,15 +226,29 @@ def test_the_editor_draws_the_masks_where_the_objects_are(lab: Lab, which: str) 
     predicted = np.logical_or.reduce([mask for _, mask in regions(tasks[task])])
     objects = np.logical_or.reduce([mask for _, mask in truth(UPRIGHT)])
     with editor(lab) as page:
-        opened = open_task(page, f"{lab.studio.url}/projects/{lab.project}/data?task={task}", len(tasks[task]["predictions"][0]["result"]))
+        opened = open_task(
+            page,
+            f"{lab.studio.url}/projects/{lab.project}/data?task={task}",
+            len(tasks[task]["predictions"][0]["result"]),
+        )
         page.screenshot(path=str(OUT / f"editor-{which}.png"))
         drawn, where, size = page.evaluate(_DRAWN)
     assert opened, "the editor stayed empty"
     shown = PIL.Image.open(io.BytesIO(bytes(drawn)))
     alpha = np.array(shown)[..., 3]
-    place = np.array([[predicted.shape[1] / size[0], 0, 0], [0, predicted.shape[0] / size[1], 0]]) @ np.array([[1, 0, -where[0]], [0, 1, -where[1]], [0, 0, 1]])
-    on_screen = cv2.warpAffine(alpha, place, (predicted.shape[1], predicted.shape[0]), flags=cv2.INTER_LINEAR) > 100
-    visible = cv2.warpAffine(np.full_like(alpha, 255), place, (predicted.shape[1], predicted.shape[0])) > 100  # the photograph may reach beyond the canvas
+    place = np.array(
+        [[predicted.shape[1] / size[0], 0, 0], [0, predicted.shape[0] / size[1], 0]]
+    ) @ np.array([[1, 0, -where[0]], [0, 1, -where[1]], [0, 0, 1]])
+    on_screen = (
+        cv2.warpAffine(
+            alpha, place, (predicted.shape[1], predicted.shape[0]), flags=cv2.INTER_LINEAR
+        )
+        > 100
+    )
+    visible = (
+        cv2.warpAffine(np.full_like(alpha, 255), place, (predicted.shape[1], predicted.shape[0]))
+        > 100
+    )  # the photograph may reach beyond the canvas
     predicted, objects = predicted & visible, objects & visible
     assert visible.mean() > 0.8
     assert iou(on_screen, predicted) >= 0.93
@@ -234,7 +300,9 @@ _DRAWN = """async () => {
 @needs_chromium
 def test_a_click_in_the_editor_suggests_the_mask_of_the_object(lab: Lab) -> None:
     project = lab.studio.create_project("clicks", CONFIG)
-    lab.studio.call("PATCH", f"/api/projects/{project}/", json={"show_collab_predictions": False})  # nothing is there to be selected by the click
+    lab.studio.call(
+        "PATCH", f"/api/projects/{project}/", json={"show_collab_predictions": False}
+    )  # nothing is there to be selected by the click
     lab.studio.upload(project, [SAMPLES / "JPEGImages" / f"{UPRIGHT}.jpg"])
     lab.studio.connect(project, lab.backend_url)
     (task,) = lab.studio.tasks(project)
@@ -245,13 +313,22 @@ def test_a_click_in_the_editor_suggests_the_mask_of_the_object(lab: Lab) -> None
         page.wait_for_selector(".konvajs-content canvas", timeout=60_000)
         page.wait_for_timeout(3_000)
         page.get_by_text("Auto-Annotation", exact=True).click()
-        page.get_by_text(label, exact=True).nth(1).click()  # of the smart point, the second row of labels
+        page.get_by_text(label, exact=True).nth(
+            1
+        ).click()  # of the smart point, the second row of labels
         page.locator(".lsf-tool_smart").first.click()
         page.locator(".konvajs-content").first.scroll_into_view_if_needed()
-        picture = page.evaluate("JSON.stringify([...document.querySelectorAll('img')].filter(i => i.src.startsWith('blob:')).pop().getBoundingClientRect())")
+        picture = page.evaluate(
+            "JSON.stringify([...document.querySelectorAll('img')].filter(i => i.src.startsWith('blob:')).pop().getBoundingClientRect())"
+        )
         place = json.loads(picture)
-        with page.expect_response(lambda reply: "interactive-annotating" in reply.url, timeout=30_000) as caught:
-            page.mouse.click(place["x"] + place["width"] * (x + 0.5) / mask.shape[1], place["y"] + place["height"] * (y + 0.5) / mask.shape[0])
+        with page.expect_response(
+            lambda reply: "interactive-annotating" in reply.url, timeout=30_000
+        ) as caught:
+            page.mouse.click(
+                place["x"] + place["width"] * (x + 0.5) / mask.shape[1],
+                place["y"] + place["height"] * (y + 0.5) / mask.shape[0],
+            )
         page.wait_for_function("Htx.annotationStore.selected.suggestions.size > 0", timeout=15_000)
         page.wait_for_timeout(500)
         page.screenshot(path=str(OUT / "editor-click.png"))
@@ -261,7 +338,18 @@ def test_a_click_in_the_editor_suggests_the_mask_of_the_object(lab: Lab) -> None
 
 
 def test_the_doctor_finds_nothing_wrong(lab: Lab, run_cli) -> None:
-    options = ("--detector", "demo", "--segmenter", "demo", "--url", lab.studio.url, "--api-key", TOKEN, "--project", lab.project)
+    options = (
+        "--detector",
+        "demo",
+        "--segmenter",
+        "demo",
+        "--url",
+        lab.studio.url,
+        "--api-key",
+        TOKEN,
+        "--project",
+        lab.project,
+    )
     code, out, _ = run_cli("doctor", *options, "--backend-url", lab.backend_url)
     assert code == 0, out
     assert "is 640x480 pixels" in out
@@ -273,4 +361,6 @@ def test_no_secret_is_in_the_backend_log(lab: Lab) -> None:
     assert "POST /predict 200" in text
     assert TOKEN not in text
     assert PASSWORD not in text
-    assert "brushlabels" not in json.dumps([line for line in text.splitlines() if "/predict" in line])
+    assert "brushlabels" not in json.dumps(
+        [line for line in text.splitlines() if "/predict" in line]
+    )

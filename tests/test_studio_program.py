@@ -29,16 +29,18 @@ def test_a_port_that_is_taken_is_said_so(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_two_studios_on_one_folder_are_refused(tmp_path: Path) -> None:
-    with locked(tmp_path), pytest.raises(ConfigError, match="running on this folder already"), locked(tmp_path):
+    with (
+        locked(tmp_path),
+        pytest.raises(ConfigError, match="running on this folder already"),
+        locked(tmp_path),
+    ):
         pass
     with locked(tmp_path):
         pass
 
 
 # Whoever runs the tests may have told them to ignore signals, as nohup does, and programs they start would ignore them too.
-_PLAIN = (
-    "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_DFL); signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
-)
+_PLAIN = "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_DFL); signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
@@ -46,9 +48,23 @@ def test_whatever_ends_it_ends_its_servers(tmp_path: Path, number: signal.Signal
     program = tmp_path / "label-studio"
     program.write_text("#!/bin/sh\nexec sleep 300\n")
     program.chmod(0o755)
-    command = [sys.executable, "-m", "backend.demo.studio", "--label-studio", str(program), "--data", str(tmp_path / "data")]
+    command = [
+        sys.executable,
+        "-m",
+        "backend.demo.studio",
+        "--label-studio",
+        str(program),
+        "--data",
+        str(tmp_path / "data"),
+    ]
     plain = [sys.executable, "-c", _PLAIN, *command]
-    process = subprocess.Popen(plain, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        plain,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     for _ in range(100):
         children = psutil.Process(process.pid).children()
         if children and "sleep" in children[0].name():

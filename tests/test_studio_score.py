@@ -16,7 +16,16 @@ from backend.core.masks import full_frame, mask_from_full
 from backend.demo.run import SAMPLES
 from backend.demo.studio import TOKEN
 from backend.formats.label_studio import brush_rle as rle
-from tests.lab import CONFIG, NAMES, OUT, Lab, browser_page, needs_chromium, needs_studio, sample_names
+from tests.lab import (
+    CONFIG,
+    NAMES,
+    OUT,
+    Lab,
+    browser_page,
+    needs_chromium,
+    needs_studio,
+    sample_names,
+)
 
 pytestmark = [needs_studio, pytest.mark.timeout(900)]
 
@@ -62,25 +71,53 @@ def added(beside: dict[str, Any]) -> dict[str, Any]:
     height, width = beside["original_height"], beside["original_width"]
     frame = np.zeros((height, width), bool)
     frame[5:25, 5:25] = True
-    value = {"format": "rle", "rle": list(rle.encode(mask_from_full(frame), frame.shape)), "brushlabels": [NAMES[0]]}
+    value = {
+        "format": "rle",
+        "rle": list(rle.encode(mask_from_full(frame), frame.shape)),
+        "brushlabels": [NAMES[0]],
+    }
     size = {"original_width": width, "original_height": height, "image_rotation": 0}
-    return {"id": "by-hand", "type": "brushlabels", "from_name": "brush", "to_name": "image", "origin": "manual", "value": value, **size}
+    return {
+        "id": "by-hand",
+        "type": "brushlabels",
+        "from_name": "brush",
+        "to_name": "image",
+        "origin": "manual",
+        "value": value,
+        **size,
+    }
 
 
 def accept(lab: Lab, task: dict[str, Any], result: list[dict[str, Any]], **more: Any) -> None:
     """What the Submit button sends."""
-    body = {"result": result, "parent_prediction": task["predictions"][0]["id"], "lead_time": 3.0, **more}
+    body = {
+        "result": result,
+        "parent_prediction": task["predictions"][0]["id"],
+        "lead_time": 3.0,
+        **more,
+    }
     lab.studio.call("POST", f"/api/tasks/{task['id']}/annotations", json=body)
 
 
 def export_snapshot(lab: Lab, project: int, path: Path) -> Path:
     """As the README says: a snapshot with full predictions."""
-    made = lab.studio.call("POST", f"/api/projects/{project}/exports/", json={"serialization_options": {"predictions": {"only_id": False}}})
+    made = lab.studio.call(
+        "POST",
+        f"/api/projects/{project}/exports/",
+        json={"serialization_options": {"predictions": {"only_id": False}}},
+    )
     for _ in range(120):
-        if lab.studio.call("GET", f"/api/projects/{project}/exports/{made['id']}")["status"] == "completed":
+        if (
+            lab.studio.call("GET", f"/api/projects/{project}/exports/{made['id']}")["status"]
+            == "completed"
+        ):
             break
         time.sleep(0.5)
-    content = lab.studio.call("GET", f"/api/projects/{project}/exports/{made['id']}/download", params={"exportType": "JSON"})
+    content = lab.studio.call(
+        "GET",
+        f"/api/projects/{project}/exports/{made['id']}/download",
+        params={"exportType": "JSON"},
+    )
     path.write_text(json.dumps(content))
     return path
 
@@ -106,16 +143,36 @@ def made(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Made:
     accept(lab, tasks[6], results[6], was_cancelled=True)  # skipped: no annotation
     # nobody opened task 7
     total = sum(len(result) for result in results[:6])
-    edits = {"reshaped": 1, "relabelled": 1, "relabelled_and_reshaped": 1, "deleted": 1 + len(results[5]), "added": 1}
+    edits = {
+        "reshaped": 1,
+        "relabelled": 1,
+        "relabelled_and_reshaped": 1,
+        "deleted": 1 + len(results[5]),
+        "added": 1,
+    }
     edits["untouched"] = total - 4 - len(results[5])
     plain = folder / "plain.json"
-    plain.write_text(json.dumps(lab.studio.call("GET", f"/api/projects/{project}/export", params={"exportType": "JSON"})))
+    plain.write_text(
+        json.dumps(
+            lab.studio.call("GET", f"/api/projects/{project}/export", params={"exportType": "JSON"})
+        )
+    )
     snapshot = export_snapshot(lab, project, folder / "snapshot.json")
-    return Made(project, sample_names(lab.studio, project), edits, changed + changed2, either + either2, snapshot, plain)
+    return Made(
+        project,
+        sample_names(lab.studio, project),
+        edits,
+        changed + changed2,
+        either + either2,
+        snapshot,
+        plain,
+    )
 
 
 def scored(run_cli, path: Path, *options: object) -> tuple[int, dict[str, Any]]:
-    code, out, err = run_cli("score", path, "--json", "-", "--no-progress", "--resamples", 50, *options)
+    code, out, err = run_cli(
+        "score", path, "--json", "-", "--no-progress", "--resamples", 50, *options
+    )
     assert out, err
     return code, json.loads(out)
 
@@ -125,7 +182,9 @@ def test_the_edits_found_are_the_edits_made(run_cli, made: Made) -> None:
     assert code == 0, document["failed"]
     effort = document["views"][0]["effort"]
     assert {name: effort[name] for name in made.edits} == made.edits
-    assert effort["changed_share_of_reshaped"] == pytest.approx(made.changed / made.either, abs=1e-6)
+    assert effort["changed_share_of_reshaped"] == pytest.approx(
+        made.changed / made.either, abs=1e-6
+    )
     assert effort["annotations"] == document["views"][0]["images"] == 6
     assert document["settings"]["tasks_without_annotation"] == 2
     assert 0 < document["views"][0]["figures"]["mean_iou"]["value"] < 1
@@ -133,29 +192,62 @@ def test_the_edits_found_are_the_edits_made(run_cli, made: Made) -> None:
     assert sum(row["effort"]["deleted"] for row in rows.values()) == made.edits["deleted"]
 
 
-def test_a_plain_export_with_fetched_predictions_gives_the_same(run_cli, lab: Lab, made: Made) -> None:
-    assert all(isinstance(one, int) for task in json.loads(made.plain.read_text()) for one in task["predictions"])
+def test_a_plain_export_with_fetched_predictions_gives_the_same(
+    run_cli, lab: Lab, made: Made
+) -> None:
+    assert all(
+        isinstance(one, int)
+        for task in json.loads(made.plain.read_text())
+        for one in task["predictions"]
+    )
     code, _, err = run_cli("score", made.plain, "--no-progress")
     assert code == 2
     assert "predictions: holds only their ids; give --url, --api-key and --project" in err
     _, full = scored(run_cli, made.snapshot)
     for token in (TOKEN, lab.personal_token):
-        code, document = scored(run_cli, made.plain, "--url", lab.studio.url, "--api-key", token, "--project", made.project)
+        code, document = scored(
+            run_cli,
+            made.plain,
+            "--url",
+            lab.studio.url,
+            "--api-key",
+            token,
+            "--project",
+            made.project,
+        )
         assert code == 0, document["failed"]
         assert document["views"] == full["views"]
 
 
 @needs_chromium
-def test_the_page_shows_the_pictures_of_label_studio(run_cli, lab: Lab, made: Made, tmp_path: Path) -> None:
+def test_the_page_shows_the_pictures_of_label_studio(
+    run_cli, lab: Lab, made: Made, tmp_path: Path
+) -> None:
     report = tmp_path / "report.html"
-    options = ("--url", lab.studio.url, "--api-key", TOKEN, "--project", made.project, "--report", report, "--no-progress", "--suggest-thresholds")
+    options = (
+        "--url",
+        lab.studio.url,
+        "--api-key",
+        TOKEN,
+        "--project",
+        made.project,
+        "--report",
+        report,
+        "--no-progress",
+        "--suggest-thresholds",
+    )
     code, out, _ = run_cli("score", made.snapshot, *options)
     assert code == 0
     assert f"wrote {report}" in out
     OUT.mkdir(exist_ok=True)
     with browser_page(viewport={"width": 1280, "height": 900}) as page:
         faults: list[str] = []
-        page.on("console", lambda message: faults.append(message.text) if message.type in ("error", "warning") else None)
+        page.on(
+            "console",
+            lambda message: (
+                faults.append(message.text) if message.type in ("error", "warning") else None
+            ),
+        )
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.goto(report.as_uri())
         page.wait_for_selector("#chart-effort .bars path")

@@ -51,9 +51,19 @@ def test_coloured_and_damaged_maps_are_refused() -> None:
 
 def test_painting_by_hand() -> None:
     def instance(class_id: int, x: int, side: int) -> Instance:
-        return Instance("c", class_id, 0.5 + class_id / 10, np.zeros(4, np.float32), Mask(x, 0, np.ones((side, side), bool)))
+        return Instance(
+            "c",
+            class_id,
+            0.5 + class_id / 10,
+            np.zeros(4, np.float32),
+            Mask(x, 0, np.ones((side, side), bool)),
+        )
 
-    instances = (instance(4, 1, 1), instance(1, 0, 2), Instance("c", 0, 0.5, np.zeros(4, np.float32)))  # sure and small, unsure and large
+    instances = (
+        instance(4, 1, 1),
+        instance(1, 0, 2),
+        Instance("c", 0, 0.5, np.zeros(4, np.float32)),
+    )  # sure and small, unsure and large
     classes, objects = label_maps(Prediction(instances, (2, 3), "v"))
     assert classes.tolist() == [[2, 5, 0], [2, 2, 0]]
     assert objects.tolist() == [[2, 1, 0], [2, 2, 0]]
@@ -61,7 +71,9 @@ def test_painting_by_hand() -> None:
 
 def test_the_255th_object_is_not_ignore() -> None:
     one = np.ones((1, 1), bool)
-    instances = tuple(Instance("c", 0, 0.5, np.zeros(4, np.float32), Mask(k, 0, one)) for k in range(300))
+    instances = tuple(
+        Instance("c", 0, 0.5, np.zeros(4, np.float32), Mask(k, 0, one)) for k in range(300)
+    )
     _, objects = label_maps(Prediction(instances, (1, 300), "v"))
     assert objects[0, 253:256].tolist() == [254, 256, 257]
 
@@ -105,7 +117,13 @@ def test_lists_and_any_suffix(dataset: Path) -> None:
     assert is_voc(dataset)
     found = open_voc(dataset, "val")
     assert found.image_ids == ("a", "b", "s.1", "clip/000", "clip/001")
-    assert [found.image_path(i).name for i in found.image_ids] == ["a.JPG", "b.jpeg", "s.1.png", "000.jpg", "001.jpg"]
+    assert [found.image_path(i).name for i in found.image_ids] == [
+        "a.JPG",
+        "b.jpeg",
+        "s.1.png",
+        "000.jpg",
+        "001.jpg",
+    ]
     with pytest.raises(InputError, match="no image with this name"):
         found.image_path("zzz")
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backend.demo.scenes import Scene
+from backend.demo.scenes.compose import Scene
 from backend.drawing.overlays import encode_picture
 from backend.files.atomic import write_new
 from backend.labeling.annotate import Options, Summary
@@ -35,12 +35,24 @@ def wait_for(test: Callable[[], object]) -> None:
 
 
 @contextmanager
-def watching(folder: Path, cascade: Cascade, out: Path | None = None) -> Iterator[tuple[list[str], list[Summary]]]:
+def watching(
+    folder: Path, cascade: Cascade, out: Path | None = None
+) -> Iterator[tuple[list[str], list[Summary]]]:
     """A watch on a thread; gives what it says, and at the end its summary."""
     stop, said, summaries = threading.Event(), [], []
 
     def run() -> None:
-        summaries.append(watch([folder], cascade, out, Options(progress=False), said.append, interval_s=0.05, stop=stop))
+        summaries.append(
+            watch(
+                [folder],
+                cascade,
+                out,
+                Options(progress=False),
+                said.append,
+                interval_s=0.05,
+                stop=stop,
+            )
+        )
 
     thread = threading.Thread(target=run)
     thread.start()
@@ -90,7 +102,9 @@ def test_what_a_person_made_is_never_touched(tmp_path: Path, fake: Cascade, pict
     assert summaries[0].hand_made == 2
 
 
-def test_a_file_that_appears_while_its_picture_is_labelled_wins(tmp_path: Path, picture: bytes) -> None:
+def test_a_file_that_appears_while_its_picture_is_labelled_wins(
+    tmp_path: Path, picture: bytes
+) -> None:
     class Slow(FakeSegmenter):
         def segment(self, images: Sequence, boxes: Sequence) -> list:
             (tmp_path / "a.json").write_text(MINE)  # the annotator saves now
@@ -170,7 +184,10 @@ def test_what_cannot_be_watched(run_cli, tmp_path: Path, picture: bytes) -> None
         ((tmp_path / "a.jpg",), "--watch needs a folder"),
         ((tmp_path, "--overwrite"), "--watch: never replaces anything"),
         ((tmp_path, "--format", "voc"), "--watch: writes labelme JSON, not voc"),
-        ((tmp_path, tmp_path, "--out", tmp_path / "o"), "--watch: several folders cannot share one --out"),
+        (
+            (tmp_path, tmp_path, "--out", tmp_path / "o"),
+            "--watch: several folders cannot share one --out",
+        ),
         ((tmp_path, "--interval", "0"), "--interval: expected more than 0"),
     ):
         code, _, err = run_cli("annotate", "--watch", *arguments, *demo)
@@ -197,7 +214,9 @@ def test_the_program_watches_until_it_is_told_to_stop(tmp_path: Path, scenes: li
         "--interval",
         "0.1",
     ]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     wait_for((tmp_path / "a.json").exists)
     (tmp_path / "b.jpg").write_bytes(encode_picture(scenes[1].image))
     wait_for((tmp_path / "b.json").exists)
@@ -211,7 +230,9 @@ def test_the_program_watches_until_it_is_told_to_stop(tmp_path: Path, scenes: li
     assert made_by_us(tmp_path / "a.json")
 
 
-def test_a_replaced_picture_gets_new_labels_unless_a_person_changed_the_old_ones(tmp_path: Path, fake: Cascade, scenes: list[Scene]) -> None:
+def test_a_replaced_picture_gets_new_labels_unless_a_person_changed_the_old_ones(
+    tmp_path: Path, fake: Cascade, scenes: list[Scene]
+) -> None:
     for name in ("a.jpg", "b.jpg"):
         (tmp_path / name).write_bytes(encode_picture(scenes[0].image[:60, :80]))
     with watching(tmp_path, fake) as (said, summaries):
@@ -225,7 +246,9 @@ def test_a_replaced_picture_gets_new_labels_unless_a_person_changed_the_old_ones
     assert summaries[0].hand_made == 1
 
 
-def test_passing_problems_pass(tmp_path: Path, fake: Cascade, picture: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_passing_problems_pass(
+    tmp_path: Path, fake: Cascade, picture: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A picture that fails, a folder that cannot be written for a while, a link to itself: said, and got over."""
     from backend.errors import ConfigError
     from backend.labeling import watch as module
@@ -252,7 +275,9 @@ def test_passing_problems_pass(tmp_path: Path, fake: Cascade, picture: bytes, mo
     assert (summaries[0].failed, summaries[0].labelled) == ([], 1)
 
 
-def test_a_picture_that_never_works_is_tried_a_few_times_and_said_once(tmp_path: Path, fake: Cascade, picture: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_picture_that_never_works_is_tried_a_few_times_and_said_once(
+    tmp_path: Path, fake: Cascade, picture: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from backend.labeling import watch as module
 
     monkeypatch.setattr(module, "_RETRY_S", (0.02, 0.02, 0.02))
@@ -296,7 +321,9 @@ def test_a_dataset_folder_is_a_folder(tmp_path: Path, fake: Cascade, picture: by
         wait_for((tmp_path / "JPEGImages/a.json").exists)
 
 
-def test_a_replaced_picture_is_stale_until_it_was_labelled_again(tmp_path: Path, fake: Cascade, picture: bytes) -> None:
+def test_a_replaced_picture_is_stale_until_it_was_labelled_again(
+    tmp_path: Path, fake: Cascade, picture: bytes
+) -> None:
     """It is damaged first, then gone, then there in another size: the labels of the picture before must not stay."""
     path = tmp_path / "a.png"
     watcher = Watcher([tmp_path])

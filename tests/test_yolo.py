@@ -12,11 +12,11 @@ import pytest
 
 from backend.config.models import Settings
 from backend.demo.dataset import true_detections
-from backend.demo.scenes import Scene
+from backend.demo.scenes.compose import Scene
 from backend.errors import ConfigError, InputError
 from backend.files.images import decode_image
 from backend.models.devices import resolve_device
-from backend.models.registry import SAM2_MODELS, YOLO_MODELS, load_detector, load_segmenter
+from backend.models.registry import DEMO, load_detector, load_segmenter, models_of
 from backend.models.weights import DEMO_SAM2, DEMO_YOLO
 from backend.models.yolo import YoloDetector
 from tests.conftest import PYTHON, ROOT
@@ -49,7 +49,12 @@ def test_objects_are_found_and_named(detector: YoloDetector, scenes: list[Scene]
 def test_types_and_an_empty_picture(detector: YoloDetector) -> None:
     (nothing,) = detector.detect([np.full((64, 96, 3), 127, np.uint8)])
     assert len(nothing) == 0
-    assert (nothing.xyxy.shape, nothing.xyxy.dtype, nothing.class_ids.dtype, nothing.scores.dtype) == ((0, 4), np.float32, np.int64, np.float32)
+    assert (
+        nothing.xyxy.shape,
+        nothing.xyxy.dtype,
+        nothing.class_ids.dtype,
+        nothing.scores.dtype,
+    ) == ((0, 4), np.float32, np.int64, np.float32)
     assert detector.detect([]) == []
 
 
@@ -70,12 +75,17 @@ def test_thresholds_and_classes(scenes: list[Scene]) -> None:
     assert all((d.scores >= 0.9).all() for d in strict)
     only = YoloDetector(DEMO_YOLO, device="cpu", classes=["star", "cup"]).detect(images)
     assert {int(c) for d in only for c in d.class_ids} <= {2, 3}
-    with pytest.raises(ConfigError, match="--classes: dragon not among the classes of demo_yolov8.pt: ball, box"):
+    with pytest.raises(
+        ConfigError, match="--classes: dragon not among the classes of demo_yolov8.pt: ball, box"
+    ):
         YoloDetector(DEMO_YOLO, device="cpu", classes=["dragon"])
 
 
 def test_agnostic_suppression_leaves_one_box_per_object() -> None:
-    pictures = [decode_image(path.read_bytes()) for path in sorted((ROOT / "backend/demo/samples/JPEGImages").glob("*.jpg"))]
+    pictures = [
+        decode_image(path.read_bytes())
+        for path in sorted((ROOT / "backend/demo/samples/JPEGImages").glob("*.jpg"))
+    ]
 
     def doubles(detector: YoloDetector) -> int:
         count = 0
@@ -84,10 +94,15 @@ def test_agnostic_suppression_leaves_one_box_per_object() -> None:
             high = np.minimum(found.xyxy[:, None, 2:], found.xyxy[None, :, 2:])
             common = np.clip(high - low, 0, None).prod(-1)
             areas = (found.xyxy[:, 2:] - found.xyxy[:, :2]).prod(-1)
-            count += int((np.triu(common / (areas[:, None] + areas[None] - common), 1) > 0.75).sum())
+            count += int(
+                (np.triu(common / (areas[:, None] + areas[None] - common), 1) > 0.75).sum()
+            )
         return count
 
-    per_class, agnostic = YoloDetector(DEMO_YOLO, device="cpu", conf=0.05), YoloDetector(DEMO_YOLO, device="cpu", conf=0.05, agnostic_nms=True)
+    per_class, agnostic = (
+        YoloDetector(DEMO_YOLO, device="cpu", conf=0.05),
+        YoloDetector(DEMO_YOLO, device="cpu", conf=0.05, agnostic_nms=True),
+    )
     assert doubles(per_class) > 0
     assert doubles(agnostic) == 0
     assert per_class.version != agnostic.version
@@ -121,7 +136,9 @@ detector.detect([np.load({str(tmp_path / "image.npy")!r})])
 print([s for s in seen if "pip" in s[1] or s[0].startswith("socket")])
 """
     environment = {**os.environ, "YOLO_CONFIG_DIR": str(tmp_path)}
-    done = subprocess.run([PYTHON, "-c", code], capture_output=True, text=True, cwd=ROOT, env=environment, check=False)
+    done = subprocess.run(
+        [PYTHON, "-c", code], capture_output=True, text=True, cwd=ROOT, env=environment, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().splitlines()[-1] == "[]"
 
@@ -134,15 +151,21 @@ def test_pillow_is_left_as_it_was(detector: YoloDetector) -> None:
 
 
 def test_unknown_names_and_missing_files(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="--detector: unknown model 'yolo99'; known are demo, yolov8n"):
+    with pytest.raises(
+        ConfigError, match="--detector: unknown model 'yolo99'; known are demo, yolov8n"
+    ):
         load_detector(Settings(detector="yolo99"), "cpu")
-    with pytest.raises(ConfigError, match="--segmenter: unknown model 'sam9'; known are demo, sam2.1_hiera_tiny"):
+    with pytest.raises(
+        ConfigError, match="--segmenter: unknown model 'sam9'; known are demo, sam2.1_hiera_tiny"
+    ):
         load_segmenter(Settings(segmenter="sam9"), "cpu")
     with pytest.raises(ConfigError, match=r"--detector: no such file: .*x\.pt"):
         load_detector(Settings(detector=str(tmp_path / "x.pt")), "cpu")
     with pytest.raises(ConfigError, match="needs --segmenter-config"):
         load_segmenter(Settings(segmenter=str(DEMO_YOLO)), "cpu")
-    with pytest.raises(ConfigError, match="device cuda is not available|device mps is not available"):
+    with pytest.raises(
+        ConfigError, match="device cuda is not available|device mps is not available"
+    ):
         resolve_device("mps" if not _has_mps() else "cuda:99")
 
 
@@ -157,17 +180,22 @@ def test_the_catalog_names_the_published_models() -> None:
 
     from sam2.build_sam import HF_MODEL_ID_TO_FILENAMES
 
-    assert {(s.repository, s.config, s.weights) for s in SAM2_MODELS.values()} == {(k, *v) for k, v in HF_MODEL_ID_TO_FILENAMES.items()}
-    for spec in SAM2_MODELS.values():
-        assert files("sam2").joinpath(spec.config).is_file()
-    assert "yolov8n" in YOLO_MODELS
-    assert "yolo26x" in YOLO_MODELS
+    published = [model for model in models_of("segmenter") if model.name != DEMO]
+    assert {(m.repository, m.config, m.weights) for m in published} == {
+        (k, *v) for k, v in HF_MODEL_ID_TO_FILENAMES.items()
+    }
+    for model in published:
+        assert files("sam2").joinpath(str(model.config)).is_file()
+    detectors = [model.name for model in models_of("detector")]
+    assert "yolov8n" in detectors
+    assert "yolo26x" in detectors
 
 
-def test_changed_embedded_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-
-    changed = tmp_path / "demo_yolov8.pt"
-    changed.write_bytes(DEMO_YOLO.read_bytes()[:-1] + b"x")
-    monkeypatch.setattr(catalog, "DEMO_YOLO", changed)
+def test_changed_embedded_weights_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "SHA256SUMS").write_bytes((DEMO_YOLO.parent / "SHA256SUMS").read_bytes())
+    (tmp_path / DEMO_YOLO.name).write_bytes(DEMO_YOLO.read_bytes()[:-1] + b"x")
+    monkeypatch.setattr("backend.models.weights.EMBEDDED", tmp_path)
     with pytest.raises(ConfigError, match="embedded weights are missing or changed"):
         load_detector(Settings(detector="demo"), "cpu")

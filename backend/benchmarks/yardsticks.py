@@ -41,14 +41,18 @@ def label_studio_json(logits: NDArray[Any], size_hw: tuple[int, int], labels: Se
     return json.dumps([{"result": result, "score": 0.5}])
 
 
-def labelme_file(logits: NDArray[Any], size_hw: tuple[int, int], labels: Sequence[str], path: Path) -> None:
+def labelme_file(
+    logits: NDArray[Any], size_hw: tuple[int, int], labels: Sequence[str], path: Path
+) -> None:
     """The route of upstream YOLO-SAM2: full float masks, ``np.where`` for the box, Pillow's defaults, indented JSON."""
     shapes: list[dict[str, Any]] = []
     for mask, label in zip(full_masks(logits, size_hw), labels, strict=True):
         rows, columns = np.where(mask == 1)
         y1, x1, y2, x2 = int(rows.min()), int(columns.min()), int(rows.max()), int(columns.max())
         stream = io.BytesIO()
-        PIL.Image.fromarray(mask[y1 : y2 + 1, x1 : x2 + 1].astype(np.uint8)).save(stream, format="PNG")
+        PIL.Image.fromarray(mask[y1 : y2 + 1, x1 : x2 + 1].astype(np.uint8)).save(
+            stream, format="PNG"
+        )
         shapes.append(
             {
                 "label": label,

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from backend.config.models import Settings
 from backend.errors import ConfigError
 
 # Keys of upstream YOLO-SAM2's configuration; None: understood, but decided elsewhere here.
@@ -30,11 +29,12 @@ _UPSTREAM: dict[str, str | None] = {
 }
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """Read a config file into fields of ``Settings``.
+def read_config(path: Path, known: Collection[str]) -> dict[str, Any]:
+    """Read a configuration file.
 
     Args:
         path: a JSON or YAML file with one mapping.
+        known: names of all settings.
 
     Returns:
         Field name to raw value; values are checked later, together with all others.
@@ -57,7 +57,6 @@ def read_config(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: is neither valid JSON nor YAML: {error}") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: expected one mapping of settings, got {type(content).__name__}")
-    known = {f.name for f in fields(Settings)}
     found: dict[str, Any] = {}
     unknown: list[str] = []
     for key, value in content.items():
@@ -71,5 +70,7 @@ def read_config(path: Path) -> dict[str, Any]:
             else:
                 unknown.append(str(name))
     if unknown:
-        raise ConfigError(f"{path}: unknown setting {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+        raise ConfigError(
+            f"{path}: unknown setting {', '.join(unknown)}; known are {', '.join(sorted(known))}"
+        )
     return found

@@ -1,13 +1,82 @@
-"""Reading the fields of a settings object from flags, environment and configuration file."""
+"""Settings declared once: default, reader, flag, environment names and help stand together in the field of a dataclass.
+
+Everything else is made of these declarations: the options of the commands, the tables of the documentation, and what is read
+from flags, environment and configuration file.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+Reader = Callable[[Any], Any]  # a raw value to its checked form; raises ValueError or OSError
+Given = dict[str, tuple[str, Any]]  # field: (where it was given, raw value)
 
-def number(low: float, high: float, kind: type[int] | type[float]) -> Callable[[Any], Any]:
+_KEY = "setting"  # of a field's metadata
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What is known about one setting.
+
+    Attributes:
+        read: checks a raw value and turns it into the field's type.
+        help: one line for ``--help`` and the documentation, without the default.
+        flags: of the command line, the first one in the documentation; empty for none.
+        environment: names of variables, the first one wins.
+        metavar: what stands for the value; empty for a switch, which takes none.
+        shown_default: the default in words, where its value says too little.
+    """
+
+    read: Reader
+    help: str
+    flags: tuple[str, ...] = ()
+    environment: tuple[str, ...] = ()
+    metavar: str = ""
+    shown_default: str | None = None
+
+
+def setting(
+    default: Any,
+    *,
+    read: Reader,
+    help: str,
+    flags: tuple[str, ...] = (),
+    environment: tuple[str, ...] = (),
+    metavar: str = "",
+    shown_default: str | None = None,
+) -> Any:
+    """The field of a settings dataclass with its declaration; see ``Setting`` for the arguments."""
+    declared = Setting(
+        read=read,
+        help=help,
+        flags=flags,
+        environment=environment,
+        metavar=metavar,
+        shown_default=shown_default,
+    )
+    return field(default=default, metadata={_KEY: declared})
+
+
+def settings_of(cls: type) -> dict[str, Setting]:
+    """The declarations of a settings dataclass by field name, in order."""
+    return {one.name: one.metadata[_KEY] for one in fields(cls)}
+
+
+def default_in_words(cls: type, name: str) -> str:
+    """The default of a setting as ``--help`` and the documentation show it; empty where there is none."""
+    declared = settings_of(cls)[name]
+    if declared.shown_default is not None:
+        return declared.shown_default
+    (default,) = (one.default for one in fields(cls) if one.name == name)
+    if default is None or isinstance(default, bool) or default == ():
+        return ""
+    return f"{default:g}" if isinstance(default, float) else str(default)
+
+
+def number(low: float, high: float, kind: type[int] | type[float]) -> Reader:
     """A reader of numbers within limits; it raises ``ValueError`` with what was expected and what was found."""
 
     def cast(value: Any) -> Any:
@@ -16,7 +85,8 @@ def number(low: float, high: float, kind: type[int] | type[float]) -> Callable[[
         try:
             number = kind(value)
         except (TypeError, ValueError, OverflowError):
-            raise ValueError(f"expected a{'n integer' if kind is int else ' number'}, got {value!r}") from None
+            noun = "an integer" if kind is int else "a number"
+            raise ValueError(f"expected {noun}, got {value!r}") from None
         if isinstance(value, float) and kind is int and value != number:
             raise ValueError(f"expected an integer, got {value!r}")
         if not low <= number <= high:
@@ -47,34 +117,58 @@ def flag(value: Any) -> bool:
     raise ValueError(f"expected true or false, got {value!r}")
 
 
-Table = Mapping[str, tuple[tuple[str, ...], Callable[[Any], Any]]]  # field: (environment names in order, reader)
-Given = dict[str, tuple[str, Any]]  # field: (where it was given, raw value)
+def from_environment(cls: type, environ: Mapping[str, str]) -> Given:
+    """What the environment gives of a settings dataclass."""
+    given: Given = {}
+    for name, declared in settings_of(cls).items():
+        variable = next((v for v in declared.environment if environ.get(v)), None)
+        if variable is not None:
+            given[name] = (variable, environ[variable])
+    return given
 
 
-def _from_environment(table: Table, environ: Mapping[str, str]) -> Given:
-    given = {name: [v for v in variables if environ.get(v)] for name, (variables, _) in table.items()}
-    return {name: (found[0], environ[found[0]]) for name, found in given.items() if found}
+def from_flags(
+    cls: type, flags: Mapping[str, Any], called: Mapping[str, str] | None = None
+) -> Given:
+    """What the command line gives of a settings dataclass.
+
+    Args:
+        cls: the dataclass.
+        flags: field name to value; None means not given, and other names are left out.
+        called: field name to flag, where a command calls it otherwise.
+    """
+    known = settings_of(cls)
+    names = called or {}
+    return {
+        name: (names.get(name, f"--{name.replace('_', '-')}"), value)
+        for name, value in flags.items()
+        if value is not None and name in known
+    }
 
 
-def _from_flags(flags: Mapping[str, Any]) -> Given:
-    return {name: (f"--{name.replace('_', '-')}", value) for name, value in flags.items() if value is not None}
+def read_given(cls: type, given: Given) -> tuple[dict[str, Any], list[str]]:
+    """Check all given values of a settings dataclass.
 
-
-def _read(table: Table, raw: Given) -> tuple[dict[str, Any], list[str]]:
+    Returns:
+        The values that could be read by field name, and a sentence for each that could not.
+    """
+    declared = settings_of(cls)
     values: dict[str, Any] = {}
     faults: list[str] = []
-    for name, (source, value) in raw.items():
+    for name, (source, value) in given.items():
         try:
-            values[name] = table[name][1](value)
+            values[name] = declared[name].read(value)
         except (ValueError, OSError) as error:
             faults.append(f"{source}: {error}")
     return values, faults
 
 
-def read_fields(table: Table, flags: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
-    """Field values of any settings object from flags over environment.
-
-    Returns:
-        The values that could be read, and a sentence for each that could not.
-    """
-    return _read(table, {**_from_environment(table, environ), **_from_flags(flags)})
+def markdown_table(cls: type) -> str:
+    """All settings of a dataclass as a Markdown table: flag, environment, default, meaning."""
+    rows = ["| flag | environment | default | meaning |", "|---|---|---|---|"]
+    for name, declared in settings_of(cls).items():
+        flags = ", ".join(f"`{one}`" for one in declared.flags[:1])
+        variables = ", ".join(f"`{one}`" for one in declared.environment)
+        cells = (flags, variables, default_in_words(cls, name), declared.help)
+        rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(rows)

@@ -1,47 +1,34 @@
-"""The settings of the models and of the runs over images: flag over environment over configuration file over default.
+"""The settings of the models and of runs over images: flag over environment over configuration file over default.
 
 The environment names are the ones the Label Studio ecosystem uses already.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from backend.config.config_file import read_config
-from backend.config.fields import Given, _from_environment, _from_flags, _read, flag, number, path, text
+from backend.config.fields import (
+    Given,
+    flag,
+    from_environment,
+    from_flags,
+    number,
+    path,
+    read_given,
+    setting,
+    settings_of,
+    text,
+)
 from backend.errors import ConfigError
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What decides the results, and what decides the speed."""
-
-    detector: str | None = None  # demo, an Ultralytics name or a file; None chooses by device
-    segmenter: str | None = None  # demo, a SAM 2 name or a checkpoint; None chooses by device
-    segmenter_config: str | None = None  # for a checkpoint file: a yaml file or a name inside the sam2 package
-    model_root: Path = Path("models")  # where named weights are looked for and put
-    device: str = "auto"
-    prompts: Path | None = None  # prompt file; with it no detector is loaded
-    classes: tuple[str, ...] | None = None  # names to keep, or the names behind category_id of a prompt file
-    conf: float = 0.25  # detections below are dropped
-    iou: float = 0.7  # of the detector's non-maximum suppression
-    max_det: int = 300  # per image
-    agnostic_nms: bool = False  # one box per object, whatever its class: detections of different classes suppress each other too
-    box_margin: float | None = None  # masks are cut to their box grown by this share of its sides; None leaves them whole
-    min_part: float | None = None  # parts and holes of a mask below this share of its area are dropped and filled; None leaves them
-    batch: int = 8  # images per model call
-    sam_batch: int = 32  # boxes per decoder call
-    workers: int = 2  # threads that decode, and threads that encode
-    max_pixels: int = 50_000_000  # larger images are refused
-    split: str = "val"  # of a VOC dataset
-
-
-def _margin(value: Any) -> float | None:
+def _share(value: Any) -> float | None:
     if value is None or str(value).lower() in ("none", "off", ""):
         return None
     return float(number(0, 10, float)(value))
@@ -85,36 +72,158 @@ def read_names(value: Any) -> tuple[str, ...]:
     return cleaned
 
 
-# field: (environment names in order, cast)
-_READ: dict[str, tuple[tuple[str, ...], Callable[[Any], Any]]] = {
-    "detector": (("DETECTOR",), text),
-    "segmenter": (("SEGMENTER", "MODEL_CHECKPOINT"), text),
-    "segmenter_config": (("MODEL_CONFIG",), text),
-    "model_root": (("MODEL_ROOT",), path),
-    "device": (("DEVICE",), _device),
-    "prompts": ((), _existing),
-    "classes": ((), read_names),
-    "conf": (("MODEL_SCORE_THRESHOLD",), number(0, 1, float)),
-    "iou": ((), number(0, 1, float)),
-    "max_det": ((), number(1, 10_000, int)),
-    "agnostic_nms": ((), flag),
-    "box_margin": ((), _margin),
-    "min_part": ((), _margin),
-    "batch": (("BATCH_SIZE",), number(1, 4096, int)),
-    "sam_batch": (("SAM_BATCH",), number(1, 4096, int)),
-    "workers": ((), number(1, 256, int)),
-    "max_pixels": (("MAX_IMAGE_PIXELS",), number(64, 1 << 28, int)),
-    "split": ((), text),
-}
+@dataclass(frozen=True)
+class Settings:
+    """What decides the results, and what decides the speed."""
+
+    detector: str | None = setting(
+        None,
+        read=text,
+        flags=("--detector",),
+        environment=("DETECTOR",),
+        metavar="MODEL",
+        help="demo, an Ultralytics name (yolov8n .. yolo26x) or a .pt file",
+        shown_default="by device",
+    )
+    segmenter: str | None = setting(
+        None,
+        read=text,
+        flags=("--segmenter",),
+        environment=("SEGMENTER", "MODEL_CHECKPOINT"),
+        metavar="MODEL",
+        help="demo, sam2.1_hiera_tiny|small|base_plus|large, sam2_hiera_*, or a checkpoint file",
+        shown_default="by device",
+    )
+    segmenter_config: str | None = setting(
+        None,
+        read=text,
+        flags=("--segmenter-config",),
+        environment=("MODEL_CONFIG",),
+        metavar="YAML",
+        help="configuration of a checkpoint file: a yaml file or a name inside the sam2 package",
+    )
+    model_root: Path = setting(
+        Path("models"),
+        read=path,
+        flags=("--model-root",),
+        environment=("MODEL_ROOT",),
+        metavar="DIR",
+        help="where named weights lie and are downloaded to",
+    )
+    device: str = setting(
+        "auto",
+        read=_device,
+        flags=("--device",),
+        environment=("DEVICE",),
+        metavar="auto|cpu|cuda|mps",
+        help="where the models run",
+    )
+    prompts: Path | None = setting(
+        None,
+        read=_existing,
+        flags=("--prompts", "-p"),
+        metavar="JSON",
+        help="boxes come from this prediction.json; no detector is loaded",
+    )
+    classes: tuple[str, ...] | None = setting(
+        None,
+        read=read_names,
+        flags=("--classes",),
+        metavar="NAMES",
+        help="a,b,c or a file: classes to keep, or the names behind category_id of --prompts",
+    )
+    conf: float = setting(
+        0.25,
+        read=number(0, 1, float),
+        flags=("--conf", "-conf"),
+        environment=("MODEL_SCORE_THRESHOLD",),
+        metavar="0..1",
+        help="detections below are dropped",
+    )
+    iou: float = setting(
+        0.7,
+        read=number(0, 1, float),
+        flags=("--iou",),
+        metavar="0..1",
+        help="overlap for non-maximum suppression",
+    )
+    max_det: int = setting(
+        300,
+        read=number(1, 10_000, int),
+        flags=("--max-det",),
+        metavar="N",
+        help="most detections per image",
+    )
+    agnostic_nms: bool = setting(
+        False,
+        read=flag,
+        flags=("--agnostic-nms",),
+        help="one box per object, whatever its class",
+        shown_default="one per class",
+    )
+    box_margin: float | None = setting(
+        None,
+        read=_share,
+        flags=("--box-margin",),
+        metavar="SHARE",
+        help="cut masks to their box grown by this share of its sides",
+        shown_default="off",
+    )
+    min_part: float | None = setting(
+        None,
+        read=_share,
+        flags=("--min-part",),
+        metavar="SHARE",
+        help="drop parts and fill holes below this share of a mask's area",
+        shown_default="off",
+    )
+    batch: int = setting(
+        8,
+        read=number(1, 4096, int),
+        flags=("--batch", "-b"),
+        environment=("BATCH_SIZE",),
+        metavar="N",
+        help="images per model call",
+    )
+    sam_batch: int = setting(
+        32,
+        read=number(1, 4096, int),
+        flags=("--sam-batch",),
+        environment=("SAM_BATCH",),
+        metavar="N",
+        help="boxes per decoder call",
+    )
+    workers: int = setting(
+        2,
+        read=number(1, 256, int),
+        flags=("--workers",),
+        metavar="N",
+        help="threads that decode, and as many that encode",
+    )
+    max_pixels: int = setting(
+        50_000_000,
+        read=number(64, 1 << 28, int),
+        environment=("MAX_IMAGE_PIXELS",),
+        help="larger images are refused",
+    )
+    split: str = setting(
+        "val",
+        read=text,
+        flags=("--split",),
+        metavar="NAME",
+        help="list of a VOC dataset",
+    )
 
 
-def load_settings(flags: Mapping[str, Any], environ: Mapping[str, str], config: Path | None = None) -> Settings:
+def load_settings(
+    flags: Mapping[str, Any], environ: Mapping[str, str], config: Path | None = None
+) -> Settings:
     """Merge all sources and check every value.
 
     Args:
-        flags: field name to value; None means not given.
+        flags: field name to value; None means not given, and other names are left out.
         environ: the process environment.
-        config: a config file, or None.
+        config: a configuration file, or None.
 
     Returns:
         The settings.
@@ -122,15 +231,17 @@ def load_settings(flags: Mapping[str, Any], environ: Mapping[str, str], config: 
     Raises:
         ConfigError: listing every fault there is, each with where the value came from.
     """
-    sources = [_from_environment(_READ, environ), _from_flags(flags)]
+    sources = [from_environment(Settings, environ), from_flags(Settings, flags)]
     if config is not None:
-        sources.insert(0, {name: (f"{config}: {name}", value) for name, value in read_config(config).items()})
-    raw: Given = {}
+        content = read_config(config, settings_of(Settings))
+        sources.insert(0, {name: (f"{config}: {name}", value) for name, value in content.items()})
+    given: Given = {}
     for source in sources:
-        if "segmenter" in source:  # a configuration belongs to its checkpoint: a stronger checkpoint drops a weaker configuration
-            raw.pop("segmenter_config", None)
-        raw.update(source)
-    values, faults = _read(_READ, raw)
+        # A configuration belongs to its checkpoint: a stronger checkpoint drops a weaker one's.
+        if "segmenter" in source:
+            given.pop("segmenter_config", None)
+        given.update(source)
+    values, faults = read_given(Settings, given)
     if faults:
         raise ConfigError("; ".join(faults))
     return Settings(**values)

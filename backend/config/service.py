@@ -2,42 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from backend.config.fields import flag, number, path, read_fields, text
+from backend.config.fields import (
+    flag,
+    from_environment,
+    from_flags,
+    number,
+    path,
+    read_given,
+    setting,
+    text,
+)
 from backend.config.secret import Secret
 from backend.errors import ConfigError
-
-
-@dataclass(frozen=True)
-class ServiceSettings:
-    """How the server listens, whom it talks to, and what it may spend."""
-
-    host: str = "127.0.0.1"
-    port: int = 9090
-    threads: int = 16  # HTTP threads; more than wait in the queue, so that /health always has one
-    insecure: bool = False  # listen on an open address without a password
-    basic_auth_user: str | None = None
-    basic_auth_pass: Secret = field(default_factory=lambda: Secret(""))
-    label_studio_url: str | None = None  # the only origin that ever gets the token
-    label_studio_public_url: str | None = None  # what browsers call it, where that differs
-    label_studio_api_key: Secret = field(default_factory=lambda: Secret(""))
-    allowed_hosts: tuple[str, ...] = ()  # names, *.names and networks that images may come from beside Label Studio
-    local_files_root: Path | None = None  # serves /data/local-files/ from disk instead of over HTTP
-    allow_custom_model_path: bool = False
-    queue_size: int = 4
-    deadline_s: float = 90.0  # Label Studio gives up after 100
-    stuck_after_s: float = 120.0
-    fetch_workers: int = 8
-    max_image_bytes: int = 64 << 20
-    max_body_bytes: int = 256 << 20
-    result_cache_bytes: int = 256 << 20
-    embed_cache_bytes: int = 1024 << 20
 
 
 def _url(value: Any) -> str:
@@ -48,17 +31,25 @@ def _url(value: Any) -> str:
     except ValueError:
         known = False
     if not known or "@" in parts.netloc or parts.query or parts.fragment:
-        raise ValueError("expected http(s)://host[:port][/path] without user name and query")  # the value may hold a password
+        raise ValueError(
+            "expected http(s)://host[:port][/path] without user name and query"
+        )  # the value may hold a password
     return url
 
 
 def _hosts(value: Any) -> tuple[str, ...]:
-    entries = tuple(entry.strip().lower() for entry in (value.split(",") if isinstance(value, str) else value) if entry.strip())
+    entries = tuple(
+        entry.strip().lower()
+        for entry in (value.split(",") if isinstance(value, str) else value)
+        if entry.strip()
+    )
     for entry in entries:
         if "/" in entry:
             ip_network(entry, strict=False)
         elif "://" in entry or "@" in entry or entry == "*":
-            raise ValueError(f"expected host names, *.names, addresses or networks without a scheme, got {entry!r}")
+            raise ValueError(
+                f"expected host names, *.names, addresses or networks without a scheme, got {entry!r}"
+            )
     return entries
 
 
@@ -82,46 +73,172 @@ def _mebibytes(value: Any) -> int:
     return int(number(0.001, 1 << 20, float)(value) * (1 << 20))
 
 
-_READ: dict[str, tuple[tuple[str, ...], Callable[[Any], Any]]] = {
-    "host": (("LISTEN_HOST",), text),
-    "port": (("PORT",), number(0, 65535, int)),
-    "threads": (("THREADS",), number(1, 256, int)),
-    "insecure": ((), flag),
-    "basic_auth_user": (("BASIC_AUTH_USER",), text),
-    "basic_auth_pass": (("BASIC_AUTH_PASS",), lambda value: Secret(text(value))),
-    "label_studio_url": (("LABEL_STUDIO_URL", "LABEL_STUDIO_HOST"), _url),
-    "label_studio_public_url": (("LABEL_STUDIO_PUBLIC_URL",), _url),
-    "label_studio_api_key": (("LABEL_STUDIO_API_KEY", "LABEL_STUDIO_ACCESS_TOKEN"), _token),
-    "allowed_hosts": (("ALLOWED_HOSTS",), _hosts),
-    "local_files_root": (("LOCAL_FILES_ROOT", "LOCAL_FILES_DOCUMENT_ROOT"), _root),
-    "allow_custom_model_path": (("ALLOW_CUSTOM_MODEL_PATH",), flag),
-    "queue_size": (("QUEUE_SIZE",), number(0, 1000, int)),
-    "deadline_s": (("PREDICT_DEADLINE",), number(0.1, 3600, float)),
-    "stuck_after_s": (("STUCK_AFTER",), number(1, 86400, float)),
-    "fetch_workers": (("FETCH_WORKERS",), number(1, 64, int)),
-    "max_image_bytes": (("MAX_IMAGE_MB",), _mebibytes),
-    "max_body_bytes": (("MAX_BODY_MB",), _mebibytes),
-    "result_cache_bytes": (("RESULT_CACHE_MB",), _mebibytes),
-    "embed_cache_bytes": (("EMBED_CACHE_MB",), _mebibytes),
-}
+@dataclass(frozen=True)
+class ServiceSettings:
+    """How the server listens, whom it talks to, and what it may spend."""
+
+    host: str = setting(
+        "127.0.0.1",
+        read=text,
+        flags=("--host",),
+        environment=("LISTEN_HOST",),
+        metavar="ADDRESS",
+        help="where to listen; others than 127.0.0.1 need a password or --insecure",
+    )
+    port: int = setting(
+        9090,
+        read=number(0, 65535, int),
+        flags=("--port",),
+        environment=("PORT",),
+        metavar="N",
+        help="where to listen",
+    )
+    threads: int = setting(
+        16,
+        read=number(1, 256, int),
+        flags=("--threads",),
+        environment=("THREADS",),
+        metavar="N",
+        help="HTTP threads; the models have one of their own",
+    )
+    insecure: bool = setting(
+        False,
+        read=flag,
+        flags=("--insecure",),
+        help="listen on an open address without a password",
+    )
+    basic_auth_user: str | None = setting(
+        None,
+        read=text,
+        environment=("BASIC_AUTH_USER",),
+        help="asked for on every route but the health checks",
+    )
+    basic_auth_pass: Secret = setting(
+        Secret(""),
+        read=lambda value: Secret(text(value)),
+        environment=("BASIC_AUTH_PASS",),
+        help="asked for on every route but the health checks",
+        shown_default="",
+    )
+    label_studio_url: str | None = setting(
+        None,
+        read=_url,
+        flags=("--label-studio-url", "--url"),
+        environment=("LABEL_STUDIO_URL", "LABEL_STUDIO_HOST"),
+        metavar="URL",
+        help="Label Studio, as this machine reaches it; the only origin that ever gets the token",
+    )
+    label_studio_public_url: str | None = setting(
+        None,
+        read=_url,
+        environment=("LABEL_STUDIO_PUBLIC_URL",),
+        help="what browsers call Label Studio, where that differs",
+    )
+    label_studio_api_key: Secret = setting(
+        Secret(""),
+        read=_token,
+        environment=("LABEL_STUDIO_API_KEY", "LABEL_STUDIO_ACCESS_TOKEN"),
+        help="legacy or personal access token",
+        shown_default="",
+    )
+    allowed_hosts: tuple[str, ...] = setting(
+        (),
+        read=_hosts,
+        environment=("ALLOWED_HOSTS",),
+        help="names, *.names and networks that images may come from beside Label Studio",
+    )
+    local_files_root: Path | None = setting(
+        None,
+        read=_root,
+        environment=("LOCAL_FILES_ROOT", "LOCAL_FILES_DOCUMENT_ROOT"),
+        help="folder that serves /data/local-files/ from disk instead of over HTTP",
+    )
+    allow_custom_model_path: bool = setting(
+        False,
+        read=flag,
+        environment=("ALLOW_CUSTOM_MODEL_PATH",),
+        help="labeling configs may name detectors inside MODEL_ROOT with model_path",
+        shown_default="0",
+    )
+    queue_size: int = setting(
+        4,
+        read=number(0, 1000, int),
+        environment=("QUEUE_SIZE",),
+        help="requests that may wait for the models; more are answered 503",
+    )
+    deadline_s: float = setting(
+        90.0,
+        read=number(0.1, 3600, float),
+        environment=("PREDICT_DEADLINE",),
+        help="seconds for one request; Label Studio gives up after 100",
+    )
+    stuck_after_s: float = setting(
+        120.0,
+        read=number(1, 86400, float),
+        environment=("STUCK_AFTER",),
+        help="seconds after which a model call that does not end restarts the worker",
+    )
+    fetch_workers: int = setting(
+        8,
+        read=number(1, 64, int),
+        environment=("FETCH_WORKERS",),
+        help="images fetched and decoded at once",
+    )
+    max_image_bytes: int = setting(
+        64 << 20,
+        read=_mebibytes,
+        environment=("MAX_IMAGE_MB",),
+        help="MiB of one image file",
+        shown_default="64",
+    )
+    max_body_bytes: int = setting(
+        256 << 20,
+        read=_mebibytes,
+        environment=("MAX_BODY_MB",),
+        help="MiB of one request body",
+        shown_default="256",
+    )
+    result_cache_bytes: int = setting(
+        256 << 20,
+        read=_mebibytes,
+        environment=("RESULT_CACHE_MB",),
+        help="MiB for results that are remembered",
+        shown_default="256",
+    )
+    embed_cache_bytes: int = setting(
+        1024 << 20,
+        read=_mebibytes,
+        environment=("EMBED_CACHE_MB",),
+        help="MiB for encoded images that clicks go on with",
+        shown_default="1024",
+    )
 
 
-def load_service_settings(flags: Mapping[str, Any], environ: Mapping[str, str]) -> ServiceSettings:
+def load_service_settings(
+    flags: Mapping[str, Any],
+    environ: Mapping[str, str],
+    called: Mapping[str, str] | None = None,
+) -> ServiceSettings:
     """Merge flags over environment and check every value.
 
     Args:
         flags: field name to value; None means not given.
         environ: the process environment.
+        called: field name to flag, where a command calls it otherwise.
 
     Raises:
         ConfigError: listing every fault; never showing a secret.
     """
-    values, faults = read_fields(_READ, flags, environ)
+    given = from_environment(ServiceSettings, environ)
+    given.update(from_flags(ServiceSettings, flags, called))
+    values, faults = read_given(ServiceSettings, given)
     settings = ServiceSettings(**values)
     if bool(settings.basic_auth_user) != bool(settings.basic_auth_pass):
         faults.append("BASIC_AUTH_USER and BASIC_AUTH_PASS: give both or neither")
     if settings.threads < settings.queue_size + 4:
-        faults.append(f"THREADS: {settings.threads} would leave none for /health; expected at least QUEUE_SIZE + 4 = {settings.queue_size + 4}")
+        faults.append(
+            f"THREADS: {settings.threads} would leave none for /health; expected at least QUEUE_SIZE + 4 = {settings.queue_size + 4}"
+        )
     if faults:
         raise ConfigError("; ".join(faults))
     return settings

@@ -36,7 +36,9 @@ def check_boxes(boxes: NDArray[Any], what: str = "boxes") -> Boxes:
     return boxes.astype(np.float32, copy=False)
 
 
-def usable_boxes(boxes: Boxes, size_hw: tuple[int, int], min_side: float = 1.0) -> tuple[Boxes, NDArray[np.bool_]]:
+def usable_boxes(
+    boxes: Boxes, size_hw: tuple[int, int], min_side: float = 1.0
+) -> tuple[Boxes, NDArray[np.bool_]]:
     """Clip boxes to the image and tell which still cover something.
 
     Args:

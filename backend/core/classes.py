@@ -9,7 +9,9 @@ from backend.core.types import Instance
 from backend.errors import ConfigError, InputError
 
 
-def class_mapping(names: Mapping[int, str], wanted: Sequence[str], rename: Mapping[str, str]) -> dict[int, int]:
+def class_mapping(
+    names: Mapping[int, str], wanted: Sequence[str], rename: Mapping[str, str]
+) -> dict[int, int]:
     """Which class of the dataset each class of the model is, by name.
 
     Args:
@@ -24,7 +26,9 @@ def class_mapping(names: Mapping[int, str], wanted: Sequence[str], rename: Mappi
     folded = {name.casefold(): k for k, name in enumerate(wanted)}
     unknown = [name for name in rename.values() if name not in exact]
     if unknown:
-        raise ConfigError(f"--rename: {unknown[0]!r} is none of the dataset's classes: {', '.join(wanted)}")
+        raise ConfigError(
+            f"--rename: {unknown[0]!r} is none of the dataset's classes: {', '.join(wanted)}"
+        )
     called = {k: rename.get(name, name) for k, name in names.items()}
     mapping = {k: exact.get(name, folded.get(name.casefold(), -1)) for k, name in called.items()}
     mapping = {k: target for k, target in mapping.items() if target >= 0}
@@ -36,28 +40,24 @@ def class_mapping(names: Mapping[int, str], wanted: Sequence[str], rename: Mappi
     return mapping
 
 
-def map_instances(instances: Iterable[Instance], mapping: Mapping[int, int], names: Sequence[str]) -> list[Instance]:
+def map_instances(
+    instances: Iterable[Instance], mapping: Mapping[int, int], names: Sequence[str]
+) -> list[Instance]:
     """Instances under the classes of a dataset; those of other classes are left out."""
-    return [replace(i, class_id=mapping[i.class_id], label=names[mapping[i.class_id]]) for i in instances if i.class_id in mapping]
-
-
-def parse_rename(text: str | None) -> dict[str, str]:
-    """``a=b,c=d`` as a mapping.
-
-    Raises:
-        ConfigError: an entry without both sides.
-    """
-    pairs = [entry.partition("=") for entry in (text or "").split(",") if entry.strip()]
-    for left, sign, right in pairs:
-        if not sign or not left.strip() or not right.strip():
-            raise ConfigError(f"--rename: expected OLD=NEW, got {left + sign + right!r}")
-    return {left.strip(): right.strip() for left, _, right in pairs}
+    return [
+        replace(i, class_id=mapping[i.class_id], label=names[mapping[i.class_id]])
+        for i in instances
+        if i.class_id in mapping
+    ]
 
 
 IGNORE = 255  # label map value of pixels that count neither for nor against, as in PASCAL VOC
 
 
-BACKGROUND_LABEL, IGNORE_LABEL = "_background_", "__ignore__"  # labelme2voc's names for the values 0 and 255
+BACKGROUND_LABEL, IGNORE_LABEL = (
+    "_background_",
+    "__ignore__",
+)  # labelme2voc's names for the values 0 and 255
 NOT_CLASSES = (BACKGROUND_LABEL, IGNORE_LABEL)
 
 
@@ -107,3 +107,69 @@ def number_of(names: ClassNames, label: str) -> int:
     if index is None:
         raise InputError(f"{label!r} is none of the classes")
     return index
+
+
+MOST_CLASSES = 254  # a label map keeps 0 for background and 255 for ignored pixels
+
+
+class ClassIndex:
+    """Class names and their indices; new names get the next index, unless the list was given.
+
+    Args:
+        names: in order; with names, others are refused.
+    """
+
+    def __init__(self, names: Sequence[str] | None = None) -> None:
+        self._fixed = names is not None
+        self._ids: dict[str, int] = {name: k for k, name in enumerate(names or ())}
+        if len(self._ids) < len(names or ()):
+            raise ConfigError(
+                f"classes named twice: {', '.join(sorted({name for name in names or () if list(names or ()).count(name) > 1}))}"
+            )
+        if len(self._ids) > MOST_CLASSES:
+            raise ConfigError(
+                f"{len(self._ids)} classes; at most {MOST_CLASSES} can be scored at once"
+            )
+
+    @property
+    def names(self) -> list[str]:
+        """In the order of their indices."""
+        return list(self._ids)
+
+    @property
+    def order(self) -> list[int]:
+        """Indices in the order to show classes in: as given, else by name, as the order in which they were met says nothing."""
+        return (
+            list(range(len(self._ids)))
+            if self._fixed
+            else sorted(range(len(self._ids)), key=lambda k: self.names[k])
+        )
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def keep(self, count: int) -> None:
+        """Forget the names after the first ``count``, as those of a task that turned out to be unusable."""
+        self._ids = dict(list(self._ids.items())[:count])
+
+    def index(self, name: str) -> int:
+        """The index of a name.
+
+        Raises:
+            InputError: an unknown name where the list was given, or one too many.
+        """
+        if name not in self._ids:
+            if self._fixed:
+                known = ", ".join(list(self._ids)[:12])
+                raise InputError(f"label {name[:80]!r} is none of the classes {known}")
+            if len(self._ids) >= MOST_CLASSES:
+                raise InputError(
+                    f"label {name[:80]!r} would be class {MOST_CLASSES + 1}; choose some with --classes"
+                )
+            self._ids[name] = len(self._ids)
+        return self._ids[name]
+
+
+def renamed(name: str, names: Mapping[str, str]) -> str:
+    """A class name under the name it goes by elsewhere."""
+    return names.get(name, name)

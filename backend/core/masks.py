@@ -48,10 +48,14 @@ def check_mask(mask: Mask, size_hw: tuple[int, int]) -> None:
         InputError: with what is wrong.
     """
     if mask.crop.ndim != 2 or mask.crop.dtype != np.bool_:
-        raise InputError(f"mask: expected a two-dimensional boolean crop, got {mask.crop.dtype} {mask.crop.shape}")
+        raise InputError(
+            f"mask: expected a two-dimensional boolean crop, got {mask.crop.dtype} {mask.crop.shape}"
+        )
     h, w = mask.crop.shape
     if mask.x < 0 or mask.y < 0 or mask.x + w > size_hw[1] or mask.y + h > size_hw[0]:
-        raise InputError(f"mask: crop {w}x{h} at ({mask.x}, {mask.y}) reaches beyond the image of {size_hw[1]}x{size_hw[0]}")
+        raise InputError(
+            f"mask: crop {w}x{h} at ({mask.x}, {mask.y}) reaches beyond the image of {size_hw[1]}x{size_hw[0]}"
+        )
     if not mask.crop.any():
         raise InputError("mask: no foreground pixel")
 
@@ -65,7 +69,10 @@ def join_masks(masks: Sequence[Mask]) -> Mask:
     if len(masks) == 1:
         return masks[0]
     left, top = min(m.x for m in masks), min(m.y for m in masks)
-    right, bottom = max(m.x + m.crop.shape[1] for m in masks), max(m.y + m.crop.shape[0] for m in masks)
+    right, bottom = (
+        max(m.x + m.crop.shape[1] for m in masks),
+        max(m.y + m.crop.shape[0] for m in masks),
+    )
     frame = np.zeros((bottom - top, right - left), np.bool_)
     for m in masks:
         h, w = m.crop.shape
@@ -108,7 +115,9 @@ def clip_mask(mask: Mask, xyxy: NDArray[np.float32], margin: float) -> Mask | No
         return mask
     left, top = max(0, left), max(0, top)
     inner = mask_from_full(mask.crop[top : max(top, bottom), left : max(left, right)])
-    return None if inner is None else Mask(mask.x + left + inner.x, mask.y + top + inner.y, inner.crop)
+    return (
+        None if inner is None else Mask(mask.x + left + inner.x, mask.y + top + inner.y, inner.crop)
+    )
 
 
 def tidy_mask(mask: Mask, share: float) -> Mask:
@@ -122,9 +131,13 @@ def tidy_mask(mask: Mask, share: float) -> Mask:
         The tight mask of what is left.
     """
     limit = share * int(np.count_nonzero(mask.crop))
-    padded = np.pad(mask.crop, 1).astype(np.uint8)  # so that all background around the object is one component
+    padded = np.pad(mask.crop, 1).astype(
+        np.uint8
+    )  # so that all background around the object is one component
     for value, connectivity in ((1, 8), (0, 4)):
-        count, labels, stats, _ = cv2.connectedComponentsWithStats((padded == value).astype(np.uint8), connectivity=connectivity)
+        count, labels, stats, _ = cv2.connectedComponentsWithStats(
+            (padded == value).astype(np.uint8), connectivity=connectivity
+        )
         if count <= 2:
             continue
         areas = stats[:, cv2.CC_STAT_AREA]

@@ -32,7 +32,9 @@ def outlines(mask: Mask) -> list[Outline]:
         A ring through the centres of the border pixels, simplified by Douglas and Peucker; parts too thin for a ring give the
         narrowest box around them.
     """
-    contours, tree = cv2.findContours(mask.crop.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE, offset=(mask.x, mask.y))
+    contours, tree = cv2.findContours(
+        mask.crop.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE, offset=(mask.x, mask.y)
+    )
     if tree is None:
         return []
     parents = tree[0][:, 3]
@@ -43,6 +45,8 @@ def outlines(mask: Mask) -> list[Outline]:
         points = cv2.approxPolyDP(contour, _TOLERANCE, True).reshape(-1, 2).astype(np.float64) + 0.5
         if len(points) < 3 or cv2.contourArea(contour) < 1:
             centre, (w, h), angle = cv2.minAreaRect(contour)
-            points = cv2.boxPoints((centre, (max(w, 1.0), max(h, 1.0)), angle)).astype(np.float64) + 0.5
+            points = (
+                cv2.boxPoints((centre, (max(w, 1.0), max(h, 1.0)), angle)).astype(np.float64) + 0.5
+            )
         rings.append(Outline(points, int((parents == k).sum()), float(cv2.contourArea(contour))))
     return sorted(rings, key=lambda ring: -ring.area)

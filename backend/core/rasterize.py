@@ -15,10 +15,14 @@ from backend.core.types import Mask
 
 _STRIP = 64  # rows
 Point = tuple[float, float]
-Inside = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.bool_]]  # x (w,) and y (h, 1) of pixel centres -> (h, w)
+Inside = Callable[
+    [NDArray[np.float64], NDArray[np.float64]], NDArray[np.bool_]
+]  # x (w,) and y (h, 1) of pixel centres -> (h, w)
 
 
-def _cut(corners: NDArray[np.float64], size_hw: tuple[int, int]) -> tuple[int, int, int, int] | None:
+def _cut(
+    corners: NDArray[np.float64], size_hw: tuple[int, int]
+) -> tuple[int, int, int, int] | None:
     """The window of the image that points span, one pixel wider: left, top, right, bottom; None outside of it."""
     height, width = size_hw
     low, high = np.floor(corners.min(0)) - 1, np.ceil(corners.max(0)) + 2
@@ -57,10 +61,16 @@ def box_mask(x0: float, y0: float, x1: float, y1: float, size_hw: tuple[int, int
     height, width = size_hw
     left, right = (int(np.clip(math.ceil(v - 0.5), 0, width)) for v in (min(x0, x1), max(x0, x1)))
     top, bottom = (int(np.clip(math.ceil(v - 0.5), 0, height)) for v in (min(y0, y1), max(y0, y1)))
-    return Mask(left, top, np.ones((bottom - top, right - left), np.bool_)) if left < right and top < bottom else None
+    return (
+        Mask(left, top, np.ones((bottom - top, right - left), np.bool_))
+        if left < right and top < bottom
+        else None
+    )
 
 
-def turned_box_mask(x: float, y: float, width: float, height: float, degrees: float, size_hw: tuple[int, int]) -> Mask | None:
+def turned_box_mask(
+    x: float, y: float, width: float, height: float, degrees: float, size_hw: tuple[int, int]
+) -> Mask | None:
     """A box turned clockwise around its first corner, as Label Studio stores it; pixels whose centre lies inside.
 
     Args:
@@ -74,16 +84,32 @@ def turned_box_mask(x: float, y: float, width: float, height: float, degrees: fl
     if degrees % 360 == 0:
         return box_mask(x, y, x + width, y + height, size_hw)
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-    corners = np.array([(x + u * cos - v * sin, y + u * sin + v * cos) for u, v in ((0, 0), (width, 0), (width, height), (0, height))])
-    return _where(corners, size_hw, lambda px, py: _in_turned_box(px - x, py - y, width, height, cos, sin))
+    corners = np.array(
+        [
+            (x + u * cos - v * sin, y + u * sin + v * cos)
+            for u, v in ((0, 0), (width, 0), (width, height), (0, height))
+        ]
+    )
+    return _where(
+        corners, size_hw, lambda px, py: _in_turned_box(px - x, py - y, width, height, cos, sin)
+    )
 
 
-def _in_turned_box(dx: NDArray[np.float64], dy: NDArray[np.float64], width: float, height: float, cos: float, sin: float) -> NDArray[np.bool_]:
+def _in_turned_box(
+    dx: NDArray[np.float64],
+    dy: NDArray[np.float64],
+    width: float,
+    height: float,
+    cos: float,
+    sin: float,
+) -> NDArray[np.bool_]:
     u, v = dx * cos + dy * sin, dy * cos - dx * sin
     return (u >= min(0, width)) & (u < max(0, width)) & (v >= min(0, height)) & (v < max(0, height))
 
 
-def ellipse_mask(x: float, y: float, radius_x: float, radius_y: float, degrees: float, size_hw: tuple[int, int]) -> Mask | None:
+def ellipse_mask(
+    x: float, y: float, radius_x: float, radius_y: float, degrees: float, size_hw: tuple[int, int]
+) -> Mask | None:
     """Pixels whose centre lies in an ellipse.
 
     Args:
@@ -98,7 +124,13 @@ def ellipse_mask(x: float, y: float, radius_x: float, radius_y: float, degrees: 
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     corners = np.array([(x - reach, y - reach), (x + reach, y + reach)])
     return _where(
-        corners, size_hw, lambda px, py: (((px - x) * cos + (py - y) * sin) / radius_x) ** 2 + (((py - y) * cos - (px - x) * sin) / radius_y) ** 2 <= 1
+        corners,
+        size_hw,
+        lambda px, py: (
+            (((px - x) * cos + (py - y) * sin) / radius_x) ** 2
+            + (((py - y) * cos - (px - x) * sin) / radius_y) ** 2
+            <= 1
+        ),
     )
 
 
@@ -109,7 +141,11 @@ def _where(corners: NDArray[np.float64], size_hw: tuple[int, int], inside: Insid
     left, top, right, bottom = window
     frame = np.zeros((bottom - top, right - left), np.bool_)
     px = np.asarray(np.arange(left, right) + 0.5, np.float64)
-    for start in range(0, bottom - top, _STRIP):  # a few rows at a time, because these numbers take eight times the room of the mask
-        py = np.asarray(np.arange(top + start, min(top + start + _STRIP, bottom))[:, None] + 0.5, np.float64)
+    for start in range(
+        0, bottom - top, _STRIP
+    ):  # a few rows at a time, because these numbers take eight times the room of the mask
+        py = np.asarray(
+            np.arange(top + start, min(top + start + _STRIP, bottom))[:, None] + 0.5, np.float64
+        )
         frame[start : start + _STRIP] = inside(px, py)
     return _moved(mask_from_full(frame), left, top)

@@ -31,7 +31,9 @@ def _without_straights(ring: Ring) -> Ring:
         return ring
     before, after = ring - np.roll(ring, 1, 0), np.roll(ring, -1, 0) - ring
     before, after = np.sign(before) * np.abs(before).astype(np.int64), after.astype(np.int64)
-    straight = (before[:, 0] * after[:, 1] == before[:, 1] * after[:, 0]) & ((before * after).sum(1) > 0)
+    straight = (before[:, 0] * after[:, 1] == before[:, 1] * after[:, 0]) & (
+        (before * after).sum(1) > 0
+    )
     corners: Ring = ring[~straight]
     return corners
 
@@ -61,10 +63,14 @@ def _walk(rings: Sequence[Ring], detours: Mapping[int, list[_Detour]]) -> Ring:
     return np.concatenate(pieces)
 
 
-def _round(ring: Ring, start: int, detours: Sequence[_Detour]) -> tuple[Ring, list[tuple[int, _Detour]], int]:
+def _round(
+    ring: Ring, start: int, detours: Sequence[_Detour]
+) -> tuple[Ring, list[tuple[int, _Detour]], int]:
     """A ring from its start and back to it, and where on that way detours leave it, the last first."""
     points = np.concatenate([ring[start:], ring[: start + 1]])
-    stops = sorted((((one.at - start) % len(ring), one) for one in detours), key=lambda pair: -pair[0])
+    stops = sorted(
+        (((one.at - start) % len(ring), one) for one in detours), key=lambda pair: -pair[0]
+    )
     return points, stops, 0
 
 
@@ -83,7 +89,9 @@ def _with_holes(run_starts: NDArray[np.int32], outer: Ring, holes: list[Ring]) -
     keys = np.concatenate([ring[:, 1].astype(np.int64) * width + ring[:, 0] for ring in rings])
     owners = np.repeat(np.arange(len(rings)), [len(ring) for ring in rings])
     offsets = np.cumsum([0, *(len(ring) for ring in rings)])
-    order = np.lexsort((owners, keys))  # among points in one place, those of the outline and of holes further left come first
+    order = np.lexsort(
+        (owners, keys)
+    )  # among points in one place, those of the outline and of holes further left come first
     keys = keys[order]
     detours: defaultdict[int, list[_Detour]] = defaultdict(list)
     for number, hole in enumerate(rings[1:], 1):

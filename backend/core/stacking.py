@@ -30,8 +30,16 @@ def stacking_order(instances: Sequence[Instance], overlap: str = "score") -> lis
         instances: of one image.
         overlap: of ``OVERLAPS``; equals keep their order.
     """
-    with_mask = [(k, instance.score, np.count_nonzero(instance.mask.crop)) for k, instance in enumerate(instances) if instance.mask is not None]
-    keys = {"score": lambda one: one[1], "smallest": lambda one: -one[2], "last": lambda one: one[0]}
+    with_mask = [
+        (k, instance.score, np.count_nonzero(instance.mask.crop))
+        for k, instance in enumerate(instances)
+        if instance.mask is not None
+    ]
+    keys = {
+        "score": lambda one: one[1],
+        "smallest": lambda one: -one[2],
+        "last": lambda one: one[0],
+    }
     return [k for k, _, _ in sorted(with_mask, key=keys[overlap])]
 
 

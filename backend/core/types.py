@@ -79,7 +79,9 @@ class Prompts:
     """What a person says about one object: a box, signed points, a previous mask, or any of them together."""
 
     xyxy: NDArray[np.float32] | None = None  # (4,)
-    points_xy: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 2), np.float32))  # (P, 2)
+    points_xy: NDArray[np.float32] = field(
+        default_factory=lambda: np.zeros((0, 2), np.float32)
+    )  # (P, 2)
     positive: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))  # (P,)
     logits: NDArray[np.float32] | None = None  # (h, w) of an earlier answer's grid
 

@@ -11,9 +11,13 @@ from numpy.typing import NDArray
 from backend.core.types import Mask, Masks
 
 
-def _taps(low: int, high: int, cells: int, pixels: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
+def _taps(
+    low: int, high: int, cells: int, pixels: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
     """Bilinear source cells and weight of the second for pixels low..high-1, half-pixel centres, edges replicated."""
-    source = (np.arange(low, high, dtype=np.float32) + np.float32(0.5)) * np.float32(cells / pixels) - np.float32(0.5)
+    source = (np.arange(low, high, dtype=np.float32) + np.float32(0.5)) * np.float32(
+        cells / pixels
+    ) - np.float32(0.5)
     source = np.clip(source, 0, cells - 1)
     first = source.astype(np.intp)
     return first, np.minimum(first + 1, cells - 1), source - first.astype(np.float32)
@@ -28,7 +32,9 @@ def _span(inside: NDArray[np.bool_], pixels: int) -> tuple[int, int]:
     return max(0, low), min(pixels, high)
 
 
-def fill_between(row: NDArray[np.intp], pixel: NDArray[np.intp], starts: NDArray[np.bool_], width: int) -> NDArray[np.uint8]:
+def fill_between(
+    row: NDArray[np.intp], pixel: NDArray[np.intp], starts: NDArray[np.bool_], width: int
+) -> NDArray[np.uint8]:
     """Rows of 0 and 1 from where they change; 64 pixels at a time as bits of a word.
 
     Args:
@@ -42,12 +48,18 @@ def fill_between(row: NDArray[np.intp], pixel: NDArray[np.intp], starts: NDArray
     """
     words = np.zeros((len(starts), width // 64 + 1), np.uint64)
     words[:, 0] = starts
-    np.bitwise_xor.at(words, (row, pixel >> 6), np.left_shift(np.uint64(1), (pixel & 63).astype(np.uint64)))
+    np.bitwise_xor.at(
+        words, (row, pixel >> 6), np.left_shift(np.uint64(1), (pixel & 63).astype(np.uint64))
+    )
     for shift in (1, 2, 4, 8, 16, 32):  # each bit becomes the parity of all bits up to it
         words ^= words << np.uint64(shift)
     carry = np.bitwise_xor.accumulate(words >> np.uint64(63), axis=1)[:, :-1]
-    words[:, 1:] ^= np.uint64(0) - carry  # all ones where the words before hold an odd number of changes
-    return np.unpackbits(words.astype("<u8", copy=False).view(np.uint8), axis=1, count=width, bitorder="little")
+    words[:, 1:] ^= (
+        np.uint64(0) - carry
+    )  # all ones where the words before hold an odd number of changes
+    return np.unpackbits(
+        words.astype("<u8", copy=False).view(np.uint8), axis=1, count=width, bitorder="little"
+    )
 
 
 def crop_mask(logits: NDArray[np.floating[Any]], size_hw: tuple[int, int]) -> Mask | None:
@@ -80,7 +92,9 @@ def crop_mask(logits: NDArray[np.floating[Any]], size_hw: tuple[int, int]) -> Ma
     inside = lines > 0
     row, cell = np.nonzero(inside[:, 1:] != inside[:, :-1])
     before, after = lines[row, cell], lines[row, cell + 1]
-    where = (c0 + cell + before / (before - after) + np.float32(0.5)) * np.float32(width / grid_w) - np.float32(0.5)
+    where = (c0 + cell + before / (before - after) + np.float32(0.5)) * np.float32(
+        width / grid_w
+    ) - np.float32(0.5)
     # A pixel is past the crossing when its centre is; on the crossing itself the value is 0, which is outside.
     pixel = np.where(before > 0, np.ceil(where), np.floor(where) + 1).astype(np.intp)
     pixel = np.clip(pixel, left, right) - left

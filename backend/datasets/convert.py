@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from tqdm import tqdm
 
 from backend.core.classes import NOT_CLASSES, ClassNames
-from backend.datasets.copying import NOT_AT_HAND, TURNED
+from backend.datasets.copying import Copies
 from backend.datasets.lists import repeated
 from backend.datasets.ownership import Target
 from backend.datasets.report import Summary
@@ -20,8 +20,21 @@ from backend.errors import ConfigError, InputError, LabelingError, Unavailable, 
 from backend.files.atomic import ensure_writable, sweep_stale
 from backend.files.find import is_inside
 from backend.files.pictures import Pictures
-from backend.formats.base import LISTS, UNWANTED, Fault, Reader, Sample, Writer, chosen
-from backend.formats.registry import ReadOptions, WriteOptions, detect_format, make_reader, make_writer, names_in
+from backend.formats.base import (
+    LISTS,
+    NOT_AT_HAND,
+    TURNED,
+    UNWANTED,
+    Fault,
+    Reader,
+    ReadRequest,
+    Sample,
+    Writer,
+    WriteRequest,
+    chosen,
+)
+from backend.formats.options import ReadOptions, WriteOptions
+from backend.formats.registry import detect_format, format_of
 from backend.formats.yolo.writer import outdated
 
 _HARMLESS = (NOT_AT_HAND, TURNED, LISTS)  # told, but nothing of the annotations is lost by it
@@ -47,14 +60,29 @@ def _check(source: Path, out: Path, kind: str, target: str) -> None:
         raise ConfigError(f"{out}: is a file; name a folder for the {target} dataset")
     root = source if source.is_dir() else source.parent
     if out.resolve() == root.resolve() and (kind == target or source.is_dir()):
-        raise ConfigError(f"{out}: is where the annotations come from; choose another folder, so that they and what is made of them stay apart")
+        raise ConfigError(
+            f"{out}: is where the annotations come from; choose another folder, so that they and what is made of them stay apart"
+        )
     if kind == target == "labelme" and source.is_dir() and is_inside(out, root):
-        raise ConfigError(f"{out}: lies in {source}, and whatever reads that next would find everything twice; choose a folder outside of it")
-    if target in ("yolo", "voc") and out.resolve() != root.resolve() and is_inside(root, out):
+        raise ConfigError(
+            f"{out}: lies in {source}, and whatever reads that next would find everything twice; choose a folder outside of it"
+        )
+    if (
+        format_of(target).holds_pictures
+        and out.resolve() != root.resolve()
+        and is_inside(root, out)
+    ):
         raise ConfigError(f"{out}: holds {source}; choose a folder beside or inside of it")
 
 
-def convert(source: Path, out: Path, target: str, options: Options, kind: str | None = None, stop: threading.Event | None = None) -> Summary:
+def convert(
+    source: Path,
+    out: Path,
+    target: str,
+    options: Options,
+    kind: str | None = None,
+    stop: threading.Event | None = None,
+) -> Summary:
     """Convert a dataset.
 
     What was converted before is done again, and files that did not change are left as they are; a file that this program did not write is kept. An
@@ -93,7 +121,7 @@ def _class_names(out: Path, target: str, options: Options) -> ClassNames:
         ConfigError: the user names them in another order than an earlier conversion did.
     """
     try:
-        before = names_in(out, target)
+        before = format_of(target).names_in(out)
     except LabelingError:
         if not options.overwrite:
             raise
@@ -101,25 +129,44 @@ def _class_names(out: Path, target: str, options: Options) -> ClassNames:
     if options.classes is None:
         return ClassNames(before)
     wanted = [name for name in options.classes if name not in NOT_CLASSES]
-    if not options.overwrite and any(name in wanted and wanted.index(name) != k for k, name in enumerate(before)):
-        raise ConfigError(f"--classes: {out} holds a conversion that numbers them otherwise: {', '.join(before)[:200]}; choose another OUT, or --overwrite")
+    if not options.overwrite and any(
+        name in wanted and wanted.index(name) != k for k, name in enumerate(before)
+    ):
+        raise ConfigError(
+            f"--classes: {out} holds a conversion that numbers them otherwise: {', '.join(before)[:200]}; choose another OUT, or --overwrite"
+        )
     return ClassNames(wanted, fixed=True)
 
 
-def _convert(source: Path, place: Target, kind: str, target: str, options: Options, stop: threading.Event) -> Summary:
+def _convert(
+    source: Path, place: Target, kind: str, target: str, options: Options, stop: threading.Event
+) -> Summary:
     out = place.root
     root = source if source.is_dir() else source.parent
     pictures = Pictures([*options.roots, root], options.images, [out])
-    shared = make_writer(out, target, ClassNames(), pictures, options.write).shared
+    made = format_of(target)
+    copies = Copies(options.write.copy or ("copy" if made.holds_pictures else "none"), pictures)
+    request = WriteRequest(
+        out=out, names=ClassNames(), pictures=pictures, copies=copies, options=options.write
+    )
+    shared = made.write(request).shared
     place.check_shared(shared)
     names = _class_names(out, target, options)
     n_before = len(names.names)
-    reader = make_reader(source, kind, names, pictures, options.read, out)
+    reader = format_of(kind).read(
+        ReadRequest(
+            source=source, names=names, pictures=pictures, options=options.read, skip=(out,)
+        )
+    )
     listed = len(names.names) > n_before or n_before > 0
-    writer = make_writer(out, target, names, pictures, options.write)
+    writer = made.write(replace(request, names=names))
     summary = Summary(kind, target)
-    summary.per_split.update(dict.fromkeys(options.division.names if options.division is not None else (), 0))
-    stems = Stems(writer.per_split, ("images",) if target == "yolo" else ())  # Ultralytics looks for labels by the last one in a path
+    summary.per_split.update(
+        dict.fromkeys(options.division.names if options.division is not None else (), 0)
+    )
+    stems = Stems(
+        writer.per_split, ("images",) if target == "yolo" else ()
+    )  # Ultralytics looks for labels by the last one in a path
     try:
         _stream(reader, writer, names, stems, place, options, summary, stop)
         summary.remarks += reader.remarks
@@ -135,31 +182,69 @@ def _convert(source: Path, place: Target, kind: str, target: str, options: Optio
     summary.kept, summary.unchanged = place.kept, place.unchanged
     summary.remarks += _remarks(summary, pictures, options, out)
     if not listed and target != "labelme" and summary.classes:
-        summary.remarks.append(f"the source lists no classes; they are numbered as they came: {', '.join(summary.classes[:20])}. --classes fixes the order")
+        summary.remarks.append(
+            f"the source lists no classes; they are numbered as they came: {', '.join(summary.classes[:20])}. --classes fixes the order"
+        )
     return summary
 
 
 def _remarks(summary: Summary, pictures: Pictures, options: Options, out: Path) -> list[str]:
     """What the user should know about the whole, beside counts."""
-    told = [f"{n} pictures of the --images folder were not taken: {why}" for why, n in pictures.doubtful.items()]
-    absent = [name for name in options.classes or () if name not in summary.per_class and name not in NOT_CLASSES]
+    told = [
+        f"{n} pictures of the --images folder were not taken: {why}"
+        for why, n in pictures.doubtful.items()
+    ]
+    absent = [
+        name
+        for name in options.classes or ()
+        if name not in summary.per_class and name not in NOT_CLASSES
+    ]
     if absent and summary.images:
-        others = f"; there are {', '.join(sorted(summary.unwanted)[:20])}" if summary.unwanted else ""
+        others = (
+            f"; there are {', '.join(sorted(summary.unwanted)[:20])}" if summary.unwanted else ""
+        )
         told.append(f"--classes: {', '.join(absent[:20])}: occur nowhere{others}")
     if odd := [name for name in summary.per_class if name != name.strip()]:
-        told.append(f"labels with blanks around them are classes of their own: {', '.join(map(repr, odd[:10]))}")
-    if options.division is not None and (empty := [name for name in options.division.names if not summary.per_split[name]]):
-        told.append(f"--split: no image came to {', '.join(empty)}: names decide, and these are few; other shares may do")
+        told.append(
+            f"labels with blanks around them are classes of their own: {', '.join(map(repr, odd[:10]))}"
+        )
+    if options.division is not None and (
+        empty := [name for name in options.division.names if not summary.per_split[name]]
+    ):
+        told.append(
+            f"--split: no image came to {', '.join(empty)}: names decide, and these are few; other shares may do"
+        )
     if summary.target_format == "yolo" and summary.images:
-        if not any(name.startswith("val") for name in summary.per_split) and not any((out / "labels").glob("val*")):
-            told.append("data.yaml: there is no val, so that models are validated on what they are trained on; --split train=0.8,val=0.2 divides")
+        if not any(name.startswith("val") for name in summary.per_split) and not any(
+            (out / "labels").glob("val*")
+        ):
+            told.append(
+                "data.yaml: there is no val, so that models are validated on what they are trained on; --split train=0.8,val=0.2 divides"
+            )
         if options.write.copy == "none":
-            told.append("no pictures were copied; images/ has to be filled before anything can be trained")
+            told.append(
+                "no pictures were copied; images/ has to be filled before anything can be trained"
+            )
     return told
 
 
-def _stream(reader: Reader, writer: Writer, names: ClassNames, stems: Stems, place: Target, options: Options, summary: Summary, stop: threading.Event) -> None:
-    with tqdm(total=reader.total, unit="img", disable=not options.progress or reader.total == 0, file=sys.stderr, dynamic_ncols=True) as bar:
+def _stream(
+    reader: Reader,
+    writer: Writer,
+    names: ClassNames,
+    stems: Stems,
+    place: Target,
+    options: Options,
+    summary: Summary,
+    stop: threading.Event,
+) -> None:
+    with tqdm(
+        total=reader.total,
+        unit="img",
+        disable=not options.progress or reader.total == 0,
+        file=sys.stderr,
+        dynamic_ncols=True,
+    ) as bar:
         for found in reader.samples():
             if stop.is_set():
                 summary.stopped = "interrupted"
@@ -170,7 +255,9 @@ def _stream(reader: Reader, writer: Writer, names: ClassNames, stems: Stems, pla
                 n_known = len(names.names)
                 try:
                     sample = chosen(found, names, writer.lists_names)
-                    summary.unwanted |= {one.label for one in found.instances} - {one.label for one in sample.instances}
+                    summary.unwanted |= {one.label for one in found.instances} - {
+                        one.label for one in sample.instances
+                    }
                     sample = _placed(sample, writer, options)
                     _one(sample, stems.stem_of(sample), writer, place, options, summary)
                 except Unavailable as error:
@@ -196,21 +283,33 @@ def _placed(sample: Sample, writer: Writer, options: Options) -> Sample:
         try:
             str(sample.name).encode()
         except UnicodeEncodeError:
-            raise InputError(f"{sample.where}: the name {str(sample.name)!r} is not UTF-8; rename the picture") from None
-    split = sample.split if options.division is None else options.division.split_of(str(sample.name))
+            raise InputError(
+                f"{sample.where}: the name {str(sample.name)!r} is not UTF-8; rename the picture"
+            ) from None
+    split = (
+        sample.split if options.division is None else options.division.split_of(str(sample.name))
+    )
     return replace(sample, split=split or (options.write.split if writer.per_split else None))
 
 
-def _one(sample: Sample, stem: str, writer: Writer, place: Target, options: Options, summary: Summary) -> None:
+def _one(
+    sample: Sample, stem: str, writer: Writer, place: Target, options: Options, summary: Summary
+) -> None:
     encoded = writer.encode(sample, stem)
-    lost = [f"{n} {text}" for text, n in [*encoded.losses.items(), *sample.left_out.items()] if text not in (*_HARMLESS, UNWANTED)]
+    lost = [
+        f"{n} {text}"
+        for text, n in [*encoded.losses.items(), *sample.left_out.items()]
+        if text not in (*_HARMLESS, UNWANTED)
+    ]
     if options.strict and lost:
-        raise InputError(f"{sample.where}: cannot be held without loss: {', '.join(lost)} (--strict)")
+        raise InputError(
+            f"{sample.where}: cannot be held without loss: {', '.join(lost)} (--strict)"
+        )
     for path, content in encoded.files:
         place.put(path, content)
     writer.add(encoded)
     summary.count(sample, encoded)
-    if summary.target_format not in ("labelme", "label-studio"):  # which know no lists
+    if format_of(summary.target_format).knows_lists:
         summary.per_split[sample.split or options.write.split] += 1
 
 
@@ -221,17 +320,34 @@ def _close(writer: Writer, place: Target, summary: Summary, stems: Stems) -> Non
     if kind == "yolo":  # programs that train take whatever lies in its folders
         old = outdated(place.leftovers(), place.touched)
         removed += place.prune(old) if not summary.failed else 0
-        place.kept += [str(place.root / name) for name in old if (place.root / name).exists() and not summary.failed]
+        place.kept += [
+            str(place.root / name)
+            for name in old
+            if (place.root / name).exists() and not summary.failed
+        ]
     for path, content in writer.close():
         if place.put(path, content) and path.name != "labels.txt":
             summary.outputs.append(place.root / path)
     if kind == "label-studio":  # whoever imports the folder takes all of its files
-        removed += place.prune([name for name in place.leftovers() if PurePosixPath(name).match("import-*.json")])
+        removed += place.prune(
+            [name for name in place.leftovers() if PurePosixPath(name).match("import-*.json")]
+        )
     if removed:
-        summary.remarks.append(f"removed {removed} files of an earlier conversion that are no part of this one, and that nobody changed")
-    left = place.leftovers() if kind != "yolo" else []  # where splits may have been written one after the other
+        summary.remarks.append(
+            f"removed {removed} files of an earlier conversion that are no part of this one, and that nobody changed"
+        )
+    left = (
+        place.leftovers() if kind != "yolo" else []
+    )  # where splits may have been written one after the other
     if left:
-        summary.remarks.append(f"{len(left)} files of an earlier conversion are still there and no part of this one, such as {left[0]}")
+        summary.remarks.append(
+            f"{len(left)} files of an earlier conversion are still there and no part of this one, such as {left[0]}"
+        )
     for name, again in repeated(place.root, kind, left, stems.taken):
         told = f"lists {len(again)} images of this conversion too, such as {again[0]}, since an earlier one divided otherwise"
-        summary.failed.append((str(place.root / name), f"{place.root / name}: {told}; remove it, or choose another OUT"))
+        summary.failed.append(
+            (
+                str(place.root / name),
+                f"{place.root / name}: {told}; remove it, or choose another OUT",
+            )
+        )

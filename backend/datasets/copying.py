@@ -3,26 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from backend.files.pictures import Pictures, header_of, picture_bytes, upright_bytes
-from backend.formats.base import Content, Sample
+from backend.formats.base import TURNED, Copied, Sample
 
 MODES = ("copy", "link", "none")
-EMBEDDED = "pictures embedded in files, which nothing can show from there"
-TURNED = "pictures turned upright and encoded anew"
-NOT_AT_HAND = "pictures that are not at hand (--images names their folder)"
-
-
-@dataclass(frozen=True, eq=False)
-class Copied:
-    """What became of a picture: its place in the output, or where it lies, relative to the folders that were given; None where it is not at hand."""
-
-    path: PurePosixPath | None
-    files: tuple[tuple[PurePosixPath, Content], ...] = ()
-    losses: Mapping[str, int] = field(default_factory=Counter)
 
 
 class Copies:
@@ -55,7 +41,11 @@ class Copies:
                 return Copied(self._pictures.relative(picture))
             if self.mode == "link":
                 turned = header_of(picture, sample.where).turned
-                return Copied(path, ((path, picture.resolve()),), Counter({"linked pictures that only EXIF turns upright": 1} if turned else {}))
+                return Copied(
+                    path,
+                    ((path, picture.resolve()),),
+                    Counter({"linked pictures that only EXIF turns upright": 1} if turned else {}),
+                )
         elif self.mode == "none" and not always:
             return Copied(None)
         if header_of(picture, sample.where).turned:

@@ -11,7 +11,9 @@ from backend.formats.json_stream import read_list
 _PATTERNS = {"voc": "ImageSets/Segmentation/*.txt", "coco": "annotations/instances_*.json"}
 
 
-def repeated(root: Path, kind: str, left: Sequence[str], written: Collection[str]) -> Iterator[tuple[str, list[str]]]:
+def repeated(
+    root: Path, kind: str, left: Sequence[str], written: Collection[str]
+) -> Iterator[tuple[str, list[str]]]:
     """The lists that hold images which were written as part of another one now.
 
     Args:
@@ -36,7 +38,15 @@ def _images_of(path: Path, kind: str) -> list[str]:
         if kind == "voc":
             return path.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
         with path.open("rb") as stream:
-            rows = [row.get("file_name") for row in read_list(stream, path, "images") if isinstance(row, dict)]
-        return [PurePosixPath(row).with_suffix("").as_posix() for row in rows if isinstance(row, str) and PurePosixPath(row).name]
+            rows = [
+                row.get("file_name")
+                for row in read_list(stream, path, "images")
+                if isinstance(row, dict)
+            ]
+        return [
+            PurePosixPath(row).with_suffix("").as_posix()
+            for row in rows
+            if isinstance(row, str) and PurePosixPath(row).name
+        ]
     except (OSError, InputError):
         return []

@@ -36,7 +36,9 @@ class Target:
             self._stream = self._manifest.open("ab", buffering=0)
             self._lock()
             self._known = self._read()
-            if (size := self._manifest.stat().st_size) and self._manifest.read_bytes()[size - 1 :] != b"\n":
+            if (size := self._manifest.stat().st_size) and self._manifest.read_bytes()[
+                size - 1 :
+            ] != b"\n":
                 self._stream.write(b"\n")  # the last line of a killed run
         except OSError as error:
             raise disk_error(error, self._manifest) from error
@@ -50,7 +52,9 @@ class Target:
             fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._stream.close()
-            raise ConfigError(f"{self.root}: another conversion is writing there; wait for it to end, or choose another OUT") from None
+            raise ConfigError(
+                f"{self.root}: another conversion is writing there; wait for it to end, or choose another OUT"
+            ) from None
         except OSError:  # a file system without locks
             return
 
@@ -82,11 +86,19 @@ class Target:
         """
         for pattern in patterns:
             if not is_inside(self.root / PurePosixPath(pattern).parent, self.root):
-                raise ConfigError(f"{self.root / PurePosixPath(pattern).parent}: leads outside of {self.root}")
+                raise ConfigError(
+                    f"{self.root / PurePosixPath(pattern).parent}: leads outside of {self.root}"
+                )
             for path in sorted(self.root.glob(pattern)):
-                if not self._overwrite and path.is_file() and not self._is_ours(path, path.relative_to(self.root).as_posix()):
+                if (
+                    not self._overwrite
+                    and path.is_file()
+                    and not self._is_ours(path, path.relative_to(self.root).as_posix())
+                ):
                     told = "was not written by this program, or was changed since"
-                    raise ConfigError(f"{path}: {told}; choose another OUT, or --overwrite to replace it (a .bak copy is kept)")
+                    raise ConfigError(
+                        f"{path}: {told}; choose another OUT, or --overwrite to replace it (a .bak copy is kept)"
+                    )
 
     def put(self, path: PurePosixPath, content: bytes | Path | Spool) -> bool:
         """Write a file, if it is not there already and nobody else's.
@@ -107,7 +119,11 @@ class Target:
             raise InputError(f"{place}: leads outside of {self.root}")
         self._touched.add(str(path))
         try:
-            return self._link(place, str(path), content) if isinstance(content, Path) else self._write(place, str(path), content)
+            return (
+                self._link(place, str(path), content)
+                if isinstance(content, Path)
+                else self._write(place, str(path), content)
+            )
         except OSError as error:
             raise disk_error(error, place) from error
         finally:
@@ -115,7 +131,11 @@ class Target:
                 content.discard()
 
     def _write(self, place: Path, name: str, content: bytes | Spool) -> bool:
-        digest = sha256(content).hexdigest() if isinstance(content, bytes) else file_digest(content.finish())
+        digest = (
+            sha256(content).hexdigest()
+            if isinstance(content, bytes)
+            else file_digest(content.finish())
+        )
         if place.is_symlink() or place.exists():
             if not place.is_symlink() and place.is_file() and file_digest(place) == digest:
                 self.unchanged += 1
@@ -123,7 +143,9 @@ class Target:
                 return True
             if not self._make_room(place, name):
                 return False
-        self._remember(name, digest)  # before it is written: whatever ends the program, the file is known as ours
+        self._remember(
+            name, digest
+        )  # before it is written: whatever ends the program, the file is known as ours
         if isinstance(content, bytes):
             write_atomic(place, content)
         else:
@@ -187,7 +209,12 @@ class Target:
 
     def leftovers(self) -> list[str]:
         """Files and links that an earlier conversion wrote and this one did not, so far as they are still there."""
-        return sorted(name for name in self._known if name not in self._touched and ((self.root / name).is_file() or (self.root / name).is_symlink()))
+        return sorted(
+            name
+            for name in self._known
+            if name not in self._touched
+            and ((self.root / name).is_file() or (self.root / name).is_symlink())
+        )
 
     def close(self) -> None:
         """Everything is remembered."""

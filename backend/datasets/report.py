@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from backend.datasets.copying import EMBEDDED, NOT_AT_HAND, TURNED
-from backend.formats.base import Encoded, Sample
+from backend.formats.base import EMBEDDED, NOT_AT_HAND, TURNED, Encoded, Sample
 
 _EXAMPLES = 3  # images named with each loss
 _SHOWN = 50  # lines of failures in the text
@@ -73,26 +72,51 @@ class Summary:
 
     def as_text(self) -> str:
         """For people: one line a fact, failures last."""
-        splits = f" ({', '.join(f'{name} {n}' for name, n in self.per_split.items())})" if len(self.per_split) > 1 else ""
-        lines = [f"converted {self.images} images{splits} with {sum(self.per_class.values())} instances from {self.source_format} to {self.target_format}"]
-        lines += [f"  {name.encode(errors='backslashreplace').decode()}: {count}" for name, count in self.per_class.most_common()]
+        splits = (
+            f" ({', '.join(f'{name} {n}' for name, n in self.per_split.items())})"
+            if len(self.per_split) > 1
+            else ""
+        )
+        lines = [
+            f"converted {self.images} images{splits} with {sum(self.per_class.values())} instances from {self.source_format} to {self.target_format}"
+        ]
+        lines += [
+            f"  {name.encode(errors='backslashreplace').decode()}: {count}"
+            for name, count in self.per_class.most_common()
+        ]
         lines += [f"{self.empty} of them without any instance"] if self.empty else []
-        missing = Counter({text: n for text, n in self.losses.items() if text in (NOT_AT_HAND, EMBEDDED)})
+        missing = Counter(
+            {text: n for text, n in self.losses.items() if text in (NOT_AT_HAND, EMBEDDED)}
+        )
         done = Counter({text: n for text, n in self.losses.items() if text == TURNED})
-        titles = (f"{self.target_format} cannot hold:", "not taken over from the source:", "to be looked after:", "changed:")
-        for title, counts in zip(titles, (self.losses - missing - done, self.left_out, missing, done), strict=True):
+        titles = (
+            f"{self.target_format} cannot hold:",
+            "not taken over from the source:",
+            "to be looked after:",
+            "changed:",
+        )
+        for title, counts in zip(
+            titles, (self.losses - missing - done, self.left_out, missing, done), strict=True
+        ):
             lines += [title] * bool(counts)
-            lines += [f"  {n} {text} (such as {', '.join(self.examples[text])})" for text, n in counts.most_common()]
+            lines += [
+                f"  {n} {text} (such as {', '.join(self.examples[text])})"
+                for text, n in counts.most_common()
+            ]
         lines += self.remarks
         if self.kept:
-            lines.append(f"kept {len(self.kept)} files that somebody else wrote, or changed since (--overwrite replaces them, with a .bak copy):")
+            lines.append(
+                f"kept {len(self.kept)} files that somebody else wrote, or changed since (--overwrite replaces them, with a .bak copy):"
+            )
             lines += [f"  {path}" for path in self.kept[:_SHOWN]]
         lines += [f"wrote {path}" for path in self.outputs]
         if self.failed:
             lines.append(f"failed {len(self.failed)}:")
             lines += [f"  {text}" for text in _grouped(self.failed)]
         if self.stopped:
-            lines.append(f"stopped early: {self.stopped}; run the same command again, which then writes what all images share as well")
+            lines.append(
+                f"stopped early: {self.stopped}; run the same command again, which then writes what all images share as well"
+            )
         return "\n".join(lines)
 
 
@@ -107,4 +131,11 @@ def _grouped(failed: Sequence[tuple[str, str]]) -> list[str]:
             lines.append(f"{len(places)} times: {reason} (such as {', '.join(places[:_EXAMPLES])})")
         else:
             lines += [reason if place in reason else f"{place}: {reason}" for place in places]
-    return [*lines[:_SHOWN], *([f"... and {len(lines) - _SHOWN} more lines; --json lists all"] if len(lines) > _SHOWN else [])]
+    return [
+        *lines[:_SHOWN],
+        *(
+            [f"... and {len(lines) - _SHOWN} more lines; --json lists all"]
+            if len(lines) > _SHOWN
+            else []
+        ),
+    ]

@@ -25,7 +25,12 @@ class Division:
 
     def split_of(self, name: str) -> str:
         """The split of an image, by a hash of its name."""
-        at = int.from_bytes(blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big") / 2**64
+        at = (
+            int.from_bytes(
+                blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big"
+            )
+            / 2**64
+        )
         for split, share in self._shares:
             at -= share
             if at < 0:
@@ -35,7 +40,12 @@ class Division:
 
 def _is_name(text: str) -> bool:
     """True for what can be the name of a list and of a folder, and is no number."""
-    return bool(text.strip()) and not text.replace(".", "", 1).isdigit() and not {"/", "\\"} & set(text) and not text.startswith(".")
+    return (
+        bool(text.strip())
+        and not text.replace(".", "", 1).isdigit()
+        and not {"/", "\\"} & set(text)
+        and not text.startswith(".")
+    )
 
 
 def parse_split(text: str | None) -> tuple[str | None, Division | None]:
@@ -46,7 +56,9 @@ def parse_split(text: str | None) -> tuple[str | None, Division | None]:
     """
     if text is None or "=" not in text:
         if text is not None and (not _is_name(text) or "," in text):
-            raise ConfigError(f"--split: expected a name such as val, or shares such as train=0.8,val=0.2, got {text[:60]!r}")
+            raise ConfigError(
+                f"--split: expected a name such as val, or shares such as train=0.8,val=0.2, got {text[:60]!r}"
+            )
         return text, None
     shares = []
     for entry in text.split(","):
@@ -56,7 +68,9 @@ def parse_split(text: str | None) -> tuple[str | None, Division | None]:
         except ValueError:
             number = 0.0
         if not _is_name(name) or not 0 < number < 1e9:
-            raise ConfigError(f"--split: expected shares such as train=0.8,val=0.2, got {entry[:60]!r}")
+            raise ConfigError(
+                f"--split: expected shares such as train=0.8,val=0.2, got {entry[:60]!r}"
+            )
         shares.append((name, number))
     total = sum(share for _, share in shares)
     return None, Division([(name, share / total) for name, share in shares])

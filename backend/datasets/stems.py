@@ -28,8 +28,13 @@ class Stems:
 
     def stem_of(self, sample: Sample) -> str:
         split = sample.split if self._per_split else None
-        name = PurePosixPath(*(part for part in sample.name.parent.parts if part not in self._left_out), sample.name.stem)
-        if name.suffix.lower() in SUFFIXES:  # a.jpg.png: lists of images would take the rest for the suffix
+        name = PurePosixPath(
+            *(part for part in sample.name.parent.parts if part not in self._left_out),
+            sample.name.stem,
+        )
+        if (
+            name.suffix.lower() in SUFFIXES
+        ):  # a.jpg.png: lists of images would take the rest for the suffix
             name = name.with_name(f"{name.stem}_{name.suffix[1:]}")
         base = stem = name.as_posix()
         if (split, stem.casefold()) in self._taken:

@@ -11,8 +11,8 @@ import numpy as np
 
 from backend.core.masks import mask_from_full, mask_xyxy
 from backend.core.types import Detections, Mask
-from backend.demo.objects import CLASS_NAMES
-from backend.demo.scenes import Scene, generate
+from backend.demo.scenes.compose import Scene, generate
+from backend.demo.scenes.objects import CLASS_NAMES
 from backend.drawing.overlays import encode_picture
 from backend.files.atomic import write_atomic
 from backend.formats.prompt_file import prompt_rows
@@ -59,6 +59,9 @@ def write_voc(out: Path, seed: int, count: int) -> None:
         write_atomic(out / "SegmentationObject" / f"{name}.png", encode_png(scene.objects))
         rows.extend(prompt_rows(name, true_detections(scene)))
         names.append(name)
-    write_atomic(out / "ImageSets" / "Segmentation" / "val.txt", "".join(f"{name}\n" for name in names).encode())
+    write_atomic(
+        out / "ImageSets" / "Segmentation" / "val.txt",
+        "".join(f"{name}\n" for name in names).encode(),
+    )
     write_atomic(out / "class_names.txt", class_names_text(CLASS_NAMES).encode())
     write_atomic(out / "prediction.json", json.dumps(rows, indent=0).encode())

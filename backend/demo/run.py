@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from backend.config.models import Settings, read_names
-from backend.demo.through_server import ServedCascade, served
+from backend.demo.served import ServedCascade, served
 from backend.drawing.overlays import contact_sheet, encode_picture
 from backend.errors import ConfigError, disk_error
+from backend.evaluation.semantic import Confusion, confusion, iou_table
 from backend.files.atomic import ensure_writable, write_atomic
 from backend.files.images import read_image
 from backend.formats.voc.label_maps import decode_png
 from backend.labeling.annotate import Options, annotate
 from backend.labeling.sources import Item, collect
-from backend.metrics import Confusion, confusion, iou_table
 
 SAMPLES = Path(__file__).parent / "samples"
 
@@ -61,15 +61,33 @@ def run_demo(out: Path, progress: bool = True) -> str:
     start = time.perf_counter()
     ensure_writable(out)
     pictures = _copy_pictures(out)
-    names = [name for name in read_names(str(SAMPLES / "class_names.txt")) if name != "_background_"]
+    names = [
+        name for name in read_names(str(SAMPLES / "class_names.txt")) if name != "_background_"
+    ]
     work = collect(pictures, "val")
-    with served(Settings(detector="demo", segmenter="demo", device="cpu", box_margin=DEMO_MARGIN, min_part=DEMO_MIN_PART)) as url:
+    with served(
+        Settings(
+            detector="demo",
+            segmenter="demo",
+            device="cpu",
+            box_margin=DEMO_MARGIN,
+            min_part=DEMO_MIN_PART,
+        )
+    ) as url:
         cascade = ServedCascade(url, names)
-        summary = annotate(work.items, cascade, ("labelme", "label-studio", "voc", "overlay"), out, Options(overwrite=True, progress=progress))
+        summary = annotate(
+            work.items,
+            cascade,
+            ("labelme", "label-studio", "voc", "overlay"),
+            out,
+            Options(overwrite=True, progress=progress),
+        )
     if summary.failed:
         raise ConfigError("; ".join(reason for _, reason in summary.failed))
     total = compare(out, work.items, SAMPLES, len(names))
-    sheet = contact_sheet([read_image(out / "overlays" / f"{item.stem}.jpg") for item in work.items], 4, 1600)
+    sheet = contact_sheet(
+        [read_image(out / "overlays" / f"{item.stem}.jpg") for item in work.items], 4, 1600
+    )
     write_atomic(out / "contact_sheet.png", encode_picture(sheet, ".png"))
     took = time.perf_counter() - start
     lines = [
@@ -87,4 +105,6 @@ def run_demo(out: Path, progress: bool = True) -> str:
 
 
 DEMO_MIN_PART = 0.02  # drops its specks and fills its pinholes; chosen there too
-DEMO_MARGIN = 0.04  # cuts what the micro SAM 2 spills over touching objects; chosen on validation scenes
+DEMO_MARGIN = (
+    0.04  # cuts what the micro SAM 2 spills over touching objects; chosen on validation scenes
+)

@@ -27,7 +27,10 @@ from backend.demo.run import DEMO_MARGIN, DEMO_MIN_PART, SAMPLES
 from backend.errors import ConfigError, Unavailable
 from backend.formats.label_studio.label_config import make_config
 
-USER, PASSWORD = "demo@example.com", "masks-for-everyone"  # of a server on this machine's loopback address
+USER, PASSWORD = (
+    "demo@example.com",
+    "masks-for-everyone",
+)  # of a server on this machine's loopback address
 TOKEN = "0123456789abcdef0123456789abcdef01234567"  # noqa: S105 - likewise
 BOOT_S = 400.0  # an empty data folder takes 100 s on two cores
 
@@ -42,7 +45,9 @@ def free_port() -> int:
 def usable_port(wanted: int) -> int:
     """This port, or a free one where somebody listens on it already; Label Studio itself would move on without a word."""
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a server that ended a moment ago is not in the way
+        probe.setsockopt(
+            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+        )  # a server that ended a moment ago is not in the way
         try:
             probe.bind(("127.0.0.1", wanted))
         except OSError:
@@ -74,7 +79,11 @@ def label_studio_environment(data: Path, url: str) -> dict[str, str]:
         "FRONTEND_SENTRY_DSN": "",
         "SENTRY_RATE": "0",
     }
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("LABEL_STUDIO_", "PYTHON", "DJANGO_"))}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("LABEL_STUDIO_", "PYTHON", "DJANGO_"))
+    }
     return {**kept, **settings}
 
 
@@ -99,10 +108,19 @@ def wait_for(url: str, process: subprocess.Popen[bytes], log: Path, timeout_s: f
 
 
 @contextlib.contextmanager
-def running(command: Sequence[str], environment: Mapping[str, str], log: Path, keep: Sequence[int] = ()) -> Iterator[subprocess.Popen[bytes]]:
+def running(
+    command: Sequence[str], environment: Mapping[str, str], log: Path, keep: Sequence[int] = ()
+) -> Iterator[subprocess.Popen[bytes]]:
     """A program in a process group of its own that is ended with the block; it holds the files in ``keep`` open as long as it lives."""
     with log.open("ab") as stream:
-        process = subprocess.Popen(list(command), env=dict(environment), stdout=stream, stderr=stream, start_new_session=True, pass_fds=keep)  # noqa: S603
+        process = subprocess.Popen(
+            list(command),
+            env=dict(environment),
+            stdout=stream,
+            stderr=stream,
+            start_new_session=True,
+            pass_fds=keep,
+        )  # noqa: S603
     try:
         yield process
     finally:
@@ -129,19 +147,48 @@ def label_studio(program: Path, data: Path, port: int, keep: Sequence[int] = ())
     """
     data.mkdir(parents=True, exist_ok=True)
     url = f"http://127.0.0.1:{port}"
-    command = [str(program), "start", "--no-browser", "--internal-host", "127.0.0.1", "--port", str(port)]
-    with running(command, label_studio_environment(data, url), data / "label-studio.log", keep) as process:
+    command = [
+        str(program),
+        "start",
+        "--no-browser",
+        "--internal-host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
+    with running(
+        command, label_studio_environment(data, url), data / "label-studio.log", keep
+    ) as process:
         wait_for(f"{url}/health", process, data / "label-studio.log", BOOT_S)
         yield url
 
 
 @contextlib.contextmanager
-def backend(label_studio_url: str, port: int, log: Path, token: str = TOKEN, options: Sequence[str] = ()) -> Iterator[str]:
+def backend(
+    label_studio_url: str, port: int, log: Path, token: str = TOKEN, options: Sequence[str] = ()
+) -> Iterator[str]:
     """A running backend on the embedded models; gives its URL."""
     url = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "backend", "serve", "--port", str(port), "--detector", "demo", "--segmenter", "demo", "--device", "cpu"]
+    command = [
+        sys.executable,
+        "-m",
+        "backend",
+        "serve",
+        "--port",
+        str(port),
+        "--detector",
+        "demo",
+        "--segmenter",
+        "demo",
+        "--device",
+        "cpu",
+    ]
     command += ["--box-margin", str(DEMO_MARGIN), "--min-part", str(DEMO_MIN_PART), *options]
-    environment = {**os.environ, "LABEL_STUDIO_URL": label_studio_url, "LABEL_STUDIO_API_KEY": token}
+    environment = {
+        **os.environ,
+        "LABEL_STUDIO_URL": label_studio_url,
+        "LABEL_STUDIO_API_KEY": token,
+    }
     with running(command, environment, log) as process:
         wait_for(f"{url}/readyz", process, log, 120)
         yield url
@@ -172,12 +219,18 @@ class Studio:
         """
         reply = self._session.request(method, self.url + path, timeout=180, **options)
         if reply.status_code >= 400:
-            raise Unavailable(f"Label Studio answered {reply.status_code} to {method} {path}: {reply.text[:500]}")
+            raise Unavailable(
+                f"Label Studio answered {reply.status_code} to {method} {path}: {reply.text[:500]}"
+            )
         return reply.json() if reply.content else None
 
     def create_project(self, title: str, label_config: str) -> int:
         """A project's id."""
-        return int(self.call("POST", "/api/projects", json={"title": title, "label_config": label_config})["id"])
+        return int(
+            self.call("POST", "/api/projects", json={"title": title, "label_config": label_config})[
+                "id"
+            ]
+        )
 
     def upload(self, project: int, pictures: Sequence[Path]) -> None:
         """Import pictures, one task each."""
@@ -186,18 +239,35 @@ class Studio:
 
     def connect(self, project: int, url: str, **options: Any) -> int:
         """Connect a backend for batch and clicks; its id."""
-        body = {"project": project, "url": url, "title": "YOLO-SAM2", "is_interactive": True, **options}
+        body = {
+            "project": project,
+            "url": url,
+            "title": "YOLO-SAM2",
+            "is_interactive": True,
+            **options,
+        }
         return int(self.call("POST", "/api/ml", json=body)["id"])
 
     def tasks(self, project: int) -> list[dict[str, Any]]:
         """All tasks with everything."""
-        page = self.call("GET", "/api/tasks", params={"project": project, "page_size": 1000, "fields": "all"})
+        page = self.call(
+            "GET", "/api/tasks", params={"project": project, "page_size": 1000, "fields": "all"}
+        )
         return sorted(page["tasks"], key=lambda task: task["id"])
 
     def retrieve_predictions(self, project: int) -> str:
         """What the Data Manager's action for batch predictions does, on all tasks."""
-        body = {"selectedItems": {"all": True, "excluded": []}, "ordering": [], "filters": {"conjunction": "and", "items": []}}
-        reply = self.call("POST", "/api/dm/actions", params={"id": "retrieve_tasks_predictions", "project": project}, json=body)
+        body = {
+            "selectedItems": {"all": True, "excluded": []},
+            "ordering": [],
+            "filters": {"conjunction": "and", "items": []},
+        }
+        reply = self.call(
+            "POST",
+            "/api/dm/actions",
+            params={"id": "retrieve_tasks_predictions", "project": project},
+            json=body,
+        )
         return str(reply.get("detail"))
 
 
@@ -213,7 +283,9 @@ def locked(data: Path) -> Iterator[int]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise ConfigError(f"{data}: a studio is running on this folder already; end it first, or name another --data") from None
+            raise ConfigError(
+                f"{data}: a studio is running on this folder already; end it first, or name another --data"
+            ) from None
         yield file.fileno()
 
 
@@ -222,18 +294,30 @@ _TITLE = "YOLO-SAM2 samples"
 
 def _sample_project(studio: Studio, backend_url: str) -> int:
     """The project of an earlier start with all that was done in it, or a new one; connected, with predictions."""
-    known = [p["id"] for p in studio.call("GET", "/api/projects", params={"page_size": 1000})["results"] if p["title"] == _TITLE]
+    known = [
+        p["id"]
+        for p in studio.call("GET", "/api/projects", params={"page_size": 1000})["results"]
+        if p["title"] == _TITLE
+    ]
     if known:
         project = int(known[0])
     else:
-        names = [name for name in (SAMPLES / "class_names.txt").read_text(encoding="utf-8").split() if name != "_background_"]
+        names = [
+            name
+            for name in (SAMPLES / "class_names.txt").read_text(encoding="utf-8").split()
+            if name != "_background_"
+        ]
         project = studio.create_project(_TITLE, make_config(names))
         studio.upload(project, sorted((SAMPLES / "JPEGImages").glob("*.jpg")))
     connections = studio.call("GET", "/api/ml", params={"project": project})
     if not connections:
         studio.connect(project, backend_url)
     elif connections[0]["url"] != backend_url:
-        studio.call("PATCH", f"/api/ml/{connections[0]['id']}", json={"url": backend_url, "project": project})
+        studio.call(
+            "PATCH",
+            f"/api/ml/{connections[0]['id']}",
+            json={"url": backend_url, "project": project},
+        )
     studio.retrieve_predictions(project)
     return project
 
@@ -244,7 +328,9 @@ def run_studio(program: Path, data: Path, port: int, backend_port: int) -> None:
         raise ConfigError(f"{program}: Label Studio is not installed there; `make studio` does it")
     program, data = program.absolute(), data.absolute()
     say = sys.stdout.write
-    say(f"Starting Label Studio; its first start takes a minute or two, its log is {data / 'label-studio.log'}\n")
+    say(
+        f"Starting Label Studio; its first start takes a minute or two, its log is {data / 'label-studio.log'}\n"
+    )
     sys.stdout.flush()
     with (
         locked(data) as lock,
@@ -280,16 +366,32 @@ Press Ctrl-C to stop both. The project stays in {data}.
 def main() -> int:
     """Parse the options, run, and return the exit code."""
     kind = argparse.ArgumentDefaultsHelpFormatter
-    parser = argparse.ArgumentParser(prog="python -m backend.demo.studio", description=__doc__.splitlines()[0] if __doc__ else "", formatter_class=kind)
-    parser.add_argument("--label-studio", type=Path, default=Path(shutil.which("label-studio") or "label-studio"), help="its program")
-    parser.add_argument("--data", type=Path, default=Path(tempfile.gettempdir()) / "yolosam2-studio", help="database, uploads and logs")
+    parser = argparse.ArgumentParser(
+        prog="python -m backend.demo.studio",
+        description=__doc__.splitlines()[0] if __doc__ else "",
+        formatter_class=kind,
+    )
+    parser.add_argument(
+        "--label-studio",
+        type=Path,
+        default=Path(shutil.which("label-studio") or "label-studio"),
+        help="its program",
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=Path(tempfile.gettempdir()) / "yolosam2-studio",
+        help="database, uploads and logs",
+    )
     parser.add_argument("--port", type=int, default=8080, help="of Label Studio")
     parser.add_argument("--backend-port", type=int, default=9090, help="of the backend")
     args = parser.parse_args()
 
     def leave(number: int, frame: Any) -> None:
         for ending in endings:
-            signal.signal(ending, signal.SIG_IGN)  # ending both servers must not be interrupted; it takes seconds
+            signal.signal(
+                ending, signal.SIG_IGN
+            )  # ending both servers must not be interrupted; it takes seconds
         raise KeyboardInterrupt
 
     endings = [signal.SIGINT, signal.SIGTERM]

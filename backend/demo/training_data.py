@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 
 from backend.demo.dataset import true_detections
-from backend.demo.objects import CLASS_NAMES
-from backend.demo.scenes import TRAIN_SEEDS, VALIDATION_SEEDS, generate
+from backend.demo.scenes.compose import TRAIN_SEEDS, VALIDATION_SEEDS, generate
+from backend.demo.scenes.objects import CLASS_NAMES
 
 
 def write_one(folder: Path, seed: int) -> None:
@@ -28,8 +28,14 @@ def write_one(folder: Path, seed: int) -> None:
     rows = []
     for class_id, box in zip(scene.class_ids, true_detections(scene).xyxy / scale, strict=True):
         x0, y0, x1, y1 = box.tolist()
-        rows.append(f"{class_id} {(x0 + x1) / 2:.6f} {(y0 + y1) / 2:.6f} {x1 - x0:.6f} {y1 - y0:.6f}\n")
-    cv2.imwrite(str(folder / "images" / f"{seed}.jpg"), cv2.cvtColor(scene.image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 95])
+        rows.append(
+            f"{class_id} {(x0 + x1) / 2:.6f} {(y0 + y1) / 2:.6f} {x1 - x0:.6f} {y1 - y0:.6f}\n"
+        )
+    cv2.imwrite(
+        str(folder / "images" / f"{seed}.jpg"),
+        cv2.cvtColor(scene.image, cv2.COLOR_RGB2BGR),
+        [cv2.IMWRITE_JPEG_QUALITY, 95],
+    )
     cv2.imwrite(str(folder / "objects" / f"{seed}.png"), scene.objects)
     (folder / "labels" / f"{seed}.txt").write_text("".join(rows))
 
@@ -46,7 +52,9 @@ def write_split(folder: Path, seeds: Iterable[int]) -> None:
 def write_data_file(folder: Path) -> None:
     """Write the ``data.yaml`` that Ultralytics reads, for the splits below ``folder``."""
     names = "".join(f"  {k}: {name}\n" for k, name in enumerate(CLASS_NAMES))
-    (folder / "data.yaml").write_text(f"path: {folder.resolve()}\ntrain: train/images\nval: val/images\nnames:\n{names}")
+    (folder / "data.yaml").write_text(
+        f"path: {folder.resolve()}\ntrain: train/images\nval: val/images\nnames:\n{names}"
+    )
 
 
 def main() -> None:

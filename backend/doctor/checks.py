@@ -27,11 +27,17 @@ def as_text(checks: Sequence[Check]) -> str:
     """For people: a line a check, and below it what to do."""
     lines = []
     for check in checks:
-        lines.append(f"{check.status.upper() if check.status != OK else 'ok':<8}{check.about:<16}{check.found}")
+        lines.append(
+            f"{check.status.upper() if check.status != OK else 'ok':<8}{check.about:<16}{check.found}"
+        )
         lines += [f"{'':<8}{'':<16}-> {line}" for line in check.fix.splitlines()]
     faults = sum(check.status in (FAULT, REFUSED) for check in checks)
     lines.append("")
-    lines.append("everything that was checked works" if not faults else f"{faults} fault{'s' if faults > 1 else ''}, each with its fix after the arrow")
+    lines.append(
+        "everything that was checked works"
+        if not faults
+        else f"{faults} fault{'s' if faults > 1 else ''}, each with its fix after the arrow"
+    )
     return "\n".join(lines)
 
 

@@ -12,7 +12,17 @@ from backend.doctor.checks import FAULT, NOTE, OK, Check
 from backend.errors import ConfigError
 from backend.formats.label_studio.binding import listed
 
-_PACKAGES = ("torch", "torchvision", "ultralytics", "sam2", "numpy", "opencv-python", "pillow", "flask", "gunicorn")
+_PACKAGES = (
+    "torch",
+    "torchvision",
+    "ultralytics",
+    "sam2",
+    "numpy",
+    "opencv-python",
+    "pillow",
+    "flask",
+    "gunicorn",
+)
 _OTHER_MODEL = "name another model with --detector or --segmenter; `yolosam2 models` lists them"
 _REINSTALL = "pip install -c constraints.txt . in a fresh environment"
 
@@ -28,8 +38,15 @@ def check_packages() -> Iterator[Check]:
     """Versions, and the two pairs that break when they differ."""
     found = {name: _version(name) for name in _PACKAGES}
     missing = [name for name, text in found.items() if text is None]
-    text = f"Python {platform.python_version()}, " + ", ".join(f"{name} {number}" for name, number in found.items() if number)
-    yield Check(FAULT if missing else OK, "packages", text + (f"; missing: {', '.join(missing)}" if missing else ""), _REINSTALL if missing else "")
+    text = f"Python {platform.python_version()}, " + ", ".join(
+        f"{name} {number}" for name, number in found.items() if number
+    )
+    yield Check(
+        FAULT if missing else OK,
+        "packages",
+        text + (f"; missing: {', '.join(missing)}" if missing else ""),
+        _REINSTALL if missing else "",
+    )
     headless = _version("opencv-python-headless")
     if headless and headless != found["opencv-python"]:
         yield Check(
@@ -54,10 +71,16 @@ def check_device(settings: Settings) -> Iterator[Check]:
         yield Check(FAULT, "device", str(error), "--device auto takes the best there is")
         return
     slow = device == "cpu" and settings.segmenter is None
-    yield Check(OK, "device", describe_device(device) + (", so the smallest models are the default" if slow else ""))
+    yield Check(
+        OK,
+        "device",
+        describe_device(device) + (", so the smallest models are the default" if slow else ""),
+    )
 
 
-def check_weights(settings: Settings, names: dict[str | None, Mapping[int, str]]) -> Iterator[Check]:
+def check_weights(
+    settings: Settings, names: dict[str | None, Mapping[int, str]]
+) -> Iterator[Check]:
     """Whether the models load; nothing is downloaded.
 
     Args:
@@ -74,12 +97,21 @@ def check_weights(settings: Settings, names: dict[str | None, Mapping[int, str]]
     missing: list[Path] = missing_weights(settings, device)
     if missing:
         files = ", ".join(str(path) for path in missing)
-        yield Check(NOTE, "weights", f"not on disk: {files}", "they are fetched on first use; without a network put them there by hand, or name `demo`")
+        yield Check(
+            NOTE,
+            "weights",
+            f"not on disk: {files}",
+            "they are fetched on first use; without a network put them there by hand, or name `demo`",
+        )
     if not any(not path.stem.startswith("sam2") for path in missing):
         try:
             detector = load_detector(settings, device)
             names[None] = detector.names
-            yield Check(OK, "detector", f"{detector.version}, {len(detector.names)} classes: {listed(detector.names.values(), 8)}")
+            yield Check(
+                OK,
+                "detector",
+                f"{detector.version}, {len(detector.names)} classes: {listed(detector.names.values(), 8)}",
+            )
         except ConfigError as error:
             yield Check(FAULT, "detector", str(error), _OTHER_MODEL)
     if not any(path.stem.startswith("sam2") for path in missing):

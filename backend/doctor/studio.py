@@ -14,9 +14,9 @@ from backend.errors import AuthError, InputError, LabelingError
 from backend.files.images import decode_image
 from backend.formats.label_studio.binding import bind, listed
 from backend.formats.label_studio.label_config import LabelConfig, parse_label_config
-from backend.label_studio.fetch import Fetcher
-from backend.label_studio.origins import shown
-from backend.label_studio.requests import Task
+from backend.label_studio.api.fetch import Fetcher
+from backend.label_studio.api.origins import shown
+from backend.label_studio.api.tasks import Task
 
 _PRIVATE = "http://127.0.0.1:1/"  # nobody listens there, so nothing can come of asking Label Studio to connect it
 _PLACES = 10
@@ -34,15 +34,19 @@ def check_address(settings: ServiceSettings, fetcher: Fetcher) -> Iterator[Check
     try:
         release = json.loads(fetcher.send("GET", "/api/version").body).get("release", "?")
         yield Check(OK, "label studio", f"{url} answers, version {release}")
-    except AuthError as error:  # a personal access token is exchanged before anything else can be asked
+    except (
+        AuthError
+    ) as error:  # a personal access token is exchanged before anything else can be asked
         yield Check(REFUSED, "token", str(error), _TOKEN_HELP)
     except (LabelingError, ValueError, AttributeError) as error:
         fix = "is Label Studio running, and is this its address?"
         if _in_container() and any(name in url for name in ("localhost", "127.0.0.1")):
-            fix += (
-                "\ninside a container, localhost is the container itself: use the service's name (http://label-studio:8080) or http://host.docker.internal:8080"
-            )
-        found = str(error) if isinstance(error, LabelingError) else f"{url}: answers, but not as Label Studio does"
+            fix += "\ninside a container, localhost is the container itself: use the service's name (http://label-studio:8080) or http://host.docker.internal:8080"
+        found = (
+            str(error)
+            if isinstance(error, LabelingError)
+            else f"{url}: answers, but not as Label Studio does"
+        )
         yield Check(FAULT, "label studio", found, fix)
 
 
@@ -50,7 +54,12 @@ def check_token(fetcher: Fetcher) -> Iterator[Check]:
     """Whose token it is, and of which kind."""
     kind = fetcher.tokens.kind
     if kind == "none":
-        yield Check(FAULT, "token", "LABEL_STUDIO_API_KEY is not set, so images cannot be fetched", _TOKEN_HELP)
+        yield Check(
+            FAULT,
+            "token",
+            "LABEL_STUDIO_API_KEY is not set, so images cannot be fetched",
+            _TOKEN_HELP,
+        )
         return
     try:
         reply = fetcher.send("GET", "/api/current-user/whoami")
@@ -58,12 +67,23 @@ def check_token(fetcher: Fetcher) -> Iterator[Check]:
         yield Check(REFUSED, "token", str(error), _TOKEN_HELP)
         return
     if reply.status == 200:
-        yield Check(OK, "token", f"{kind} access token of {json.loads(reply.body).get('email', 'an unnamed user')}")
+        yield Check(
+            OK,
+            "token",
+            f"{kind} access token of {json.loads(reply.body).get('email', 'an unnamed user')}",
+        )
     elif b"legacy token authentication has been disabled" in reply.body:
         fix = "switch legacy tokens on under Organization, API Tokens Settings, or " + _TOKEN_HELP
-        yield Check(REFUSED, "token", "a legacy token, and this Label Studio has legacy tokens switched off", fix)
+        yield Check(
+            REFUSED,
+            "token",
+            "a legacy token, and this Label Studio has legacy tokens switched off",
+            fix,
+        )
     else:
-        yield Check(REFUSED, "token", f"Label Studio answered {reply.status} to a {kind} token", _TOKEN_HELP)
+        yield Check(
+            REFUSED, "token", f"Label Studio answered {reply.status} to a {kind} token", _TOKEN_HELP
+        )
 
 
 def check_label_studio_settings(fetcher: Fetcher, backend_url: str | None) -> Iterator[Check]:
@@ -79,59 +99,114 @@ def check_label_studio_settings(fetcher: Fetcher, backend_url: str | None) -> It
         blocked = reply.status == 403 and _BLOCKED in reply.body.decode("utf-8", "replace")
         if blocked:
             fix = "start Label Studio with ML_BLOCK_LOCAL_IP=false SSRF_PROTECTION_ENABLED=false (both), or give the backend a public address"
-            yield Check(FAULT, "ls settings", f"{name} is on: Label Studio refuses backends on private addresses such as {url}", fix)
+            yield Check(
+                FAULT,
+                "ls settings",
+                f"{name} is on: Label Studio refuses backends on private addresses such as {url}",
+                fix,
+            )
         else:
             yield Check(OK, "ls settings", f"{name} does not stand in the way")
 
 
-def check_project(fetcher: Fetcher, project: int, names: Mapping[str | None, Mapping[int, str]], threshold: float) -> Iterator[Check]:
+def check_project(
+    fetcher: Fetcher, project: int, names: Mapping[str | None, Mapping[int, str]], threshold: float
+) -> Iterator[Check]:
     """The label config against the model's classes, the tools for clicks, and what hides predictions."""
     content = fetcher.get_json(f"/api/projects/{project}/")
     try:
         config = parse_label_config(str(content.get("label_config") or ""))
         if None not in names:
-            yield Check(NOTE, "labels", "not compared, as the detector is not loaded", "give the same --detector as `yolosam2 serve`")
+            yield Check(
+                NOTE,
+                "labels",
+                "not compared, as the detector is not loaded",
+                "give the same --detector as `yolosam2 serve`",
+            )
         else:
             binding = bind(config, lambda path: names.get(path, names[None]), threshold)
             for group in binding.groups:
                 for output in group.outputs:
-                    yield Check(OK, "labels", f'{output.kind} "{output.from_name}" shows {listed(output.labels.values())}')
+                    yield Check(
+                        OK,
+                        "labels",
+                        f'{output.kind} "{output.from_name}" shows {listed(output.labels.values())}',
+                    )
             for note in binding.notes:
                 yield Check(NOTE, "labels", note)
     except InputError as error:
-        yield Check(FAULT, "labels", str(error), "`yolosam2 make-config` prints a config that fits; paste it under Settings, Labeling Interface, Code")
+        yield Check(
+            FAULT,
+            "labels",
+            str(error),
+            "`yolosam2 make-config` prints a config that fits; paste it under Settings, Labeling Interface, Code",
+        )
         return
     yield from _check_smart(config)
     if not content.get("show_collab_predictions", True):
-        yield Check(FAULT, "project", "predictions are hidden from annotators", "Settings, Annotation: switch on 'Use predictions to prelabel tasks'")
+        yield Check(
+            FAULT,
+            "project",
+            "predictions are hidden from annotators",
+            "Settings, Annotation: switch on 'Use predictions to prelabel tasks'",
+        )
 
 
 def _check_smart(config: LabelConfig) -> Iterator[Check]:
     smart = [tag.name for tag in config.tags if tag.smart]
     if smart:
-        yield Check(OK, "clicks", f"smart tags: {', '.join(smart)}; switch on Auto-Annotation below the picture to use them")
+        yield Check(
+            OK,
+            "clicks",
+            f"smart tags: {', '.join(smart)}; switch on Auto-Annotation below the picture to use them",
+        )
     else:
         fix = 'add <KeyPointLabels name="point" toName="image" smart="true"> with the same labels; `yolosam2 make-config` shows how'
-        yield Check(NOTE, "clicks", "no smart KeyPointLabels or RectangleLabels, so clicks and boxes do not ask the backend", fix)
+        yield Check(
+            NOTE,
+            "clicks",
+            "no smart KeyPointLabels or RectangleLabels, so clicks and boxes do not ask the backend",
+            fix,
+        )
 
 
 def check_connection(fetcher: Fetcher, project: int) -> Iterator[Check]:
     """Which backends are connected, and how Label Studio sees them."""
     connections = fetcher.get_json(f"/api/ml?project={project}")
     if not connections:
-        yield Check(NOTE, "connection", "no backend is connected to this project", "Settings, Model, Connect Model: the URL of `yolosam2 serve`")
+        yield Check(
+            NOTE,
+            "connection",
+            "no backend is connected to this project",
+            "Settings, Model, Connect Model: the URL of `yolosam2 serve`",
+        )
     for one in connections:
         where, state = one.get("url"), one.get("state")
         if state == "CO":
-            yield Check(OK, "connection", f"{where} is connected" + ("" if one.get("is_interactive") else ", without interactive preannotations"))
+            yield Check(
+                OK,
+                "connection",
+                f"{where} is connected"
+                + ("" if one.get("is_interactive") else ", without interactive preannotations"),
+            )
             if not one.get("is_interactive"):
-                yield Check(NOTE, "connection", "clicks are off", "Settings, Model, Edit: switch on 'Interactive preannotations'")
+                yield Check(
+                    NOTE,
+                    "connection",
+                    "clicks are off",
+                    "Settings, Model, Edit: switch on 'Interactive preannotations'",
+                )
         elif state == "DI":
             fix = "if Label Studio's settings above are at fault, correct those first; else start it\n"
             fix += "if it runs: Label Studio's machine or container sees it at another address (not localhost across containers)"
             yield Check(FAULT, "connection", f"Label Studio cannot reach {where}", fix)
         else:
-            yield Check(FAULT, "connection", f"{where}: {one.get('error_message') or state}", "correct what it says, then open the page again")
+            yield Check(
+                FAULT,
+                "connection",
+                f"{where}: {one.get('error_message') or state}",
+                "correct what it says, then open the page again",
+            )
 
 
 def check_image(fetcher: Fetcher, project: int) -> Iterator[Check]:
@@ -141,7 +216,9 @@ def check_image(fetcher: Fetcher, project: int) -> Iterator[Check]:
     if not tasks:
         yield Check(NOTE, "image", "the project has no tasks")
         return
-    config = parse_label_config(str(fetcher.get_json(f"/api/projects/{project}/").get("label_config") or ""))
+    config = parse_label_config(
+        str(fetcher.get_json(f"/api/projects/{project}/").get("label_config") or "")
+    )
     key = next((tag.data_key for tag in config.tags), "image")
     seen: set[str] = set()
     for one in tasks:  # one picture of every place they come from
@@ -156,7 +233,11 @@ def _check_one(fetcher: Fetcher, task: Task, key: str) -> Check:
     try:
         uri = task.image(key)
         pixels = decode_image(fetcher.fetch(uri, task.id, time.monotonic() + 30), shown(uri))
-        return Check(OK, "image", f"task {task.id}: {shown(uri)} is {pixels.shape[1]}x{pixels.shape[0]} pixels")
+        return Check(
+            OK,
+            "image",
+            f"task {task.id}: {shown(uri)} is {pixels.shape[1]}x{pixels.shape[0]} pixels",
+        )
     except AuthError as error:
         return Check(REFUSED, "image", f"task {task.id}: {error}", _TOKEN_HELP)
     except LabelingError as error:
@@ -174,7 +255,11 @@ def _image_fix(sentence: str) -> str:
 
 
 def check_label_studio(
-    settings: ServiceSettings, project: int | None, names: Mapping[str | None, Mapping[int, str]], threshold: float, backend_url: str | None = None
+    settings: ServiceSettings,
+    project: int | None,
+    names: Mapping[str | None, Mapping[int, str]],
+    threshold: float,
+    backend_url: str | None = None,
 ) -> Iterator[Check]:
     """Everything above, in the order in which one depends on the other.
 
@@ -186,12 +271,24 @@ def check_label_studio(
         backend_url: as Label Studio would call it; an address on this machine if None.
     """
     if settings.label_studio_url is None:
-        yield Check(NOTE, "label studio", "not checked", "give --url and --api-key, or set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY")
+        yield Check(
+            NOTE,
+            "label studio",
+            "not checked",
+            "give --url and --api-key, or set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY",
+        )
         return
     fetcher = Fetcher(settings)
-    steps = [("address", check_address(settings, fetcher)), ("token", check_token(fetcher)), ("ls settings", check_label_studio_settings(fetcher, backend_url))]
+    steps = [
+        ("address", check_address(settings, fetcher)),
+        ("token", check_token(fetcher)),
+        ("ls settings", check_label_studio_settings(fetcher, backend_url)),
+    ]
     if project is not None:
-        steps += [("project", check_project(fetcher, project, names, threshold)), ("connection", check_connection(fetcher, project))]
+        steps += [
+            ("project", check_project(fetcher, project, names, threshold)),
+            ("connection", check_connection(fetcher, project)),
+        ]
         steps += [("image", check_image(fetcher, project))]
     for about, step in steps:
         try:
@@ -200,7 +297,11 @@ def check_label_studio(
                 if check.status in (FAULT, REFUSED) and about in ("address", "token"):
                     return  # nothing after it could work
         except LabelingError as error:
-            fix = f"is {project} the project's id, and may the token's user see it?" if about in ("project", "connection", "image") else "see the message"
+            fix = (
+                f"is {project} the project's id, and may the token's user see it?"
+                if about in ("project", "connection", "image")
+                else "see the message"
+            )
             yield Check(REFUSED if isinstance(error, AuthError) else FAULT, about, str(error), fix)
             if about == "project":
                 return  # the rest would say the same

@@ -21,7 +21,12 @@ _GAP = 6
 _TALLEST = 2  # times the width of a panel
 _PAPER, _INK = (255, 255, 255), (30, 30, 30)
 # Error kinds are told apart by brightness too, for people who see colours differently and for grey printers.
-ERRORS: dict[str, Colour] = {"right": (150, 205, 150), "missed": (230, 140, 0), "too much": (30, 90, 220), "wrong class": (190, 0, 140)}
+ERRORS: dict[str, Colour] = {
+    "right": (150, 205, 150),
+    "missed": (230, 140, 0),
+    "too much": (30, 90, 220),
+    "wrong class": (190, 0, 140),
+}
 _IGNORED = (90, 90, 90)
 
 
@@ -35,15 +40,21 @@ def _coloured(image: Image, label_map: LabelMap) -> Image:
         mixed = cv2.addWeighted(canvas, 1 - _FILL, np.full_like(canvas, colour), _FILL, 0)
         np.copyto(canvas, mixed, where=inside[..., None])
         if value != IGNORE:
-            outlines, _ = cv2.findContours(inside.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-            cv2.drawContours(canvas, outlines, -1, colour, max(1, round(min(image.shape[:2]) / 300)), cv2.LINE_AA)
+            outlines, _ = cv2.findContours(
+                inside.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE
+            )
+            cv2.drawContours(
+                canvas, outlines, -1, colour, max(1, round(min(image.shape[:2]) / 300)), cv2.LINE_AA
+            )
     return canvas
 
 
 def error_map(image: Image, truth: LabelMap, predicted: LabelMap) -> Image:
     """The image in grey, with right, missed, superfluous and mistaken pixels in the colours of ``ERRORS``; ignored pixels are dark."""
     grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-    canvas: NDArray[np.uint8] = np.asarray(cv2.addWeighted(grey, 0.45, np.full_like(grey, 255), 0.45, 0), np.uint8)
+    canvas: NDArray[np.uint8] = np.asarray(
+        cv2.addWeighted(grey, 0.45, np.full_like(grey, 255), 0.45, 0), np.uint8
+    )
     counts = truth != IGNORE
     kinds = {
         "right": (truth == predicted) & (truth > 0),
@@ -111,19 +122,35 @@ def compare(
     height, width = truth.shape
     if image is None:
         image = np.full((height, width, 3), 200, np.uint8)
-    scale = 1.0 if panel_width is None else min(panel_width / width, _TALLEST * panel_width / height)
+    scale = (
+        1.0 if panel_width is None else min(panel_width / width, _TALLEST * panel_width / height)
+    )
     if scale != 1.0:
         image = _scaled(image, scale, cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-        truth, predicted = (_scaled(one.astype(np.uint8), scale, cv2.INTER_NEAREST) for one in (truth, predicted))
-    panels = [_coloured(image, predicted), _coloured(image, truth), error_map(image, truth, predicted)]
+        truth, predicted = (
+            _scaled(one.astype(np.uint8), scale, cv2.INTER_NEAREST) for one in (truth, predicted)
+        )
+    panels = [
+        _coloured(image, predicted),
+        _coloured(image, truth),
+        error_map(image, truth, predicted),
+    ]
     w = image.shape[1]
     size = int(np.clip(w / 26, 11, 30))
-    rows = [[_strip(w, [(text, None)], size), panel] for text, panel in zip((*captions, "errors"), panels, strict=True)]
+    rows = [
+        [_strip(w, [(text, None)], size), panel]
+        for text, panel in zip((*captions, "errors"), panels, strict=True)
+    ]
     columns = [np.concatenate(parts) for parts in rows]
     gap = np.full((columns[0].shape[0], _GAP, 3), 255, np.uint8)
     sheet = np.concatenate([columns[0], gap, columns[1], gap, columns[2]], 1)
     occurring = sorted({int(v) for one in (truth, predicted) for v in np.unique(one)} - {0})
-    classes = [("ignored", _IGNORED) if v == IGNORE else (names[v - 1] if v <= len(names) else str(v), class_colour(v - 1)) for v in occurring]
+    classes = [
+        ("ignored", _IGNORED)
+        if v == IGNORE
+        else (names[v - 1] if v <= len(names) else str(v), class_colour(v - 1))
+        for v in occurring
+    ]
     # Each legend under its own panels, as the colours of errors may be those of classes.
     left, right = _strip(2 * w + _GAP, classes, size), _strip(w + _GAP, list(ERRORS.items()), size)
     below = np.full((max(left.shape[0], right.shape[0]), sheet.shape[1], 3), 255, np.uint8)

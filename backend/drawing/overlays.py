@@ -45,22 +45,38 @@ def _fill(canvas: NDArray[np.uint8], instance: Instance, thickness: int) -> None
     area = canvas[mask.y : mask.y + h, mask.x : mask.x + w]
     mixed = cv2.addWeighted(area, 1 - _FILL, np.full_like(area, colour), _FILL, 0)
     np.copyto(area, mixed, where=mask.crop[..., None])
-    outlines, _ = cv2.findContours(mask.crop.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE, offset=(mask.x, mask.y))
+    outlines, _ = cv2.findContours(
+        mask.crop.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE, offset=(mask.x, mask.y)
+    )
     cv2.drawContours(canvas, outlines, -1, (255, 255, 255), thickness + 2, cv2.LINE_AA)
     cv2.drawContours(canvas, outlines, -1, colour, thickness, cv2.LINE_AA)
 
 
-def _tag(pen: PIL.ImageDraw.ImageDraw, instance: Instance, size_hw: tuple[int, int], taken: list[tuple[float, float, float, float]], size: int) -> None:
+def _tag(
+    pen: PIL.ImageDraw.ImageDraw,
+    instance: Instance,
+    size_hw: tuple[int, int],
+    taken: list[tuple[float, float, float, float]],
+    size: int,
+) -> None:
     """The label on a dark plate at the top of the box, moved down past tags that are there already."""
     text = f"{instance.label} {instance.score:.2f}"
     left, top, right, bottom = pen.textbbox((0, 0), text, font=font(size))
     w, h = right - left + 8, bottom - top + 6
     x = min(max(0.0, float(instance.xyxy[0])), max(0.0, size_hw[1] - w))
     y = max(0.0, float(instance.xyxy[1]) - h)
-    while any(x < b[2] and b[0] < x + w and y < b[3] and b[1] < y + h for b in taken) and y + 2 * h < size_hw[0]:
+    while (
+        any(x < b[2] and b[0] < x + w and y < b[3] and b[1] < y + h for b in taken)
+        and y + 2 * h < size_hw[0]
+    ):
         y += h
     taken.append((x, y, x + w, y + h))
-    pen.rectangle((x, y, x + w, y + h), fill=(20, 20, 20), outline=class_colour(instance.class_id), width=max(1, size // 9))
+    pen.rectangle(
+        (x, y, x + w, y + h),
+        fill=(20, 20, 20),
+        outline=class_colour(instance.class_id),
+        width=max(1, size // 9),
+    )
     pen.text((x + 4 - left, y + 3 - top), text, fill=(255, 255, 255), font=font(size))
 
 
@@ -105,7 +121,10 @@ def contact_sheet(pictures: Sequence[Image], columns: int, width: int) -> Image:
         scale = min((cell_w - 6) / picture.shape[1], (cell_h - 6) / picture.shape[0])
         small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
         h, w = small.shape[:2]
-        y, x = (k // columns) * cell_h + (cell_h - h) // 2, (k % columns) * cell_w + (cell_w - w) // 2
+        y, x = (
+            (k // columns) * cell_h + (cell_h - h) // 2,
+            (k % columns) * cell_w + (cell_w - w) // 2,
+        )
         sheet[y : y + h, x : x + w] = small
     return sheet
 

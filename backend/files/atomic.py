@@ -67,7 +67,9 @@ def write_new(path: Path, data: bytes) -> bool:
                 os.link(temporary, path)  # unlike a renaming, it fails where something is
             except FileExistsError:
                 return False
-            except OSError:  # a file system without links: an empty file of that name keeps the place
+            except (
+                OSError
+            ):  # a file system without links: an empty file of that name keeps the place
                 try:
                     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
                 except FileExistsError:
@@ -133,7 +135,9 @@ def ensure_writable(folder: Path) -> None:
     except OSError as error:
         with suppress(OSError):
             probe.unlink()
-        raise ConfigError(f"{folder}: cannot write results there: {(error.strerror or str(error)).lower()}") from None
+        raise ConfigError(
+            f"{folder}: cannot write results there: {(error.strerror or str(error)).lower()}"
+        ) from None
 
 
 def file_digest(path: Path) -> str:

@@ -24,7 +24,11 @@ def is_newer(path: Path, other: Path) -> bool:
 
 
 def find_files(
-    folder: Path, suffixes: Iterable[str], skip: Iterable[Path] = (), roots: Sequence[Path] = (), passed_over: list[Path] | None = None
+    folder: Path,
+    suffixes: Iterable[str],
+    skip: Iterable[Path] = (),
+    roots: Sequence[Path] = (),
+    passed_over: list[Path] | None = None,
 ) -> Iterator[Path]:
     """Files below a folder by suffix, in a stable order, hidden ones and links out of the folder left out.
 
@@ -42,12 +46,18 @@ def find_files(
     out = [] if passed_over is None else passed_over
     for root, folders, names in os.walk(folder):
         here = Path(root)
-        folders[:] = sorted(f for f in folders if not f.startswith(".") and (here / f).resolve() not in left_out)
-        out += [here / f for f in folders if (here / f).is_symlink() and not is_inside(here / f, folder)]
+        folders[:] = sorted(
+            f for f in folders if not f.startswith(".") and (here / f).resolve() not in left_out
+        )
+        out += [
+            here / f for f in folders if (here / f).is_symlink() and not is_inside(here / f, folder)
+        ]
         for name in sorted(names):
             if name.startswith(".") or not name.lower().endswith(wanted):
                 continue
-            path = here / name  # folders that are links are not entered, so that only a file that is a link can lead out
+            path = (
+                here / name
+            )  # folders that are links are not entered, so that only a file that is a link can lead out
             if not path.is_symlink() or any(is_inside(path, root) for root in (folder, *roots)):
                 yield path
             else:
@@ -56,4 +66,10 @@ def find_files(
 
 def not_followed(links: Sequence[Path]) -> list[str]:
     """What to tell a person about links that ``find_files`` passed over; nothing where there are none."""
-    return [f"{len(links)} links that lead out of the folder, or nowhere, were not followed, such as {links[0]}"] if links else []
+    return (
+        [
+            f"{len(links)} links that lead out of the folder, or nowhere, were not followed, such as {links[0]}"
+        ]
+        if links
+        else []
+    )

@@ -53,14 +53,22 @@ def _not_an_image(data: bytes, name: str) -> InputError:
 
 def _check_size(width: int, height: int, name: str, limits: ImageLimits) -> None:
     if width * height > limits.max_pixels:
-        raise InputError(f"{name}: {width}x{height} is {width * height / 1e6:.1f} megapixels, the limit is {limits.max_pixels / 1e6:g}")
+        raise InputError(
+            f"{name}: {width}x{height} is {width * height / 1e6:.1f} megapixels, the limit is {limits.max_pixels / 1e6:g}"
+        )
     if max(width, height) > limits.max_side:
         raise InputError(f"{name}: {width}x{height} has a side over {limits.max_side} pixels")
     if min(width, height) < limits.min_side:
         raise InputError(f"{name}: {width}x{height} has a side under {limits.min_side} pixels")
 
 
-def declared_size(height: object, width: object, where: str, names: tuple[str, str], limits: ImageLimits = DEFAULT_LIMITS) -> tuple[int, int]:
+def declared_size(
+    height: object,
+    width: object,
+    where: str,
+    names: tuple[str, str],
+    limits: ImageLimits = DEFAULT_LIMITS,
+) -> tuple[int, int]:
     """The size of an image as a file declares it; nothing is allocated for one that is beyond the limits.
 
     Args:
@@ -78,11 +86,20 @@ def declared_size(height: object, width: object, where: str, names: tuple[str, s
     """
     sides = []
     for name, side in zip(names, (height, width), strict=True):
-        if isinstance(side, bool) or not isinstance(side, int | float) or not 1 <= side <= limits.max_side or side != int(side):
-            raise InputError(f"{where}{name}: expected a number of pixels, got {'nothing' if side is None else str(side)[:40]}")
+        if (
+            isinstance(side, bool)
+            or not isinstance(side, int | float)
+            or not 1 <= side <= limits.max_side
+            or side != int(side)
+        ):
+            raise InputError(
+                f"{where}{name}: expected a number of pixels, got {'nothing' if side is None else str(side)[:40]}"
+            )
         sides.append(int(side))
     if sides[0] * sides[1] > limits.max_pixels:
-        raise InputError(f"{where}an image of {sides[1]}x{sides[0]} pixels is too large, the limit is {limits.max_pixels / 1e6:g} megapixels")
+        raise InputError(
+            f"{where}an image of {sides[1]}x{sides[0]} pixels is too large, the limit is {limits.max_pixels / 1e6:g} megapixels"
+        )
     return sides[0], sides[1]
 
 
@@ -118,7 +135,9 @@ def _to_rgb(picture: PIL.Image.Image, name: str) -> PIL.Image.Image:
 
 def _open(data: bytes | Path, name: str) -> PIL.Image.Image:
     try:
-        return PIL.Image.open(io.BytesIO(data) if isinstance(data, bytes) else data, formats=FORMATS)
+        return PIL.Image.open(
+            io.BytesIO(data) if isinstance(data, bytes) else data, formats=FORMATS
+        )
     except PIL.UnidentifiedImageError:
         if isinstance(data, Path):
             with data.open("rb") as stream:
@@ -133,7 +152,9 @@ def _open(data: bytes | Path, name: str) -> PIL.Image.Image:
 def _upright(picture: PIL.Image.Image, name: str) -> PIL.Image.Image:
     try:
         return PIL.ImageOps.exif_transpose(picture)
-    except Exception as error:  # broken EXIF raises nearly anything, and says nothing about the pixels
+    except (
+        Exception
+    ) as error:  # broken EXIF raises nearly anything, and says nothing about the pixels
         logger.warning("%s: unreadable EXIF ignored: %s", name, error)
         return picture
 
@@ -149,7 +170,9 @@ class Header:
     stored_hw: tuple[int, int]  # without regard to EXIF
 
 
-def read_header(picture: bytes | Path, name: str = "image", limits: ImageLimits = DEFAULT_LIMITS) -> Header:
+def read_header(
+    picture: bytes | Path, name: str = "image", limits: ImageLimits = DEFAULT_LIMITS
+) -> Header:
     """Look at a picture without decoding it.
 
     Args:
@@ -170,8 +193,12 @@ def read_header(picture: bytes | Path, name: str = "image", limits: ImageLimits 
             orientation = 1
         turned = isinstance(orientation, int) and 2 <= orientation <= 8
         lies = turned and orientation >= 5
-        stored = (height, width) if not lies or opened.format != "TIFF" else (width, height)  # Pillow tells the upright size of a TIFF
-        return Header(stored[::-1] if lies else stored, turned, opened.format or "", opened.mode, stored)
+        stored = (
+            (height, width) if not lies or opened.format != "TIFF" else (width, height)
+        )  # Pillow tells the upright size of a TIFF
+        return Header(
+            stored[::-1] if lies else stored, turned, opened.format or "", opened.mode, stored
+        )
 
 
 def decode_image(data: bytes, name: str = "image", limits: ImageLimits = DEFAULT_LIMITS) -> Image:
@@ -199,10 +226,21 @@ def decode_image(data: bytes, name: str = "image", limits: ImageLimits = DEFAULT
             pixels: NDArray[np.uint8] = np.array(_to_rgb(_upright(picture, name), name), np.uint8)
         except InputError:
             raise
-        except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, OverflowError, Warning) as error:
+        except (
+            OSError,
+            SyntaxError,
+            ValueError,
+            EOFError,
+            IndexError,
+            TypeError,
+            OverflowError,
+            Warning,
+        ) as error:
             raise InputError(f"{name}: truncated or damaged: {error}") from None
         except MemoryError:
-            raise Unavailable(f"{name}: not enough memory to decode {picture.size[0]}x{picture.size[1]} pixels") from None
+            raise Unavailable(
+                f"{name}: not enough memory to decode {picture.size[0]}x{picture.size[1]} pixels"
+            ) from None
     return pixels
 
 
@@ -214,7 +252,9 @@ def read_image(path: Path, limits: ImageLimits = DEFAULT_LIMITS) -> Image:
     """
     try:
         if not path.is_file():
-            raise InputError(f"{path}: {'is not a regular file' if path.exists() else 'no such file'}")
+            raise InputError(
+                f"{path}: {'is not a regular file' if path.exists() else 'no such file'}"
+            )
         if (size := path.stat().st_size) > limits.max_bytes:
             raise InputError(f"{path}: {size} bytes, the limit is {limits.max_bytes}")
         data = path.read_bytes()

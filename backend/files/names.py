@@ -55,7 +55,9 @@ def listable(text: str, where: str, kind: str = "label") -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise InputError(f"{where}: the {kind} {text!r} holds half a character: it is not UTF-8") from None
+        raise InputError(
+            f"{where}: the {kind} {text!r} holds half a character: it is not UTF-8"
+        ) from None
     if not text or text != text.strip() or len(text.splitlines()) != 1 or _CONTROL.search(text):
         raise InputError(
             f"{where}: the {kind} {text[:60]!r} cannot be in a list: it is empty, has blanks around it, or line breaks or control characters in it"
@@ -70,7 +72,13 @@ def safe_name(text: str, where: str) -> PurePosixPath:
         InputError: empty, absolute, leading outside, or longer than file systems allow.
     """
     name = PurePosixPath(text.replace("\\", "/"))
-    if not name.name or "\0" in text or name.is_absolute() or PureWindowsPath(text).drive or ".." in name.parts:
+    if (
+        not name.name
+        or "\0" in text
+        or name.is_absolute()
+        or PureWindowsPath(text).drive
+        or ".." in name.parts
+    ):
         raise InputError(f"{where}: {text[:80]!r} does not name a picture below a folder")
     if any(len(part.encode("utf-8", "replace")) > _LONGEST_NAME for part in name.parts):
         raise InputError(f"{where}: {text[:80]!r} is longer than the name of a file can be")

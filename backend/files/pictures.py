@@ -69,7 +69,9 @@ class PictureFolder:
         bare = uploaded_name(wanted[0])
         named = self._by_name.get(wanted[0]) or self._by_name.get(bare)
         if not named and any_suffix:
-            named = self._by_stem.get(PurePosixPath(wanted[0]).stem) or self._by_stem.get(PurePosixPath(bare).stem)
+            named = self._by_stem.get(PurePosixPath(wanted[0]).stem) or self._by_stem.get(
+                PurePosixPath(bare).stem
+            )
 
         def shared(file: Path) -> int:
             parents = zip(wanted[1:], reversed(file.parts[:-1]), strict=False)
@@ -98,11 +100,17 @@ class Pictures:
         skip: folders to leave out there, such as the output folder.
     """
 
-    def __init__(self, roots: Iterable[Path], images: Path | None, skip: Iterable[Path] = ()) -> None:
-        self.roots = [root.resolve() for root in roots] + ([images.resolve()] if images is not None else [])
+    def __init__(
+        self, roots: Iterable[Path], images: Path | None, skip: Iterable[Path] = ()
+    ) -> None:
+        self.roots = [root.resolve() for root in roots] + (
+            [images.resolve()] if images is not None else []
+        )
         self._bases = self.roots[::-1]
         self._claims: dict[Path, str] = {}  # pictures that were found by name, and by which
-        self.doubtful: Counter[str] = Counter()  # why pictures were not taken that have the name, and how often
+        self.doubtful: Counter[str] = (
+            Counter()
+        )  # why pictures were not taken that have the name, and how often
         self._folder = None if images is None else PictureFolder.of(images, skip)
 
     def add_base(self, folder: Path) -> None:
@@ -177,7 +185,9 @@ def header_of(picture: Path | bytes, where: str, limits: ImageLimits = _LIMITS) 
     try:
         return read_header(picture, where if isinstance(picture, bytes) else str(picture), limits)
     except OSError as error:
-        raise InputError(f"{where if isinstance(picture, bytes) else picture}: cannot read: {(error.strerror or str(error)).lower()}") from None
+        raise InputError(
+            f"{where if isinstance(picture, bytes) else picture}: cannot read: {(error.strerror or str(error)).lower()}"
+        ) from None
 
 
 def upright_bytes(picture: Path | bytes, where: str) -> bytes:
@@ -211,7 +221,10 @@ def _encoded(image: PIL.Image.Image, original: PIL.Image.Image, **options: bytes
 def _without_segments(jpeg: bytes) -> bytes:
     """A JPEG without its APP1 segments, in which EXIF lies (ITU T.81, B.1.1: a marker, then the length of what follows, itself included)."""
     kept, at = [jpeg[:2]], 2
-    while jpeg[at : at + 1] == b"\xff" and jpeg[at + 1 : at + 2] not in (b"\xda", b""):  # up to the start of the scan
+    while jpeg[at : at + 1] == b"\xff" and jpeg[at + 1 : at + 2] not in (
+        b"\xda",
+        b"",
+    ):  # up to the start of the scan
         end = at + 2 + int.from_bytes(jpeg[at + 2 : at + 4], "big")
         kept += [jpeg[at:end]] if jpeg[at + 1] != _APP1 else []
         at = end
@@ -247,7 +260,11 @@ def picture_bytes(picture: Path | bytes, where: str) -> bytes:
         return picture
     try:
         if picture.stat().st_size > DEFAULT_LIMITS.max_bytes:
-            raise InputError(f"{where}: {picture.name} is larger than {DEFAULT_LIMITS.max_bytes >> 20} MiB")
+            raise InputError(
+                f"{where}: {picture.name} is larger than {DEFAULT_LIMITS.max_bytes >> 20} MiB"
+            )
         return picture.read_bytes()
     except OSError as error:
-        raise InputError(f"{picture}: cannot read: {(error.strerror or str(error)).lower()}") from None
+        raise InputError(
+            f"{picture}: cannot read: {(error.strerror or str(error)).lower()}"
+        ) from None

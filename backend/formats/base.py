@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -15,11 +15,16 @@ from backend.core.masks import join_masks
 from backend.core.types import Mask
 from backend.errors import InputError, as_sentence
 from backend.files.names import listable
+from backend.files.pictures import Pictures
 from backend.files.spool import Spool
+from backend.formats.options import ReadOptions, WriteOptions
 
 LISTS = "images whose place in a list (train, val) is not kept"
 UNWANTED = "instances of classes that --classes leaves out"
 EXTRA = "labelme"  # key under which other formats keep what labelme has and they do not know
+EMBEDDED = "pictures embedded in files, which nothing can show from there"
+TURNED = "pictures turned upright and encoded anew"
+NOT_AT_HAND = "pictures that are not at hand (--images names their folder)"
 Content: TypeAlias = bytes | Path  # of a file: its bytes, or what it is to be a link to
 
 
@@ -29,8 +34,12 @@ class Part:
 
     mask: Mask
     order: int  # among all pieces of the image; later ones are seen on top
-    ring: tuple[tuple[float, float], ...] | None = None  # the polygon of labelme that it was drawn as, in pixels
-    notes: Mapping[str, Any] | None = None  # of labelme, where a part has others than its instance; "score" among them
+    ring: tuple[tuple[float, float], ...] | None = (
+        None  # the polygon of labelme that it was drawn as, in pixels
+    )
+    notes: Mapping[str, Any] | None = (
+        None  # of labelme, where a part has others than its instance; "score" among them
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +51,9 @@ class DatasetInstance:
     score: float | None = None  # 0..1; None where nothing told
     crowd: bool = False  # pixels of the class, not one object
     number: int | None = None  # its value in a SegmentationObject that it was read from, 0..65535
-    notes: Mapping[str, Any] = field(default_factory=dict)  # group_id, flags, description, and keys nobody here knows, as labelme has them
+    notes: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # group_id, flags, description, and keys nobody here knows, as labelme has them
 
     @cached_property
     def mask(self) -> Mask:
@@ -58,12 +69,20 @@ class Sample:
     where: str  # the file or task it was read from, for messages
     size_hw: tuple[int, int] | None  # upright; None where nothing tells
     instances: tuple[DatasetInstance, ...]
-    picture: Path | bytes | None = None  # its file, or its bytes where a file holds them; None where it is not at hand
+    picture: Path | bytes | None = (
+        None  # its file, or its bytes where a file holds them; None where it is not at hand
+    )
     url: str | None = None  # as a Label Studio task has it
-    model_version: str | None = None  # of the model that made all this, unchanged; None for a person's work
+    model_version: str | None = (
+        None  # of the model that made all this, unchanged; None for a person's work
+    )
     split: str | None = None  # train, val ..., where the source tells
-    notes: Mapping[str, Any] = field(default_factory=dict)  # image flags and keys nobody here knows, as labelme has them
-    left_out: Mapping[str, int] = field(default_factory=dict)  # what of the source had no place here: what, and how many
+    notes: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # image flags and keys nobody here knows, as labelme has them
+    left_out: Mapping[str, int] = field(
+        default_factory=dict
+    )  # what of the source had no place here: what, and how many
     named: Path | None = None  # where a labelme file says its picture is; nobody looked
 
     def known_size(self) -> tuple[int, int]:
@@ -73,7 +92,9 @@ class Sample:
             InputError: nothing tells.
         """
         if self.size_hw is None:
-            raise InputError(f"{self.where}: how large the picture is nobody says; name the folder of the pictures with --images")
+            raise InputError(
+                f"{self.where}: how large the picture is nobody says; name the folder of the pictures with --images"
+            )
         return self.size_hw
 
 
@@ -89,6 +110,29 @@ class Fault:
         """What went wrong at a place, in a sentence that names it, or something within ``named``."""
         sentence = as_sentence(error)
         return cls(where, sentence if (named or where) in sentence else f"{where}: {sentence}")
+
+
+@dataclass(frozen=True, eq=False)
+class Copied:
+    """What became of a picture.
+
+    Attributes:
+        path: its place in the output, or where it lies, relative to the folders that were given; None where it is not at hand.
+        files: to be written for it.
+        losses: what was changed or lost, and how many times.
+    """
+
+    path: PurePosixPath | None
+    files: tuple[tuple[PurePosixPath, Content], ...] = ()
+    losses: Mapping[str, int] = field(default_factory=Counter)
+
+
+class PictureCopies(Protocol):
+    """Puts pictures into an output folder; ``datasets.copying`` has it."""
+
+    mode: str
+
+    def place(self, sample: Sample, path: PurePosixPath, always: bool = False) -> Copied: ...
 
 
 class Reader(Protocol):
@@ -145,7 +189,11 @@ class Writer(Protocol):
 
 def object_value(value: object) -> int | None:
     """A value of a SegmentationObject as a file keeps it; None for anything else."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 16 else None
+    return (
+        value
+        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 16
+        else None
+    )
 
 
 def extras_of(holder: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -157,15 +205,27 @@ def extras_of(holder: Mapping[str, Any]) -> Mapping[str, Any]:
 def count_notes(sample: Sample, instances: Sequence[DatasetInstance]) -> Counter[str]:
     """What a format without room for it loses: scores, and everything noted on the image and its instances. A group is kept as one instance."""
     n_scores = sum(one.score is not None for one in instances)
-    n_notes = bool(sample.notes) + sum(not set(one.notes) <= {"group_id"} and not _is_score(one) for one in instances)
+    n_notes = bool(sample.notes) + sum(
+        not set(one.notes) <= {"group_id"} and not _is_score(one) for one in instances
+    )
     n_notes += sum(part.notes is not None for one in instances for part in one.parts)
-    return Counter({text: n for text, n in (("scores", n_scores), ("descriptions, flags and other notes", n_notes)) if n})
+    return Counter(
+        {
+            text: n
+            for text, n in (("scores", n_scores), ("descriptions, flags and other notes", n_notes))
+            if n
+        }
+    )
 
 
 def _is_score(instance: DatasetInstance) -> bool:
     """True where all that is noted repeats the score."""
     described = instance.notes.get("description")
-    return instance.score is not None and set(instance.notes) <= {"group_id", "description"} and (described is None or repeats_score(described))
+    return (
+        instance.score is not None
+        and set(instance.notes) <= {"group_id", "description"}
+        and (described is None or repeats_score(described))
+    )
 
 
 def repeats_score(description: object) -> bool:
@@ -191,8 +251,88 @@ def chosen(sample: Sample, names: ClassNames, listed: bool) -> Sample:
     if listed:
         for one in sample.instances:
             listable(one.label, sample.where)
-    kept = [one for one in sample.instances if one.label in NOT_CLASSES or names.index(one.label) is not None]
+    kept = [
+        one
+        for one in sample.instances
+        if one.label in NOT_CLASSES or names.index(one.label) is not None
+    ]
     others = len(sample.instances) - len(kept)
     if not others:
         return sample
-    return replace(sample, instances=tuple(kept), left_out=Counter(sample.left_out) + Counter({UNWANTED: others}))
+    return replace(
+        sample,
+        instances=tuple(kept),
+        left_out=Counter(sample.left_out) + Counter({UNWANTED: others}),
+    )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ReadRequest:
+    """What a reader is made for.
+
+    Attributes:
+        source: file or folder.
+        names: of the classes; grows by what the source lists.
+        pictures: where pictures may be.
+        options: what to read.
+        skip: folders to leave out, such as the output folder, which may lie inside the source.
+    """
+
+    source: Path
+    names: ClassNames
+    pictures: Pictures
+    options: ReadOptions
+    skip: Sequence[Path] = ()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class WriteRequest:
+    """What a writer is made for.
+
+    Attributes:
+        out: output folder.
+        names: of the classes.
+        pictures: tells where pictures lie below their folder.
+        copies: puts pictures into the output.
+        options: how to write.
+    """
+
+    out: Path
+    names: ClassNames
+    pictures: Pictures
+    copies: PictureCopies
+    options: WriteOptions
+
+
+def no_names(out: Path) -> tuple[str, ...]:
+    """The classes of an earlier conversion, in formats that do not number them."""
+    return ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Format:
+    """An annotation format: how it is told, read and written.
+
+    Attributes:
+        name: what a user calls it.
+        is_file: whether a file is in this format, by its beginning.
+        is_folder: whether a folder holds files in this format at its top.
+        read: makes a reader; raises ``ConfigError`` where there is nothing to read.
+        write: makes a writer.
+        names_in: the classes of an earlier conversion into a folder, in the order of their numbers.
+        holds_pictures: whether a dataset in this format has its pictures in it.
+        knows_lists: whether images belong to lists such as train and val.
+        check: path, folder of pictures, whether to show a bar: the faults of files in this format.
+        open_window: opens the format's own program with our models in it.
+    """
+
+    name: str
+    is_file: Callable[[Path], bool]
+    is_folder: Callable[[Path], bool]
+    read: Callable[[ReadRequest], Reader]
+    write: Callable[[WriteRequest], Writer]
+    names_in: Callable[[Path], tuple[str, ...]] = no_names
+    holds_pictures: bool = False
+    knows_lists: bool = True
+    check: Callable[[Path, Path | None, bool], Any] | None = None
+    open_window: Callable[..., int] | None = None

@@ -24,7 +24,7 @@ def read_tasks(stream: BinaryIO, path: Path) -> Iterator[Any]:
     Raises:
         InputError: not JSON, not a list, or cut off; the items before that have been given by then.
     """
-    first, at = _first_byte(stream, path)
+    first, at = _start_of(stream, path)
     if first != b"[":
         stream.seek(at)
         raise InputError(f"{path}: {_foreign(stream.read(400))}")
@@ -42,15 +42,17 @@ def read_list(stream: BinaryIO, path: Path, name: str) -> Iterator[Any]:
     Raises:
         InputError: not JSON, no object, or cut off; the items before that have been given by then.
     """
-    first, at = _first_byte(stream, path)
+    first, at = _start_of(stream, path)
     if first != b"{":
         raise InputError(f"{path}: expected an object")
     yield from _items(stream, path, at, f"{name}.item", name)
 
 
-def _first_byte(stream: BinaryIO, path: Path) -> tuple[bytes, int]:
+def _start_of(stream: BinaryIO, path: Path) -> tuple[bytes, int]:
     start, at = stream.read(1), 0
-    while start and start in b" \t\r\n\xef\xbb\xbf":  # blanks, and the mark some editors put before everything
+    while (
+        start and start in b" \t\r\n\xef\xbb\xbf"
+    ):  # blanks, and the mark some editors put before everything
         start, at = stream.read(1), at + 1
     if not start:
         raise InputError(f"{path}: is empty")
@@ -61,10 +63,15 @@ def _items(stream: BinaryIO, path: Path, at: int, prefix: str, called: str) -> I
     import ijson
 
     n_items = 0
-    for backend in (ijson, ijson.get_backend("python")):  # the second is slow, and knows numbers of any size
+    for backend in (
+        ijson,
+        ijson.get_backend("python"),
+    ):  # the second is slow, and knows numbers of any size
         stream.seek(at)
         try:
-            for number, item in enumerate(backend.items(_Shallow(stream, path), prefix, use_float=True, buf_size=_PIECE)):
+            for number, item in enumerate(
+                backend.items(_Shallow(stream, path), prefix, use_float=True, buf_size=_PIECE)
+            ):
                 if number >= n_items:
                     yield item
                     n_items += 1
@@ -76,7 +83,9 @@ def _items(stream: BinaryIO, path: Path, at: int, prefix: str, called: str) -> I
             told = told.decode("utf-8", "replace") if isinstance(told, bytes) else str(told)
             reason = (told.splitlines() or ["incomplete"])[0].strip()[:100]
             if backend is not ijson or "overflow" not in reason:
-                raise InputError(f"{path}: is cut off or not JSON after {n_items} {called} ({reason})") from None
+                raise InputError(
+                    f"{path}: is cut off or not JSON after {n_items} {called} ({reason})"
+                ) from None
 
 
 class _Shallow:
@@ -94,11 +103,17 @@ class _Shallow:
         start = bare.find(b'"')  # of a string that has not ended
         inside = bare[start:] if start >= 0 else b""
         # Of what is inside, only whether a backslash is open matters for where it ends.
-        self._left = b'"' + (b"\\" if len(inside) - len(inside.rstrip(b"\\")) & 1 else b"") if start >= 0 else b""
+        self._left = (
+            b'"' + (b"\\" if len(inside) - len(inside.rstrip(b"\\")) & 1 else b"")
+            if start >= 0
+            else b""
+        )
         bare = bare[:start] if start >= 0 else bare
         self._depth += bare.count(b"[") + bare.count(b"{") - bare.count(b"]") - bare.count(b"}")
         if self._depth > _MOST_LEVELS:
-            raise InputError(f"{self._path}: is nested deeper than {_MOST_LEVELS} levels; this is no export")
+            raise InputError(
+                f"{self._path}: is nested deeper than {_MOST_LEVELS} levels; this is no export"
+            )
         return piece
 
 
@@ -110,5 +125,16 @@ def _foreign(head: bytes) -> str:
     if text.startswith("{"):
         return f"holds one object instead of a list of tasks: {text[:150]}; export as JSON, not COCO or another format"
     if text.lower().startswith(("<!doctype", "<html")):
-        return "is a web page, perhaps a login page; download the export again with a token that works"
+        return (
+            "is a web page, perhaps a login page; download the export again with a token that works"
+        )
     return f"expected a list of tasks, as Label Studio exports it as JSON; it begins with {text[:40]!r}"
+
+
+def first_byte(path: Path) -> bytes:
+    """The first byte of a file that is no blank; empty where there is none, or it cannot be read."""
+    try:
+        with path.open("rb") as stream:
+            return stream.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
+    except OSError:
+        return b""

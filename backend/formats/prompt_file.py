@@ -54,7 +54,11 @@ def _fault(row: Any, n_classes: int) -> str | None:
     if not 0 <= category < n_classes:
         return f"category_id: {category} is not an index into the {n_classes} class names"
     box = row.get("bbox")
-    if not isinstance(box, list) or len(box) != 4 or any(isinstance(v, bool) or not isinstance(v, int | float) for v in box):
+    if (
+        not isinstance(box, list)
+        or len(box) != 4
+        or any(isinstance(v, bool) or not isinstance(v, int | float) for v in box)
+    ):
         return f"bbox: expected four numbers, got {box!r}"
     if not all(abs(v) < _FAR for v in box) or box[2] <= box[0] or box[3] <= box[1]:
         return f"bbox: expected x1 < x2 and y1 < y2, got {box!r}"
@@ -80,7 +84,9 @@ def parse_prompts(rows: Any, path: Path, n_classes: int) -> PromptFile:
     """
     if not isinstance(rows, list):
         raise ConfigError(f"{path}: expected a list of rows, got {type(rows).__name__}")
-    faults = [(k, fault) for k, row in enumerate(rows) if row != {} and (fault := _fault(row, n_classes))]
+    faults = [
+        (k, fault) for k, row in enumerate(rows) if row != {} and (fault := _fault(row, n_classes))
+    ]
     if faults:
         shown = "; ".join(f"row {k}: {fault}" for k, fault in faults[:_SHOWN])
         more = f"; and {len(faults) - _SHOWN} more bad rows" if len(faults) > _SHOWN else ""
@@ -110,7 +116,9 @@ def read_prompts(path: Path, n_classes: int) -> PromptFile:
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"{path}: cannot read: {(error.strerror or str(error)).lower()}") from None
+        raise ConfigError(
+            f"{path}: cannot read: {(error.strerror or str(error)).lower()}"
+        ) from None
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: is not valid JSON: {error}") from None
     return parse_prompts(rows, path, n_classes)
@@ -118,5 +126,15 @@ def read_prompts(path: Path, n_classes: int) -> PromptFile:
 
 def prompt_rows(image_id: str, detections: Detections) -> Iterable[dict[str, Any]]:
     """The rows of one image, ready for ``json.dumps``; coordinates rounded to a thousandth of a pixel."""
-    for box, class_id, score in zip(detections.xyxy.tolist(), detections.class_ids.tolist(), detections.scores.tolist(), strict=True):
-        yield {"image_id": image_id, "category_id": class_id, "bbox": [round(v, 3) for v in box], "score": round(score, 4)}
+    for box, class_id, score in zip(
+        detections.xyxy.tolist(),
+        detections.class_ids.tolist(),
+        detections.scores.tolist(),
+        strict=True,
+    ):
+        yield {
+            "image_id": image_id,
+            "category_id": class_id,
+            "bbox": [round(v, 3) for v in box],
+            "score": round(score, 4),
+        }

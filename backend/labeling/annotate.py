@@ -73,9 +73,13 @@ class Summary:
             lines.append(f"{self.empty} of them without any instance")
         if self.done:
             changed = f"; the pictures of {self.outdated} changed since" if self.outdated else ""
-            lines.append(f"skipped {self.done} that were done before (--overwrite does them again){changed}")
+            lines.append(
+                f"skipped {self.done} that were done before (--overwrite does them again){changed}"
+            )
         if self.hand_made:
-            lines.append(f"kept {self.hand_made} files that a person made or changed (--overwrite replaces them, with a .bak copy)")
+            lines.append(
+                f"kept {self.hand_made} files that a person made or changed (--overwrite replaces them, with a .bak copy)"
+            )
         lines += [f"wrote {path}" for path in self.outputs]
         if self.failed:
             lines.append(f"failed {len(self.failed)}:")
@@ -116,10 +120,16 @@ class _Job:
 _Finished = tuple[Prediction, list[tuple[Sink, list[Output]]]]
 
 
-def _stages(cascade: Labeler, options: Options, summary: Summary) -> pipeline.Stages[_Job, _Loaded, Any, _Finished]:
+def _stages(
+    cascade: Labeler, options: Options, summary: Summary
+) -> pipeline.Stages[_Job, _Loaded, Any, _Finished]:
     def load(job: _Job) -> _Loaded:
         image = read_image(job.item.path, options.limits)
-        given = None if options.prompts is None else options.prompts.lookup(job.item.relative) or no_detections()
+        given = (
+            None
+            if options.prompts is None
+            else options.prompts.lookup(job.item.relative) or no_detections()
+        )
         return _Loaded(image, given)
 
     def infer(loaded: Sequence[_Loaded]) -> list[Any]:
@@ -128,7 +138,9 @@ def _stages(cascade: Labeler, options: Options, summary: Summary) -> pipeline.St
 
     def finish(job: _Job, loaded: _Loaded, raw: Any) -> _Finished:
         prediction = cascade.finish(raw)
-        return prediction, [(sink, sink.encode(job.item, loaded.image, prediction)) for sink in job.sinks]
+        return prediction, [
+            (sink, sink.encode(job.item, loaded.image, prediction)) for sink in job.sinks
+        ]
 
     def write(job: _Job, finished: _Finished) -> None:
         prediction, outputs = finished
@@ -161,7 +173,9 @@ def _write_files(sink: Sink, files: list[Output], overwrite: bool, summary: Summ
     return True
 
 
-def _jobs(items: Iterable[Item], sinks: Sequence[Sink], options: Options, summary: Summary) -> list[_Job]:
+def _jobs(
+    items: Iterable[Item], sinks: Sequence[Sink], options: Options, summary: Summary
+) -> list[_Job]:
     """What is left to do; what is done, hand-made or cannot even be looked at goes into the summary."""
     jobs = []
     for item in items:
@@ -178,7 +192,9 @@ def _jobs(items: Iterable[Item], sinks: Sequence[Sink], options: Options, summar
             jobs.append(_Job(item, wanted))
         elif "done" in states.values():
             summary.done += 1
-            summary.outdated += any(is_newer(item.path, path) for sink in sinks for path in sink.paths(item))
+            summary.outdated += any(
+                is_newer(item.path, path) for sink in sinks for path in sink.paths(item)
+            )
     return jobs
 
 
@@ -238,12 +254,23 @@ def annotate(
         check_prompts(options.prompts, items)
     stop = stop or threading.Event()
     summary = Summary()
-    sinks = [*make_sinks(formats, out, [cascade.names[k] for k in sorted(cascade.names)], url_prefix), *more_sinks]
+    sinks = [
+        *make_sinks(formats, out, [cascade.names[k] for k in sorted(cascade.names)], url_prefix),
+        *more_sinks,
+    ]
     check_outputs(sinks, items, options.overwrite)
     jobs = _jobs(items, sinks, options, summary)
     stages = _stages(cascade, options, summary)
-    with tqdm(total=len(jobs), unit="img", disable=not options.progress, file=sys.stderr, dynamic_ncols=True) as bar:
-        for outcome in pipeline.run(jobs, stages, batch=options.batch, workers=options.workers, stop=stop):
+    with tqdm(
+        total=len(jobs),
+        unit="img",
+        disable=not options.progress,
+        file=sys.stderr,
+        dynamic_ncols=True,
+    ) as bar:
+        for outcome in pipeline.run(
+            jobs, stages, batch=options.batch, workers=options.workers, stop=stop
+        ):
             if outcome.error is not None:
                 text, name = str(outcome.error), str(outcome.key.item.path)
                 summary.failed.append((name, text if name in text else f"{name}: {text}"))

@@ -28,6 +28,11 @@ class Raw:
     size_hw: tuple[int, int]
 
 
+def _name_of(version: str) -> str:
+    """A model's version without the digest behind its last dash: the whole stem of its file."""
+    return version.rpartition("-")[0] or version
+
+
 class Cascade:
     """Both models and everything that decides their results.
 
@@ -56,15 +61,30 @@ class Cascade:
         given_version: str = "",
     ) -> None:
         if detector is None and names is None:
-            raise ConfigError("without a detector, class names are needed: name them with --classes")
+            raise ConfigError(
+                "without a detector, class names are needed: name them with --classes"
+            )
         self._detector, self._segmenter = detector, segmenter
-        self.names: Mapping[int, str] = dict(names if names is not None else detector.names if detector else {})
+        self.names: Mapping[int, str] = dict(
+            names if names is not None else detector.names if detector else {}
+        )
         self._conf, self._box_margin, self._min_part = conf, box_margin, min_part
-        parts = [detector.version if detector else f"prompts-{given_version}", segmenter.version if segmenter else "boxes"]
-        recipe = json.dumps([_FORMAT, parts, sorted(self.names.items()), conf, box_margin, min_part])
-        self.model_version = f"{parts[0].split('-')[0]}+{parts[1].split('-')[0]}-{sha256(recipe.encode()).hexdigest()[:10]}"
+        parts = [
+            detector.version if detector else f"prompts-{given_version}",
+            segmenter.version if segmenter else "boxes",
+        ]
+        recipe = json.dumps(
+            [_FORMAT, parts, sorted(self.names.items()), conf, box_margin, min_part]
+        )
+        digest = sha256(recipe.encode()).hexdigest()[:10]
+        self.model_version = f"{_name_of(parts[0])}+{_name_of(parts[1])}-{digest}"
 
-    def infer(self, images: Sequence[Image], given: Sequence[Detections | None] | None = None, thresholds: Mapping[int, float] | None = None) -> list[Raw]:
+    def infer(
+        self,
+        images: Sequence[Image],
+        given: Sequence[Detections | None] | None = None,
+        thresholds: Mapping[int, float] | None = None,
+    ) -> list[Raw]:
         """Run the models on a batch.
 
         Args:
@@ -78,28 +98,47 @@ class Cascade:
         Raises:
             InputError: given boxes that are not finite, or an image without given boxes where there is no detector.
         """
-        found = self._detect(images) if given is None or (self._detector is not None and None in given) else None
+        found = (
+            self._detect(images)
+            if given is None or (self._detector is not None and None in given)
+            else None
+        )
         kept = []
         for k, image in enumerate(images):
             own = given[k] if given is not None else None
             if own is None and found is None:
                 raise InputError("no boxes were given for this image, and there is no detector")
-            kept.append(self._usable(own if own is not None else found[k], image, own is not None, thresholds))  # type: ignore[index]
+            kept.append(
+                self._usable(
+                    own if own is not None else found[k], image, own is not None, thresholds
+                )
+            )  # type: ignore[index]
         masks: Sequence[Masks | None] = [None] * len(images)
         if self._segmenter is not None:
             masks = self._segmenter.segment(images, [d.xyxy for d in kept])
-        return [Raw(d, m, (image.shape[0], image.shape[1])) for d, m, image in zip(kept, masks, images, strict=True)]
+        return [
+            Raw(d, m, (image.shape[0], image.shape[1]))
+            for d, m, image in zip(kept, masks, images, strict=True)
+        ]
 
     def _detect(self, images: Sequence[Image]) -> list[Detections] | None:
         return self._detector.detect(images) if self._detector is not None else None
 
-    def _usable(self, detections: Detections, image: Image, given: bool, thresholds: Mapping[int, float] | None) -> Detections:
+    def _usable(
+        self,
+        detections: Detections,
+        image: Image,
+        given: bool,
+        thresholds: Mapping[int, float] | None,
+    ) -> Detections:
         boxes, keep = usable_boxes(check_boxes(detections.xyxy), (image.shape[0], image.shape[1]))
         if given:
             keep &= detections.scores >= self._conf
         keep &= np.isfinite(detections.scores)
         if thresholds is not None:
-            keep &= detections.scores >= np.array([thresholds.get(int(k), np.inf) for k in detections.class_ids], np.float32)
+            keep &= detections.scores >= np.array(
+                [thresholds.get(int(k), np.inf) for k in detections.class_ids], np.float32
+            )
         return Detections(boxes[keep], detections.class_ids[keep], detections.scores[keep])
 
     def finish(self, raw: Raw) -> Prediction:
@@ -116,7 +155,16 @@ class Cascade:
                 continue
             class_id = int(raw.detections.class_ids[k])
             quality = None if raw.masks is None else float(raw.masks.quality[k])
-            instances.append(Instance(self.names[class_id], class_id, float(raw.detections.scores[k]), box, mask, quality))
+            instances.append(
+                Instance(
+                    self.names[class_id],
+                    class_id,
+                    float(raw.detections.scores[k]),
+                    box,
+                    mask,
+                    quality,
+                )
+            )
         return Prediction(tuple(instances), raw.size_hw, self.model_version)
 
     @property
@@ -127,8 +175,14 @@ class Cascade:
     def outline(self, masks: Masks) -> list[Mask | None]:
         """Pixel masks of a segmenter's answer, tidied as all others are; runs on any thread."""
         found = crop_masks(masks)
-        return found if self._min_part is None else [None if mask is None else tidy_mask(mask, self._min_part) for mask in found]
+        return (
+            found
+            if self._min_part is None
+            else [None if mask is None else tidy_mask(mask, self._min_part) for mask in found]
+        )
 
-    def predict(self, images: Sequence[Image], given: Sequence[Detections | None] | None = None) -> list[Prediction]:
+    def predict(
+        self, images: Sequence[Image], given: Sequence[Detections | None] | None = None
+    ) -> list[Prediction]:
         """``infer`` and ``finish`` in one call."""
         return [self.finish(raw) for raw in self.infer(images, given)]

@@ -24,7 +24,9 @@ from labelme_plugin import document as labelme
 FORMATS = ("labelme", "label-studio", "voc", "overlay")
 DATASETS = ("coco", "yolo")  # made of labelme files once these are complete
 LABELME_FOLDER = "labelme"  # of those
-_IMPORT_BYTES = 64 << 20  # Label Studio refuses uploads over 250 MB; smaller files keep our own memory small too
+_IMPORT_BYTES = (
+    64 << 20
+)  # Label Studio refuses uploads over 250 MB; smaller files keep our own memory small too
 _MOST_CLASSES = 254  # 0 is background and 255 ignore
 
 Output = tuple[Path, bytes]
@@ -73,7 +75,12 @@ class LabelmeSink:
     def shared(self) -> list[Output]:
         if self._names is None:
             return []
-        return [(self._out / "labels.txt", "\n".join(["__ignore__", BACKGROUND, *self._names, ""]).encode())]
+        return [
+            (
+                self._out / "labels.txt",
+                "\n".join(["__ignore__", BACKGROUND, *self._names, ""]).encode(),
+            )
+        ]
 
     def close(self) -> list[Path]:
         return [self._out]
@@ -130,17 +137,25 @@ class VocSink:
         self._out, self._names = out, names
 
     def paths(self, item: Item) -> list[Path]:
-        return [self._out / folder / f"{item.stem}.png" for folder in ("SegmentationClass", "SegmentationObject")]
+        return [
+            self._out / folder / f"{item.stem}.png"
+            for folder in ("SegmentationClass", "SegmentationObject")
+        ]
 
     def ours(self, path: Path) -> bool:
         return made_by_us(path)
 
     def encode(self, item: Item, image: Image, prediction: Prediction) -> list[Output]:
-        return [(path, encode_png(one)) for path, one in zip(self.paths(item), label_maps(prediction), strict=True)]
+        return [
+            (path, encode_png(one))
+            for path, one in zip(self.paths(item), label_maps(prediction), strict=True)
+        ]
 
     def shared(self) -> list[Output]:
         if len(self._names) > _MOST_CLASSES:
-            raise ConfigError(f"--format voc: a label map holds at most {_MOST_CLASSES} classes, these are {len(self._names)}")
+            raise ConfigError(
+                f"--format voc: a label map holds at most {_MOST_CLASSES} classes, these are {len(self._names)}"
+            )
         return [(self._out / "class_names.txt", class_names_text(self._names).encode())]
 
     def close(self) -> list[Path]:
@@ -160,7 +175,12 @@ class OverlaySink:
         return overlays.made_by_us(path)
 
     def encode(self, item: Item, image: Image, prediction: Prediction) -> list[Output]:
-        return [(self.paths(item)[0], overlays.mark_jpeg(overlays.encode_picture(overlays.draw(image, prediction))))]
+        return [
+            (
+                self.paths(item)[0],
+                overlays.mark_jpeg(overlays.encode_picture(overlays.draw(image, prediction))),
+            )
+        ]
 
     def shared(self) -> list[Output]:
         return []
@@ -182,7 +202,13 @@ class ComparisonSink:
         ConfigError: no class of the model is one of the dataset.
     """
 
-    def __init__(self, out: Path, model_names: Mapping[int, str], names: Sequence[str], rename: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        out: Path,
+        model_names: Mapping[int, str],
+        names: Sequence[str],
+        rename: Mapping[str, str],
+    ) -> None:
         self._out, self._names = out, names
         self._mapping = class_mapping(model_names, names, rename)
 
@@ -197,8 +223,13 @@ class ComparisonSink:
         path = root / "SegmentationClass" / item.relative.with_suffix(".png")
         truth = read_label_map(path)
         if truth.shape != image.shape[:2]:
-            raise InputError(f"{path}: is {truth.shape[1]}x{truth.shape[0]}, its picture {image.shape[1]}x{image.shape[0]}")
-        known = replace(prediction, instances=tuple(map_instances(prediction.instances, self._mapping, self._names)))
+            raise InputError(
+                f"{path}: is {truth.shape[1]}x{truth.shape[0]}, its picture {image.shape[1]}x{image.shape[0]}"
+            )
+        known = replace(
+            prediction,
+            instances=tuple(map_instances(prediction.instances, self._mapping, self._names)),
+        )
         sheet = compare(image, truth, label_maps(known)[0], self._names)
         return [(self.paths(item)[0], overlays.mark_jpeg(overlays.encode_picture(sheet)))]
 
@@ -209,7 +240,12 @@ class ComparisonSink:
         return [self._out]
 
 
-def make_sinks(formats: Sequence[str], out: Path, names: Sequence[str], url_prefix: str = "/data/local-files/?d=") -> list[Sink]:
+def make_sinks(
+    formats: Sequence[str],
+    out: Path,
+    names: Sequence[str],
+    url_prefix: str = "/data/local-files/?d=",
+) -> list[Sink]:
     """The sinks for a run.
 
     Args:
@@ -219,12 +255,17 @@ def make_sinks(formats: Sequence[str], out: Path, names: Sequence[str], url_pref
         url_prefix: put before an image's quoted relative path to make the URL in Label Studio tasks.
     """
     table: dict[str, Sink] = {
-        "labelme": LabelmeSink(out / LABELME_FOLDER, names) if set(DATASETS) & set(formats) else LabelmeSink(out),
+        "labelme": LabelmeSink(out / LABELME_FOLDER, names)
+        if set(DATASETS) & set(formats)
+        else LabelmeSink(out),
         "label-studio": LabelStudioSink(out, names, url_prefix),
         "voc": VocSink(out, names),
         "overlay": OverlaySink(out / "overlays" if set(formats) != {"overlay"} else out),
     }
-    return [table[name] for name in dict.fromkeys("labelme" if name in DATASETS else name for name in formats)]
+    return [
+        table[name]
+        for name in dict.fromkeys("labelme" if name in DATASETS else name for name in formats)
+    ]
 
 
 def state(sink: Sink, item: Item) -> str | None:
@@ -250,7 +291,11 @@ def check_outputs(sinks: Sequence[Sink], items: Sequence[Item], overwrite: bool)
         for item in items:
             for path in sink.paths(item):
                 if path.resolve() in inputs:
-                    raise ConfigError(f"{path}: is one of the pictures to label, and would be overwritten; choose another --out")
+                    raise ConfigError(
+                        f"{path}: is one of the pictures to label, and would be overwritten; choose another --out"
+                    )
         for path, data in sink.shared():
             if path.exists() and not overwrite and path.read_bytes().strip() != data.strip():
-                raise ConfigError(f"{path}: is there already, for other classes; choose another --out, or --overwrite to replace it (a .bak copy is kept)")
+                raise ConfigError(
+                    f"{path}: is there already, for other classes; choose another --out, or --overwrite to replace it (a .bak copy is kept)"
+                )

@@ -51,26 +51,35 @@ def _as_failure(error: BaseException) -> LabelingError:
 
 
 class _Run(Generic[K, L, R, F]):
-    def __init__(self, stages: Stages[K, L, R, F], batch: int, workers: int, stop: threading.Event) -> None:
+    def __init__(
+        self, stages: Stages[K, L, R, F], batch: int, workers: int, stop: threading.Event
+    ) -> None:
         self._stages, self._batch, self._stop = stages, batch, stop
         self._abandoned = threading.Event()  # nobody takes the outcomes any more
         self._finishing: queue.Queue[tuple[K, Future[F]] | None] = queue.Queue(batch)
         self._outcomes: queue.Queue[Outcome[K] | BaseException | None] = queue.Queue()
-        self._loaders, self._finishers = ThreadPoolExecutor(workers, "load"), ThreadPoolExecutor(workers, "finish")
+        self._loaders, self._finishers = (
+            ThreadPoolExecutor(workers, "load"),
+            ThreadPoolExecutor(workers, "finish"),
+        )
         self._error: BaseException | None = None
         self._ahead = 2 * batch  # one batch loads while the model works on the other
 
     def _infer(self, items: list[tuple[K, Future[L]]]) -> None:
         """Run the model on what could be loaded and hand everything, failures too, to the writer in order."""
         loaded: deque[tuple[K, L | _Failure]] = deque()
-        while items:  # emptied on the way, so that nothing holds on to an image longer than its own stages do
+        while (
+            items
+        ):  # emptied on the way, so that nothing holds on to an image longer than its own stages do
             key, pending = items.pop(0)
             try:
                 loaded.append((key, pending.result()))
             except Exception as error:
                 loaded.append((key, _Failure(error)))
             del pending
-        answers = deque(self._answers([item for _, item in loaded if not isinstance(item, _Failure)]))
+        answers = deque(
+            self._answers([item for _, item in loaded if not isinstance(item, _Failure)])
+        )
         while loaded:
             key, item = loaded.popleft()
             answer = item if isinstance(item, _Failure) else answers.popleft()
@@ -94,7 +103,9 @@ class _Run(Generic[K, L, R, F]):
         except Exception as error:
             if len(items) == 1:
                 return [_Failure(error)]
-            logger.warning("a batch of %d failed (%s); trying its images one by one", len(items), error)
+            logger.warning(
+                "a batch of %d failed (%s); trying its images one by one", len(items), error
+            )
         return [answer for item in items for answer in self._answers([item])]
 
     def model_thread(self, keys: Iterator[K]) -> None:
@@ -107,10 +118,14 @@ class _Run(Generic[K, L, R, F]):
                 if not pending:
                     break
                 self._infer([pending.popleft() for _ in range(min(self._batch, len(pending)))])
-        except BaseException as error:  # the caller's thread must hear of it, after everything that was finished
+        except (
+            BaseException
+        ) as error:  # the caller's thread must hear of it, after everything that was finished
             self._error = error
         finally:
-            self._loaders.shutdown(wait=False, cancel_futures=True)  # after a stop: loaded ahead, but never with the model
+            self._loaders.shutdown(
+                wait=False, cancel_futures=True
+            )  # after a stop: loaded ahead, but never with the model
             self._finishing.put(None)
 
     def writer_thread(self) -> None:
@@ -126,7 +141,9 @@ class _Run(Generic[K, L, R, F]):
 
     def outcomes(self, keys: Iterable[K]) -> Iterator[Outcome[K]]:
         threads = [
-            threading.Thread(target=self.model_thread, args=(iter(keys),), name="model", daemon=True),
+            threading.Thread(
+                target=self.model_thread, args=(iter(keys),), name="model", daemon=True
+            ),
             threading.Thread(target=self.writer_thread, name="writer", daemon=True),
         ]
         for thread in threads:
@@ -153,7 +170,14 @@ class _Failure:
     error: Exception
 
 
-def run(keys: Iterable[K], stages: Stages[K, L, R, F], *, batch: int, workers: int, stop: threading.Event | None = None) -> Iterator[Outcome[K]]:
+def run(
+    keys: Iterable[K],
+    stages: Stages[K, L, R, F],
+    *,
+    batch: int,
+    workers: int,
+    stop: threading.Event | None = None,
+) -> Iterator[Outcome[K]]:
     """Push items through all stages and yield their outcomes in the order of ``keys``.
 
     Args:

@@ -13,7 +13,15 @@ from backend.files.images import SUFFIXES
 from backend.files.names import unique_stems
 from backend.formats.voc.dataset import is_voc, open_voc
 
-OUTPUT_FOLDERS = ("overlays", "SegmentationClass", "SegmentationObject", "label-studio", "labelme", "coco", "yolo")
+OUTPUT_FOLDERS = (
+    "overlays",
+    "SegmentationClass",
+    "SegmentationObject",
+    "label-studio",
+    "labelme",
+    "coco",
+    "yolo",
+)
 
 
 @dataclass(frozen=True)
@@ -47,7 +55,9 @@ def _voc_paths(root: Path, split: str) -> tuple[list[tuple[Path, Path]], tuple[s
         try:
             path = dataset.image_path(image_id)
         except InputError:
-            path = root / "JPEGImages" / f"{image_id}.jpg"  # reported as missing when it is its turn
+            path = (
+                root / "JPEGImages" / f"{image_id}.jpg"
+            )  # reported as missing when it is its turn
         relative = path.relative_to(root / "JPEGImages")
         pairs.append((path, relative))
     return pairs, dataset.class_names
@@ -75,17 +85,34 @@ def collect(sources: Sequence[Path], split: str, out: Path | None = None) -> Wor
         elif is_voc(source):
             found, own = _voc_paths(source, split)
             if names is not None and own is not None and own != names:
-                raise ConfigError(f"{source}: its class names differ from those of the dataset before it; label them in separate runs")
+                raise ConfigError(
+                    f"{source}: its class names differ from those of the dataset before it; label them in separate runs"
+                )
             pairs, names = pairs + found, own or names
         else:
-            pairs.extend((path, path.relative_to(source)) for path in find_files(source, SUFFIXES, _not_pictures(source, out), passed_over=links))
+            pairs.extend(
+                (path, path.relative_to(source))
+                for path in find_files(
+                    source, SUFFIXES, _not_pictures(source, out), passed_over=links
+                )
+            )
     distinct = {path.resolve(): (path, relative) for path, relative in reversed(pairs)}
     if not distinct:
         where = ", ".join(str(source) for source in sources)
-        raise ConfigError("; ".join([f"{where}: no images there; looked for {', '.join(SUFFIXES)}", *not_followed(links)]))
+        raise ConfigError(
+            "; ".join(
+                [
+                    f"{where}: no images there; looked for {', '.join(SUFFIXES)}",
+                    *not_followed(links),
+                ]
+            )
+        )
     kept = list(reversed(distinct.values()))
     stems = unique_stems([relative for _, relative in kept])
-    items = [Item(path, PurePosixPath(relative.as_posix()), stem) for (path, relative), stem in zip(kept, stems, strict=True)]
+    items = [
+        Item(path, PurePosixPath(relative.as_posix()), stem)
+        for (path, relative), stem in zip(kept, stems, strict=True)
+    ]
     return Work(tuple(items), names, tuple(not_followed(links)))
 
 
@@ -110,5 +137,7 @@ def check_distinct(items: Sequence[Item]) -> None:
     seen: set[PurePosixPath] = set()
     for item in items:
         if item.relative in seen:
-            raise ConfigError(f"{item.relative}: is in two of the sources, which a prompt file or Label Studio cannot tell apart; label them in separate runs")
+            raise ConfigError(
+                f"{item.relative}: is in two of the sources, which a prompt file or Label Studio cannot tell apart; label them in separate runs"
+            )
         seen.add(item.relative)

@@ -57,7 +57,11 @@ class Watcher:
                 with contextlib.suppress(OSError):  # gone between listing and looking
                     status = path.stat()
                     now[path] = _Seen(status.st_size, (status.st_mtime_ns, status.st_ctime_ns))
-        ready = [path for path, seen in now.items() if seen.size and seen == self._before.get(path) and seen != self._taken.get(path)]
+        ready = [
+            path
+            for path, seen in now.items()
+            if seen.size and seen == self._before.get(path) and seen != self._taken.get(path)
+        ]
         self._before = now
         return ready  # what is gone stays known: it may land again, with other content
 
@@ -78,7 +82,9 @@ class Watcher:
             relatives = [path.relative_to(folder) for path in there]
             found = [
                 Item(path, PurePosixPath(relative.as_posix()), stem)
-                for path, relative, stem in zip(there, relatives, unique_stems(relatives), strict=True)
+                for path, relative, stem in zip(
+                    there, relatives, unique_stems(relatives), strict=True
+                )
                 if path in wanted
             ]
             wanted -= {item.path for item in found}  # of folders within each other, the first
@@ -86,7 +92,13 @@ class Watcher:
                 yield folder, found
 
 
-def check_watch(sources: Sequence[Path], formats: Sequence[str], out: Path | None, overwrite: bool, interval_s: float) -> None:
+def check_watch(
+    sources: Sequence[Path],
+    formats: Sequence[str],
+    out: Path | None,
+    overwrite: bool,
+    interval_s: float,
+) -> None:
     """Refuse what cannot be watched.
 
     Raises:
@@ -97,13 +109,21 @@ def check_watch(sources: Sequence[Path], formats: Sequence[str], out: Path | Non
         if not source.is_dir():
             raise ConfigError(f"{source}: --watch needs a folder")
     if out is not None and len(sources) > 1:
-        raise ConfigError("--watch: several folders cannot share one --out, as pictures may have the same names; leave it out, or watch them one by one")
+        raise ConfigError(
+            "--watch: several folders cannot share one --out, as pictures may have the same names; leave it out, or watch them one by one"
+        )
     if overwrite:
-        raise ConfigError("--watch: never replaces anything; run annotate without it for --overwrite")
+        raise ConfigError(
+            "--watch: never replaces anything; run annotate without it for --overwrite"
+        )
     if list(formats) != ["labelme"]:
-        raise ConfigError(f"--watch: writes labelme JSON, not {', '.join(formats)}; yolosam2 convert makes other formats of it")
+        raise ConfigError(
+            f"--watch: writes labelme JSON, not {', '.join(formats)}; yolosam2 convert makes other formats of it"
+        )
     if not 0 < interval_s <= 3600:
-        raise ConfigError(f"--interval: expected more than 0 seconds and at most an hour, got {interval_s:g}")
+        raise ConfigError(
+            f"--interval: expected more than 0 seconds and at most an hour, got {interval_s:g}"
+        )
     for folder in [out] if out is not None else sources:
         ensure_writable(folder)
 
@@ -111,9 +131,26 @@ def check_watch(sources: Sequence[Path], formats: Sequence[str], out: Path | Non
 class _Watch:
     """One watch: what failed, when it is tried again, and what was done altogether."""
 
-    def __init__(self, cascade: Labeler, out: Path | None, options: Options, say: Callable[[str], None], watcher: Watcher, stop: threading.Event) -> None:
-        self._cascade, self._out, self._options, self._say, self._watcher, self._stop = cascade, out, options, say, watcher, stop
-        self._failed: dict[Path, tuple[str, int, float]] = {}  # sentence, tries, and when the next is
+    def __init__(
+        self,
+        cascade: Labeler,
+        out: Path | None,
+        options: Options,
+        say: Callable[[str], None],
+        watcher: Watcher,
+        stop: threading.Event,
+    ) -> None:
+        self._cascade, self._out, self._options, self._say, self._watcher, self._stop = (
+            cascade,
+            out,
+            options,
+            say,
+            watcher,
+            stop,
+        )
+        self._failed: dict[
+            Path, tuple[str, int, float]
+        ] = {}  # sentence, tries, and when the next is
         self._stale: set[Path] = set()  # pictures that were replaced, and not labelled again yet
         self.total = Summary()
 
@@ -121,12 +158,26 @@ class _Watch:
         """Label a few pictures."""
         self._stale |= {path for path in ready if self._watcher.take(path)}
         replaced = self._stale & set(ready)
-        for again in (False, True):  # a replaced picture gets new labels, unless a person changed the old ones
+        for again in (
+            False,
+            True,
+        ):  # a replaced picture gets new labels, unless a person changed the old ones
             chosen = [path for path in ready if (path in replaced) == again]
             for folder, items in self._watcher.items(chosen):
-                options = replace(self._options, refresh=again, progress=self._options.progress and len(items) >= _WORTH_A_BAR)
+                options = replace(
+                    self._options,
+                    refresh=again,
+                    progress=self._options.progress and len(items) >= _WORTH_A_BAR,
+                )
                 try:
-                    done = annotate(items, self._cascade, ["labelme"], self._out or folder, options, stop=self._stop)
+                    done = annotate(
+                        items,
+                        self._cascade,
+                        ["labelme"],
+                        self._out or folder,
+                        options,
+                        stop=self._stop,
+                    )
                 except LabelingError as error:  # the folder cannot be written now, for example
                     done = Summary(failed=[(str(item.path), str(error)) for item in items])
                 self._report(done, items)
@@ -138,10 +189,18 @@ class _Watch:
                 self._watcher.give_back(path)
 
     def _report(self, done: Summary, items: Sequence[Item]) -> None:
-        clock, names = time.strftime("%H:%M:%S"), [item.relative.as_posix() for item in done.done_now]
+        clock, names = (
+            time.strftime("%H:%M:%S"),
+            [item.relative.as_posix() for item in done.done_now],
+        )
         if names:
-            counts = ", ".join(f"{n} {label}" for label, n in done.per_class.most_common()) or "nothing found"
-            self._say(f"{clock} {', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}: {counts}")
+            counts = (
+                ", ".join(f"{n} {label}" for label, n in done.per_class.most_common())
+                or "nothing found"
+            )
+            self._say(
+                f"{clock} {', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}: {counts}"
+            )
         failed = {Path(path): sentence for path, sentence in done.failed}
         for path, sentence in failed.items():
             before, tries, _ = self._failed.get(path, ("", 0, 0.0))

@@ -13,11 +13,17 @@ def resolve_device(device: str) -> str:
     """
     import torch
 
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    there = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
     if device == "auto":
         return "cuda" if there["cuda"] else "mps" if there["mps"] else "cpu"
     if not there.get(device.split(":")[0], False):
-        raise ConfigError(f"device {device} is not available here; available: {', '.join(name for name, has in there.items() if has)}")
+        raise ConfigError(
+            f"device {device} is not available here; available: {', '.join(name for name, has in there.items() if has)}"
+        )
     return device
 
 

@@ -1,40 +1,169 @@
-"""Which models there are by name, and how to get one loaded. Imports torch only when asked to load."""
+"""The one table of models: name, weights, and the module that loads them.
+
+A new model is one file with ``load`` and ``download`` and one row here. torch is imported only when
+a model is loaded.
+"""
 
 from __future__ import annotations
 
-import re
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from backend.config.models import Settings
 from backend.core.protocols import Detector, Segmenter
 from backend.errors import ConfigError
-from backend.models.weights import DEMO_SAM2, DEMO_SAM2_CONFIG, DEMO_YOLO, Sam2Spec, _check_demo, _fetch_sam2, _fetch_yolo, _find, _looks_like_file
+from backend.models.weights import (
+    DEMO_SAM2,
+    DEMO_SAM2_CONFIG,
+    DEMO_YOLO,
+    embedded_weights,
+    fetched_weights,
+    find_weights,
+    looks_like_file,
+)
 
 DEMO = "demo"
-_YOLO_NAME = re.compile(r"(yolov8|yolo11|yolo26)[nsmlx](-seg)?")
+_YOLO = "backend.models.yolo"
+_SAM2 = "backend.models.sam2.image"
+_SAM2_SIZES = {"tiny": "t", "small": "s", "base_plus": "b+", "large": "l"}
 
 
-def _specs() -> dict[str, Sam2Spec]:
-    sizes = {"tiny": "t", "small": "s", "base_plus": "b+", "large": "l"}
-    specs = {}
-    for family, folder in (("sam2.1", "sam2.1"), ("sam2", "sam2")):
-        for size, short in sizes.items():
-            name = f"{family}_hiera_{size}"
-            specs[name] = Sam2Spec(name, f"configs/{folder}/{family}_hiera_{short}.yaml", f"{name}.pt", f"facebook/{family}-hiera-{size.replace('_', '-')}")
-    return specs
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """One model that is known by name.
+
+    Attributes:
+        kind: ``detector`` or ``segmenter``.
+        name: what ``--detector`` or ``--segmenter`` is given.
+        module: has ``load(path, config, settings, device)`` and ``download(model, path)``.
+        weights: name of the file below MODEL_ROOT, or of an embedded one.
+        repository: on the hub that the weights come from; empty where the module knows the place.
+        config: for the module: a name inside its package, or a file.
+        embedded: whether the weights come with this package.
+        listed: whether ``yolosam2 models`` shows it.
+    """
+
+    kind: str
+    name: str
+    module: str
+    weights: str
+    repository: str = ""
+    config: str | None = None
+    embedded: bool = False
+    listed: bool = True
 
 
-SAM2_MODELS = _specs()
-YOLO_MODELS = tuple(f"{family}{size}" for family in ("yolov8", "yolo11", "yolo26") for size in "nsmlx")
+def _yolo_models() -> list[Model]:
+    embedded = Model(
+        kind="detector", name=DEMO, module=_YOLO, weights=DEMO_YOLO.name, embedded=True
+    )
+    names = [f"{family}{size}" for family in ("yolov8", "yolo11", "yolo26") for size in "nsmlx"]
+    boxes = [
+        Model(kind="detector", name=name, module=_YOLO, weights=f"{name}.pt") for name in names
+    ]
+    masks = [
+        Model(
+            kind="detector",
+            name=f"{name}-seg",
+            module=_YOLO,
+            weights=f"{name}-seg.pt",
+            listed=False,
+        )
+        for name in names
+    ]
+    return [embedded, *boxes, *masks]
+
+
+def _sam2_models() -> list[Model]:
+    embedded = Model(
+        kind="segmenter",
+        name=DEMO,
+        module=_SAM2,
+        weights=DEMO_SAM2.name,
+        config=str(DEMO_SAM2_CONFIG),
+        embedded=True,
+    )
+    published = [
+        Model(
+            kind="segmenter",
+            name=f"{family}_hiera_{size}",
+            module=_SAM2,
+            weights=f"{family}_hiera_{size}.pt",
+            repository=f"facebook/{family}-hiera-{size.replace('_', '-')}",
+            config=f"configs/{family}/{family}_hiera_{short}.yaml",
+        )
+        for family in ("sam2.1", "sam2")
+        for size, short in _SAM2_SIZES.items()
+    ]
+    return [embedded, *published]
+
+
+MODELS = {(model.kind, model.name): model for model in [*_yolo_models(), *_sam2_models()]}
+# What is taken where nothing is named: by kind and whether there is only a CPU.
+_DEFAULTS = {
+    ("detector", True): "yolov8n",
+    ("detector", False): "yolov8m",
+    ("segmenter", True): "sam2.1_hiera_tiny",
+    ("segmenter", False): "sam2.1_hiera_large",
+}
+# What loads a file that a person named.
+_FILE_MODULES = {"detector": _YOLO, "segmenter": _SAM2}
+
+
+def models_of(kind: str) -> list[Model]:
+    """The models of a kind that are shown to people, the embedded one first."""
+    return [model for model in MODELS.values() if model.kind == kind and model.listed]
+
+
+def known_models(root: Path) -> list[tuple[Model, Path | str]]:
+    """All models that are shown to people, and where their weights are or would be put.
+
+    Args:
+        root: MODEL_ROOT.
+    """
+    return [
+        (model, "embedded" if model.embedded else root / model.weights)
+        for kind in ("detector", "segmenter")
+        for model in models_of(kind)
+    ]
+
+
+def _name(kind: str, settings: Settings, device: str) -> str:
+    named: str | None = getattr(settings, kind)
+    return named or _DEFAULTS[kind, device == "cpu"]
 
 
 def missing_weights(settings: Settings, device: str) -> list[Path]:
     """Files of published models that the settings name and that would have to be downloaded."""
-    detector = settings.detector or ("yolov8n" if device == "cpu" else "yolov8m")
-    segmenter = settings.segmenter or ("sam2.1_hiera_tiny" if device == "cpu" else "sam2.1_hiera_large")
-    named = [settings.model_root / f"{detector}.pt"] if _YOLO_NAME.fullmatch(detector) else []
-    named += [settings.model_root / SAM2_MODELS[segmenter].weights] if segmenter in SAM2_MODELS else []
-    return [path for path in named if not path.is_file()]
+    found = (MODELS.get((kind, _name(kind, settings, device))) for kind in _FILE_MODULES)
+    paths = [settings.model_root / m.weights for m in found if m is not None and not m.embedded]
+    return [path for path in paths if not path.is_file()]
+
+
+def _load(kind: str, settings: Settings, device: str) -> Any:
+    name = _name(kind, settings, device)
+    model = MODELS.get((kind, name))
+    config = settings.segmenter_config if kind == "segmenter" else None
+    if model is not None and model.embedded:
+        path = embedded_weights(model.weights)
+        config = model.config
+    elif model is not None:
+        module = import_module(model.module)
+        path = fetched_weights(
+            settings.model_root / model.weights, name, lambda to: module.download(model, to)
+        )
+        config = config or model.config
+    elif looks_like_file(name):
+        path = find_weights(name, settings.model_root, f"--{kind}")
+        published = MODELS.get((kind, path.stem))
+        config = config or (published.config if published is not None else None)
+    else:
+        names = ", ".join(one.name for one in models_of(kind))
+        raise ConfigError(f"--{kind}: unknown model {name!r}; known are {names}, or a file")
+    module = import_module(model.module if model is not None else _FILE_MODULES[kind])
+    return module.load(path, config, settings, device)
 
 
 def load_detector(settings: Settings, device: str) -> Detector:
@@ -47,27 +176,8 @@ def load_detector(settings: Settings, device: str) -> Detector:
     Raises:
         ConfigError: an unknown name, a missing file, or weights that do not load.
     """
-    name = settings.detector or ("yolov8n" if device == "cpu" else "yolov8m")
-    if name == DEMO:
-        _check_demo(DEMO_YOLO)
-        path = DEMO_YOLO
-    elif _looks_like_file(name):
-        path = _find(name, settings.model_root, "--detector")
-    elif _YOLO_NAME.fullmatch(name):
-        path = _fetch_yolo(settings.model_root / f"{name}.pt", name)
-    else:
-        raise ConfigError(f"--detector: unknown model {name!r}; known are demo, {', '.join(YOLO_MODELS)}, or a file")
-    from backend.models.yolo import YoloDetector
-
-    return YoloDetector(
-        path,
-        device=device,
-        conf=settings.conf,
-        iou=settings.iou,
-        max_det=settings.max_det,
-        agnostic_nms=settings.agnostic_nms,
-        classes=settings.classes,
-    )
+    detector: Detector = _load("detector", settings, device)
+    return detector
 
 
 def load_segmenter(settings: Settings, device: str) -> Segmenter:
@@ -76,22 +186,5 @@ def load_segmenter(settings: Settings, device: str) -> Segmenter:
     Raises:
         ConfigError: also for a checkpoint that does not fit its configuration, naming both.
     """
-    name = settings.segmenter or ("sam2.1_hiera_tiny" if device == "cpu" else "sam2.1_hiera_large")
-    config = settings.segmenter_config
-    if name == DEMO:
-        _check_demo(DEMO_SAM2)
-        path, config = DEMO_SAM2, str(DEMO_SAM2_CONFIG)
-    elif name in SAM2_MODELS:
-        spec = SAM2_MODELS[name]
-        path, config = _fetch_sam2(settings.model_root / spec.weights, spec), config or spec.config
-    elif _looks_like_file(name):
-        path = _find(name, settings.model_root, "--segmenter")
-        known = SAM2_MODELS.get(path.stem)
-        config = config or (known.config if known else None)
-        if config is None:
-            raise ConfigError(f"--segmenter: {path} needs --segmenter-config, a yaml file or a name inside the sam2 package")
-    else:
-        raise ConfigError(f"--segmenter: unknown model {name!r}; known are demo, {', '.join(SAM2_MODELS)}, or a file")
-    from backend.models.sam2.image import Sam2Segmenter
-
-    return Sam2Segmenter(path, config, device=device, box_chunk=settings.sam_batch)
+    segmenter: Segmenter = _load("segmenter", settings, device)
+    return segmenter

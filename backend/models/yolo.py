@@ -6,13 +6,17 @@ import os
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import PIL.Image
 
+from backend.config.models import Settings
 from backend.core.types import Detections, Image
 from backend.errors import ConfigError
+
+if TYPE_CHECKING:
+    from backend.models.registry import Model
 
 _TASKS = ("detect", "segment")
 
@@ -67,15 +71,30 @@ class YoloDetector:
             self._model = YOLO(str(path))
             task, names = str(self._model.task), dict(self._model.names)
         except Exception as error:  # unpickling foreign files raises anything
-            raise ConfigError(f"{path}: is not a YOLO model that Ultralytics can load: {type(error).__name__}: {error}") from None
+            raise ConfigError(
+                f"{path}: is not a YOLO model that Ultralytics can load: {type(error).__name__}: {error}"
+            ) from None
         if task not in _TASKS:
-            raise ConfigError(f"{path}: is a YOLO model for {task}, expected one for {' or '.join(_TASKS)}")
+            raise ConfigError(
+                f"{path}: is a YOLO model for {task}, expected one for {' or '.join(_TASKS)}"
+            )
         self._names = {int(k): str(v) for k, v in names.items()}
         self._keep = self._class_ids(path, classes)
-        self._options: dict[str, Any] = {"conf": conf, "iou": iou, "max_det": max_det, "classes": self._keep, "device": device, "verbose": False, "save": False}
+        self._options: dict[str, Any] = {
+            "conf": conf,
+            "iou": iou,
+            "max_det": max_det,
+            "classes": self._keep,
+            "device": device,
+            "verbose": False,
+            "save": False,
+        }
         if agnostic_nms:
             self._options["agnostic_nms"] = True
-        stable = f"{sorted(self._options.items(), key=str)}".replace(device, "") + sha256(path.read_bytes()).hexdigest()
+        stable = (
+            f"{sorted(self._options.items(), key=str)}".replace(device, "")
+            + sha256(path.read_bytes()).hexdigest()
+        )
         self._version = f"{path.stem}-{sha256(stable.encode()).hexdigest()[:8]}"
 
     def _class_ids(self, path: Path, classes: Sequence[str] | None) -> list[int] | None:
@@ -84,7 +103,9 @@ class YoloDetector:
         ids = {name: k for k, name in self._names.items()}
         missing = [name for name in classes if name not in ids]
         if missing:
-            raise ConfigError(f"--classes: {', '.join(missing)} not among the classes of {path.name}: {', '.join(self._names.values())}")
+            raise ConfigError(
+                f"--classes: {', '.join(missing)} not among the classes of {path.name}: {', '.join(self._names.values())}"
+            )
         return [ids[name] for name in classes]
 
     @property
@@ -117,5 +138,37 @@ class YoloDetector:
             bgr = [np.ascontiguousarray(images[k][..., ::-1]) for k in members]
             for k, result in zip(members, self._model.predict(bgr, **self._options), strict=True):
                 boxes = result.boxes
-                found[k] = Detections(boxes.xyxy.float().cpu().numpy().reshape(-1, 4), boxes.cls.long().cpu().numpy(), boxes.conf.float().cpu().numpy())
+                found[k] = Detections(
+                    boxes.xyxy.float().cpu().numpy().reshape(-1, 4),
+                    boxes.cls.long().cpu().numpy(),
+                    boxes.conf.float().cpu().numpy(),
+                )
         return [found[k] for k in range(len(images))]
+
+
+def download(model: Model, path: Path) -> None:
+    """Fetch published weights, because a person named the model."""
+    quiet_ultralytics(offline=False)
+    from ultralytics.utils.downloads import attempt_download_asset
+
+    attempt_download_asset(str(path))
+
+
+def load(path: Path, config: str | None, settings: Settings, device: str) -> YoloDetector:
+    """The detector in a file; see ``YoloDetector``.
+
+    Args:
+        path: weights.
+        config: not used; YOLO files hold their own.
+        settings: thresholds and classes.
+        device: torch device.
+    """
+    return YoloDetector(
+        path,
+        device=device,
+        conf=settings.conf,
+        iou=settings.iou,
+        max_det=settings.max_det,
+        agnostic_nms=settings.agnostic_nms,
+        classes=settings.classes,
+    )

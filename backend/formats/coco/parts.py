@@ -21,7 +21,11 @@ def _matters(instances: Sequence[DatasetInstance]) -> bool:
             return True
         first = min(part.order for part in one.parts)
         others = [part for other in instances if other is not one for part in other.parts]
-        if any(first < other.order < part.order and common_pixels(part.mask, other.mask) for part in one.parts for other in others):
+        if any(
+            first < other.order < part.order and common_pixels(part.mask, other.mask)
+            for part in one.parts
+            for other in others
+        ):
             return True
     return False
 
@@ -35,31 +39,56 @@ def keep(instances: Sequence[DatasetInstance], size_hw: tuple[int, int]) -> list
     """
     if not _matters(instances):
         return [{}] * len(instances)
-    return [{DRAWN: [_part(part, size_hw, len(one.parts) > 1) for part in one.parts]} for one in instances]
+    return [
+        {DRAWN: [_part(part, size_hw, len(one.parts) > 1) for part in one.parts]}
+        for one in instances
+    ]
 
 
 def _part(part: Part, size_hw: tuple[int, int], is_piece: bool) -> dict[str, Any]:
     mask = {"mask": coco.encode(part.mask, size_hw)} if is_piece else {}
-    return {"order": part.order, **mask, **({"notes": dict(part.notes)} if part.notes is not None else {})}
+    return {
+        "order": part.order,
+        **mask,
+        **({"notes": dict(part.notes)} if part.notes is not None else {}),
+    }
 
 
-def restore(found: Sequence[tuple[DatasetInstance, object]], size_hw: tuple[int, int] | None) -> tuple[DatasetInstance, ...]:
+def restore(
+    found: Sequence[tuple[DatasetInstance, object]], size_hw: tuple[int, int] | None
+) -> tuple[DatasetInstance, ...]:
     """Instances with their parts as they were drawn; one whose mask was changed since stays in one part.
 
     Args:
         found: instances in one part, in drawing order, and what was kept with each, which may be anything.
         size_hw: of the image.
     """
-    parts = [_parts_of(instance, kept, size_hw) if size_hw is not None else None for instance, kept in found]
-    beyond = max((part.order + 1 for known in parts if known is not None for part in known), default=0)  # what is new lies on top
+    parts = [
+        _parts_of(instance, kept, size_hw) if size_hw is not None else None
+        for instance, kept in found
+    ]
+    beyond = max(
+        (part.order + 1 for known in parts if known is not None for part in known), default=0
+    )  # what is new lies on top
     return tuple(
-        replace(instance, parts=known if known is not None else tuple(replace(part, order=part.order + beyond) for part in instance.parts))
+        replace(
+            instance,
+            parts=known
+            if known is not None
+            else tuple(replace(part, order=part.order + beyond) for part in instance.parts),
+        )
         for (instance, _), known in zip(found, parts, strict=True)
     )
 
 
-def _parts_of(instance: DatasetInstance, kept: object, size_hw: tuple[int, int]) -> tuple[Part, ...] | None:
-    if not isinstance(kept, list) or not kept or not all(isinstance(one, dict) and type(one.get("order")) is int for one in kept):
+def _parts_of(
+    instance: DatasetInstance, kept: object, size_hw: tuple[int, int]
+) -> tuple[Part, ...] | None:
+    if (
+        not isinstance(kept, list)
+        or not kept
+        or not all(isinstance(one, dict) and type(one.get("order")) is int for one in kept)
+    ):
         return None
     parts = []
     for one in kept:
@@ -70,5 +99,11 @@ def _parts_of(instance: DatasetInstance, kept: object, size_hw: tuple[int, int])
         notes = one.get("notes")
         if mask is None or not isinstance(notes, dict | None):
             return None
-        parts.append(Part(mask, one["order"], notes=None if notes is None else {"score": None, **notes}))
-    return tuple(parts) if not mask_difference(instance.mask, join_masks([part.mask for part in parts])) else None
+        parts.append(
+            Part(mask, one["order"], notes=None if notes is None else {"score": None, **notes})
+        )
+    return (
+        tuple(parts)
+        if not mask_difference(instance.mask, join_masks([part.mask for part in parts]))
+        else None
+    )

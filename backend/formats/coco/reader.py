@@ -11,18 +11,38 @@ from contextlib import closing
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from backend.core.classes import IGNORE_LABEL, NOT_CLASSES, ClassNames
+from backend.core.classes import IGNORE_LABEL, NOT_CLASSES
 from backend.errors import ConfigError, InputError, Unavailable, json_kind
 from backend.files.images import SUFFIXES, declared_size
 from backend.files.names import safe_name
-from backend.files.pictures import Pictures, header_of
-from backend.formats.base import EXTRA, DatasetInstance, Fault, Part, Sample, extras_of, object_value
+from backend.files.pictures import header_of
+from backend.formats.base import (
+    EXTRA,
+    DatasetInstance,
+    Fault,
+    Part,
+    ReadRequest,
+    Sample,
+    extras_of,
+    object_value,
+)
 from backend.formats.coco import parts
 from backend.formats.coco import segmentation as coco
 from backend.formats.json_stream import read_list
 
 _OWN = ("id", "image_id", "category_id", "segmentation", "area", "bbox", "iscrowd", "score", EXTRA)
-_OWN_IMAGE = ("id", "file_name", "height", "width", "model_version", "license", "flickr_url", "coco_url", "date_captured", EXTRA)
+_OWN_IMAGE = (
+    "id",
+    "file_name",
+    "height",
+    "width",
+    "model_version",
+    "license",
+    "flickr_url",
+    "coco_url",
+    "date_captured",
+    EXTRA,
+)
 _ROBOFLOW = "_annotations.coco.json"  # beside the pictures of each split
 _SPLITS = ("train", "val", "test")
 
@@ -50,7 +70,9 @@ def is_coco(path: Path) -> bool:
 def _split_of(path: Path) -> str | None:
     """The split a file is named after: ``instances_train2017.json`` is train."""
     if path.name == _ROBOFLOW:
-        return {"train": "train", "valid": "val", "val": "val", "test": "test"}.get(path.parent.name)
+        return {"train": "train", "valid": "val", "val": "val", "test": "test"}.get(
+            path.parent.name
+        )
     stem = path.stem.removeprefix("instances_")
     if path.stem != stem:
         return next((name for name in _SPLITS if stem.startswith(name)), stem)
@@ -61,17 +83,16 @@ class CocoReader:
     """Annotation files, one after the other.
 
     Args:
-        source: a file, or a folder with ``annotations/instances_*.json``.
-        names: grows by the categories.
-        pictures: where pictures may be.
-        split: only the file of this split; a single file is called so.
+        request: its source is a file, or a folder with ``annotations/instances_*.json``; a split chooses one of several files, and is the name of a
+            single one.
 
     Raises:
         ConfigError: no file.
         InputError: the categories or images of a file cannot be read.
     """
 
-    def __init__(self, source: Path, names: ClassNames, pictures: Pictures, split: str | None = None) -> None:
+    def __init__(self, request: ReadRequest) -> None:
+        source, pictures, split = request.source, request.pictures, request.options.split
         files = [source] if source.is_file() else coco_files(source)
         if not files:
             raise ConfigError(f"{source}: no annotations/instances_*.json there")
@@ -94,10 +115,12 @@ class CocoReader:
                 with path.open("rb") as stream:
                     n_images = sum(1 for _ in read_list(stream, path, "images"))
                 if not found and not n_images:
-                    raise InputError(f"{path}: has neither categories nor images; is it an instance annotation file of COCO?")
+                    raise InputError(
+                        f"{path}: has neither categories nor images; is it an instance annotation file of COCO?"
+                    )
                 self._categories[path] = found
                 self.total += n_images
-                names.add(list(found.values()))
+                request.names.add(list(found.values()))
             except (InputError, OSError) as error:
                 self._broken.append(Fault.of(str(path), error))
 
@@ -107,11 +130,16 @@ class CocoReader:
         try:
             yield from self._all()
         except sqlite3.Error as error:
-            raise Unavailable(f"{tempfile.gettempdir()}: {error}; annotations are sorted there, and TMPDIR names another folder") from None
+            raise Unavailable(
+                f"{tempfile.gettempdir()}: {error}; annotations are sorted there, and TMPDIR names another folder"
+            ) from None
 
     def _all(self) -> Iterator[Sample | Fault]:
         for path in self._categories:
-            with tempfile.TemporaryDirectory(prefix="yolosam2-") as folder, closing(sqlite3.connect(Path(folder, "annotations.db"))) as database:
+            with (
+                tempfile.TemporaryDirectory(prefix="yolosam2-") as folder,
+                closing(sqlite3.connect(Path(folder, "annotations.db"))) as database,
+            ):
                 yield from self._index(path, database)
                 yield from self._images(path, database)
 
@@ -124,7 +152,9 @@ class CocoReader:
             for place, one in enumerate(read_list(stream, path, "annotations")):
                 key = _key(one.get("image_id")) if isinstance(one, dict) else None
                 if key is None:
-                    faults.append(f"{path}: annotations[{place}].image_id: expected the id of an image")
+                    faults.append(
+                        f"{path}: annotations[{place}].image_id: expected the id of an image"
+                    )
                     continue
                 yield key, place, json.dumps(one)
 
@@ -152,36 +182,73 @@ class CocoReader:
                     if key in seen:
                         raise InputError(f"{where}.id: {key} is the id of another image too")
                     seen.add(key)
-                    found = database.execute("SELECT place, body FROM annotation WHERE image = ? ORDER BY place", (key,))
-                    yield self._sample(path, image, where, [(at, json.loads(body)) for at, body in found])
+                    found = database.execute(
+                        "SELECT place, body FROM annotation WHERE image = ? ORDER BY place", (key,)
+                    )
+                    yield self._sample(
+                        path, image, where, [(at, json.loads(body)) for at, body in found]
+                    )
                 except Exception as error:
                     yield Fault.of(where, error, str(path))
         known = {row[0] for row in database.execute("SELECT DISTINCT image FROM annotation")}
         if lost := known - seen:
-            yield Fault(str(path), f"{path}: annotations of {len(lost)} images that are not listed, such as id {min(lost)}")
+            yield Fault(
+                str(path),
+                f"{path}: annotations of {len(lost)} images that are not listed, such as id {min(lost)}",
+            )
 
-    def _sample(self, path: Path, image: Mapping[str, Any], where: str, rows: Sequence[tuple[int, dict[str, Any]]]) -> Sample:
+    def _sample(
+        self,
+        path: Path,
+        image: Mapping[str, Any],
+        where: str,
+        rows: Sequence[tuple[int, dict[str, Any]]],
+    ) -> Sample:
         if not isinstance(image.get("file_name"), str):
-            raise InputError(f"{where}.file_name: expected a name, got {json_kind(image.get('file_name'))}")
+            raise InputError(
+                f"{where}.file_name: expected a name, got {json_kind(image.get('file_name'))}"
+            )
         split = self._split or _split_of(path)
         name, picture = self._picture(path, image["file_name"], f"{where}.file_name", split)
         if picture is not None and image.get("height") is None and image.get("width") is None:
             size_hw = header_of(picture, where).size_hw
         else:
-            size_hw = declared_size(image.get("height"), image.get("width"), f"{where}.", ("height", "width"))
+            size_hw = declared_size(
+                image.get("height"), image.get("width"), f"{where}.", ("height", "width")
+            )
         if picture is not None and (actual := header_of(picture, where).size_hw) != size_hw:
-            raise InputError(f"{where}: is {size_hw[1]}x{size_hw[0]}, but {picture} is {actual[1]}x{actual[0]}")
+            raise InputError(
+                f"{where}: is {size_hw[1]}x{size_hw[0]}, but {picture} is {actual[1]}x{actual[0]}"
+            )
         left_out: Counter[str] = Counter()
         found: list[tuple[DatasetInstance, object]] = []
         for place, row in rows:
-            instance = self._instance(path, row, size_hw, f"{path}: annotations[{place}]", len(found), left_out)
+            instance = self._instance(
+                path, row, size_hw, f"{path}: annotations[{place}]", len(found), left_out
+            )
             found += [(instance, extras_of(row).get(parts.DRAWN))] if instance is not None else []
         instances = parts.restore(found, size_hw)
-        notes = {**{key: value for key, value in image.items() if key not in _OWN_IMAGE}, **extras_of(image)}
+        notes = {
+            **{key: value for key, value in image.items() if key not in _OWN_IMAGE},
+            **extras_of(image),
+        }
         version = image.get("model_version")
-        return Sample(name, where, size_hw, instances, picture, None, version if isinstance(version, str) else None, split, notes, left_out)
+        return Sample(
+            name,
+            where,
+            size_hw,
+            instances,
+            picture,
+            None,
+            version if isinstance(version, str) else None,
+            split,
+            notes,
+            left_out,
+        )
 
-    def _picture(self, path: Path, text: str, where: str, split: str | None) -> tuple[PurePosixPath, Path | None]:
+    def _picture(
+        self, path: Path, text: str, where: str, split: str | None
+    ) -> tuple[PurePosixPath, Path | None]:
         """What the picture is called, and where it is; a name that leads elsewhere only helps to find it below ``--images``."""
         try:
             name = safe_name(text, where)
@@ -192,18 +259,36 @@ class CocoReader:
                 raise
             return safe_name(last, where), found
         called = path.stem.removeprefix("instances_")
-        folders = [path.parent, self._root, self._root / "images", self._root / called, self._root / "images" / called]
+        folders = [
+            path.parent,
+            self._root,
+            self._root / "images",
+            self._root / called,
+            self._root / "images" / called,
+        ]
         folders += [self._root / "images" / split] if split else []
-        direct = next((folder / name for folder in folders if self._pictures.inside(folder / name)), None)
+        direct = next(
+            (folder / name for folder in folders if self._pictures.inside(folder / name)), None
+        )
         found = self._pictures.find(direct, str(name))
         if name.suffix.lower() not in SUFFIXES:
             name = name.with_name(name.name + (found.suffix if found is not None else ".jpg"))
         return name, found
 
-    def _instance(self, path: Path, row: Mapping[str, Any], size_hw: tuple[int, int], where: str, order: int, left_out: Counter[str]) -> DatasetInstance | None:
+    def _instance(
+        self,
+        path: Path,
+        row: Mapping[str, Any],
+        size_hw: tuple[int, int],
+        where: str,
+        order: int,
+        left_out: Counter[str],
+    ) -> DatasetInstance | None:
         label = self._categories[path].get(_key(row.get("category_id")) or "")
         if label is None:
-            raise InputError(f"{where}.category_id: {str(row.get('category_id'))[:40]} is none of the categories")
+            raise InputError(
+                f"{where}.category_id: {str(row.get('category_id'))[:40]} is none of the categories"
+            )
         segmentation = row.get("segmentation")
         if isinstance(segmentation, list) and all(isinstance(ring, list) for ring in segmentation):
             rings = [ring for ring in segmentation if len(ring) >= 6]
@@ -218,10 +303,18 @@ class CocoReader:
             left_out["annotations that cover no pixel"] += 1
             return None
         extra = dict(extras_of(row))
-        crowd, number, _ = extra.pop("iscrowd", None), extra.pop("voc_object", None), extra.pop(parts.DRAWN, None)
+        crowd, number, _ = (
+            extra.pop("iscrowd", None),
+            extra.pop("voc_object", None),
+            extra.pop(parts.DRAWN, None),
+        )
         score = row.get("score")
         valid = isinstance(score, int | float) and not isinstance(score, bool) and 0 <= score <= 1
-        notes = {**{key: value for key, value in row.items() if key not in _OWN}, **extra, **({} if valid or score is None else {"score": score})}
+        notes = {
+            **{key: value for key, value in row.items() if key not in _OWN},
+            **extra,
+            **({} if valid or score is None else {"score": score}),
+        }
         return DatasetInstance(
             label,
             (Part(mask, order),),
@@ -245,7 +338,9 @@ def category_names(paths: Sequence[Path]) -> tuple[str, ...]:
             found = _categories(read_list(stream, path, "categories"), path)
         for key, name in found.items():
             if known.setdefault(key, name) != name:
-                raise ConfigError(f"{path}: category {key} is {name!r} here, but {known[key]!r} in {paths[0].parent}; choose another OUT")
+                raise ConfigError(
+                    f"{path}: category {key} is {name!r} here, but {known[key]!r} in {paths[0].parent}; choose another OUT"
+                )
     ids = sorted(known, key=lambda key: (not key.isdigit(), int(key) if key.isdigit() else 0))
     return tuple(dict.fromkeys(known[key] for key in ids if known[key] not in NOT_CLASSES))
 
@@ -254,7 +349,11 @@ def _key(value: Any) -> str | None:
     """An id as text, the same for 5, 5.0 and "5"; None for what is no id."""
     if isinstance(value, float) and value == value // 1:
         value = int(value)
-    return str(value).strip() if isinstance(value, int | str) and not isinstance(value, bool) and str(value).strip() else None
+    return (
+        str(value).strip()
+        if isinstance(value, int | str) and not isinstance(value, bool) and str(value).strip()
+        else None
+    )
 
 
 def _categories(rows: Iterator[Any], path: Path) -> dict[str, str]:

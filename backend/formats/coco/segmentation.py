@@ -78,13 +78,23 @@ def encode(mask: Mask, size_hw: tuple[int, int]) -> dict[str, Any]:
 def _decode(counts: Any, size_hw: tuple[int, int], where: str) -> Mask | None:
     if isinstance(counts, str):
         runs = _from_text(counts, where)
-    elif isinstance(counts, list) and all(isinstance(one, int) and not isinstance(one, bool) for one in counts):
-        runs = np.array(counts or [0], np.int64) if all(0 <= one <= 1 << 40 for one in counts) else np.array([-1])
+    elif isinstance(counts, list) and all(
+        isinstance(one, int) and not isinstance(one, bool) for one in counts
+    ):
+        runs = (
+            np.array(counts or [0], np.int64)
+            if all(0 <= one <= 1 << 40 for one in counts)
+            else np.array([-1])
+        )
     else:
-        raise InputError(f"{where}.counts: expected text or a list of whole numbers, got {json_kind(counts)}")
+        raise InputError(
+            f"{where}.counts: expected text or a list of whole numbers, got {json_kind(counts)}"
+        )
     n_pixels = size_hw[0] * size_hw[1]
     if runs.min() < 0 or runs.max() > n_pixels or runs.sum() != n_pixels:
-        raise InputError(f"{where}.counts: the run lengths do not add up to {n_pixels} for {size_hw[1]}x{size_hw[0]} pixels")
+        raise InputError(
+            f"{where}.counts: the run lengths do not add up to {n_pixels} for {size_hw[1]}x{size_hw[0]} pixels"
+        )
     return _of_runs(runs, size_hw)
 
 
@@ -92,17 +102,26 @@ def _of_runs(runs: NDArray[np.int64], size_hw: tuple[int, int]) -> Mask | None:
     ends = np.cumsum(runs)
     starts, ends = ends[:-1:2], ends[1::2]
     kept = ends > starts
-    return _transposed(mask_of_stretches(starts[kept], ends[kept], size_hw[0])) if kept.any() else None
+    return (
+        _transposed(mask_of_stretches(starts[kept], ends[kept], size_hw[0])) if kept.any() else None
+    )
 
 
 def _polygons(polygons: list[Any], size_hw: tuple[int, int], where: str) -> Mask | None:
     from pycocotools import mask as coco_mask  # reads polygons as COCO's own tools do
 
-    far, length = _REACH * max(size_hw), 0.0  # pycocotools takes memory for every pixel of the way round
+    far, length = (
+        _REACH * max(size_hw),
+        0.0,
+    )  # pycocotools takes memory for every pixel of the way round
     for k, ring in enumerate(polygons):
-        numbers = isinstance(ring, list) and all(isinstance(v, int | float) and not isinstance(v, bool) and abs(v) <= far for v in ring)
+        numbers = isinstance(ring, list) and all(
+            isinstance(v, int | float) and not isinstance(v, bool) and abs(v) <= far for v in ring
+        )
         if not numbers or len(ring) < 6 or len(ring) % 2 or len(ring) > 2 * _MOST_POINTS:
-            raise InputError(f"{where}[{k}]: expected a polygon as a list of at least three pairs of numbers of pixels, within {far}")
+            raise InputError(
+                f"{where}[{k}]: expected a polygon as a list of at least three pairs of numbers of pixels, within {far}"
+            )
         points = np.array(ring, np.float64).reshape(-1, 2)
         length += float(np.abs(points - np.roll(points, 1, 0)).sum())
     if length > _LONGEST:
@@ -129,7 +148,11 @@ def decode(segmentation: Any, size_hw: tuple[int, int], where: str = "segmentati
     if isinstance(segmentation, list):
         return _polygons(segmentation, size_hw, where) if segmentation else None
     if not isinstance(segmentation, Mapping):
-        raise InputError(f"{where}: expected polygons or run lengths, got {json_kind(segmentation)}")
+        raise InputError(
+            f"{where}: expected polygons or run lengths, got {json_kind(segmentation)}"
+        )
     if list(segmentation.get("size") or ()) != [size_hw[0], size_hw[1]]:
-        raise InputError(f"{where}.size: is {str(segmentation.get('size'))[:40]}, the image is {[size_hw[0], size_hw[1]]}")
+        raise InputError(
+            f"{where}.size: is {str(segmentation.get('size'))[:40]}, the image is {[size_hw[0], size_hw[1]]}"
+        )
     return _decode(segmentation.get("counts"), size_hw, where)

@@ -9,16 +9,26 @@ from typing import Any
 
 import numpy as np
 
-from backend.core.classes import BACKGROUND_LABEL, IGNORE_LABEL, ClassNames, number_of
+from backend.core.classes import BACKGROUND_LABEL, IGNORE_LABEL, number_of
 from backend.core.masks import mask_xyxy
-from backend.datasets.copying import EMBEDDED, NOT_AT_HAND, Copies
 from backend.files.atomic import json_bytes
 from backend.files.spool import Spool
-from backend.formats.base import EXTRA, DatasetInstance, Encoded, Sample
+from backend.formats.base import (
+    EMBEDDED,
+    EXTRA,
+    NOT_AT_HAND,
+    DatasetInstance,
+    Encoded,
+    Sample,
+    WriteRequest,
+)
 from backend.formats.coco import parts
 from backend.formats.coco import segmentation as coco
 
-_SPECIAL = {IGNORE_LABEL: 65535, BACKGROUND_LABEL: 65534}  # category ids that no class has, so that they move none
+_SPECIAL = {
+    IGNORE_LABEL: 65535,
+    BACKGROUND_LABEL: 65534,
+}  # category ids that no class has, so that they move none
 
 
 class _Split:
@@ -38,18 +48,16 @@ class CocoWriter:
     """``annotations/instances_<split>.json``; the id of an image or annotation is its place in its list.
 
     Args:
-        out: output folder.
-        names: of the classes; the category id is the index plus one.
-        copies: puts pictures into ``images/<split>``, if wanted.
-        split: of samples that bring none.
+        request: its copies put pictures into ``images/<split>``; the category id is the index of a class plus one.
     """
 
     per_split = True
     lists_names = False
     shared: Sequence[str] = ("annotations/instances_*.json",)
 
-    def __init__(self, out: Path, names: ClassNames, copies: Copies, split: str) -> None:
-        self._folder, self._names, self._copies, self._split = out / "annotations", names, copies, split
+    def __init__(self, request: WriteRequest) -> None:
+        self._folder, self._names = request.out / "annotations", request.names
+        self._copies, self._split = request.copies, request.options.split
         self._splits: dict[str, _Split] = {}
         self._whole: Spool | None = None  # what is being put together
         self._used: set[str] = set()  # of the special labels
@@ -64,16 +72,30 @@ class CocoWriter:
         if copied.path is None:
             losses[NOT_AT_HAND if sample.picture is None else EMBEDDED] += 1
         file_name = name if copied.files else copied.path or sample.name
-        image: dict[str, Any] = {"file_name": str(file_name), "height": size_hw[0], "width": size_hw[1]}
+        image: dict[str, Any] = {
+            "file_name": str(file_name),
+            "height": size_hw[0],
+            "width": size_hw[1],
+        }
         if sample.model_version is not None:
             image["model_version"] = sample.model_version
         if sample.notes:
             image[EXTRA] = dict(sample.notes)
         kept = parts.keep(instances, size_hw)
-        annotations = [(one.label, _after_id(self._annotation(one, size_hw, drawn))) for one, drawn in zip(instances, kept, strict=True)]
-        return Encoded(Counter(one.label for one in instances), copied.files, losses, (split, _after_id(image), annotations))
+        annotations = [
+            (one.label, _after_id(self._annotation(one, size_hw, drawn)))
+            for one, drawn in zip(instances, kept, strict=True)
+        ]
+        return Encoded(
+            Counter(one.label for one in instances),
+            copied.files,
+            losses,
+            (split, _after_id(image), annotations),
+        )
 
-    def _annotation(self, one: DatasetInstance, size_hw: tuple[int, int], drawn: Mapping[str, Any]) -> dict[str, Any]:
+    def _annotation(
+        self, one: DatasetInstance, size_hw: tuple[int, int], drawn: Mapping[str, Any]
+    ) -> dict[str, Any]:
         x0, y0, x1, y1 = mask_xyxy(one.mask).tolist()
         made: dict[str, Any] = {
             "segmentation": coco.encode(one.mask, size_hw),
@@ -102,18 +124,31 @@ class CocoWriter:
             self._splits[split] = _Split(self._folder)
         known = self._splits[split]
         known.n_images += 1
-        known.images.write((b",\n" if known.n_images > 1 else b"") + f'{{"id":{known.n_images},'.encode() + image)
+        known.images.write(
+            (b",\n" if known.n_images > 1 else b"") + f'{{"id":{known.n_images},'.encode() + image
+        )
         for label, annotation in annotations:
             known.n_annotations += 1
             ids = f'{{"id":{known.n_annotations},"image_id":{known.n_images},"category_id":{self._category(label)},'
-            known.annotations.write((b",\n" if known.n_annotations > 1 else b"") + ids.encode() + annotation)
+            known.annotations.write(
+                (b",\n" if known.n_annotations > 1 else b"") + ids.encode() + annotation
+            )
 
     def close(self) -> Iterator[tuple[PurePosixPath, Spool]]:
-        ids = {**{name: k + 1 for k, name in enumerate(self._names.names)}, **{label: _SPECIAL[label] for label in sorted(self._used)}}
-        categories = [{"id": number, "name": name, "supercategory": ""} for name, number in ids.items()]
+        ids = {
+            **{name: k + 1 for k, name in enumerate(self._names.names)},
+            **{label: _SPECIAL[label] for label in sorted(self._used)},
+        }
+        categories = [
+            {"id": number, "name": name, "supercategory": ""} for name, number in ids.items()
+        ]
         for split, lists in self._splits.items():
             whole = self._whole = Spool(self._folder)
-            whole.write(b'{"info":{"description":"converted by yolosam2"},"licenses":[],"categories":' + json_bytes(categories) + b',\n"images":[\n')
+            whole.write(
+                b'{"info":{"description":"converted by yolosam2"},"licenses":[],"categories":'
+                + json_bytes(categories)
+                + b',\n"images":[\n'
+            )
             whole.append(lists.images)
             whole.write(b'],\n"annotations":[\n')
             whole.append(lists.annotations)

@@ -10,7 +10,13 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 
 from backend.errors import InputError
-from backend.formats.label_studio.label_config import MASK_KINDS, OUTPUT_KINDS, ControlTag, LabelConfig, LabelTag
+from backend.formats.label_studio.label_config import (
+    MASK_KINDS,
+    OUTPUT_KINDS,
+    ControlTag,
+    LabelConfig,
+    LabelTag,
+)
 
 
 @dataclass(frozen=True)
@@ -87,21 +93,34 @@ def _is_filled(tag: ControlTag, config: LabelConfig) -> bool:
         return False
     if not tag.smart or tag.skip is False or tag.kind in MASK_KINDS:
         return True
-    return not any(other.kind in OUTPUT_KINDS and not other.smart and not other.skip and other.to_name == tag.to_name for other in config.tags)
+    return not any(
+        other.kind in OUTPUT_KINDS
+        and not other.smart
+        and not other.skip
+        and other.to_name == tag.to_name
+        for other in config.tags
+    )
 
 
 def _output(tag: ControlTag, names: Mapping[int, str], default: float) -> tuple[Output, list[str]]:
     mapped = map_labels(tag.labels, names)
-    thresholds = {k: next(t for t in (label.threshold, tag.threshold, default) if t is not None) for k, label in mapped.items()}
+    thresholds = {
+        k: next(t for t in (label.threshold, tag.threshold, default) if t is not None)
+        for k, label in mapped.items()
+    }
     idle = [label.value for label in tag.labels if label not in mapped.values()]
     dropped = [name for k, name in names.items() if k not in mapped]
     notes = []
     if mapped and idle:
         notes.append(f'{tag.kind} "{tag.name}": no class of the model is named {listed(idle)}')
     if mapped and dropped:
-        notes.append(f'{tag.kind} "{tag.name}": classes without a label are dropped: {listed(dropped)}')
+        notes.append(
+            f'{tag.kind} "{tag.name}": classes without a label are dropped: {listed(dropped)}'
+        )
     labels = {k: label.written for k, label in mapped.items()}
-    return Output(tag.kind, tag.name, tag.to_name, labels, thresholds, tag.max_regions, tag.min_area), notes
+    return Output(
+        tag.kind, tag.name, tag.to_name, labels, thresholds, tag.max_regions, tag.min_area
+    ), notes
 
 
 def listed(names: Iterable[str], most: int = 12) -> str:
@@ -110,7 +129,9 @@ def listed(names: Iterable[str], most: int = 12) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def bind(config: LabelConfig, names_of: Callable[[str | None], Mapping[int, str]], threshold: float) -> Binding:
+def bind(
+    config: LabelConfig, names_of: Callable[[str | None], Mapping[int, str]], threshold: float
+) -> Binding:
     """Bind the tags that are to be filled to the classes of their detectors.
 
     Args:
@@ -136,19 +157,29 @@ def bind(config: LabelConfig, names_of: Callable[[str | None], Mapping[int, str]
         output, remarks = _output(tag, names_of(tag.model_path), threshold)
         notes += remarks
         if not output.labels:
-            notes.append(f'{tag.kind} "{tag.name}": none of its labels is a class of the model; it stays empty')
+            notes.append(
+                f'{tag.kind} "{tag.name}": none of its labels is a class of the model; it stays empty'
+            )
             continue
-        group = groups.setdefault((tag.to_name, tag.model_path), Group(tag.to_name, tag.data_key, tag.model_path, (), {}))
+        group = groups.setdefault(
+            (tag.to_name, tag.model_path), Group(tag.to_name, tag.data_key, tag.model_path, (), {})
+        )
         lowest = {k: min(t, group.thresholds.get(k, 1.0)) for k, t in output.thresholds.items()}
-        groups[tag.to_name, tag.model_path] = replace(group, outputs=(*group.outputs, output), thresholds={**group.thresholds, **lowest})
+        groups[tag.to_name, tag.model_path] = replace(
+            group, outputs=(*group.outputs, output), thresholds={**group.thresholds, **lowest}
+        )
     if filled and not groups:
         labels = dict.fromkeys(label.value for tag in filled for label in tag.labels)
-        classes = dict.fromkeys(name for tag in filled for name in names_of(tag.model_path).values())
+        classes = dict.fromkeys(
+            name for tag in filled for name in names_of(tag.model_path).values()
+        )
         raise InputError(
             f"No label is a class of the model. Labels: {listed(labels)}. Classes: {listed(classes)}. "
             f'Rename labels, or add predicted_values="{next(iter(classes), "class")}" to a Label; for clicks and boxes only set model_skip="true"'
         )
-    digest = sha256(repr(list(groups.values())).encode("utf-8", "backslashreplace")).hexdigest()  # in their order, by which results are kept
+    digest = sha256(
+        repr(list(groups.values())).encode("utf-8", "backslashreplace")
+    ).hexdigest()  # in their order, by which results are kept
     return Binding(tuple(groups.values()), tuple(notes), digest)
 
 
@@ -175,9 +206,14 @@ def prompt_target(config: LabelConfig, from_name: str, label: str | None) -> tup
     prompt = next((tag for tag in config.tags if tag.name == from_name), None)
     if prompt is None:
         raise InputError(f'the labeling config has no tag "{from_name[:80]}" on an Image')
-    targets = sorted((tag for tag in config.tags if tag.kind in MASK_KINDS and tag.to_name == prompt.to_name), key=lambda tag: MASK_KINDS.index(tag.kind))
+    targets = sorted(
+        (tag for tag in config.tags if tag.kind in MASK_KINDS and tag.to_name == prompt.to_name),
+        key=lambda tag: MASK_KINDS.index(tag.kind),
+    )
     if not targets:
-        raise InputError(f'add a BrushLabels tag for Image "{prompt.to_name}": the masks of "{from_name}" need one')
+        raise InputError(
+            f'add a BrushLabels tag for Image "{prompt.to_name}": the masks of "{from_name}" need one'
+        )
     own = next((tag for tag in prompt.labels if label in (tag.value, tag.alias)), None)
     wanted = {label, *((own.value, *own.predicted) if own else ())} - {None}
     tests: list[Callable[[LabelTag], bool]] = [
@@ -192,4 +228,6 @@ def prompt_target(config: LabelConfig, from_name: str, label: str | None) -> tup
     if len(targets[0].labels) == 1:
         return targets[0], targets[0].labels[0].written
     there = listed(tag.value for target in targets for tag in target.labels)
-    raise InputError(f'label {str(label)[:80]!r} of "{from_name}" is not a label of "{targets[0].name}"; use the same names in both: {there}')
+    raise InputError(
+        f'label {str(label)[:80]!r} of "{from_name}" is not a label of "{targets[0].name}"; use the same names in both: {there}'
+    )

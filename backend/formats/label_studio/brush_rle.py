@@ -26,7 +26,9 @@ _SIZES = (3, 4, 8, 16)
 _LONGEST = 1 << 16  # values in one block of the longest kind
 _MAX_VALUES = 4 << 28  # a quarter of a giga pixel; beyond this a header is damage, not an image
 
-Runs = tuple[NDArray[np.int64], bool]  # lengths in pixels, alternating, and whether the first is foreground
+Runs = tuple[
+    NDArray[np.int64], bool
+]  # lengths in pixels, alternating, and whether the first is foreground
 
 
 def run_lengths(mask: Mask, size_hw: tuple[int, int]) -> Runs:
@@ -47,7 +49,9 @@ def run_lengths(mask: Mask, size_hw: tuple[int, int]) -> Runs:
     changed = np.flatnonzero(flat[1:] != flat[:-1])
     row, column = np.divmod(changed, w + 2)
     edges = (row + mask.y) * width + mask.x + column
-    if w == width and len(edges) > 2:  # a run may go on into the next row only where the crop is as wide as the image
+    if (
+        w == width and len(edges) > 2
+    ):  # a run may go on into the next row only where the crop is as wide as the image
         inner = edges[1:-1].reshape(-1, 2)
         edges = np.concatenate([edges[:1], inner[inner[:, 0] != inner[:, 1]].ravel(), edges[-1:]])
     lengths = np.diff(np.concatenate([[0], edges, [height * width]]))
@@ -82,8 +86,14 @@ def _pack(lengths: NDArray[np.int64], first: bool, n_pixels: int) -> bytes:
     word, offset = starts >> 5, starts & 31
     wide = codes << (64 - widths - offset)
     n_words = total // 32 + 2
-    packed = np.bincount(word, (wide >> 32) & 0xFFFFFFFF, n_words) + np.bincount(word + 1, wide & 0xFFFFFFFF, n_words)
-    header = (4 * n_pixels) << 32 | (7 << 27) | sum((size - 1) << (23 - 4 * k) for k, size in enumerate(_SIZES))
+    packed = np.bincount(word, (wide >> 32) & 0xFFFFFFFF, n_words) + np.bincount(
+        word + 1, wide & 0xFFFFFFFF, n_words
+    )
+    header = (
+        (4 * n_pixels) << 32
+        | (7 << 27)
+        | sum((size - 1) << (23 - 4 * k) for k, size in enumerate(_SIZES))
+    )
     packed[0] += header >> 32
     packed[1] += header & 0xFFFFFFFF
     return packed.astype(">u4").tobytes()[: total // 8 + 1]
@@ -109,7 +119,9 @@ def encode(mask: Mask | None, size_hw: tuple[int, int]) -> bytes:
         return _pack(np.array([height * width]), False, height * width)
     h, w = mask.crop.shape
     if mask.x < 0 or mask.y < 0 or mask.x + w > width or mask.y + h > height:
-        raise InputError(f"rle: crop {w}x{h} at ({mask.x}, {mask.y}) reaches beyond the image of {width}x{height}")
+        raise InputError(
+            f"rle: crop {w}x{h} at ({mask.x}, {mask.y}) reaches beyond the image of {width}x{height}"
+        )
     lengths, first = run_lengths(mask, size_hw)
     return _pack(lengths, first, height * width)
 
@@ -125,12 +137,20 @@ def to_json(rle: bytes) -> str:
     return "[" + text[:-1].decode("ascii") + "]"
 
 
-def _any_blocks(data: bytes, start: int, n_values: int, sizes: list[int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _any_blocks(
+    data: bytes, start: int, n_values: int, sizes: list[int]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Counts and values of runs and literals of 8-bit words, block by block; a literal is a run of one."""
     # 40 bits from every byte on: enough for the longest run block (27 bits) at any bit offset within the byte.
     raw = np.frombuffer(data + bytes(8), np.uint8).astype(np.int64)
     n = len(data)
-    windows = (raw[:n] << 32 | raw[1 : n + 1] << 24 | raw[2 : n + 2] << 16 | raw[3 : n + 3] << 8 | raw[4 : n + 4]).tolist()
+    windows = (
+        raw[:n] << 32
+        | raw[1 : n + 1] << 24
+        | raw[2 : n + 2] << 16
+        | raw[3 : n + 3] << 8
+        | raw[4 : n + 4]
+    ).tolist()
     counts: list[int] = []
     values: list[int] = []
     at, filled, end = start, 0, 8 * n
@@ -150,7 +170,9 @@ def _any_blocks(data: bytes, start: int, n_values: int, sizes: list[int]) -> tup
             at += 3 + size
             if at + count * 8 > end:
                 raise InputError(f"rle: ends after {filled} of {n_values} values")
-            values.extend(windows[k >> 3] >> (32 - (k & 7)) & 255 for k in range(at, at + 8 * count, 8))
+            values.extend(
+                windows[k >> 3] >> (32 - (k & 7)) & 255 for k in range(at, at + 8 * count, 8)
+            )
             at += 8 * count
             counts.extend([1] * count)
         filled += count
@@ -159,7 +181,9 @@ def _any_blocks(data: bytes, start: int, n_values: int, sizes: list[int]) -> tup
     return np.array(counts), np.array(values)
 
 
-def _run_blocks(data: bytes, start: int, n_values: int, sizes: list[int]) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+def _run_blocks(
+    data: bytes, start: int, n_values: int, sizes: list[int]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
     """Counts and values of a stream of runs of 8-bit words, or None if it holds literals or ends early.
 
     Where a block begins is known only after the one before it. So the distance to the next block is computed for every bit,
@@ -167,8 +191,12 @@ def _run_blocks(data: bytes, start: int, n_values: int, sizes: list[int]) -> tup
     """
     bits = np.unpackbits(np.frombuffer(data, np.uint8))
     head = bits[:-2] << 2 | bits[1:-1] << 1 | bits[2:]
-    step = np.array([0, 0, 0, 0, *(11 + size for size in sizes)], np.int32)  # literals and padding stay where they are
-    jump = np.minimum(np.arange(len(head), dtype=np.int32) + np.take(step, head), np.int32(len(head) - 1))
+    step = np.array(
+        [0, 0, 0, 0, *(11 + size for size in sizes)], np.int32
+    )  # literals and padding stay where they are
+    jump = np.minimum(
+        np.arange(len(head), dtype=np.int32) + np.take(step, head), np.int32(len(head) - 1)
+    )
     jumps = [jump]
     for _ in range(3):
         jumps.append(np.take(jumps[-1], jumps[-1]))
@@ -186,14 +214,22 @@ def _run_blocks(data: bytes, start: int, n_values: int, sizes: list[int]) -> tup
     positions, slot = positions[slot > 3].astype(np.int64), (slot[slot > 3] & 3)
     raw = np.frombuffer(data + bytes(8), np.uint8).astype(np.int64)
     byte, skip, size = positions >> 3, positions & 7, np.array(sizes)[slot]
-    window = raw[byte] << 32 | raw[byte + 1] << 24 | raw[byte + 2] << 16 | raw[byte + 3] << 8 | raw[byte + 4]
+    window = (
+        raw[byte] << 32
+        | raw[byte + 1] << 24
+        | raw[byte + 2] << 16
+        | raw[byte + 3] << 8
+        | raw[byte + 4]
+    )
     body = window >> (29 - skip - size)
     counts = (body >> 8 & ((1 << size) - 1)) + 1
     fits = len(positions) and positions[-1] + 11 + size[-1] <= 8 * len(data)
     return (counts, body & 255) if fits and counts.sum() == n_values else None
 
 
-def _foreground(counts: NDArray[np.int64], values: NDArray[np.int64], n_pixels: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _foreground(
+    counts: NDArray[np.int64], values: NDArray[np.int64], n_pixels: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """First and one-past-last pixel of every stretch with alpha above 0."""
     if not (counts % 4).any():
         ends = np.cumsum(counts // 4)
@@ -229,7 +265,9 @@ def decode(rle: Sequence[int] | bytes, size_hw: tuple[int, int]) -> Mask | None:
     header = int.from_bytes(data[:7], "big") >> 3
     n_values, word_size = header >> 21, (header >> 16 & 31) + 1
     if n_values != 4 * height * width or n_values > _MAX_VALUES:
-        raise InputError(f"rle: holds {n_values} values, expected {4 * height * width} for {width}x{height} pixels")
+        raise InputError(
+            f"rle: holds {n_values} values, expected {4 * height * width} for {width}x{height} pixels"
+        )
     if word_size != 8:
         raise InputError(f"rle: word size {word_size}, expected 8")
     sizes = [(header >> shift & 15) + 1 for shift in (12, 8, 4, 0)]
@@ -250,7 +288,9 @@ def mask_of_stretches(starts: NDArray[np.int64], ends: NDArray[np.int64], width:
     row, column = np.divmod(starts, width)
     top, bottom = int(row[0]), int(ends[-1] - 1) // width + 1
     left, right = int(column.min()), int((column + ends - starts).max())
-    if right > width:  # some stretch wraps into the next row, so only painting tells which columns are used
+    if (
+        right > width
+    ):  # some stretch wraps into the next row, so only painting tells which columns are used
         frame = _painted(starts - top * width, ends - top * width, (bottom - top, width))
         used = np.flatnonzero(frame.any(0))
         return Mask(int(used[0]), top, np.ascontiguousarray(frame[:, used[0] : used[-1] + 1]))
@@ -258,7 +298,13 @@ def mask_of_stretches(starts: NDArray[np.int64], ends: NDArray[np.int64], width:
     return Mask(left, top, _painted(begin, begin + ends - starts, (bottom - top, right - left)))
 
 
-def _painted(starts: NDArray[np.int64], ends: NDArray[np.int64], shape: tuple[int, int]) -> NDArray[np.bool_]:
+def _painted(
+    starts: NDArray[np.int64], ends: NDArray[np.int64], shape: tuple[int, int]
+) -> NDArray[np.bool_]:
     """A frame of ``shape`` in row order, True in every stretch."""
     changes = np.concatenate([starts, ends])
-    return fill_between(np.zeros_like(changes), changes, np.zeros(1, np.bool_), shape[0] * shape[1]).view(np.bool_).reshape(shape)
+    return (
+        fill_between(np.zeros_like(changes), changes, np.zeros(1, np.bool_), shape[0] * shape[1])
+        .view(np.bool_)
+        .reshape(shape)
+    )

@@ -51,7 +51,9 @@ def _numbers(value: Mapping[str, Any], names: Sequence[str], where: str) -> list
     for name in names:
         number = value.get(name)
         if isinstance(number, bool) or not isinstance(number, int | float) or not abs(number) < 1e9:
-            raise InputError(f"{where}.value.{name}: expected a finite number of percent, got {type(number).__name__}")
+            raise InputError(
+                f"{where}.value.{name}: expected a finite number of percent, got {type(number).__name__}"
+            )
         numbers.append(float(number))
     return numbers
 
@@ -61,12 +63,16 @@ def _mark(region: Any, where: str) -> Mark:
         raise InputError(f"{where}: expected a region with a value")
     kind = _KINDS.get(str(region.get("type")))
     if kind is None:
-        raise InputError(f"{where}.type: {str(region.get('type'))[:40]!r} cannot prompt; supported are keypointlabels and rectanglelabels")
+        raise InputError(
+            f"{where}.type: {str(region.get('type'))[:40]!r} cannot prompt; supported are keypointlabels and rectanglelabels"
+        )
     value, from_name = region["value"], region.get("from_name")
     if not isinstance(from_name, str):
         raise InputError(f"{where}.from_name: expected the name of a tag")
     labels = value.get(str(region["type"]), value.get("labels"))
-    if labels is not None and not (isinstance(labels, list) and all(isinstance(label, str) for label in labels)):
+    if labels is not None and not (
+        isinstance(labels, list) and all(isinstance(label, str) for label in labels)
+    ):
         raise InputError(f"{where}.value.{region['type']}: expected a list of labels")
     positive = region.get("is_positive", value.get("positive", True))
     if kind == "point":
@@ -74,7 +80,9 @@ def _mark(region: Any, where: str) -> Mark:
     else:
         x, y, width, height = _numbers(value, ("x", "y", "width", "height"), where)
         if value.get("rotation") not in (None, 0):
-            raise InputError(f"{where}.value.rotation: turned boxes cannot prompt; draw the box upright")
+            raise InputError(
+                f"{where}.value.rotation: turned boxes cannot prompt; draw the box upright"
+            )
         corners = [min(x, x + width), min(y, y + height), max(x, x + width), max(y, y + height)]
     return Mark(kind, from_name, labels[0] if labels else None, positive != 0, tuple(corners))
 
@@ -103,19 +111,32 @@ def read_context(context: Mapping[str, Any]) -> list[Target]:
     if not isinstance(result, list) or not result:
         raise InputError("context.result: expected a list with at least one click or box")
     if len(result) > MAX_PROMPTS:
-        raise InputError(f"context.result: {len(result)} clicks and boxes, the limit is {MAX_PROMPTS}")
+        raise InputError(
+            f"context.result: {len(result)} clicks and boxes, the limit is {MAX_PROMPTS}"
+        )
     marks = [_mark(region, f"context.result[{k}]") for k, region in enumerate(result)]
     points = [mark for mark in marks if mark.kind == "point"]
     groups: list[tuple[Mark, list[Mark]]] = [(mark, [mark]) for mark in marks if mark.kind == "box"]
     if not groups:
         for point in points:
-            if point.positive and not any(first.label == point.label and first.from_name == point.from_name for first, _ in groups):
+            if point.positive and not any(
+                first.label == point.label and first.from_name == point.from_name
+                for first, _ in groups
+            ):
                 groups.append((point, []))
         if not groups:
             raise InputError("context.result: only negative points; click on the object first")
     for point in points:
-        boxes = [group for first, group in groups if first.kind == "box" and _contains(first, point)]
-        same = [group for first, group in groups if first.kind == "point" and first.label == point.label and first.from_name == point.from_name]
+        boxes = [
+            group for first, group in groups if first.kind == "box" and _contains(first, point)
+        ]
+        same = [
+            group
+            for first, group in groups
+            if first.kind == "point"
+            and first.label == point.label
+            and first.from_name == point.from_name
+        ]
         home = boxes[:1] or same[:1] or ([] if point.positive else [group for _, group in groups])
         if not home:  # a positive point outside every box refines the only box, or starts an object of its own
             home = [groups[0][1]] if len(groups) == 1 else []
@@ -124,11 +145,15 @@ def read_context(context: Mapping[str, Any]) -> list[Target]:
         for group in home:
             group.append(point)
     if len(groups) > MAX_OBJECTS:
-        raise InputError(f"context.result: {len(groups)} objects at once, the limit is {MAX_OBJECTS}")
+        raise InputError(
+            f"context.result: {len(groups)} objects at once, the limit is {MAX_OBJECTS}"
+        )
     return [Target(first.from_name, first.label, tuple(group)) for first, group in groups]
 
 
-def to_prompts(target: Target, size_hw: tuple[int, int], logits: np.ndarray | None = None) -> Prompts:
+def to_prompts(
+    target: Target, size_hw: tuple[int, int], logits: np.ndarray | None = None
+) -> Prompts:
     """A target in pixels of its image.
 
     Args:
@@ -149,7 +174,9 @@ def to_prompts(target: Target, size_hw: tuple[int, int], logits: np.ndarray | No
         if (xyxy[2:] - xyxy[:2] < 1).any():
             raise InputError("context: the box covers less than a pixel of the image")
     limit = np.array([size_hw[1], size_hw[0]], np.float32)
-    return Prompts(xyxy, np.clip(xy, 0, limit), np.array([mark.positive for mark in points], np.bool_), logits)
+    return Prompts(
+        xyxy, np.clip(xy, 0, limit), np.array([mark.positive for mark in points], np.bool_), logits
+    )
 
 
 def context_of(params: Mapping[str, Any]) -> Mapping[str, Any] | None:

@@ -76,7 +76,9 @@ def _number(element: Element, attribute: str, low: float, high: float, where: st
     except ValueError:
         number = math.nan
     if not low <= number <= high:
-        raise InputError(f'{where}: {attribute}="{text[:40]}" is not a number from {low:g} to {high:g}')
+        raise InputError(
+            f'{where}: {attribute}="{text[:40]}" is not a number from {low:g} to {high:g}'
+        )
     return number
 
 
@@ -108,7 +110,9 @@ def _parse(text: str) -> Element:
         depth += 1
         labels += sum(element.tag in ("Label", "label") for element in level)
         if depth > MAX_DEPTH or labels > MAX_LABELS:
-            raise InputError(f"label config: deeper than {MAX_DEPTH} tags or more than {MAX_LABELS} labels")
+            raise InputError(
+                f"label config: deeper than {MAX_DEPTH} tags or more than {MAX_LABELS} labels"
+            )
         level = [child for element in level for child in element]
     return root
 
@@ -117,14 +121,25 @@ def _label(element: Element, where: str) -> LabelTag | None:
     value = element.get("value")
     if not value:
         return None
-    predicted = tuple(name.strip() for name in (element.get("predicted_values") or "").split(",") if name.strip())
-    return LabelTag(value, element.get("alias") or None, predicted, _threshold(element, f'{where}, Label "{value}"'))
+    predicted = tuple(
+        name.strip() for name in (element.get("predicted_values") or "").split(",") if name.strip()
+    )
+    return LabelTag(
+        value,
+        element.get("alias") or None,
+        predicted,
+        _threshold(element, f'{where}, Label "{value}"'),
+    )
 
 
 def _control(element: Element, kind: str, to_name: str, data_key: str) -> ControlTag:
     name = element.get("name", "")
     where = f'{element.tag} "{name}"'
-    labels = tuple(label for child in element.iter() if child.tag in ("Label", "label") and (label := _label(child, where)) is not None)
+    labels = tuple(
+        label
+        for child in element.iter()
+        if child.tag in ("Label", "label") and (label := _label(child, where)) is not None
+    )
     most = _number(element, "model_max_regions", 0, 1e9, where)
     return ControlTag(
         kind,
@@ -144,7 +159,9 @@ def _control(element: Element, kind: str, to_name: str, data_key: str) -> Contro
 def _check_counts(tags: list[ControlTag]) -> None:
     """Bound what one task can cost."""
     if len(tags) > MAX_TAGS or len({tag.to_name for tag in tags}) > MAX_IMAGES:
-        raise InputError(f"label config: more than {MAX_TAGS} control tags, or tags on more than {MAX_IMAGES} images")
+        raise InputError(
+            f"label config: more than {MAX_TAGS} control tags, or tags on more than {MAX_IMAGES} images"
+        )
     if sum(1 + len(label.predicted) for tag in tags for label in tag.labels) > MAX_LABELS:
         raise InputError(f"label config: more than {MAX_LABELS} labels and predicted values")
 
@@ -170,14 +187,18 @@ def parse_label_config(text: str) -> LabelConfig:
             if value.startswith("$") and len(value) > 1:
                 images[name] = value[1:]
             else:
-                notes.append(f'Image "{name}": its value is not a field of the task such as $image; it gets no predictions')
+                notes.append(
+                    f'Image "{name}": its value is not a field of the task such as $image; it gets no predictions'
+                )
     tags = []
     for element in root.iter():
         kind, to_name = str(element.tag).lower(), element.get("toName", "")
         if kind not in OUTPUT_KINDS + PROMPT_KINDS or not element.get("name"):
             continue
         if to_name not in images:
-            notes.append(f'{element.tag} "{element.get("name")}": its toName "{to_name[:80]}" is no Image')
+            notes.append(
+                f'{element.tag} "{element.get("name")}": its toName "{to_name[:80]}" is no Image'
+            )
             continue
         tags.append(_control(element, kind, to_name, images[to_name]))
     _check_counts(tags)
@@ -190,9 +211,13 @@ def make_config(names: Sequence[str]) -> str:
     Colours of neighbouring classes are far apart, as Label Studio's own choice for a name may be close to the object's.
     """
     colours = [
-        f"#{int(255 * r):02x}{int(255 * g):02x}{int(255 * b):02x}" for r, g, b in (hsv_to_rgb((0.03 + k * 0.618) % 1, 0.9, 0.95) for k in range(len(names)))
+        f"#{int(255 * r):02x}{int(255 * g):02x}{int(255 * b):02x}"
+        for r, g, b in (hsv_to_rgb((0.03 + k * 0.618) % 1, 0.9, 0.95) for k in range(len(names)))
     ]
-    labels = "\n".join(f'    <Label value={quoteattr(name)} background="{colour}"/>' for name, colour in zip(names, colours, strict=True))
+    labels = "\n".join(
+        f'    <Label value={quoteattr(name)} background="{colour}"/>'
+        for name, colour in zip(names, colours, strict=True)
+    )
     return (
         '<View>\n  <Image name="image" value="$image" zoom="true" zoomControl="true"/>\n'
         '  <Header size="6" value="Masks"/>\n'

@@ -28,8 +28,25 @@ from backend.formats.label_studio import brush_rle as rle
 _MOST_POINTS = 100_000
 _MOST_PERCENT = 1e4
 # What tells a kind of geometry: the key of ``value`` that only it has, in the order to look.
-_KINDS = {"rle": "brush", "imageDataURL": "bitmask", "points": "polygon", "radiusX": "ellipse", "height": "rectangle"}
-GEOMETRY = ("rle", "imageDataURL", "points", "x", "y", "width", "height", "rotation", "radiusX", "radiusY")
+_KINDS = {
+    "rle": "brush",
+    "imageDataURL": "bitmask",
+    "points": "polygon",
+    "radiusX": "ellipse",
+    "height": "rectangle",
+}
+GEOMETRY = (
+    "rle",
+    "imageDataURL",
+    "points",
+    "x",
+    "y",
+    "width",
+    "height",
+    "rotation",
+    "radiusX",
+    "radiusY",
+)
 _NOT_LABELS = ("choices", "taxonomy", "text", "rating", "number", "datetime", "pairwise")
 
 
@@ -54,7 +71,12 @@ def _labels(entry: Mapping[str, Any], value: Mapping[str, Any]) -> list[str]:
     names = [str(entry.get("type")), *(key for key in value if str(key).endswith("labels"))]
     for name in names:
         found = value.get(name)
-        if name not in _NOT_LABELS and isinstance(found, list) and found and all(isinstance(one, str) and one.strip() for one in found):
+        if (
+            name not in _NOT_LABELS
+            and isinstance(found, list)
+            and found
+            and all(isinstance(one, str) and one.strip() for one in found)
+        ):
             return found
     return []
 
@@ -97,41 +119,77 @@ def read_regions(result: Any, where: str) -> tuple[list[StoredRegion], int]:
         key = f"{_image(entry)} {entry.get('id') or f'#{k}'}"
         found = _labels(entry, value)
         if found and labels.setdefault(key, found) != found:
-            raise InputError(f"{where}[{k}]: is labelled {found[0][:40]!r}, and under the same id {labels[key][0][:40]!r}")
+            raise InputError(
+                f"{where}[{k}]: is labelled {found[0][:40]!r}, and under the same id {labels[key][0][:40]!r}"
+            )
         kind = next((name for mark, name in _KINDS.items() if mark in value), None)
         if kind and key in seen:
             first, geometry = seen[key]
             if {name: value.get(name) for name in GEOMETRY} != geometry:
-                raise InputError(f"{where}[{k}].id: {str(entry.get('id'))[:40]!r} is the id of {where}[{first}] too, which is another region")
+                raise InputError(
+                    f"{where}[{k}].id: {str(entry.get('id'))[:40]!r} is the id of {where}[{first}] too, which is another region"
+                )
         elif kind:
             seen[key] = (k, {name: value.get(name) for name in GEOMETRY})
             bodies.append((f"{where}[{k}]", kind, key, entry))
         elif not kind and str(entry.get("type")).removesuffix("labels") in _KINDS.values():
-            raise InputError(f"{where}[{k}].value: holds no {str(entry['type']).removesuffix('labels')}")
+            raise InputError(
+                f"{where}[{k}].value: holds no {str(entry['type']).removesuffix('labels')}"
+            )
         elif not kind and ("x" in value or "vertices" in value or "sequence" in value):
             others += 1
-    return [_stored(place, kind, entry, labels.get(key)) for place, kind, key, entry in bodies], others
+    return [
+        _stored(place, kind, entry, labels.get(key)) for place, kind, key, entry in bodies
+    ], others
 
 
 def _image(entry: Mapping[str, Any]) -> str:
-    return str(entry.get("to_name") or "") + (f"#{entry['item_index']}" if entry.get("item_index") else "")
+    return str(entry.get("to_name") or "") + (
+        f"#{entry['item_index']}" if entry.get("item_index") else ""
+    )
 
 
-def _stored(where: str, kind: str, entry: Mapping[str, Any], labels: Sequence[str] | None) -> StoredRegion:
+def _stored(
+    where: str, kind: str, entry: Mapping[str, Any], labels: Sequence[str] | None
+) -> StoredRegion:
     if not labels:
         raise InputError(f"{where}: the region has no label")
     if len(labels) > 1:
-        raise InputError(f"{where}: the region has several labels, {', '.join(labels)[:80]}; only one can be compared")
+        raise InputError(
+            f"{where}: the region has several labels, {', '.join(labels)[:80]}; only one can be compared"
+        )
     name = entry.get("id") if isinstance(entry.get("id"), str) else None
     meta = entry["meta"] if isinstance(entry.get("meta"), dict) else {}
-    size_hw = declared_size(entry.get("original_height"), entry.get("original_width"), f"{where}.", ("original_height", "original_width"))
-    return StoredRegion(where, name, kind, str(entry.get("from_name") or ""), _image(entry), labels[0], _score(entry, where), size_hw, entry["value"], meta)
+    size_hw = declared_size(
+        entry.get("original_height"),
+        entry.get("original_width"),
+        f"{where}.",
+        ("original_height", "original_width"),
+    )
+    return StoredRegion(
+        where,
+        name,
+        kind,
+        str(entry.get("from_name") or ""),
+        _image(entry),
+        labels[0],
+        _score(entry, where),
+        size_hw,
+        entry["value"],
+        meta,
+    )
 
 
 def _percent(region: StoredRegion, name: str, side: int, default: float | None = None) -> float:
     number = region.value.get(name, default)
-    if isinstance(number, bool) or not isinstance(number, int | float) or not abs(number) <= _MOST_PERCENT:
-        raise InputError(f"{region.where}.value.{name}: expected a number of percent, got {str(number)[:40]}")
+    if (
+        isinstance(number, bool)
+        or not isinstance(number, int | float)
+        or not abs(number) <= _MOST_PERCENT
+    ):
+        raise InputError(
+            f"{region.where}.value.{name}: expected a number of percent, got {str(number)[:40]}"
+        )
     return float(number) * side / 100
 
 
@@ -142,14 +200,26 @@ def _bitmask(region: StoredRegion) -> Mask | None:
         head, _, body = str(text).partition(",")
         if not head.startswith("data:image/png"):
             raise InputError(f"{field}: expected a PNG as data URL, got {head[:40]!r}")
-        with PIL.Image.open(io.BytesIO(base64.b64decode(body, validate=True)), formats=("PNG",)) as picture:
+        with PIL.Image.open(
+            io.BytesIO(base64.b64decode(body, validate=True)), formats=("PNG",)
+        ) as picture:
             if picture.size != region.size_hw[::-1]:
-                raise InputError(f"{field}: is {picture.width}x{picture.height}, expected {region.size_hw[1]}x{region.size_hw[0]}")
+                raise InputError(
+                    f"{field}: is {picture.width}x{picture.height}, expected {region.size_hw[1]}x{region.size_hw[0]}"
+                )
             alpha = "A" in picture.mode or "transparency" in picture.info
-            pixels: NDArray[np.uint8] = np.array(picture.convert("RGBA").getchannel("A") if alpha else picture.convert("L"))
+            pixels: NDArray[np.uint8] = np.array(
+                picture.convert("RGBA").getchannel("A") if alpha else picture.convert("L")
+            )
     except PIL.UnidentifiedImageError:
         raise InputError(f"{field}: is no PNG") from None
-    except (OSError, SyntaxError, ValueError, binascii.Error, PIL.Image.DecompressionBombError) as error:
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        binascii.Error,
+        PIL.Image.DecompressionBombError,
+    ) as error:
         raise InputError(f"{field}: cannot read the picture: {error}") from None
     return mask_from_full(pixels)
 
@@ -160,16 +230,29 @@ def _polygon(region: StoredRegion) -> Mask | None:
     if not isinstance(points, list) or not 3 <= len(points) <= _MOST_POINTS:
         raise InputError(f"{field}: expected at least three points")
     for point in points:
-        if not (isinstance(point, list | tuple) and len(point) == 2 and all(_is_percent(v) for v in point)):
-            raise InputError(f"{field}: expected pairs of numbers of percent, got {str(point)[:60]}")
+        if not (
+            isinstance(point, list | tuple)
+            and len(point) == 2
+            and all(_is_percent(v) for v in point)
+        ):
+            raise InputError(
+                f"{field}: expected pairs of numbers of percent, got {str(point)[:60]}"
+            )
     height, width = region.size_hw
     # Half a pixel, because our polygons run through the centres of border pixels, while a percent counts from the edge of the image. Rounded,
     # because percents are, and a corner a hair before a pixel's centre would take in the pixel before.
-    return polygon_mask([(round(x * width / 100 - 0.5, 2), round(y * height / 100 - 0.5, 2)) for x, y in points], region.size_hw)
+    return polygon_mask(
+        [(round(x * width / 100 - 0.5, 2), round(y * height / 100 - 0.5, 2)) for x, y in points],
+        region.size_hw,
+    )
 
 
 def _is_percent(value: Any) -> bool:
-    return not isinstance(value, bool) and isinstance(value, int | float) and abs(value) <= _MOST_PERCENT
+    return (
+        not isinstance(value, bool)
+        and isinstance(value, int | float)
+        and abs(value) <= _MOST_PERCENT
+    )
 
 
 def region_mask(region: StoredRegion) -> Mask | None:
@@ -196,4 +279,11 @@ def region_mask(region: StoredRegion) -> Mask | None:
     if region.kind == "ellipse":
         radii = _percent(region, "radiusX", width), _percent(region, "radiusY", height)
         return ellipse_mask(x, y, *radii, turned, region.size_hw) if min(radii) > 0 else None
-    return turned_box_mask(x, y, _percent(region, "width", width), _percent(region, "height", height), turned, region.size_hw)
+    return turned_box_mask(
+        x,
+        y,
+        _percent(region, "width", width),
+        _percent(region, "height", height),
+        turned,
+        region.size_hw,
+    )

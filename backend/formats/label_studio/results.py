@@ -22,7 +22,12 @@ from backend.formats.label_studio.binding import Output
 from backend.formats.label_studio.bitmask import bitmask_url
 from backend.formats.label_studio.regions import StoredRegion, read_regions, region_mask
 
-BRUSH, BITMASK, POLYGON, RECTANGLE = "brushlabels", "bitmasklabels", "polygonlabels", "rectanglelabels"
+BRUSH, BITMASK, POLYGON, RECTANGLE = (
+    "brushlabels",
+    "bitmasklabels",
+    "polygonlabels",
+    "rectanglelabels",
+)
 _PLACE = "\0rle"  # no text from an XML file can hold a zero
 _MOST_PARTS = 20  # polygons of one instance
 _PLACE_JSON = json.dumps(_PLACE)
@@ -50,10 +55,18 @@ def prediction_score(prediction: Prediction) -> float:
 def _box_percent(instance: Instance, size_hw: tuple[int, int]) -> dict[str, Any]:
     height, width = size_hw
     x0, y0, x1, y1 = np.clip(instance.xyxy, 0, [width, height, width, height]).tolist()
-    return {"x": 100 * x0 / width, "y": 100 * y0 / height, "width": 100 * (x1 - x0) / width, "height": 100 * (y1 - y0) / height, "rotation": 0}
+    return {
+        "x": 100 * x0 / width,
+        "y": 100 * y0 / height,
+        "width": 100 * (x1 - x0) / width,
+        "height": 100 * (y1 - y0) / height,
+        "rotation": 0,
+    }
 
 
-def _values(instance: Instance, size_hw: tuple[int, int], kind: str, min_area: float) -> list[tuple[dict[str, Any], int]]:
+def _values(
+    instance: Instance, size_hw: tuple[int, int], kind: str, min_area: float
+) -> list[tuple[dict[str, Any], int]]:
     """What the regions of one instance hold in a tag of this kind, and how many holes each cannot show. Brush masks get a place holder."""
     if kind == RECTANGLE:
         return [(_box_percent(instance, size_hw), 0)]
@@ -64,8 +77,13 @@ def _values(instance: Instance, size_hw: tuple[int, int], kind: str, min_area: f
     if kind == BITMASK:
         return [({"imageDataURL": bitmask_url(instance.mask, size_hw)}, 0)]
     scale = 100 / np.array(size_hw[::-1])
-    kept = [ring for k, ring in enumerate(outlines(instance.mask)) if k == 0 or ring.area >= min_area][:_MOST_PARTS]
-    rings = [(np.clip(outline.points_xy * scale, 0, 100).round(4).tolist(), outline.n_holes) for outline in kept]
+    kept = [
+        ring for k, ring in enumerate(outlines(instance.mask)) if k == 0 or ring.area >= min_area
+    ][:_MOST_PARTS]
+    rings = [
+        (np.clip(outline.points_xy * scale, 0, 100).round(4).tolist(), outline.n_holes)
+        for outline in kept
+    ]
     return [({"points": points, "closed": True}, holes) for points, holes in rings]
 
 
@@ -73,7 +91,9 @@ def _regions(prediction: Prediction, index: int, output: Output) -> list[dict[st
     height, width = prediction.size_hw
     instance = prediction.instances[index]
     made = []
-    for part, (value, holes) in enumerate(_values(instance, prediction.size_hw, output.kind, output.min_area)):
+    for part, (value, holes) in enumerate(
+        _values(instance, prediction.size_hw, output.kind, output.min_area)
+    ):
         region = {
             "id": region_id(prediction, index, f"|{output.from_name}|{part}"),
             "type": output.kind,
@@ -87,7 +107,11 @@ def _regions(prediction: Prediction, index: int, output: Output) -> list[dict[st
             "value": {**value, output.kind: [output.labels.get(instance.class_id, instance.label)]},
         }
         if holes:
-            region["meta"] = {"text": [f"{holes} hole{'s' if holes > 1 else ''} not shown: a polygon cannot have any"]}
+            region["meta"] = {
+                "text": [
+                    f"{holes} hole{'s' if holes > 1 else ''} not shown: a polygon cannot have any"
+                ]
+            }
         made.append(region)
     return made
 
@@ -98,7 +122,11 @@ def chosen(prediction: Prediction, output: Output) -> list[int]:
     for k, instance in enumerate(prediction.instances):
         height, width = instance.xyxy[3] - instance.xyxy[1], instance.xyxy[2] - instance.xyxy[0]
         area = height * width if instance.mask is None else np.count_nonzero(instance.mask.crop)
-        if instance.class_id in output.labels and instance.score >= output.thresholds[instance.class_id] and area >= output.min_area:
+        if (
+            instance.class_id in output.labels
+            and instance.score >= output.thresholds[instance.class_id]
+            and area >= output.min_area
+        ):
             kept.append(k)
     best = sorted(kept, key=lambda k: -prediction.instances[k].score)[: output.max_regions]
     return sorted(best)
@@ -121,20 +149,28 @@ def outputs_json(prediction: Prediction, outputs: Iterable[Output]) -> tuple[lis
             for region in _regions(prediction, k, output):
                 text = json.dumps(region, ensure_ascii=False, separators=(",", ":"))
                 if output.kind == BRUSH:
-                    text = text.replace(_PLACE_JSON, rle.to_json(rle.encode(instance.mask, prediction.size_hw)), 1)
+                    text = text.replace(
+                        _PLACE_JSON, rle.to_json(rle.encode(instance.mask, prediction.size_hw)), 1
+                    )
                 texts.append(text)
                 holes += "meta" in region
     return texts, holes
 
 
-def _plain(prediction: Prediction, brush_name: str, box_name: str, to_name: str) -> tuple[Output, Output]:
+def _plain(
+    prediction: Prediction, brush_name: str, box_name: str, to_name: str
+) -> tuple[Output, Output]:
     """Every instance as it is: masks into the brush tag, instances without one into the rectangle tag."""
     labels = {i.class_id: i.label for i in prediction.instances}
     zero = dict.fromkeys(labels, 0.0)
-    return Output(BRUSH, brush_name, to_name, labels, zero), Output(RECTANGLE, box_name, to_name, labels, zero)
+    return Output(BRUSH, brush_name, to_name, labels, zero), Output(
+        RECTANGLE, box_name, to_name, labels, zero
+    )
 
 
-def to_result(prediction: Prediction, brush_name: str = "brush", box_name: str = "box", to_name: str = "image") -> list[dict[str, Any]]:
+def to_result(
+    prediction: Prediction, brush_name: str = "brush", box_name: str = "box", to_name: str = "image"
+) -> list[dict[str, Any]]:
     """The ``result`` list of a Label Studio prediction.
 
     Args:
@@ -149,7 +185,9 @@ def to_result(prediction: Prediction, brush_name: str = "brush", box_name: str =
     return list(json.loads(result_json(prediction, brush_name, box_name, to_name)))
 
 
-def result_json(prediction: Prediction, brush_name: str = "brush", box_name: str = "box", to_name: str = "image") -> str:
+def result_json(
+    prediction: Prediction, brush_name: str = "brush", box_name: str = "box", to_name: str = "image"
+) -> str:
     """``to_result`` as compact JSON text."""
     brush, box = _plain(prediction, brush_name, box_name, to_name)
     texts = []
@@ -157,7 +195,9 @@ def result_json(prediction: Prediction, brush_name: str = "brush", box_name: str
         (region,) = _regions(prediction, k, box if instance.mask is None else brush)
         text = json.dumps(region, ensure_ascii=False, separators=(",", ":"))
         if instance.mask is not None:
-            text = text.replace(_PLACE_JSON, rle.to_json(rle.encode(instance.mask, prediction.size_hw)), 1)
+            text = text.replace(
+                _PLACE_JSON, rle.to_json(rle.encode(instance.mask, prediction.size_hw)), 1
+            )
         texts.append(text)
     return f"[{','.join(texts)}]"
 
@@ -180,15 +220,24 @@ def _instance(region: StoredRegion, class_ids: Mapping[str, int]) -> Instance | 
     class_id, score = class_ids.get(region.label, -1), region.score or 0.0
     if region.kind != "rectangle":
         mask = region_mask(region)
-        return None if mask is None else Instance(region.label, class_id, score, mask_xyxy(mask), mask)
+        return (
+            None if mask is None else Instance(region.label, class_id, score, mask_xyxy(mask), mask)
+        )
     if region.value.get("rotation"):
         raise InputError(f"{region.where}: rotated rectangles are not supported")
     scale = np.array([region.size_hw[1], region.size_hw[0]] * 2) / 100
     x, y, width, height = (float(region.value[name]) for name in ("x", "y", "width", "height"))
-    return Instance(region.label, class_id, score, (np.array([x, y, x + width, y + height]) * scale).astype(np.float32))
+    return Instance(
+        region.label,
+        class_id,
+        score,
+        (np.array([x, y, x + width, y + height]) * scale).astype(np.float32),
+    )
 
 
-def from_result(result: Iterable[Mapping[str, Any]], names: Sequence[str], model_version: str = "") -> Prediction:
+def from_result(
+    result: Iterable[Mapping[str, Any]], names: Sequence[str], model_version: str = ""
+) -> Prediction:
     """Regions as a prediction; empty masks and what covers no area are left out.
 
     Args:

@@ -20,7 +20,11 @@ def address_of(data: Any, image: str) -> str | None:
     """
     if not isinstance(data, dict):
         return None
-    addresses = {key: text for key, text in data.items() if isinstance(text, str) and looks_like_address(text)}
+    addresses = {
+        key: text
+        for key, text in data.items()
+        if isinstance(text, str) and looks_like_address(text)
+    }
     only = next(iter(addresses.values())) if len(addresses) == 1 else None
     return addresses.get(image) or addresses.get("image") or only
 

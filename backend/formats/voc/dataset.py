@@ -40,7 +40,9 @@ class VocDataset:
             for path in sorted(direct.parent.iterdir()):
                 if path.stem == direct.name and path.suffix.lower() in SUFFIXES and path.is_file():
                     return path
-        raise InputError(f"{folder / image_id}: no image with this name and a suffix of {', '.join(SUFFIXES)}")
+        raise InputError(
+            f"{folder / image_id}: no image with this name and a suffix of {', '.join(SUFFIXES)}"
+        )
 
 
 def is_voc(root: Path) -> bool:
@@ -74,9 +76,13 @@ def _frames(root: Path, split: str) -> list[str]:
     ids: list[str] = []
     for folder in _lines(listing):
         _check_inside(listing, folder)
-        found = sorted(p for p in (root / "JPEGImages" / folder).glob("*") if p.suffix.lower() in SUFFIXES)
+        found = sorted(
+            p for p in (root / "JPEGImages" / folder).glob("*") if p.suffix.lower() in SUFFIXES
+        )
         if not found:
-            raise ConfigError(f"{listing}: {folder!r}: no such folder of frames in {root / 'JPEGImages'}, or no image in it")
+            raise ConfigError(
+                f"{listing}: {folder!r}: no such folder of frames in {root / 'JPEGImages'}, or no image in it"
+            )
         ids.extend(f"{folder}/{path.stem}" for path in found)
     return ids
 

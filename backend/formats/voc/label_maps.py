@@ -93,8 +93,13 @@ def label_maps(prediction: Prediction, overlap: str = "score") -> tuple[LabelMap
         Two (H, W) maps. Objects count from 1 in the order of ``prediction.instances``, leaving out 255.
     """
     pairs = [(prediction.instances[k], k) for k in stacking_order(prediction.instances, overlap)]
-    classes = paint([(i.mask, i.class_id + 1) for i, _ in pairs if i.mask is not None], prediction.size_hw)
-    objects = paint([(i.mask, k + 1 + (k + 1 >= IGNORE)) for i, k in pairs if i.mask is not None], prediction.size_hw)
+    classes = paint(
+        [(i.mask, i.class_id + 1) for i, _ in pairs if i.mask is not None], prediction.size_hw
+    )
+    objects = paint(
+        [(i.mask, k + 1 + (k + 1 >= IGNORE)) for i, k in pairs if i.mask is not None],
+        prediction.size_hw,
+    )
     return classes, objects
 
 
@@ -115,7 +120,9 @@ def read_label_map(path: Path) -> LabelMap:
     return decode_png(data, str(path))
 
 
-def instances_of(classes: LabelMap, objects: LabelMap, names: Sequence[str], where: str) -> list[Instance]:
+def instances_of(
+    classes: LabelMap, objects: LabelMap, names: Sequence[str], where: str
+) -> list[Instance]:
     """The objects of a pair of label maps.
 
     Args:
@@ -131,7 +138,9 @@ def instances_of(classes: LabelMap, objects: LabelMap, names: Sequence[str], whe
         InputError: the maps differ in size, or a class value is beyond the names.
     """
     if classes.shape != objects.shape:
-        raise InputError(f"{where}: SegmentationObject is {objects.shape[1]}x{objects.shape[0]}, SegmentationClass {classes.shape[1]}x{classes.shape[0]}")
+        raise InputError(
+            f"{where}: SegmentationObject is {objects.shape[1]}x{objects.shape[0]}, SegmentationClass {classes.shape[1]}x{classes.shape[0]}"
+        )
     found = []
     for value in np.unique(objects):
         if value in (0, IGNORE):

@@ -13,12 +13,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from backend.core.classes import BACKGROUND_LABEL, IGNORE, IGNORE_LABEL, ClassNames
+from backend.core.classes import BACKGROUND_LABEL, IGNORE, IGNORE_LABEL
 from backend.core.types import LabelMap, Mask
 from backend.errors import ConfigError, InputError
 from backend.files.images import SUFFIXES
-from backend.files.pictures import Pictures, header_of
-from backend.formats.base import DatasetInstance, Fault, Part, Sample
+from backend.files.pictures import header_of
+from backend.formats.base import DatasetInstance, Fault, Part, ReadRequest, Sample
 from backend.formats.voc.class_names import own_class_names
 from backend.formats.voc.dataset import VocDataset, open_voc
 from backend.formats.voc.label_maps import read_label_map
@@ -31,25 +31,37 @@ def _splits(root: Path, split: str | None) -> dict[str, VocDataset]:
     folder = root / "ImageSets" / "Segmentation"
     if split is not None:
         return {split: open_voc(root, split)}
-    names = sorted(path.stem for path in folder.glob("*.txt") if path.is_file() and path.read_bytes().strip())
-    whole = sorted(names, key=lambda name: name in _WHOLE)  # those mostly repeat the others, which tell more
-    return {name.removesuffix("_videos"): open_voc(root, name.removesuffix("_videos")) for name in whole}
+    names = sorted(
+        path.stem for path in folder.glob("*.txt") if path.is_file() and path.read_bytes().strip()
+    )
+    whole = sorted(
+        names, key=lambda name: name in _WHOLE
+    )  # those mostly repeat the others, which tell more
+    return {
+        name.removesuffix("_videos"): open_voc(root, name.removesuffix("_videos")) for name in whole
+    }
 
 
 class VocReader:
     """The images of a dataset's lists.
 
     Args:
-        root: with ``SegmentationClass``.
-        names: must be known, from the dataset's list of names or the user.
-        pictures: where pictures may be.
-        split: which list; None for all.
+        request: its source is a folder with ``SegmentationClass``; without a list of class names there, its names must be given by the user. Its split
+            says which list is read; None for all.
 
     Raises:
         ConfigError: nothing to read, or no names.
     """
 
-    def __init__(self, root: Path, names: ClassNames, pictures: Pictures, split: str | None = None) -> None:
+    def __init__(self, request: ReadRequest) -> None:
+        root, names, pictures, split = (
+            request.source,
+            request.names,
+            request.pictures,
+            request.options.split,
+        )
+        if not root.is_dir():
+            raise ConfigError(f"{root}: expected the folder of a voc dataset")
         self._root, self._pictures = root, pictures
         pictures.add_base(root / "JPEGImages")
         found = _splits(root, split)
@@ -60,7 +72,10 @@ class VocReader:
                 n_again += self._split_of.setdefault(image_id, name) != name and name not in _WHOLE
         if not found:
             maps = (root / "SegmentationClass").rglob("*.png")
-            self._split_of = {path.relative_to(root / "SegmentationClass").with_suffix("").as_posix(): None for path in sorted(maps)}
+            self._split_of = {
+                path.relative_to(root / "SegmentationClass").with_suffix("").as_posix(): None
+                for path in sorted(maps)
+            }
         if not self._split_of:
             raise ConfigError(f"{root}: no label maps in SegmentationClass")
         for listed in ("class_names.txt", "labels.txt"):
@@ -68,13 +83,23 @@ class VocReader:
         own = own_class_names(root)
         self._names = names.given if own is None else own
         if own is None and not self._names:
-            raise ConfigError(f"{root}: has no class_names.txt or labels.txt; name its classes with --classes, in the order of their values")
+            raise ConfigError(
+                f"{root}: has no class_names.txt or labels.txt; name its classes with --classes, in the order of their values"
+            )
         names.add(self._names)
         self._has_objects = (root / "SegmentationObject").is_dir()
         self.total: int | None = len(self._split_of)
-        self.remarks = [] if self._has_objects else ["there is no SegmentationObject: every connected part of a class is taken for one object"]
+        self.remarks = (
+            []
+            if self._has_objects
+            else [
+                "there is no SegmentationObject: every connected part of a class is taken for one object"
+            ]
+        )
         if n_again:
-            self.remarks.append(f"{n_again} images are in several lists: each is taken as one of the first")
+            self.remarks.append(
+                f"{n_again} images are in several lists: each is taken as one of the first"
+            )
         self._dataset = VocDataset(root, tuple(self._split_of), self._names)
 
     def samples(self) -> Iterator[Sample | Fault]:
@@ -94,29 +119,54 @@ class VocReader:
         classes = read_label_map(Path(where))
         objects = read_label_map(beside) if self._has_objects else None
         if objects is not None and objects.shape != classes.shape:
-            raise InputError(f"{where}: is {classes.shape[1]}x{classes.shape[0]}, its SegmentationObject {objects.shape[1]}x{objects.shape[0]}")
+            raise InputError(
+                f"{where}: is {classes.shape[1]}x{classes.shape[0]}, its SegmentationObject {objects.shape[1]}x{objects.shape[0]}"
+            )
         try:
             picture: Path | None = self._dataset.image_path(image_id)
         except InputError:
             picture = None
         picture = self._pictures.find(picture, f"{image_id}.jpg")
         if picture is not None and (size := header_of(picture, where).size_hw) != classes.shape:
-            raise InputError(f"{where}: is {classes.shape[1]}x{classes.shape[0]}, its picture {size[1]}x{size[0]}")
+            raise InputError(
+                f"{where}: is {classes.shape[1]}x{classes.shape[0]}, its picture {size[1]}x{size[0]}"
+            )
         pieces = _connected(classes) if objects is None else _pairs(classes, objects)
-        instances = tuple(self._instance(*piece, order, where) for order, piece in enumerate(pieces))
-        suffix = picture.suffix if picture is not None and picture.suffix.lower() in SUFFIXES else ".jpg"
-        return Sample(PurePosixPath(image_id + suffix), where, (classes.shape[0], classes.shape[1]), instances, picture, split=split)
+        instances = tuple(
+            self._instance(*piece, order, where) for order, piece in enumerate(pieces)
+        )
+        suffix = (
+            picture.suffix if picture is not None and picture.suffix.lower() in SUFFIXES else ".jpg"
+        )
+        return Sample(
+            PurePosixPath(image_id + suffix),
+            where,
+            (classes.shape[0], classes.shape[1]),
+            instances,
+            picture,
+            split=split,
+        )
 
-    def _instance(self, value: int, number: int | None, mask: Mask, order: int, where: str) -> DatasetInstance:
+    def _instance(
+        self, value: int, number: int | None, mask: Mask, order: int, where: str
+    ) -> DatasetInstance:
         if value not in (0, IGNORE) and value > len(self._names):
             raise InputError(f"{where}: value {value} is beyond the {len(self._names)} classes")
         label = {0: BACKGROUND_LABEL, IGNORE: IGNORE_LABEL}.get(value) or self._names[value - 1]
-        return DatasetInstance(label, (Part(mask, order),), crowd=number in (0, IGNORE) and value not in (0, IGNORE), number=number)
+        return DatasetInstance(
+            label,
+            (Part(mask, order),),
+            crowd=number in (0, IGNORE) and value not in (0, IGNORE),
+            number=number,
+        )
 
 
 def _pairs(classes: LabelMap, objects: LabelMap) -> list[tuple[int, int | None, Mask]]:
     """Class value, object value and pixels of every pair that is not background, by object value."""
-    return [(key & 0xFFFF, key >> 16, mask) for key, mask in _masks_by_value(objects.astype(np.int64) << 16 | classes)]
+    return [
+        (key & 0xFFFF, key >> 16, mask)
+        for key, mask in _masks_by_value(objects.astype(np.int64) << 16 | classes)
+    ]
 
 
 def _masks_by_value(values: NDArray[np.int64]) -> list[tuple[int, Mask]]:
@@ -146,5 +196,8 @@ def _connected(classes: LabelMap) -> Sequence[tuple[int, int | None, Mask]]:
             continue
         inside = (classes == value).astype(np.uint8)
         labels = inside if value == IGNORE else cv2.connectedComponents(inside, connectivity=8)[1]
-        found += [(int(value), 0 if value == IGNORE else None, mask) for _, mask in _masks_by_value(labels.astype(np.int64))]
+        found += [
+            (int(value), 0 if value == IGNORE else None, mask)
+            for _, mask in _masks_by_value(labels.astype(np.int64))
+        ]
     return found

@@ -8,13 +8,19 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from backend.core.classes import BACKGROUND_LABEL, IGNORE, IGNORE_LABEL, ClassNames
+from backend.core.classes import BACKGROUND_LABEL, IGNORE, IGNORE_LABEL
 from backend.core.stacking import paint
 from backend.core.types import LabelMap
-from backend.datasets.copying import NOT_AT_HAND, Copies
 from backend.errors import InputError
 from backend.files.names import listable
-from backend.formats.base import DatasetInstance, Encoded, Sample, count_notes
+from backend.formats.base import (
+    NOT_AT_HAND,
+    DatasetInstance,
+    Encoded,
+    Sample,
+    WriteRequest,
+    count_notes,
+)
 from backend.formats.voc.class_names import class_names_text
 from backend.formats.voc.label_maps import encode_png
 
@@ -25,17 +31,19 @@ class VocWriter:
     """``JPEGImages``, ``SegmentationClass``, ``SegmentationObject``, a list per split, and ``class_names.txt``.
 
     Args:
-        names: of the classes.
-        copies: puts pictures into ``JPEGImages``.
-        split: of samples that bring none.
+        request: its copies put pictures into ``JPEGImages``.
     """
 
     per_split = False
     lists_names = True
     shared: Sequence[str] = ("class_names.txt",)
 
-    def __init__(self, names: ClassNames, copies: Copies, split: str) -> None:
-        self._names, self._copies, self._split = names, copies, split
+    def __init__(self, request: WriteRequest) -> None:
+        self._names, self._copies, self._split = (
+            request.names,
+            request.copies,
+            request.options.split,
+        )
         self._lists: defaultdict[str, list[str]] = defaultdict(list)
 
     def encode(self, sample: Sample, stem: str) -> Encoded:
@@ -48,29 +56,52 @@ class VocWriter:
         losses.update(copied.losses)
         if copied.path is None:
             losses[NOT_AT_HAND] += 1
-        maps = [(PurePosixPath(folder, f"{stem}.png"), encode_png(one)) for folder, one in (("SegmentationClass", classes), ("SegmentationObject", objects))]
-        return Encoded(Counter(one.label for one in instances), [*maps, *copied.files], losses, (sample.split or self._split, stem))
+        maps = [
+            (PurePosixPath(folder, f"{stem}.png"), encode_png(one))
+            for folder, one in (("SegmentationClass", classes), ("SegmentationObject", objects))
+        ]
+        return Encoded(
+            Counter(one.label for one in instances),
+            [*maps, *copied.files],
+            losses,
+            (sample.split or self._split, stem),
+        )
 
-    def _paint(self, instances: Sequence[DatasetInstance], sample: Sample) -> tuple[LabelMap, LabelMap, Counter[str]]:
+    def _paint(
+        self, instances: Sequence[DatasetInstance], sample: Sample
+    ) -> tuple[LabelMap, LabelMap, Counter[str]]:
         """Class and object values, and what of instances others cover; later parts are painted over earlier ones."""
-        parts = sorted(((part, k + 1) for k, one in enumerate(instances) for part in one.parts), key=lambda pair: pair[0].order)
+        parts = sorted(
+            ((part, k + 1) for k, one in enumerate(instances) for part in one.parts),
+            key=lambda pair: pair[0].order,
+        )
         index = paint([(part.mask, k) for part, k in parts], sample.known_size())
         values = np.array([0, *(self._value(one.label, sample) for one in instances)], np.uint8)
         numbers = np.array([0, *_numbers(instances)], np.uint16)
         hidden = {
-            "pixels of instances under others": sum(int(np.count_nonzero(one.mask.crop)) for one in instances) - int(np.count_nonzero(index)),
-            "instances that others cover completely": len(instances) - len(np.unique(index[index > 0])),
+            "pixels of instances under others": sum(
+                int(np.count_nonzero(one.mask.crop)) for one in instances
+            )
+            - int(np.count_nonzero(index)),
+            "instances that others cover completely": len(instances)
+            - len(np.unique(index[index > 0])),
         }
         objects: LabelMap = numbers[index]
         narrow = objects.max(initial=0) <= IGNORE
-        return values[index], objects.astype(np.uint8) if narrow else objects, Counter({text: n for text, n in hidden.items() if n})
+        return (
+            values[index],
+            objects.astype(np.uint8) if narrow else objects,
+            Counter({text: n for text, n in hidden.items() if n}),
+        )
 
     def _value(self, label: str, sample: Sample) -> int:
         if label in (BACKGROUND_LABEL, IGNORE_LABEL):
             return 0 if label == BACKGROUND_LABEL else IGNORE
         index = self._names.index(label)
         if index is None or index >= _MOST_CLASSES:
-            raise InputError(f"{sample.where}: {label!r} is beyond the {_MOST_CLASSES} classes that a label map can tell apart")
+            raise InputError(
+                f"{sample.where}: {label!r} is beyond the {_MOST_CLASSES} classes that a label map can tell apart"
+            )
         return index + 1
 
     def add(self, encoded: Encoded) -> None:
@@ -79,7 +110,10 @@ class VocWriter:
 
     def close(self) -> Iterator[tuple[PurePosixPath, bytes]]:
         for split, stems in sorted(self._lists.items()):
-            yield PurePosixPath("ImageSets", "Segmentation", f"{split}.txt"), ("\n".join(stems) + "\n").encode("utf-8", "surrogateescape")
+            yield (
+                PurePosixPath("ImageSets", "Segmentation", f"{split}.txt"),
+                ("\n".join(stems) + "\n").encode("utf-8", "surrogateescape"),
+            )
         yield PurePosixPath("class_names.txt"), class_names_text(self._names.names).encode()
 
     def abort(self) -> None:
@@ -96,7 +130,9 @@ def _numbers(instances: Sequence[DatasetInstance]) -> list[int]:
     found = []
     for place, one in enumerate(instances, 1):
         # A number that comes again, in a copy of a shape for example, would make one object of two.
-        if one.number is not None and ((one.label, one.number) not in seen or one.number in (0, IGNORE)):
+        if one.number is not None and (
+            (one.label, one.number) not in seen or one.number in (0, IGNORE)
+        ):
             seen.add((one.label, one.number))
             found.append(one.number)
         elif one.crowd:

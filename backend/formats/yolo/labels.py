@@ -20,7 +20,21 @@ from backend.core.types import Mask
 from backend.errors import ConfigError, InputError, json_kind
 
 _MOST_NUMBERS = 20_000_000
-_NO_SPLITS = ("path", "names", "nc", "download", "channels", "kpt_shape", "kpt_names", "flip_idx", "yaml_file", "roboflow", "description", "license", "url")
+_NO_SPLITS = (
+    "path",
+    "names",
+    "nc",
+    "download",
+    "channels",
+    "kpt_shape",
+    "kpt_names",
+    "flip_idx",
+    "yaml_file",
+    "roboflow",
+    "description",
+    "license",
+    "url",
+)
 _SLACK = 0.01  # beyond the image, as Ultralytics allows
 
 
@@ -34,7 +48,9 @@ class Row:
     is_box: bool  # four numbers only: centre and size
 
 
-def line(class_id: int, mask: Mask, size_hw: tuple[int, int], tolerance: float = 0.0) -> tuple[str, int]:
+def line(
+    class_id: int, mask: Mask, size_hw: tuple[int, int], tolerance: float = 0.0
+) -> tuple[str, int]:
     """A mask as one line.
 
     Args:
@@ -86,23 +102,42 @@ def read_line(text: str, size_hw: tuple[int, int], n_classes: int, where: str) -
     if len(numbers) < 4:
         raise InputError(f"{where}: expected at least three corners, got {len(numbers) // 2}")
     if any(not -_SLACK <= one <= 1 + _SLACK for one in numbers):
-        raise InputError(f"{where}: expected shares of the image from 0 to 1, got {next(n for n in numbers if not -_SLACK <= n <= 1 + _SLACK):g}")
+        raise InputError(
+            f"{where}: expected shares of the image from 0 to 1, got {next(n for n in numbers if not -_SLACK <= n <= 1 + _SLACK):g}"
+        )
     height, width = size_hw
     if len(numbers) == 4:
         x, y, w, h = numbers
-        corners = (x - w / 2) * width, (y - h / 2) * height, (x + w / 2) * width, (y + h / 2) * height
+        corners = (
+            (x - w / 2) * width,
+            (y - h / 2) * height,
+            (x + w / 2) * width,
+            (y + h / 2) * height,
+        )
         return Row(int(first), box_mask(*corners, size_hw), score, True)
     shares = np.array(numbers).reshape(-1, 2)
-    ring = np.clip(np.floor(shares * [width, height] + 1e-6), 0, [width - 1, height - 1]).astype(np.int32)
+    ring = np.clip(np.floor(shares * [width, height] + 1e-6), 0, [width - 1, height - 1]).astype(
+        np.int32
+    )
     return Row(int(first), ring_mask(ring, size_hw), score, False)
 
 
 def data_yaml(names: Sequence[str], splits: Sequence[str]) -> str:
     """The ``data.yaml`` of a dataset whose pictures lie in ``images/<split>``; without a second split, training and validation use the same."""
     train = "train" if "train" in splits else splits[0]
-    val = next((name for name in splits if name.startswith("val")), next((name for name in splits if name != train), train))
-    lists = {"train": train, "val": val, **{name: name for name in splits if name not in (train, val)}}
-    document = {**{key: f"images/{name}" for key, name in lists.items()}, "names": dict(enumerate(names))}
+    val = next(
+        (name for name in splits if name.startswith("val")),
+        next((name for name in splits if name != train), train),
+    )
+    lists = {
+        "train": train,
+        "val": val,
+        **{name: name for name in splits if name not in (train, val)},
+    }
+    document = {
+        **{key: f"images/{name}" for key, name in lists.items()},
+        "names": dict(enumerate(names)),
+    }
     return str(yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
 
 
@@ -123,7 +158,9 @@ def read_data_yaml(text: str, where: str) -> tuple[tuple[str, ...], dict[str, li
     try:
         document = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{where}: is not valid YAML: {' '.join(str(error).split())[:120]}") from None
+        raise ConfigError(
+            f"{where}: is not valid YAML: {' '.join(str(error).split())[:120]}"
+        ) from None
     if not isinstance(document, Mapping):
         raise ConfigError(f"{where}: expected names and splits, got {json_kind(document)}")
     splits: dict[str, list[str]] = {}
@@ -142,7 +179,9 @@ def _names(found: Any, where: str) -> tuple[str, ...]:
         try:
             found = [found[k] if k in found else found[str(k)] for k in range(len(found))]
         except KeyError:
-            raise ConfigError(f"{where}: names: expected every index from 0 to {len(found) - 1}") from None
+            raise ConfigError(
+                f"{where}: names: expected every index from 0 to {len(found) - 1}"
+            ) from None
     if not isinstance(found, list) or not all(isinstance(name, str | int) for name in found):
         raise ConfigError(f"{where}: names: expected the names of the classes")
     names = tuple(str(name) for name in found)

@@ -4,27 +4,36 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from backend.core.classes import ClassNames
 from backend.errors import ConfigError, InputError
 from backend.files.find import find_files, is_inside
 from backend.files.images import SUFFIXES
-from backend.files.pictures import Pictures, header_of
-from backend.formats.base import DatasetInstance, Fault, Part, Sample
+from backend.files.pictures import header_of
+from backend.formats.base import DatasetInstance, Fault, Part, ReadRequest, Sample
 from backend.formats.yolo import labels as yolo
 
 _MOST_BYTES = 64 << 20  # of a label file
 _NAMES = re.compile(rb"^(names|nc)\s*:", re.M)
-_SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}  # folders, and what they are called here
+_SPLITS = {
+    "train": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+}  # folders, and what they are called here
 CLASS_FILES = ("classes.txt", "obj.names")
 
 
 def yaml_of(root: Path) -> Path | None:
     """The ``data.yaml`` of a dataset, or whatever YAML file in it names classes."""
     direct = root / "data.yaml"
-    found = [direct] if direct.is_file() else sorted(path for path in [*root.glob("*.yaml"), *root.glob("*.yml")] if path.is_file())
+    found = (
+        [direct]
+        if direct.is_file()
+        else sorted(path for path in [*root.glob("*.yaml"), *root.glob("*.yml")] if path.is_file())
+    )
     return next((path for path in found if _NAMES.search(_beginning(path))), None)
 
 
@@ -40,25 +49,31 @@ def has_labels(root: Path) -> bool:
     """True for a folder with label files in ``labels``, or with a list of classes and label files beside it."""
     if (root / "labels").is_dir():
         return next((root / "labels").rglob("*.txt"), None) is not None
-    return any((root / name).is_file() for name in CLASS_FILES) and any(path.name not in CLASS_FILES for path in root.glob("*.txt"))
+    return any((root / name).is_file() for name in CLASS_FILES) and any(
+        path.name not in CLASS_FILES for path in root.glob("*.txt")
+    )
 
 
 class YoloReader:
     """The pictures of a dataset's splits with their labels.
 
     Args:
-        root: with ``data.yaml``, or with ``images`` and ``labels``.
-        names: grows by the names of ``data.yaml`` or ``classes.txt``.
-        pictures: where pictures may be.
-        split: only this one.
-        skip: folders to leave out.
+        request: its source is a folder with ``data.yaml``, or with ``images`` and ``labels``.
 
     Raises:
         ConfigError: nothing to read, no names, or folders outside of those given.
     """
 
-    def __init__(self, root: Path, names: ClassNames, pictures: Pictures, split: str | None = None, skip: Sequence[Path] = ()) -> None:
-        self._root, self._pictures, self._skip = root, pictures, skip
+    def __init__(self, request: ReadRequest) -> None:
+        root, names, pictures, split = (
+            request.source,
+            request.names,
+            request.pictures,
+            request.options.split,
+        )
+        if not root.is_dir():
+            raise ConfigError(f"{root}: expected the folder of a yolo dataset")
+        self._root, self._pictures, self._skip = root, pictures, request.skip
         self.remarks: list[str] = []
         self._labels_of: dict[Path, Path] = {}  # of pictures that were found by their label file
         pictures.add_base(root / "images")
@@ -67,12 +82,23 @@ class YoloReader:
         base = root
         if listed is not None:
             pictures.check(listed)
-            own, splits, written = yolo.read_data_yaml(listed.read_text(encoding="utf-8-sig", errors="replace"), str(listed))
-            base = next((one for one in (listed.parent / written, Path(written)) if written and one.is_dir()), root)
+            own, splits, written = yolo.read_data_yaml(
+                listed.read_text(encoding="utf-8-sig", errors="replace"), str(listed)
+            )
+            base = next(
+                (
+                    one
+                    for one in (listed.parent / written, Path(written))
+                    if written and one.is_dir()
+                ),
+                root,
+            )
         else:
             own = self._class_file() or names.given
             if not own:
-                raise ConfigError(f"{root}: has no data.yaml or classes.txt; name its classes with --classes, in the order of their numbers")
+                raise ConfigError(
+                    f"{root}: has no data.yaml or classes.txt; name its classes with --classes, in the order of their numbers"
+                )
         names.add(own)
         self._names = own
         if split is not None and splits and split not in splits:
@@ -81,20 +107,37 @@ class YoloReader:
         found, missing = self._listed(wanted, base, listed or root)
         self._files = found or self._loose(split)
         if not self._files:
-            told = missing or [f"{root}: no pictures in images, nor beside labels; a label file says nothing about the size of its picture"]
+            told = missing or [
+                f"{root}: no pictures in images, nor beside labels; a label file says nothing about the size of its picture"
+            ]
             raise ConfigError(f"{told[0]}; --images names the folder of the pictures")
         self.remarks += missing if found else []
         self.total: int | None = len(self._files)
         self._n_labels = 0  # label files that have a picture
 
     def _class_file(self) -> tuple[str, ...]:
-        found = [self._root / folder / name for folder in ("", "labels") for name in CLASS_FILES if (self._root / folder / name).is_file()]
+        found = [
+            self._root / folder / name
+            for folder in ("", "labels")
+            for name in CLASS_FILES
+            if (self._root / folder / name).is_file()
+        ]
         if not found:
             return ()
         self._pictures.check(found[0])
-        names = tuple(line.strip() for line in found[0].read_text(encoding="utf-8-sig", errors="replace").rstrip().splitlines())
+        names = tuple(
+            line.strip()
+            for line in found[0]
+            .read_text(encoding="utf-8-sig", errors="replace")
+            .rstrip()
+            .splitlines()
+        )
         if "" in names or len(set(names)) < len(names):
-            told = "has an empty line" if "" in names else f"names {next(name for name in names if names.count(name) > 1)} twice"
+            told = (
+                "has an empty line"
+                if "" in names
+                else f"names {next(name for name in names if names.count(name) > 1)} twice"
+            )
             raise ConfigError(f"{found[0]}: {told}, so that numbers do not tell classes apart")
         return names
 
@@ -105,7 +148,9 @@ class YoloReader:
         """The pictures that no file lists: in ``images``, else beside their labels, else the ones that labels have in another folder."""
         folder = self._root / "images"
         if found := self._below(folder):
-            return [(path, split or _SPLITS.get(path.relative_to(folder).parts[0])) for path in found]
+            return [
+                (path, split or _SPLITS.get(path.relative_to(folder).parts[0])) for path in found
+            ]
         if (self._root / "labels").is_dir():
             folder = self._root / "labels"
         else:
@@ -113,12 +158,19 @@ class YoloReader:
             if any(path.with_suffix(".txt").exists() for path in found):
                 return [(path, split) for path in found]
         for labels in find_files(folder, (".txt",), self._skip):
-            picture = self._pictures.find(None, labels.relative_to(folder).with_suffix(".jpg").as_posix())
+            picture = self._pictures.find(
+                None, labels.relative_to(folder).with_suffix(".jpg").as_posix()
+            )
             if picture is not None and labels.name not in CLASS_FILES:
                 self._labels_of[picture] = labels
-        return [(picture, split or _SPLITS.get(labels.relative_to(folder).parts[0])) for picture, labels in self._labels_of.items()]
+        return [
+            (picture, split or _SPLITS.get(labels.relative_to(folder).parts[0]))
+            for picture, labels in self._labels_of.items()
+        ]
 
-    def _listed(self, splits: dict[str, list[str]], base: Path, where: Path) -> tuple[list[tuple[Path, str | None]], list[str]]:
+    def _listed(
+        self, splits: dict[str, list[str]], base: Path, where: Path
+    ) -> tuple[list[tuple[Path, str | None]], list[str]]:
         """Pictures of every split, each once; an entry is a folder, or a text file with a picture a line. And what is listed, but not there."""
         found: dict[Path, str | None] = {}
         missing: list[str] = []
@@ -128,9 +180,15 @@ class YoloReader:
                 if entry.startswith("../") and not path.exists():
                     path = base / entry[3:]  # as some exports write it, and Ultralytics reads it
                 if not path.exists():
-                    missing += [f"{where}: {split}: {entry[:80]!r}: no such file or folder in {base}"] if split in _SPLITS else []
+                    missing += (
+                        [f"{where}: {split}: {entry[:80]!r}: no such file or folder in {base}"]
+                        if split in _SPLITS
+                        else []
+                    )
                     continue  # else another key of the file
-                own = path.name if path.name in splits else split  # training and validation may name one folder, which tells what it is
+                own = (
+                    path.name if path.name in splits else split
+                )  # training and validation may name one folder, which tells what it is
                 if PurePosixPath(own).name != own or own.startswith("."):
                     raise ConfigError(f"{where}: {own[:80]!r} cannot be the name of a split")
                 for file in self._entry(path, base, f"{where}: {split}: {entry[:80]!r}"):
@@ -140,11 +198,21 @@ class YoloReader:
     def _entry(self, path: Path, base: Path, where: str) -> list[Path]:
         """The pictures behind one entry."""
         if not any(is_inside(path, root) for root in self._pictures.roots):
-            raise ConfigError(f"{where} lies outside of the folders that were given; name it with --images")
+            raise ConfigError(
+                f"{where} lies outside of the folders that were given; name it with --images"
+            )
         if path.is_dir():
             return self._below(path)
-        lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines() if path.is_file() else []
-        return [(path.parent / line if line.startswith("./") else base / line) for line in map(str.strip, lines) if line]
+        lines = (
+            path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+            if path.is_file()
+            else []
+        )
+        return [
+            (path.parent / line if line.startswith("./") else base / line)
+            for line in map(str.strip, lines)
+            if line
+        ]
 
     def samples(self) -> Iterator[Sample | Fault]:
         """Every picture, or what is wrong with it or its labels."""
@@ -153,9 +221,16 @@ class YoloReader:
                 yield self._sample(picture, split)
             except Exception as error:
                 yield Fault.of(str(picture), error, str(self._root))
-        others = sum(1 for _ in find_files(self._root / "labels", (".txt",), self._skip)) - self._n_labels if (self._root / "labels").is_dir() else 0
+        others = (
+            sum(1 for _ in find_files(self._root / "labels", (".txt",), self._skip))
+            - self._n_labels
+            if (self._root / "labels").is_dir()
+            else 0
+        )
         if others > 0:
-            self.remarks.append(f"{others} files in labels have no picture that could be read, and were left out")
+            self.remarks.append(
+                f"{others} files in labels have no picture that could be read, and were left out"
+            )
 
     def _sample(self, picture: Path, split: str | None) -> Sample:
         if not self._pictures.inside(picture):
@@ -164,10 +239,22 @@ class YoloReader:
         parts = list(picture.parts)
         at = len(parts) - 1 - parts[::-1].index("images") if "images" in parts else None
         beside = picture.with_suffix(".txt")
-        apart = beside if at is None else Path(*parts[:at], "labels", *parts[at + 1 :]).with_suffix(".txt")
-        labels = self._labels_of.get(picture, beside if beside.is_file() and not apart.exists() else apart)
-        inner = list(parts[at + 1 :]) if at is not None else list(self._pictures.relative(picture).parts)
-        is_split = len(inner) > 1 and split is not None and split in (inner[0], _SPLITS.get(inner[0]))
+        apart = (
+            beside
+            if at is None
+            else Path(*parts[:at], "labels", *parts[at + 1 :]).with_suffix(".txt")
+        )
+        labels = self._labels_of.get(
+            picture, beside if beside.is_file() and not apart.exists() else apart
+        )
+        inner = (
+            list(parts[at + 1 :])
+            if at is not None
+            else list(self._pictures.relative(picture).parts)
+        )
+        is_split = (
+            len(inner) > 1 and split is not None and split in (inner[0], _SPLITS.get(inner[0]))
+        )
         name = PurePosixPath(*inner[1:] if is_split else inner)
         instances: list[DatasetInstance] = []
         left_out: Counter[str] = Counter()
@@ -180,11 +267,21 @@ class YoloReader:
             lines = labels.read_text(encoding="utf-8-sig", errors="replace").splitlines()
             for number, line in enumerate(lines, 1):
                 if line.strip():
-                    row = yolo.read_line(line, size_hw, len(self._names), f"{labels}: line {number}")
+                    row = yolo.read_line(
+                        line, size_hw, len(self._names), f"{labels}: line {number}"
+                    )
                     if row.is_box:
                         left_out["boxes, read as filled rectangles"] += 1
                     if row.mask is None:
                         left_out["lines that cover no pixel"] += 1
                     else:
-                        instances.append(DatasetInstance(self._names[row.class_id], (Part(row.mask, len(instances)),), row.score))
-        return Sample(name, str(labels), size_hw, tuple(instances), picture, split=split, left_out=left_out)
+                        instances.append(
+                            DatasetInstance(
+                                self._names[row.class_id],
+                                (Part(row.mask, len(instances)),),
+                                row.score,
+                            )
+                        )
+        return Sample(
+            name, str(labels), size_hw, tuple(instances), picture, split=split, left_out=left_out
+        )

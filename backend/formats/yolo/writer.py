@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
-from pathlib import PurePosixPath
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path, PurePosixPath
 
-from backend.core.classes import NOT_CLASSES, ClassNames, number_of
+from backend.core.classes import NOT_CLASSES, number_of
 from backend.core.masks import mask_difference
-from backend.datasets.copying import Copies
 from backend.errors import InputError
-from backend.formats.base import Encoded, Sample, count_notes
+from backend.formats.base import Encoded, Sample, WriteRequest, count_notes
 from backend.formats.yolo import labels as yolo
 from backend.formats.yolo.labels import data_yaml
 
-_READ = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")  # pictures, by Ultralytics 8.4 and by us
+_READ = (
+    ".bmp",
+    ".jpeg",
+    ".jpg",
+    ".png",
+    ".tif",
+    ".tiff",
+    ".webp",
+)  # pictures, by Ultralytics 8.4 and by us
 _LEAST = 10  # pixels a side, in Ultralytics 8.4
 
 
@@ -33,29 +40,38 @@ def outdated(left: Sequence[str], written: Collection[str]) -> list[str]:
     def is_outdated(path: PurePosixPath) -> bool:
         if len(path.parts) < 3 or path.parts[0] not in ("images", "labels"):
             return False
-        return path.parts[1] in splits or path.relative_to(*path.parts[:2]).with_suffix("") in images
+        return (
+            path.parts[1] in splits or path.relative_to(*path.parts[:2]).with_suffix("") in images
+        )
 
     return [name for name in left if is_outdated(PurePosixPath(name))]
+
+
+def _splits_in(out: Path) -> list[str]:
+    """The splits of a YOLO dataset, as far as it is there."""
+    folders = sorted((out / "labels").iterdir()) if (out / "labels").is_dir() else []
+    return [
+        folder.name
+        for folder in folders
+        if folder.is_dir() and next(folder.rglob("*.txt"), None) is not None
+    ]
 
 
 class YoloWriter:
     """``images/<split>``, ``labels/<split>`` and ``data.yaml``.
 
     Args:
-        names: of the classes.
-        copies: puts pictures into ``images``.
-        split: of samples that bring none.
-        tolerance: pixels by which a ring may leave the edge of its mask; 0 is exact.
-        there: tells at the end which splits the folder holds; those of an earlier conversion belong to the dataset as well.
+        request: its copies put pictures into ``images``; a ring may leave the edge of its mask by its tolerance, 0 is exact.
     """
 
     per_split = True
     lists_names = True
     shared: Sequence[str] = ("data.yaml",)
 
-    def __init__(self, names: ClassNames, copies: Copies, split: str, tolerance: float = 0.0, there: Callable[[], Sequence[str]] = list) -> None:
-        self._names, self._copies, self._split, self._tolerance, self._there = names, copies, split, tolerance, there
-        self._needs_pictures = copies.mode != "none"
+    def __init__(self, request: WriteRequest) -> None:
+        self._out, self._names, self._copies = request.out, request.names, request.copies
+        self._split, self._tolerance = request.options.split, request.options.tolerance or 0.0
+        self._needs_pictures = self._copies.mode != "none"
         self._splits: dict[str, None] = {}
 
     def encode(self, sample: Sample, stem: str) -> Encoded:
@@ -68,28 +84,43 @@ class YoloWriter:
             if one.crowd or one.label in NOT_CLASSES:
                 losses["crowds, ignored and background regions"] += 1
                 continue
-            line, bridges = yolo.line(number_of(self._names, one.label), one.mask, size_hw, self._tolerance)
+            line, bridges = yolo.line(
+                number_of(self._names, one.label), one.mask, size_hw, self._tolerance
+            )
             lines.append(line)
             written[one.label] += 1
             if bridges:
                 losses["instances whose parts are joined by a line"] += 1
-            if changed := mask_difference(one.mask, yolo.read_line(line, size_hw, len(self._names.names), "").mask):
+            if changed := mask_difference(
+                one.mask, yolo.read_line(line, size_hw, len(self._names.names), "").mask
+            ):
                 losses["pixels changed"] += changed
         split = sample.split or self._split
         if sample.name.suffix.lower() not in _READ or min(sample.size_hw or (_LEAST,)) < _LEAST:
-            losses[f"pictures below {_LEAST} pixels a side, or of a kind that Ultralytics leaves out"] += 1
-        copied = self._copies.place(sample, PurePosixPath("images", split, stem + sample.name.suffix))
+            losses[
+                f"pictures below {_LEAST} pixels a side, or of a kind that Ultralytics leaves out"
+            ] += 1
+        copied = self._copies.place(
+            sample, PurePosixPath("images", split, stem + sample.name.suffix)
+        )
         losses.update(copied.losses)
         if copied.path is None and self._needs_pictures:
-            raise InputError(f"{sample.where}: its picture is not at hand, and nothing can be trained without; name the folder of the pictures with --images")
+            raise InputError(
+                f"{sample.where}: its picture is not at hand, and nothing can be trained without; name the folder of the pictures with --images"
+            )
         text = "".join(f"{line}\n" for line in lines)
-        return Encoded(written, [(PurePosixPath("labels", split, f"{stem}.txt"), text.encode()), *copied.files], losses, split)
+        return Encoded(
+            written,
+            [(PurePosixPath("labels", split, f"{stem}.txt"), text.encode()), *copied.files],
+            losses,
+            split,
+        )
 
     def add(self, encoded: Encoded) -> None:
         self._splits[encoded.row] = None
 
     def close(self) -> Iterator[tuple[PurePosixPath, bytes]]:
-        splits = list(dict.fromkeys([*self._there(), *self._splits])) or [self._split]
+        splits = list(dict.fromkeys([*_splits_in(self._out), *self._splits])) or [self._split]
         yield PurePosixPath("data.yaml"), data_yaml(self._names.names, splits).encode()
 
     def abort(self) -> None:

@@ -12,16 +12,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from backend.config.models import Settings
 from backend.core.types import Boxes, Embedding, Image, Masks, Prompts
 from backend.errors import ConfigError, InputError, Unavailable
 from backend.files.atomic import file_digest
+
+if TYPE_CHECKING:
+    from backend.models.registry import Model
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -40,7 +44,11 @@ _LOGIT_LIMIT = 60_000.0  # of float16
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
     text = str(error).lower()
-    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in text or "can't allocate memory" in text
+    return (
+        isinstance(error, torch.OutOfMemoryError)
+        or "out of memory" in text
+        or "can't allocate memory" in text
+    )
 
 
 def _build(config: str, checkpoint: Path) -> Any:
@@ -73,8 +81,14 @@ def load_model(config: str, checkpoint: Path) -> Any:
     try:
         return _build(config, checkpoint).eval()
     except Exception as error:  # sam2 raises a RuntimeError without text for wrong keys; hydra has a tree of its own
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else "its weights have other names or shapes"
-        raise ConfigError(f"checkpoint {checkpoint} and configuration {config} do not fit together: {reason}") from error
+        reason = (
+            str(error).strip().splitlines()[0]
+            if str(error).strip()
+            else "its weights have other names or shapes"
+        )
+        raise ConfigError(
+            f"checkpoint {checkpoint} and configuration {config} do not fit together: {reason}"
+        ) from error
 
 
 def _size(image: Image) -> tuple[int, int]:
@@ -117,10 +131,15 @@ class Sam2Segmenter:
     @contextmanager
     def _scope(self) -> Iterator[None]:
         """Inference mode and, on CUDA, bf16 autocast; both end with the block."""
-        with torch.inference_mode(), torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type == "cuda"):
+        with (
+            torch.inference_mode(),
+            torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type == "cuda"),
+        ):
             yield
 
-    def _in_chunks(self, count: int, chunk: int, what: str, run: Callable[[int, int], T]) -> list[T]:
+    def _in_chunks(
+        self, count: int, chunk: int, what: str, run: Callable[[int, int], T]
+    ) -> list[T]:
         """``run(start, stop)`` over all rows; running out of memory halves the chunk and goes on."""
         results: list[T] = []
         start = 0
@@ -132,10 +151,14 @@ class Sam2Segmenter:
                 if not _is_out_of_memory(error):
                     raise
                 if stop - start == 1:
-                    raise Unavailable(f"{self._device}: out of memory with one of the {what}; use a smaller --segmenter or --device cpu") from None
+                    raise Unavailable(
+                        f"{self._device}: out of memory with one of the {what}; use a smaller --segmenter or --device cpu"
+                    ) from None
                 chunk = (stop - start) // 2
                 option = "--sam-batch" if what == "boxes" else "--batch"
-                text = "%s: out of memory with %d %s at once, going on with %d; lower %s to avoid this"
+                text = (
+                    "%s: out of memory with %d %s at once, going on with %d; lower %s to avoid this"
+                )
                 logger.warning(text, self._device, stop - start, what, chunk, option)
                 if self._device.type == "cuda":
                     torch.cuda.empty_cache()
@@ -146,31 +169,59 @@ class Sam2Segmenter:
     def _prepare(self, images: Sequence[Image]) -> Tensor:
         """(B, 3, s, s) float32 on the device, resized as SAM2Transforms does it: antialiased, ignoring the aspect."""
         side = self.model.image_size
-        device = torch.device("cpu") if self._device.type == "mps" else self._device  # MPS has no antialiased resize everywhere
+        device = (
+            torch.device("cpu") if self._device.type == "mps" else self._device
+        )  # MPS has no antialiased resize everywhere
         resized = []
         for image in images:
-            pixels = torch.from_numpy(np.ascontiguousarray(image)).to(device).permute(2, 0, 1)[None].float() / 255
-            resized.append(F.interpolate(pixels, (side, side), mode="bilinear", align_corners=False, antialias=True))
+            pixels = (
+                torch.from_numpy(np.ascontiguousarray(image))
+                .to(device)
+                .permute(2, 0, 1)[None]
+                .float()
+                / 255
+            )
+            resized.append(
+                F.interpolate(
+                    pixels, (side, side), mode="bilinear", align_corners=False, antialias=True
+                )
+            )
         mean = torch.tensor(_MEAN, device=device).view(1, 3, 1, 1)
         std = torch.tensor(_STD, device=device).view(1, 3, 1, 1)
         return ((torch.cat(resized) - mean) / std).to(self._device)
 
     def _encode(self, images: Sequence[Image]) -> _Features:
-        levels = self.model.forward_image(self._prepare(images))["backbone_fpn"][-self.model.num_feature_levels :]
+        levels = self.model.forward_image(self._prepare(images))["backbone_fpn"][
+            -self.model.num_feature_levels :
+        ]
         image = levels[-1]
         if self.model.directly_add_no_mem_embed:
             image = image + self.model.no_mem_embed.transpose(1, 2)[..., None]
         return _Features(image, tuple(levels[:-1]))
 
     def _encode_all(self, images: Sequence[Image]) -> _Features:
-        parts = self._in_chunks(len(images), len(images), "images", lambda a, b: self._encode(images[a:b]))
+        parts = self._in_chunks(
+            len(images), len(images), "images", lambda a, b: self._encode(images[a:b])
+        )
         if len(parts) == 1:
             return parts[0]
-        return _Features(torch.cat([p.image for p in parts]), tuple(torch.cat(level) for level in zip(*(p.fine for p in parts), strict=True)))
+        return _Features(
+            torch.cat([p.image for p in parts]),
+            tuple(torch.cat(level) for level in zip(*(p.fine for p in parts), strict=True)),
+        )
 
-    def _decode(self, features: _Features, coordinates: Tensor, labels: Tensor, mask: Tensor | None, multimask: bool) -> tuple[Tensor, Tensor]:
+    def _decode(
+        self,
+        features: _Features,
+        coordinates: Tensor,
+        labels: Tensor,
+        mask: Tensor | None,
+        multimask: bool,
+    ) -> tuple[Tensor, Tensor]:
         """Decoder on N prompts; ``features`` holds N images, or one that all prompts share."""
-        sparse, dense = self.model.sam_prompt_encoder(points=(coordinates, labels), boxes=None, masks=mask)
+        sparse, dense = self.model.sam_prompt_encoder(
+            points=(coordinates, labels), boxes=None, masks=mask
+        )
         logits, quality, _, _ = self.model.sam_mask_decoder(
             image_embeddings=features.image,
             image_pe=self.model.sam_prompt_encoder.get_dense_pe(),
@@ -182,14 +233,22 @@ class Sam2Segmenter:
         )
         return logits, quality
 
-    def _decode_boxes(self, features: _Features, owner: Tensor, corners: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    def _decode_boxes(
+        self, features: _Features, owner: Tensor, corners: Tensor
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Logits (N, h, w) float16 and quality (N,) float32 on the host, for N boxes of any of the images."""
         labels = torch.tensor([[2, 3]], dtype=torch.int, device=self._device)
 
         def run(start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
             who = owner[start:stop]
             one = bool((who == who[0]).all())
-            logits, quality = self._decode(features.rows(who[:1] if one else who), corners[start:stop], labels.expand(stop - start, 2), None, False)
+            logits, quality = self._decode(
+                features.rows(who[:1] if one else who),
+                corners[start:stop],
+                labels.expand(stop - start, 2),
+                None,
+                False,
+            )
             small = logits[:, 0].float().clamp(-_LOGIT_LIMIT, _LOGIT_LIMIT).half()
             return small.cpu().numpy(), quality[:, 0].float().cpu().numpy()
 
@@ -219,13 +278,19 @@ class Sam2Segmenter:
         counts = [len(boxes[k]) for k in active]
         with self._scope():
             features = self._encode_all([images[k] for k in active])
-            owner = torch.repeat_interleave(torch.arange(len(active)), torch.tensor(counts)).to(self._device)
-            scaled = np.concatenate([boxes[k] / self._scale(images[k].shape[:2]) for k in active]).astype(np.float32)
+            owner = torch.repeat_interleave(torch.arange(len(active)), torch.tensor(counts)).to(
+                self._device
+            )
+            scaled = np.concatenate(
+                [boxes[k] / self._scale(images[k].shape[:2]) for k in active]
+            ).astype(np.float32)
             corners = torch.from_numpy(scaled).to(self._device).view(-1, 2, 2)
             logits, quality = self._decode_boxes(features, owner, corners)
         ends = np.cumsum(counts)
         for k, start, end in zip(active, ends - counts, ends, strict=True):
-            answers[k] = Masks(logits[start:end], np.clip(quality[start:end], 0, 1), _size(images[k]))
+            answers[k] = Masks(
+                logits[start:end], np.clip(quality[start:end], 0, 1), _size(images[k])
+            )
         return answers
 
     def _scale(self, size_hw: tuple[int, ...]) -> np.ndarray:
@@ -270,8 +335,12 @@ class Sam2Segmenter:
                 quality.append(sure)
         if not logits:
             side = self.model.image_size // 4
-            return Masks(np.zeros((0, side, side), np.float16), np.zeros(0, np.float32), embedding.size_hw)
-        return Masks(np.stack(logits), np.clip(np.array(quality, np.float32), 0, 1), embedding.size_hw)
+            return Masks(
+                np.zeros((0, side, side), np.float16), np.zeros(0, np.float32), embedding.size_hw
+            )
+        return Masks(
+            np.stack(logits), np.clip(np.array(quality, np.float32), 0, 1), embedding.size_hw
+        )
 
     def _refine_one(self, embedding: Embedding, prompt: Prompts) -> tuple[np.ndarray, float]:
         scale = self._scale(embedding.size_hw)
@@ -284,10 +353,42 @@ class Sam2Segmenter:
             raise InputError("prompt: expected a box, a point or a previous mask")
         mask = None
         if prompt.logits is not None:
-            mask = torch.from_numpy(np.clip(prompt.logits, -32, 32).astype(np.float32)).to(self._device)[None, None]
+            mask = torch.from_numpy(np.clip(prompt.logits, -32, 32).astype(np.float32)).to(
+                self._device
+            )[None, None]
         multimask = len(coordinates) == 1 and prompt.xyxy is None and mask is None
         where = torch.from_numpy(coordinates)[None].to(self._device)
         kinds = torch.from_numpy(np.concatenate(labels))[None].to(self._device)
         answer, quality = self._decode(embedding.features, where, kinds, mask, multimask)
         best = int(quality[0].argmax())
-        return answer[0, best].float().clamp(-_LOGIT_LIMIT, _LOGIT_LIMIT).half().cpu().numpy(), float(quality[0, best])
+        return answer[0, best].float().clamp(
+            -_LOGIT_LIMIT, _LOGIT_LIMIT
+        ).half().cpu().numpy(), float(quality[0, best])
+
+
+def download(model: Model, path: Path) -> None:
+    """Fetch published weights, because a person named the model."""
+    from huggingface_hub import hf_hub_download
+
+    # The hub reports every try; ours is one sentence.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    hf_hub_download(model.repository, model.weights, local_dir=str(path.parent))
+
+
+def load(path: Path, config: str | None, settings: Settings, device: str) -> Sam2Segmenter:
+    """The segmenter in a checkpoint; see ``Sam2Segmenter``.
+
+    Args:
+        path: weights.
+        config: a name inside the sam2 package, or a yaml file.
+        settings: boxes per decoder call.
+        device: torch device.
+
+    Raises:
+        ConfigError: no configuration, or one that does not fit.
+    """
+    if config is None:
+        raise ConfigError(
+            f"--segmenter: {path} needs --segmenter-config, a yaml file or a name inside the sam2 package"
+        )
+    return Sam2Segmenter(path, config, device=device, box_chunk=settings.sam_batch)

@@ -1,0 +1,179 @@
+"""``yolosam2 annotate``: images into annotation files."""
+
+from __future__ import annotations
+
+import argparse
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from backend.cli.common import (
+    IMAGE_URL_PREFIX,
+    INTERRUPTED,
+    Commands,
+    add_command,
+    add_file_options,
+    add_source_options,
+    model_settings,
+    print_json,
+    print_result,
+    print_status,
+    stop_on_interrupt,
+)
+from backend.config.models import Settings
+from backend.errors import ConfigError
+
+if TYPE_CHECKING:
+    from backend.labeling.annotate import Options
+
+_EPILOG = """formats:
+  labelme        one JSON per image, masks as labelme draws them
+  label-studio   importable tasks with brush masks, and a labeling config
+  voc            indexed PNGs: SegmentationClass, SegmentationObject, class_names.txt
+  coco, yolo     datasets to train on, in coco/ and yolo/, made of labelme files in labelme/;
+                 yolosam2 convert makes them again after corrections
+  overlay        pictures with masks drawn"""
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    parser = add_command(
+        commands,
+        "annotate",
+        help="label images into files",
+        about="Label images. Run the same command again to go on after an interruption: what is done is skipped.",
+        run=run,
+        epilog=_EPILOG,
+    )
+    about = "output folder; made if missing (with --watch: default beside the pictures)"
+    parser.add_argument("--out", type=Path, metavar="DIR", help=about)
+    about = "stay, and label pictures as they land in the folders, until Ctrl-C"
+    parser.add_argument("--watch", action="store_true", help=about)
+    about = "how often --watch looks (default: 1)"
+    parser.add_argument("--interval", type=float, default=1.0, metavar="SECONDS", help=about)
+    add_source_options(parser)
+    about = "labelme, label-studio, coco, yolo, voc, overlay (default: labelme)"
+    parser.add_argument("--format", default="labelme", metavar="F[,F..]", help=about)
+    about = "put before each image's path in Label Studio tasks"
+    parser.add_argument("--image-url-prefix", default=IMAGE_URL_PREFIX, metavar="URL", help=about)
+    add_file_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Label the images."""
+    from backend.files.atomic import ensure_writable
+    from backend.labeling.annotate import annotate
+    from backend.labeling.load import load
+    from backend.labeling.outputs import DATASETS
+    from backend.labeling.sources import collect
+
+    formats = _formats(args.format)
+    settings = model_settings(args)
+    if args.watch:
+        return _watch(args, settings, formats)
+    if args.out is None:
+        raise ConfigError(
+            "annotate: --out DIR is missing; only --watch writes beside the pictures by itself"
+        )
+    work = collect(args.sources, settings.split, args.out)
+    ensure_writable(args.out)
+    for remark in work.remarks:
+        print_status(remark)
+    loaded = load(settings, args.mode, work.class_names)
+    options = run_options(args, settings, loaded.prompts)
+    stop = stop_on_interrupt()
+    summary = annotate(
+        work.items,
+        loaded.cascade,
+        formats,
+        args.out,
+        options,
+        url_prefix=args.image_url_prefix,
+        stop=stop,
+    )
+    wanted = [name for name in formats if name in DATASETS] if summary.stopped is None else []
+    made = _datasets(args, wanted, stop)
+    if args.json:
+        datasets = {"datasets": [one.as_dict() for one in made]} if made else {}
+        print_json({**summary.as_dict(), **datasets})
+    else:
+        print_result("\n".join(one.as_text() for one in (summary, *made)))
+    if summary.stopped == "interrupted":
+        return INTERRUPTED
+    return 1 if summary.failed or any(one.failed or one.kept for one in made) else 0
+
+
+def _formats(text: str) -> list[str]:
+    """The formats of ``--format``.
+
+    Raises:
+        ConfigError: an unknown one, or none.
+    """
+    from backend.labeling.outputs import DATASETS, FORMATS
+
+    formats = [name.strip() for name in text.split(",") if name.strip()]
+    known = (*FORMATS, *DATASETS)
+    unknown = [name for name in formats if name not in known]
+    if unknown or not formats:
+        told = ", ".join(unknown) or "nothing"
+        raise ConfigError(f"--format: unknown {told}; known are {', '.join(known)}")
+    return formats
+
+
+def run_options(args: argparse.Namespace, settings: Settings, prompts: Any = None) -> Options:
+    """How ``annotate`` and ``visualize`` run."""
+    from backend.files.images import ImageLimits
+    from backend.labeling.annotate import Options
+
+    return Options(
+        batch=settings.batch,
+        workers=settings.workers,
+        overwrite=args.overwrite,
+        limits=ImageLimits(max_pixels=settings.max_pixels),
+        prompts=prompts,
+        progress=not args.no_progress,
+    )
+
+
+def _datasets(args: argparse.Namespace, formats: Sequence[str], stop: threading.Event) -> list[Any]:
+    """COCO and YOLO datasets of the labelme files that were just written, or corrected since.
+
+    The model's classes come first in them, in its order.
+    """
+    from backend.datasets.convert import Options, convert
+    from backend.labeling.outputs import LABELME_FOLDER
+
+    roots = tuple(source if source.is_dir() else source.parent for source in args.sources)
+    options = Options(roots=roots, overwrite=args.overwrite, progress=not args.no_progress)
+    source = args.out / LABELME_FOLDER
+    return [convert(source, args.out / kind, kind, options, "labelme", stop) for kind in formats]
+
+
+def _watch(args: argparse.Namespace, settings: Settings, formats: Sequence[str]) -> int:
+    from backend.labeling.load import load
+    from backend.labeling.watch import check_watch, watch
+
+    check_watch(args.sources, formats, args.out, args.overwrite, args.interval)
+    if settings.prompts is not None:
+        raise ConfigError(
+            "--watch: a prompt file cannot know pictures to come; leave out --prompts"
+        )
+    cascade = load(settings, args.mode).cascade
+    options = run_options(args, settings)
+    stop = stop_on_interrupt()
+    print_status(f"watching {', '.join(map(str, args.sources))}; Ctrl-C ends it")
+    summary = watch(
+        args.sources,
+        cascade,
+        args.out,
+        options,
+        print_status,
+        interval_s=args.interval,
+        stop=stop,
+    )
+    if args.json:
+        print_json(summary.as_dict())
+    else:
+        print_result(summary.as_text())
+    return 1 if summary.failed else 0

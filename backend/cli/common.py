@@ -1,0 +1,227 @@
+"""What the commands share: their options, settings, output and interruption."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from backend.config.fields import default_in_words, settings_of
+from backend.config.models import Settings, load_settings
+from backend.config.service import ServiceSettings, load_service_settings
+from backend.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    Options = argparse.ArgumentParser | argparse._ArgumentGroup
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+INTERRUPTED = 130
+OVERLAPS = ("score", "smallest", "last")  # explained in core.stacking, which --help does not load
+FORMATS = ("labelme", "label-studio", "coco", "yolo", "voc")
+IMAGE_URL_PREFIX = "/data/local-files/?d="
+
+_DETECTOR = ("detector", "model_root", "device", "classes")
+_MODELS = (
+    "segmenter",
+    "segmenter_config",
+    "conf",
+    "iou",
+    "max_det",
+    "agnostic_nms",
+    "box_margin",
+    "min_part",
+    "batch",
+    "sam_batch",
+)
+_BATCH = ("prompts", "workers")
+_CALLED = {"label_studio_url": "--url", "label_studio_api_key": "--api-key"}
+
+
+def add_command(
+    commands: Commands,
+    name: str,
+    *,
+    help: str,
+    about: str,
+    run: Any,
+    epilog: str | None = None,
+) -> argparse.ArgumentParser:
+    """A command with its body.
+
+    Args:
+        commands: where it goes.
+        name: what a user types.
+        help: one line for the list of commands.
+        about: what its own ``--help`` begins with.
+        run: parsed arguments to exit code.
+        epilog: what its own ``--help`` ends with, laid out as it stands.
+    """
+    kind = argparse.RawDescriptionHelpFormatter if epilog else argparse.HelpFormatter
+    parser = commands.add_parser(
+        name, help=help, description=about, epilog=epilog, formatter_class=kind
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def add_settings(
+    options: Options, cls: type, names: Sequence[str], flags: Mapping[str, str] | None = None
+) -> None:
+    """Options made of the declarations of settings.
+
+    Args:
+        options: where they go.
+        cls: a settings dataclass.
+        names: of its fields, in the order of ``--help``.
+        flags: field name to the flag to use instead of the declared ones.
+    """
+    declared = settings_of(cls)
+    for name in names:
+        one = declared[name]
+        default = default_in_words(cls, name)
+        text = f"{one.help} (default: {default})" if default else one.help
+        given = (flags[name],) if flags and name in flags else sorted(one.flags, key=len)
+        if one.metavar:
+            options.add_argument(*given, dest=name, metavar=one.metavar, help=text)
+        else:
+            options.add_argument(*given, dest=name, action="store_const", const=True, help=text)
+
+
+def add_detector_options(options: Options) -> None:
+    """Options of the commands that load a detector."""
+    about = "settings as JSON or YAML; upstream YOLO-SAM2's keys are understood"
+    options.add_argument("-c", "--config", type=Path, metavar="FILE", help=about)
+    add_settings(options, Settings, _DETECTOR)
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Options of the commands that run detector and segmenter."""
+    group = parser.add_argument_group("models and thresholds")
+    add_detector_options(group)
+    add_settings(group, Settings, _MODELS)
+    return group
+
+
+def add_batch_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Options of the commands that work through many images."""
+    group = add_model_options(parser)
+    add_settings(group, Settings, _BATCH)
+    return group
+
+
+def add_file_options(parser: argparse.ArgumentParser) -> None:
+    """Options of the commands that work through image files."""
+    add_settings(add_batch_options(parser), Settings, ("split",))
+
+
+def add_source_options(parser: argparse.ArgumentParser) -> None:
+    """What ``annotate`` and ``visualize`` work on, and how they tell of it."""
+    about = "image files, folders (recursive) or VOC datasets"
+    parser.add_argument("sources", nargs="+", type=Path, metavar="SRC", help=about)
+    about = "cascade: boxes and masks; boxes: no segmenter"
+    parser.add_argument("--mode", choices=("cascade", "boxes"), default="cascade", help=about)
+    about = "do again what is done; hand-made files are copied to .bak first"
+    parser.add_argument("--overwrite", action="store_true", help=about)
+    parser.add_argument("--json", action="store_true", help="print the summary as JSON")
+    add_progress_option(parser)
+
+
+def add_progress_option(parser: Options) -> None:
+    """``--no-progress``."""
+    parser.add_argument("--no-progress", action="store_true", help="no progress bar")
+
+
+def add_label_studio_options(options: Options) -> None:
+    """Address and token of Label Studio, of the commands that ask it."""
+    about = "Label Studio (default: LABEL_STUDIO_URL)"
+    options.add_argument("--url", dest="label_studio_url", metavar="URL", help=about)
+    about = "default: LABEL_STUDIO_API_KEY, which does not show in the process list"
+    options.add_argument("--api-key", dest="label_studio_api_key", metavar="TOKEN", help=about)
+
+
+def add_result_options(parser: argparse.ArgumentParser) -> None:
+    """How ``evaluate`` and ``score`` count, and where their results go."""
+    about = "also write everything as JSON; - prints it instead of the tables"
+    parser.add_argument("--json", type=Path, metavar="FILE", help=about)
+    about = "also write a page with charts and the worst images; one file, no network"
+    parser.add_argument("--report", type=Path, metavar="HTML", help=about)
+    about = "which instance is seen where several are (default: score, the surer one)"
+    parser.add_argument("--overlap", choices=OVERLAPS, default="score", help=about)
+    parser.add_argument("--rename", metavar="A=B,..", help="score label A under the name B")
+    about = "of the bootstrap behind the 95 %% intervals; 0 for none (default: 1000)"
+    parser.add_argument("--resamples", type=int, default=1000, metavar="N", help=about)
+    add_progress_option(parser)
+
+
+def model_settings(args: argparse.Namespace) -> Settings:
+    """All settings of the models, from flags, environment and configuration file."""
+    return load_settings(vars(args), os.environ, getattr(args, "config", None))
+
+
+def service_settings(args: argparse.Namespace) -> ServiceSettings:
+    """Address and token of Label Studio, from ``--url`` and ``--api-key``."""
+    flags = {name: getattr(args, name) for name in _CALLED}
+    return load_service_settings(flags, os.environ, _CALLED)
+
+
+def class_names(text: str | None) -> tuple[str, ...] | None:
+    """The names of a ``--classes`` of its own, of the commands that load no model."""
+    return None if text is None else load_settings({"classes": text}, {}).classes
+
+
+def print_result(text: str) -> None:
+    """Write a result to stdout."""
+    sys.stdout.write(text + "\n")
+
+
+def print_json(value: object, indent: int = 2) -> None:
+    """Write a result to stdout as JSON."""
+    print_result(json.dumps(value, indent=indent, ensure_ascii=False))
+
+
+def print_status(text: str) -> None:
+    """Write a remark to stderr while working."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def stop_on_interrupt() -> threading.Event:
+    """Handle Ctrl-C and SIGTERM.
+
+    Returns:
+        An event that the first signal sets, so that the work in flight is finished; the second
+        signal ends the program at once.
+    """
+    stop = threading.Event()
+
+    def handle(number: int, frame: Any) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+        told = "interrupted: finishing what is in flight; press Ctrl-C again to drop it"
+        sys.stderr.write(f"\n{told}\n")
+
+    signal.signal(signal.SIGINT, handle)
+    signal.signal(signal.SIGTERM, handle)
+    return stop
+
+
+def parse_rename(text: str | None) -> dict[str, str]:
+    """``a=b,c=d`` as a mapping.
+
+    Raises:
+        ConfigError: an entry without both sides.
+    """
+    pairs = [entry.partition("=") for entry in (text or "").split(",") if entry.strip()]
+    for left, sign, right in pairs:
+        if not sign or not left.strip() or not right.strip():
+            raise ConfigError(f"--rename: expected OLD=NEW, got {left + sign + right!r}")
+    return {left.strip(): right.strip() for left, _, right in pairs}

@@ -1,0 +1,64 @@
+"""``yolosam2 labelme``: labelme's window with the models in it."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from backend.cli.common import Commands, add_command, add_model_options, model_settings
+from backend.errors import ConfigError
+
+_EPILOG = """experimental: labelme 6.3 has no interface for this, other versions are refused
+(pip install 'yolo-sam2-labeling[labelme]').
+
+In the window: choose AI-Points or AI-Box, and the model "YOLO -> SAM 2", which is chosen already,
+as are masks.
+  AI-Points       click on an object; Shift and a click says what does not belong to it;
+                  Ctrl and a click, or a double click, ends it
+  AI-Box          two corners of a rough box
+  AI Text-to-Annotation
+                  names of the detector's classes with commas, then Run: labelled masks of all of
+                  them, and their scores
+
+examples:
+  yolosam2 labelme photos/ --detector my-yolo.pt --segmenter sam2.1_hiera_small
+  yolosam2 labelme photos/ --detector demo --segmenter demo -- --labels labels.txt --no-auto-save
+                  what follows -- goes to labelme"""
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    parser = add_command(
+        commands,
+        "labelme",
+        help="labelme with these models in it (experimental)",
+        about="Start labelme with YOLO and SAM 2 among its AI models: class names, points and boxes become masks in the window.",
+        run=run,
+        epilog=_EPILOG,
+    )
+    about = "what labelme opens: a folder, picture or JSON file; after -- its own options"
+    parser.add_argument("arguments", nargs="*", metavar="PATH", help=about)
+    add_model_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Open the window."""
+    from backend.formats.registry import format_of
+
+    open_window = format_of("labelme").open_window
+    if open_window is None:
+        raise ConfigError("labelme: its format cannot open a window")
+    settings = model_settings(args)
+    if settings.prompts is not None:
+        raise ConfigError(
+            "labelme: a prompt file cannot be used here; the detector finds the objects of the "
+            "picture that is open"
+        )
+
+    def load_models() -> Any:
+        from backend.labeling.load import load
+
+        return load(settings).cascade
+
+    arguments = [*args.arguments, *args.rest]
+    return open_window(load_models, settings.classes, arguments, settings.iou)

@@ -1,0 +1,51 @@
+"""``yolosam2 models``: the models known by name."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from backend.cli.common import (
+    Commands,
+    add_command,
+    add_settings,
+    model_settings,
+    print_json,
+    print_result,
+)
+from backend.config.models import Settings
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    parser = add_command(
+        commands,
+        "models",
+        help="list the models known by name",
+        about="List models by name and whether their files are here.",
+        run=run,
+    )
+    add_settings(parser, Settings, ("model_root",))
+    parser.add_argument("--json", action="store_true", help="print as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """List the models."""
+    from backend.models.registry import known_models
+
+    table = [
+        {
+            "kind": model.kind,
+            "name": model.name,
+            "where": str(where),
+            "here": not isinstance(where, Path) or where.is_file(),
+        }
+        for model, where in known_models(model_settings(args).model_root)
+    ]
+    if args.json:
+        print_json(table)
+        return 0
+    for row in table:
+        state = "here" if row["here"] else "fetched on first use"
+        print_result(f"{row['kind']:<10} {row['name']:<24} {state}: {row['where']}")
+    return 0

@@ -1,0 +1,166 @@
+"""``yolosam2 score``: accepted annotations against predictions."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from backend.cli.common import (
+    INTERRUPTED,
+    Commands,
+    add_command,
+    add_label_studio_options,
+    add_result_options,
+    class_names,
+    parse_rename,
+    print_json,
+    print_result,
+    service_settings,
+    stop_on_interrupt,
+)
+from backend.errors import ConfigError
+
+if TYPE_CHECKING:
+    from backend.evaluation.run import Outputs
+
+_EPILOG = """inputs:
+  EXPORT.json                      a snapshot export of Label Studio with full predictions, or a
+                                   plain JSON export with --url, --api-key and --project, from
+                                   where the predictions are fetched
+  FOLDER --predictions FOLDER      labelme JSON as people left it, and as it was predicted
+
+a snapshot with full predictions:
+  curl -H "Authorization: Token $KEY" -H "Content-Type: application/json" \\
+    $URL/api/projects/1/exports/ \\
+    -d '{"serialization_options": {"predictions": {"only_id": false}}}'
+then, with the id it answers:
+  curl -H "Authorization: Token $KEY" \\
+    "$URL/api/projects/1/exports/ID/download?exportType=JSON" -o export.json
+
+examples:
+  yolosam2 score export.json --report report.html --json scores.json
+  yolosam2 score export.json --annotator anna@example.com --model-version demo+demo-1a2b3c
+  yolosam2 score export.json --suggest-thresholds
+                                   model_score_threshold per class, ready to paste
+  yolosam2 score accepted/ --predictions labels/
+                                   two folders of labelme JSON"""
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    parser = add_command(
+        commands,
+        "score",
+        help="accepted annotations against predictions",
+        about="Compare what annotators accepted with what was predicted: how good the masks were, and how much work was left.",
+        run=run,
+        epilog=_EPILOG,
+    )
+    about = "an export of Label Studio, or a folder of labelme JSON"
+    parser.add_argument("source", type=Path, metavar="SOURCE", help=about)
+    about = "the folder of labelme JSON as it was predicted"
+    parser.add_argument("--predictions", type=Path, metavar="DIR", help=about)
+    about = "print the score threshold with the best F1 per class, as Label tags"
+    parser.add_argument("--suggest-thresholds", action="store_true", help=about)
+    about = "where the pictures are, for the page"
+    parser.add_argument("--images", type=Path, metavar="DIR", help=about)
+    _add_selection(parser)
+    where = parser.add_argument_group(
+        "Label Studio, for exports that hold only the ids of predictions"
+    )
+    add_label_studio_options(where)
+    about = "the number in the project's address"
+    where.add_argument("--project", type=int, metavar="ID", help=about)
+    add_result_options(parser)
+
+
+def _add_selection(parser: argparse.ArgumentParser) -> None:
+    which = parser.add_argument_group(
+        "what counts (default: every annotation that was not skipped, against every model version)"
+    )
+    many: dict[str, Any] = {"action": "append", "default": []}
+    about = "e-mail address or user id; may be repeated"
+    which.add_argument("--annotator", metavar="WHO", help=about, **many)
+    about = "tasks without a prediction of it take no part; may be repeated"
+    which.add_argument("--model-version", metavar="V", help=about, **many)
+    about = "only regions of this control tag; may be repeated (default: boxes that repeat masks are left out)"
+    which.add_argument("--tag", metavar="NAME", help=about, **many)
+    about = "only annotations marked as ground truth"
+    which.add_argument("--ground-truth", action="store_true", help=about)
+    about = "only the last annotation of a task"
+    which.add_argument("--latest", action="store_true", help=about)
+    about = "annotations that were skipped count too"
+    which.add_argument("--include-cancelled", action="store_true", help=about)
+    about = "an annotated task without a prediction counts as one that found nothing"
+    which.add_argument("--missing", action="store_true", help=about)
+    about = "a,b,c or a file: the classes, in this order; other labels are faults"
+    which.add_argument("--classes", metavar="NAMES", help=about)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Score the annotations."""
+    from backend.evaluation.pairs import Selection
+    from backend.evaluation.run import ScoreOptions, run_score
+    from backend.evaluation.text import score_texts
+
+    selection = Selection(
+        annotators=frozenset(args.annotator),
+        model_versions=frozenset(args.model_version),
+        tags=frozenset(args.tag),
+        cancelled=args.include_cancelled,
+        ground_truth=args.ground_truth,
+        latest=args.latest,
+        missing=args.missing,
+    )
+    options = ScoreOptions(
+        source=args.source,
+        predictions=args.predictions,
+        project=args.project,
+        selection=selection,
+        classes=class_names(args.classes),
+        rename=parse_rename(args.rename),
+        overlap=args.overlap,
+        url_given=args.label_studio_url is not None,
+    )
+    service = service_settings(args)
+    outputs = outputs_of(args)
+    stop = stop_on_interrupt()
+    document = run_score(options, service, outputs, stop)
+    code = print_document(args, document, score_texts(document, args.suggest_thresholds))
+    return INTERRUPTED if stop.is_set() else code
+
+
+def outputs_of(args: argparse.Namespace) -> Outputs:
+    """Where the results go, as ``--json``, ``--report`` and ``--images`` say.
+
+    Raises:
+        ConfigError: a number of resamples below 0.
+    """
+    from backend.evaluation.run import Outputs
+
+    if args.resamples < 0:
+        raise ConfigError(f"--resamples: expected 0 or more, got {args.resamples}")
+    return Outputs(
+        json=args.json,
+        report=args.report,
+        images=getattr(args, "images", None),
+        resamples=args.resamples,
+        progress=not args.no_progress,
+    )
+
+
+def print_document(args: argparse.Namespace, document: dict[str, Any], texts: Sequence[str]) -> int:
+    """Print a scoring document as JSON or as text; returns the exit code."""
+    from backend.evaluation.run import exit_code
+    from backend.evaluation.text import faults_text, stopped_text
+
+    if str(args.json) == "-":
+        print_json(document, indent=1)
+        return exit_code(document)
+    remarks = "\n".join(document["settings"]["remarks"])
+    wrote = "\n".join(f"wrote {path}" for path in (args.json, args.report) if path is not None)
+    parts = (stopped_text(document), *texts, remarks, faults_text(document), wrote)
+    print_result("\n\n".join(part for part in parts if part))
+    return exit_code(document)

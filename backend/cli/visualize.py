@@ -1,0 +1,85 @@
+"""``yolosam2 visualize``: masks drawn over images."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from backend.cli.annotate import run_options
+from backend.cli.common import (
+    INTERRUPTED,
+    Commands,
+    add_command,
+    add_file_options,
+    add_source_options,
+    model_settings,
+    parse_rename,
+    print_json,
+    print_result,
+    print_status,
+    stop_on_interrupt,
+)
+from backend.errors import ConfigError
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    parser = add_command(
+        commands,
+        "visualize",
+        help="draw masks over images",
+        about="Write pictures with masks, outlines, labels and scores drawn over them; of a VOC dataset with truth, class maps: prediction, truth and errors.",
+        run=run,
+    )
+    about = "output folder; made if missing"
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help=about)
+    add_source_options(parser)
+    about = "only the prediction, also for a dataset with truth"
+    parser.add_argument("--plain", action="store_true", help=about)
+    about = "class A of the model is class B of the dataset"
+    parser.add_argument("--rename", metavar="A=B,..", help=about)
+    add_file_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Draw the pictures."""
+    from backend.files.atomic import ensure_writable
+    from backend.formats.voc.dataset import has_truth
+    from backend.labeling.annotate import annotate
+    from backend.labeling.load import load
+    from backend.labeling.outputs import ComparisonSink, Sink
+    from backend.labeling.sources import collect
+
+    settings = model_settings(args)
+    work = collect(args.sources, settings.split, args.out)
+    ensure_writable(args.out)
+    for remark in work.remarks:
+        print_status(remark)
+    loaded = load(settings, args.mode, work.class_names)
+    formats = ["overlay"]
+    comparisons: list[Sink] = []
+    if not args.plain and all(has_truth(source) for source in args.sources):
+        names = work.class_names or settings.classes
+        if names is None:
+            raise ConfigError(
+                "the dataset has no class_names.txt; name its classes with --classes, in the order of their values, or draw only the prediction with --plain"
+            )
+        rename = parse_rename(args.rename)
+        formats = []
+        comparisons = [ComparisonSink(args.out, loaded.cascade.names, names, rename)]
+    summary = annotate(
+        work.items,
+        loaded.cascade,
+        formats,
+        args.out,
+        run_options(args, settings, loaded.prompts),
+        more_sinks=comparisons,
+        stop=stop_on_interrupt(),
+    )
+    if args.json:
+        print_json(summary.as_dict())
+    else:
+        print_result(summary.as_text())
+    if summary.stopped == "interrupted":
+        return INTERRUPTED
+    return 1 if summary.failed else 0

@@ -1,0 +1,48 @@
+"""What a whole process is set to: its log lines and its memory allocator."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import sys
+
+_M_ARENA_MAX = -8  # of glibc's malloc.h
+FORMAT = "%(levelname)s %(name)s: %(message)s"
+
+
+class OneLine(logging.Formatter):
+    """Escapes control characters in messages, as names and paths in them come from others; tracebacks are our own and stay."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """The line without what could end it or move the cursor."""
+        line = super().formatMessage(record)
+        return "".join(
+            c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in line
+        )
+
+
+def log_to_stderr(level: int) -> None:
+    """Send all logs of this process to standard error."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(OneLine(FORMAT))
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+
+
+def limit_arenas(count: int = 2) -> bool:
+    """Let all threads share a few allocation arenas.
+
+    glibc gives every thread an arena of its own and keeps freed memory in it, so a pipeline of threads that hand large arrays
+    to each other grows for a long time before it levels off. Call it first thing in a program.
+
+    Args:
+        count: most arenas.
+
+    Returns:
+        True where the allocator has the setting; elsewhere nothing happens.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        return bool(ctypes.CDLL(None).mallopt(_M_ARENA_MAX, count))
+    except (OSError, AttributeError):  # another C library
+        return False

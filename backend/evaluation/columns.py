@@ -1,0 +1,102 @@
+"""The integer counts of one image and class that every figure comes from, as columns of one table.
+
+A row per image and class; rows add up, and any resample of images is a weighted sum of rows. So totals, groups and confidence intervals are
+computed by the same formulas, those of ``metrics`` and ``matching``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backend.evaluation.boundaries import Boundaries
+from backend.evaluation.instances import InstanceCounts
+from backend.evaluation.semantic import Areas, Ratios, ratio
+
+Table = NDArray[np.float64]  # (..., C, len(COLUMNS)); C counts background, which has no instances
+
+AREAS = ("pixels_hit", "pixels_true", "pixels_predicted")
+BOUNDARIES = ("edge_true", "edge_true_hit", "edge_predicted", "edge_predicted_hit")
+INSTANCES = ("true", "predicted", "hit50", "hit75", "iou_sum", "hit_above50")
+EFFORT = (
+    "untouched",
+    "relabelled",
+    "reshaped",
+    "relabelled_and_reshaped",
+    "deleted",
+    "added",
+    "changed_pixels",
+    "edited_pixels",
+)
+COLUMNS = (*AREAS, *BOUNDARIES, *INSTANCES, *EFFORT)
+_AT = {name: k for k, name in enumerate(COLUMNS)}
+
+
+def column(table: Table, name: str) -> NDArray[np.float64]:
+    """(..., C) one column."""
+    return table[..., _AT[name]]
+
+
+def areas(table: Table) -> Areas:
+    """Pixels per value, background first."""
+    return Areas(*(column(table, name) for name in AREAS))
+
+
+def edges(table: Table) -> Boundaries:
+    """Boundary pixels per value, background first."""
+    return Boundaries(*(column(table, name) for name in BOUNDARIES))
+
+
+def instances(table: Table) -> InstanceCounts:
+    """Instances per class, without background."""
+    return InstanceCounts(*(column(table, name)[..., 1:] for name in INSTANCES))
+
+
+@dataclass(frozen=True, eq=False)
+class Effort:
+    """What became of predicted regions, by predicted class (added ones by their own); leading axes as in the table.
+
+    Each predicted region is exactly one of untouched, relabelled, reshaped, both, and deleted.
+    """
+
+    untouched: NDArray[np.float64]
+    relabelled: NDArray[np.float64]
+    reshaped: NDArray[np.float64]
+    relabelled_and_reshaped: NDArray[np.float64]
+    deleted: NDArray[np.float64]
+    added: NDArray[np.float64]
+    changed_pixels: NDArray[np.float64]  # in one of both masks only, over the reshaped
+    edited_pixels: NDArray[np.float64]  # in either mask, over the reshaped
+
+    @property
+    def predicted(self) -> NDArray[np.float64]:
+        """All predicted regions."""
+        return (
+            self.untouched
+            + self.relabelled
+            + self.reshaped
+            + self.relabelled_and_reshaped
+            + self.deleted
+        )
+
+    @property
+    def untouched_share(self) -> Ratios:
+        """Share of predicted regions that were accepted as they were."""
+        return ratio(self.untouched, self.predicted)
+
+    @property
+    def changed_share(self) -> Ratios:
+        """Of the reshaped regions: pixels that one of both masks has and the other has not, over those of either."""
+        return ratio(self.changed_pixels, self.edited_pixels)
+
+
+def effort(table: Table) -> Effort:
+    """Edits per class, without background."""
+    return Effort(*(column(table, name)[..., 1:] for name in EFFORT))
+
+
+def total_effort(table: Table) -> Effort:
+    """Edits over all classes together."""
+    return Effort(*(column(table, name)[..., 1:].sum(-1) for name in EFFORT))

@@ -1,0 +1,128 @@
+"""What an annotator did to the predicted regions of one image: kept, relabelled, reshaped, deleted, added."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backend.core.types import Mask
+from backend.evaluation.columns import EFFORT
+from backend.evaluation.instances import iou_matrix, match
+from backend.evaluation.pairs import Region
+
+JOIN_IOU = 0.5  # regions without a common key are the same object from here on
+
+
+@dataclass(frozen=True, eq=False)
+class Edits:
+    """Counts per class, and the relabellings as pairs of class indices."""
+
+    counts: NDArray[np.float64]  # (n_classes, len(EFFORT))
+    relabelled: tuple[tuple[int, int], ...]
+
+
+def _masks(regions: Sequence[Region]) -> list[Mask]:
+    return [region.instance.mask for region in regions if region.instance.mask is not None]
+
+
+def join(
+    predicted: Sequence[Region], accepted: Sequence[Region], least_iou: float = JOIN_IOU
+) -> NDArray[np.intp]:
+    """Which accepted region a predicted one became.
+
+    Regions with the same key belong together, whatever was done to them. What is left is joined by overlap, first within a label, then
+    across labels.
+
+    Args:
+        predicted: with masks.
+        accepted: with masks.
+        least_iou: lowest overlap for regions without a common key.
+
+    Returns:
+        (P,) index of the accepted region, -1 for none.
+    """
+    found = np.full(len(predicted), -1, np.intp)
+    by_key = {region.key: k for k, region in enumerate(accepted) if region.key is not None}
+    for k, region in enumerate(predicted):
+        if region.key is not None:
+            found[k] = by_key.pop(region.key, -1)
+    open_predicted = np.flatnonzero(found < 0)
+    open_accepted = np.setdiff1d(np.arange(len(accepted)), found)
+    if not len(open_predicted) or not len(open_accepted):
+        return found
+    ours, theirs = [predicted[k] for k in open_predicted], [accepted[k] for k in open_accepted]
+    iou = iou_matrix(_masks(ours), _masks(theirs))
+    same = np.array(
+        [[one.instance.label == other.instance.label for other in theirs] for one in ours]
+    )
+    best_first = iou.max(1)
+    for allowed in (same, np.ones_like(same)):
+        matched = match(iou, best_first, allowed, least_iou)
+        for k in np.flatnonzero(matched >= 0):
+            found[open_predicted[k]] = open_accepted[matched[k]]
+            iou[k] = -1
+            iou[:, matched[k]] = -1
+    return found
+
+
+def _same(one: Mask, other: Mask) -> bool:
+    return one is other or (
+        one.x == other.x and one.y == other.y and np.array_equal(one.crop, other.crop)
+    )
+
+
+def _changed(one: Mask, other: Mask) -> tuple[int, int]:
+    """Pixels in exactly one of two masks, and in at least one."""
+    areas = [np.count_nonzero(mask.crop) for mask in (one, other)]
+    overlap = float(iou_matrix([one], [other])[0, 0])
+    union = round(sum(areas) / (1 + overlap))
+    return 2 * union - sum(areas), union
+
+
+def edits(predicted: Sequence[Region], accepted: Sequence[Region], n_classes: int) -> Edits:
+    """Compare the regions of one image.
+
+    Args:
+        predicted: with tight masks.
+        accepted: with tight masks.
+        n_classes: class indices lie below.
+
+    Returns:
+        The counts by predicted class; added regions by their own.
+    """
+    counts = np.zeros((n_classes, len(EFFORT)))
+    at = {name: k for k, name in enumerate(EFFORT)}
+    relabelled: list[tuple[int, int]] = []
+    found = join(predicted, accepted)
+    for region, k in zip(predicted, found, strict=True):
+        row = counts[region.instance.class_id]
+        if k < 0:
+            row[at["deleted"]] += 1
+            continue
+        one, other = region.instance, accepted[k].instance
+        if one.mask is None or other.mask is None:
+            continue
+        shape, label = _same(one.mask, other.mask), one.label == other.label
+        row[
+            at[
+                "untouched"
+                if shape and label
+                else "relabelled"
+                if shape
+                else "reshaped"
+                if label
+                else "relabelled_and_reshaped"
+            ]
+        ] += 1
+        if not label:
+            relabelled.append((one.class_id, other.class_id))
+        if not shape:
+            changed, either = _changed(one.mask, other.mask)
+            row[at["changed_pixels"]] += changed
+            row[at["edited_pixels"]] += either
+    for k in np.setdiff1d(np.arange(len(accepted)), found):
+        counts[accepted[k].instance.class_id, at["added"]] += 1
+    return Edits(counts, tuple(relabelled))

@@ -1,0 +1,366 @@
+"""Tasks of a Label Studio export as pairs of an annotation and a prediction.
+
+A snapshot export holds full predictions; a plain JSON export holds their ids only, and they are asked for one task at a time.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from backend.core.classes import ClassIndex, renamed
+from backend.core.masks import mask_xyxy
+from backend.core.types import Instance, Mask
+from backend.errors import AuthError, InputError, as_sentence, json_kind
+from backend.evaluation.pairs import (
+    BACKGROUND_LABEL,
+    IGNORE_LABEL,
+    Fault,
+    Pair,
+    Picture,
+    Region,
+    Selection,
+)
+from backend.evaluation.repeats import repeats
+from backend.formats.label_studio.regions import GEOMETRY, StoredRegion, read_regions, region_mask
+from backend.formats.label_studio.tasks import address_of
+
+Task = Mapping[str, Any]
+FetchPredictions = Callable[[int], Sequence[Any]]
+
+
+def person(annotation: Mapping[str, Any]) -> str:
+    """Who made an annotation: the e-mail address where the export has it, else the user's number."""
+    who = annotation.get("completed_by")
+    if isinstance(who, dict):
+        who = who.get("email") or who.get("id")
+    return "unknown" if who is None else str(who)
+
+
+def _people(annotation: Mapping[str, Any]) -> set[str]:
+    """All names an annotator may be chosen by."""
+    who = annotation.get("completed_by")
+    known = who.values() if isinstance(who, dict) else [who]
+    return {person(annotation), *(str(one) for one in known)}
+
+
+def _name(task: Task) -> str:
+    return f"task {task['id']}"
+
+
+def _chosen(task: Task, selection: Selection) -> list[tuple[int, Mapping[str, Any]]]:
+    """The annotations that count, with their place in the list.
+
+    Raises:
+        InputError: not a list of annotations.
+    """
+    annotations = task.get("annotations", task.get("completions"))
+    if not isinstance(annotations, list):
+        raise InputError(
+            f"{_name(task)}: annotations: expected a list, got {json_kind(annotations)}; export as JSON, not as JSON_MIN or another format"
+        )
+    kept: list[tuple[int, Mapping[str, Any]]] = []
+    for k, one in enumerate(annotations):
+        if not isinstance(one, dict):
+            raise InputError(
+                f"{_name(task)}: annotations[{k}]: expected an object, got {json_kind(one)}"
+            )
+        if one.get("was_cancelled") and not selection.cancelled:
+            continue
+        if selection.ground_truth and not one.get("ground_truth"):
+            continue
+        if selection.annotators and selection.annotators.isdisjoint(_people(one)):
+            continue
+        kept.append((k, one))
+    if selection.latest and kept:
+        kept = [max(kept, key=lambda pair: (str(pair[1].get("created_at") or ""), pair[0]))]
+    return kept
+
+
+def _predictions(
+    task: Task, selection: Selection, fetch: FetchPredictions | None
+) -> list[tuple[str, Mapping[str, Any]]]:
+    """The predictions that count, with how to call them.
+
+    Raises:
+        InputError: none there, or only their ids.
+    """
+    name, found = _name(task), task.get("predictions")
+    if fetch is not None and (
+        found is None
+        or not isinstance(found, list)
+        or any(not isinstance(one, dict) for one in found)
+    ):
+        found = fetch(int(task["id"]))
+    if found is None:
+        raise InputError(
+            f"{name}: predictions: not in the export; make a snapshot with full predictions, or give --url, --api-key and --project"
+        )
+    if not isinstance(found, list):
+        raise InputError(f"{name}: predictions: expected a list, got {json_kind(found)}")
+    if any(isinstance(one, int) for one in found):
+        raise InputError(
+            f"{name}: predictions: holds only their ids; give --url, --api-key and --project to fetch them, or export a snapshot with full predictions"
+        )
+    if any(not isinstance(one, dict) for one in found):
+        raise InputError(f"{name}: predictions: expected objects")
+    kept: list[tuple[str, Mapping[str, Any]]] = [
+        (f"predictions[{k}]", one) for k, one in enumerate(found)
+    ]
+    if selection.model_versions:
+        kept = [(where, one) for where, one in kept if version(one) in selection.model_versions]
+    return _newest(kept)
+
+
+def version(prediction: Mapping[str, Any]) -> str:
+    """The model version of a prediction."""
+    return str(prediction.get("model_version") or "unknown")
+
+
+def _newest(
+    predictions: Sequence[tuple[str, Mapping[str, Any]]],
+) -> list[tuple[str, Mapping[str, Any]]]:
+    """One prediction of each model version, the newest, as some importers leave several."""
+    by_version: dict[str, tuple[str, Mapping[str, Any]]] = {}
+    for where, one in predictions:
+        known = by_version.get(version(one))
+        if known is None or _number(one.get("id")) >= _number(known[1].get("id")):
+            by_version[version(one)] = (where, one)
+    return list(by_version.values())
+
+
+def _number(value: Any) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+
+
+class TaskReader:
+    """Turns tasks into pairs.
+
+    Args:
+        classes: of all tasks; grows.
+        selection: which annotations and predictions count.
+        rename: label to the name it is scored under.
+        fetch: the predictions of a task, where the export does not hold them.
+    """
+
+    def __init__(
+        self,
+        classes: ClassIndex,
+        selection: Selection,
+        rename: Mapping[str, str] | None = None,
+        fetch: FetchPredictions | None = None,
+    ) -> None:
+        self._classes, self._selection, self._rename, self._fetch = (
+            classes,
+            selection,
+            rename or {},
+            fetch,
+        )
+        self._seen: set[int] = set()
+        self.n_tasks = 0
+        self.n_unannotated = 0  # tasks without an annotation that counts
+        self.n_without_version = (
+            0  # annotated tasks without a prediction of a version that was asked for
+        )
+        self.people: set[str] = set()  # all annotators there are
+        self.tags: set[str] = set()  # all control tags with regions
+        self.renamed: set[str] = set()  # labels that went by another name
+        self.n_left_out = 0  # regions of kinds and tags that do not count
+
+    def pairs(self, task: Any, number: int) -> Iterator[Pair | Fault]:
+        """The pairs of a task.
+
+        Args:
+            task: an item of an export.
+            number: its place in the list, to call it by where it has no id.
+
+        Yields:
+            A pair for every annotation and model version, or what is wrong.
+        """
+        if (
+            not isinstance(task, dict)
+            or isinstance(task.get("id"), bool)
+            or not isinstance(task.get("id"), int)
+        ):
+            known = (
+                "; it is a file for import: export the project once it is annotated"
+                if isinstance(task, dict) and "predictions" in task
+                else ""
+            )
+            yield Fault(
+                f"item {number}",
+                f"item {number}: expected a task with an id, got {_shown(task)}{known}",
+            )
+            return
+        if task["id"] in self._seen:
+            yield Fault(
+                _name(task), f"{_name(task)}: is in the export twice; only the first is scored"
+            )
+            return
+        self._seen.add(task["id"])
+        self.n_tasks += 1
+        name = _name(task)
+        try:
+            self._look(task)
+            annotations = _chosen(task, self._selection)
+            if not annotations:
+                self.n_unannotated += 1
+                return
+            predictions = _predictions(task, self._selection, self._fetch)
+            if not predictions:
+                if not self._selection.missing and self._selection.model_versions:
+                    self.n_without_version += 1
+                    return
+                if not self._selection.missing:
+                    raise InputError(
+                        f"{name}: predictions: there is none; --missing counts it as one that found nothing"
+                    )
+                predictions = [("predictions", {"result": [], "model_version": "missing"})]
+        except AuthError:
+            raise
+        except Exception as error:
+            sentence = as_sentence(error)
+            yield Fault(name, sentence if name in sentence else f"{name}: {sentence}")
+            return
+        for k, annotation in annotations:
+            for where, prediction in predictions:
+                n_classes = len(self._classes)
+                try:
+                    yield from self._pairs(task, f"annotations[{k}]", annotation, where, prediction)
+                except Exception as error:  # whatever a task holds, it costs only itself
+                    self._classes.keep(n_classes)
+                    yield Fault(name, f"{name}: {as_sentence(error)}")
+
+    def _look(self, task: Task) -> None:
+        """Remember who annotated, to tell those who chose somebody else."""
+        annotations = task.get("annotations")
+        self.people |= (
+            {person(one) for one in annotations if isinstance(one, dict)}
+            if isinstance(annotations, list)
+            else set()
+        )
+
+    def _pairs(
+        self,
+        task: Task,
+        at_annotation: str,
+        annotation: Mapping[str, Any],
+        at_prediction: str,
+        prediction: Mapping[str, Any],
+    ) -> list[Pair]:
+        """A pair for every picture of the task that has a region."""
+        accepted, n_accepted = read_regions(annotation.get("result"), f"{at_annotation}.result")
+        predicted, n_predicted = read_regions(prediction.get("result"), f"{at_prediction}.result")
+        self.tags |= {region.from_name for region in (*accepted, *predicted)}
+        if self._selection.tags:
+            kept = [
+                [region for region in side if region.from_name in self._selection.tags]
+                for side in (accepted, predicted)
+            ]
+            self.n_left_out += len(accepted) + len(predicted) - len(kept[0]) - len(kept[1])
+            accepted, predicted = kept
+        self.n_left_out += n_accepted + n_predicted
+        images = list(dict.fromkeys(region.to_name for region in (*accepted, *predicted))) or [""]
+        parent = annotation.get("parent_prediction")
+        common = not {region.id for region in accepted if region.id}.isdisjoint(
+            {region.id for region in predicted if region.id}
+        )
+        made = []
+        for image in images:
+            sides = [
+                [region for region in side if region.to_name == image]
+                for side in (accepted, predicted)
+            ]
+            sizes = {region.size_hw for side in sides for region in side}
+            if len(sizes) > 1:
+                shown = " and ".join(f"{w}x{h}" for h, w in sorted(sizes))
+                raise InputError(
+                    f"{at_annotation} and {at_prediction}: regions of several image sizes: {shown}"
+                )
+            cache: dict[str, tuple[Any, Mask | None]] = {}
+            theirs, repeated, _ = self._regions(sides[1], cache, {})
+            ours, _, ignored = self._regions(sides[0], cache, repeated)
+            pair = Pair(
+                unit=str(task["id"]),
+                name=_name(task) if len(images) == 1 else f"{_name(task)}, {image}",
+                size_hw=next(iter(sizes), None),
+                accepted=tuple(ours),
+                predicted=tuple(theirs),
+                void=tuple(ignored),  # a model cannot excuse itself
+                annotator=person(annotation),
+                model_version=version(prediction),
+                # Label Studio keeps the ids of regions, so that an annotation without a parent tells by them what it began from.
+                started_here=parent == prediction.get("id") if parent is not None else common,
+                picture=Picture(uri=address_of(task.get("data"), image), task_id=task["id"]),
+            )
+            made.append(pair)
+        return made
+
+    def _regions(
+        self,
+        stored: Sequence[StoredRegion],
+        cache: dict[str, tuple[Any, Mask | None]],
+        known_repeats: Mapping[str, str],
+    ) -> tuple[list[Region], dict[str, str], list[Mask]]:
+        """Regions with masks, without empty ones and repeats; which box repeated which mask, by their ids; and what is to be ignored."""
+        regions: list[Region] = []
+        boxes, void = [], []
+        for one in stored:
+            mask = _mask_of(one, cache)
+            if mask is None:
+                continue
+            label = renamed(one.label, self._rename)
+            self.renamed |= {one.label} & set(self._rename)
+            if label == BACKGROUND_LABEL:
+                continue
+            if label == IGNORE_LABEL:
+                void.append(mask)
+                continue
+            try:
+                class_id = self._classes.index(label)
+            except InputError as error:
+                raise InputError(f"{one.where}: {error}") from None
+            instance = Instance(
+                label, class_id, 1.0 if one.score is None else one.score, mask_xyxy(mask), mask
+            )
+            regions.append(Region(one.id, instance, one.score is not None))
+            boxes.append(one.kind == "rectangle")
+        if self._selection.tags:
+            return regions, {}, void
+        there = {region.id for region in stored}
+        before = {
+            k
+            for k, region in enumerate(regions)
+            if known_repeats.get(region.key or "") in there and region.key in known_repeats
+        }
+        found = {**dict.fromkeys(before, ""), **repeats(regions, boxes, before)}
+        self.n_left_out += len(found)
+        kept = [region for k, region in enumerate(regions) if k not in found]
+        return (
+            kept,
+            {regions[k].key or "": mask for k, mask in found.items() if regions[k].key and mask},
+            void,
+        )
+
+
+def _mask_of(one: StoredRegion, cache: dict[str, tuple[Any, Mask | None]]) -> Mask | None:
+    """The pixels of a region; an accepted region is mostly what was predicted, and is the same mask then, decoded once."""
+    body = one.size_hw, {key: value for key, value in one.value.items() if key in GEOMETRY}
+    known = cache.get(one.id or "")
+    mask = known[1] if known is not None and known[0] == body else region_mask(one)
+    if one.id:
+        cache[one.id] = (body, mask)
+    return mask
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return f"an object with {', '.join(sorted(map(str, value))[:6]) or 'nothing in it'}"
+    return (
+        json.dumps(value, default=str)[:60]
+        if not isinstance(value, np.generic)
+        else str(value)[:60]
+    )

@@ -1,0 +1,85 @@
+"""What is compared: the accepted regions of one image beside the predicted ones, wherever they come from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from backend.core.types import Instance, Mask
+
+BACKGROUND_LABEL = "_background_"  # labelme's and VOC's name for what is no object
+IGNORE_LABEL = "__ignore__"  # labelme's name for regions that count neither for nor against
+
+
+@dataclass(frozen=True, eq=False)
+class Region:
+    """One outlined object; ``key`` is the same for a predicted region and what became of it, where the source keeps such keys."""
+
+    key: str | None
+    instance: Instance
+    scored: bool = True  # False where the source holds no score; ``instance.score`` is 1 then
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Where the pixels are: a file, or the address a task holds."""
+
+    path: Path | None = None
+    uri: str | None = None
+    task_id: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """One annotation and one prediction of the same image.
+
+    Attributes:
+        unit: what is resampled for confidence intervals: the task or the file; pairs of one image share it.
+        name: for people, such as ``task 12``.
+        accepted: what a person accepted, or ground truth.
+        predicted: what the model said.
+        void: regions that count neither for nor against.
+        started_here: whether the annotator began from this prediction, so that the difference is the edits made.
+    """
+
+    unit: str
+    name: str
+    size_hw: tuple[int, int] | None  # None where neither side has a region
+    accepted: tuple[Region, ...]
+    predicted: tuple[Region, ...]
+    void: tuple[Mask, ...] = ()
+    annotator: str = ""
+    model_version: str = ""
+    started_here: bool = True
+    picture: Picture = Picture()
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something that could not be scored; ``sentence`` names task or file, field, what was expected and what was found."""
+
+    where: str
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which annotations and predictions count; empty means all."""
+
+    annotators: frozenset[str] = frozenset()
+    model_versions: frozenset[str] = frozenset()
+    tags: frozenset[str] = (
+        frozenset()
+    )  # names of control tags; without any, boxes that repeat masks are left out
+    cancelled: bool = False  # whether annotations that were skipped by the annotator count
+    ground_truth: bool = False  # only annotations marked as ground truth
+    latest: bool = False  # only the last annotation of a task
+    missing: bool = False  # an annotated task without a prediction counts as one that found nothing
+
+
+def listed(faults: Iterable[Fault], most: int) -> list[str]:
+    """Sentences for people, cut after ``most``."""
+    sentences = [fault.sentence for fault in faults]
+    rest = len(sentences) - most
+    return sentences[:most] + ([f"and {rest} more; --json lists them all"] if rest > 0 else [])

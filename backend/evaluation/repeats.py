@@ -1,0 +1,46 @@
+"""Boxes that show what a mask shows already."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backend.evaluation.pairs import Region
+
+_SAME_BOX = 0.5  # overlap of boxes from which a rectangle shows what a mask shows
+
+
+def repeats(regions: Sequence[Region], boxes: Sequence[bool], without: set[int]) -> dict[int, str]:
+    """Boxes that show the same object as a mask of the same label does, as a project with both tags has every object twice.
+
+    Each mask takes one box at most, the one that fits best: a second box there is an object of its own.
+
+    Returns:
+        Index of the box to the id of its mask.
+    """
+    pairs = [
+        (_box_iou(regions[b].instance.xyxy, regions[m].instance.xyxy), b, m)
+        for b, is_box in enumerate(boxes)
+        for m, is_other in enumerate(boxes)
+        if is_box
+        and not is_other
+        and b not in without
+        and regions[b].instance.label == regions[m].instance.label
+    ]
+    found: dict[int, str] = {}
+    taken: set[int] = set()
+    for overlap, b, m in sorted(pairs, key=lambda pair: -pair[0]):
+        if overlap >= _SAME_BOX and b not in found and m not in taken:
+            found[b] = regions[m].key or ""
+            taken.add(m)
+    return found
+
+
+def _box_iou(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
+    low, high = np.maximum(first[:2], second[:2]), np.minimum(first[2:], second[2:])
+    common = float(np.prod(np.maximum(high - low, 0)))
+    return common / (
+        float(np.prod(first[2:] - first[:2]) + np.prod(second[2:] - second[:2])) - common
+    )

@@ -1,0 +1,120 @@
+"""One scoring run: pairs in, figures out, with what could not be scored beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from backend.core.classes import ClassIndex
+from backend.core.types import LabelMap
+from backend.errors import as_sentence
+from backend.evaluation.accumulate import Cell, Tally
+from backend.evaluation.gallery import Gallery
+from backend.evaluation.intervals import LEVEL, RESAMPLES
+from backend.evaluation.measure import Measured, maps_of, measure_pair
+from backend.evaluation.pairs import Fault, Pair, Picture
+from backend.evaluation.summary import cells_to_show, views
+
+_RECENT = 20
+FORMAT = 1  # of the JSON; raised when a field changes its meaning
+
+
+@dataclass(eq=False)
+class Run:
+    """What has been scored so far.
+
+    Args:
+        classes: of all images.
+        overlap: of ``geometry.OVERLAPS``.
+        with_gallery: whether to keep images for a report.
+        with_effort: whether accepted regions are edits of the predicted ones.
+        with_instances: whether instances are known.
+    """
+
+    classes: ClassIndex
+    overlap: str
+    with_gallery: bool = False
+    with_effort: bool = True
+    with_instances: bool = True
+    tally: Tally = field(default_factory=Tally)
+    gallery: Gallery = field(default_factory=Gallery)
+    faults: list[Fault] = field(default_factory=list)
+
+    def take(self, item: Pair | Fault) -> None:
+        """Score a pair, or note why there is none."""
+        if isinstance(item, Fault):
+            if (
+                item not in self.faults[-_RECENT:]
+            ):  # a bad annotation is met once for every prediction it is compared with
+                self.faults.append(item)
+            return
+        try:
+            maps = maps_of(item, self.overlap)
+            measured = measure_pair(item, maps, len(self.classes))
+        except Exception as error:  # whatever an image holds, it costs only itself
+            self.faults.append(Fault(item.name, f"{item.name}: {as_sentence(error)}"))
+            return
+        cell = (item.annotator, item.model_version)
+        scored = all(region.scored for region in item.predicted)
+        self.tally.add(item.unit, cell, measured, edited=item.started_here, scored=scored)
+        if self.with_gallery and item.size_hw is not None:
+            self.gallery.offer(item.name, cell, measured, maps, item.picture)
+
+    def add(
+        self,
+        unit: str,
+        cell: Cell,
+        measured: Measured,
+        maps: tuple[LabelMap, LabelMap],
+        picture: Picture,
+        scored: bool,
+    ) -> None:
+        """Add an image that was measured elsewhere."""
+        self.tally.add(unit, cell, measured, scored=scored)
+        if self.with_gallery:
+            self.gallery.offer(unit, cell, measured, maps, picture)
+
+    def document(self, settings: Mapping[str, Any], resamples: int = RESAMPLES) -> dict[str, Any]:
+        """Everything as one JSON document.
+
+        Args:
+            settings: what the run was told, kept beside its results.
+            resamples: of the bootstrap; 0 for no intervals.
+        """
+        names = self.classes.names
+        remarks = [*settings.get("remarks", ())]
+        _, n_left_out = cells_to_show(self.tally)
+        if n_left_out:
+            remarks.append(
+                f"so many annotators and model versions that {n_left_out} of them and their pairs have no figures of their own"
+            )
+        return {
+            "format": FORMAT,
+            "settings": {
+                **settings,
+                "overlap": self.overlap,
+                "interval_level": LEVEL,
+                "resamples": resamples,
+                "remarks": remarks,
+            },
+            "classes": [names[k] for k in self.classes.order],
+            "annotators": self.tally.annotators,
+            "model_versions": self.tally.model_versions,
+            "views": views(
+                self.tally,
+                names,
+                self.classes.order,
+                with_instances=self.with_instances,
+                with_effort=self.with_effort,
+                resamples=resamples,
+            ),
+            "failed": [{"where": fault.where, "reason": fault.sentence} for fault in self.faults],
+        }
+
+
+def score(items: Iterable[Pair | Fault], run: Run) -> Run:
+    """Score everything that comes."""
+    for item in items:
+        run.take(item)
+    return run

@@ -1,0 +1,234 @@
+"""Semantic segmentation metrics from integer counts that add up over images. numpy and cv2 only.
+
+Ratios are taken once, at the end, from summed counts, so that every pixel of every image weighs the same. A class that
+occurs in neither truth nor prediction has no IoU (``nan``), which is not the same as 0.
+
+Definitions: IoU, pixel accuracy, mean accuracy and frequency-weighted IoU as in Long, Shelhamer, Darrell, "Fully convolutional
+networks for semantic segmentation", 2015; Dice is 2 IoU / (1 + IoU); the boundary F-score as in Csurka, Larlus, Perronnin, "What is a
+good evaluation measure for semantic segmentation?", 2013, except that boundary pixels are summed over images before dividing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from backend.core.classes import IGNORE
+from backend.core.types import LabelMap
+from backend.errors import InputError
+
+Counts = NDArray[np.integer[Any]] | NDArray[np.floating[Any]]
+Ratios = NDArray[np.float64]
+_MOST_EXACT = 1 << 24  # cv2.calcHist counts in float32
+_PIECE = 1 << 18  # pixels; what is computed of so many stays in the processor's cache
+_BUSY = 16  # where more than one pixel in so many differs from the one before, a histogram is faster than runs
+
+
+def ratio(part: Counts, whole: Counts) -> Ratios:
+    """``part / whole`` where there is something to divide by, else nan; any shapes that broadcast."""
+    part, whole = np.broadcast_arrays(np.asarray(part, np.float64), np.asarray(whole, np.float64))
+    return np.asarray(np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0))
+
+
+def mean_of(values: Ratios) -> Ratios:
+    """Mean over the last axis of what is not nan; nan where nothing is left."""
+    there = ~np.isnan(values)
+    return ratio(np.where(there, values, 0).sum(-1), there.sum(-1))
+
+
+@dataclass(frozen=True, eq=False)
+class Areas:
+    """Pixels per label map value: in both truth and prediction, in truth, in the prediction. Leading axes are resamples or images."""
+
+    hit: Counts  # (..., C) with C = classes + background
+    truth: Counts  # (..., C)
+    predicted: Counts  # (..., C)
+
+    @property
+    def iou(self) -> Ratios:
+        """(..., C) intersection over union, nan where a value occurs on neither side."""
+        return ratio(self.hit, self.truth + self.predicted - self.hit)
+
+    @property
+    def dice(self) -> Ratios:
+        """(..., C) twice the intersection over the sum of both areas."""
+        return ratio(2 * self.hit, self.truth + self.predicted)
+
+    @property
+    def accuracy(self) -> Ratios:
+        """(..., C) share of a value's true pixels that were found; nan where truth has none."""
+        return ratio(self.hit, self.truth)
+
+    @property
+    def mean_iou(self) -> Ratios:
+        """Mean of ``iou`` over the values that occur, background included."""
+        return mean_of(self.iou)
+
+    @property
+    def mean_iou_of_classes(self) -> Ratios:
+        """Mean of ``iou`` over the classes that occur, without background."""
+        return mean_of(self.iou[..., 1:])
+
+    @property
+    def mean_accuracy(self) -> Ratios:
+        """Mean of ``accuracy`` over the values that occur in truth."""
+        return mean_of(self.accuracy)
+
+    @property
+    def mean_dice(self) -> Ratios:
+        """Mean of ``dice`` over the values that occur, background included."""
+        return mean_of(self.dice)
+
+    @property
+    def pixel_accuracy(self) -> Ratios:
+        """Share of pixels with the right value; nan without any pixel."""
+        return ratio(self.hit.sum(-1), self.truth.sum(-1))
+
+    @property
+    def frequency_weighted_iou(self) -> Ratios:
+        """``iou`` weighted by each value's share of the true pixels."""
+        return ratio((np.nan_to_num(self.iou) * self.truth).sum(-1), self.truth.sum(-1))
+
+
+@dataclass(frozen=True, eq=False)
+class Confusion:
+    """Pixels by true (row) and predicted (column) label map value."""
+
+    counts: NDArray[np.int64]  # (C, C) with C = classes + background
+
+    def __add__(self, other: Confusion) -> Confusion:
+        return Confusion(self.counts + other.counts)
+
+    @cached_property
+    def areas(self) -> Areas:
+        """The counts per value, from which all ratios come."""
+        return Areas(np.diag(self.counts), self.counts.sum(1), self.counts.sum(0))
+
+    @property
+    def iou(self) -> Ratios:
+        """(C,) intersection over union per value, nan where a value occurs on neither side."""
+        return self.areas.iou
+
+    @property
+    def mean_iou(self) -> float:
+        """Mean of ``iou`` over the values that occur, background included; nan without any pixel."""
+        return float(self.areas.mean_iou)
+
+    @property
+    def pixel_accuracy(self) -> float:
+        """Share of pixels with the right value; nan without any pixel."""
+        return float(self.areas.pixel_accuracy)
+
+
+def _refuse_large(values: LabelMap, n_values: int, name: str) -> None:
+    """Raise for the largest value beyond the classes; 255 is none."""
+    largest = max((int(v) for v in np.unique(values) if v != IGNORE), default=0)
+    if largest >= n_values:
+        raise InputError(f"{name}: value {largest} is beyond the {n_values - 1} classes")
+
+
+def _as_bytes(values: LabelMap, n_values: int, name: str) -> NDArray[np.uint8]:
+    if values.dtype != np.uint8:
+        _refuse_large(values, n_values, name)
+        if values.size and values.min() < 0:
+            raise InputError(f"{name}: value {int(values.min())} is below 0")
+    return np.ascontiguousarray(values, np.uint8).reshape(-1)
+
+
+def _stretch_ends(truth: NDArray[np.uint8], predicted: NDArray[np.uint8]) -> NDArray[np.intp]:
+    """The last pixel of every stretch over which neither map changes, piece by piece, so that nothing large is allocated."""
+    last = truth.size - 1
+    changes, others = np.empty(_PIECE, np.bool_), np.empty(_PIECE, np.bool_)
+    found = []
+    for start in range(0, last, _PIECE):
+        stop = min(start + _PIECE, last)
+        here, other = changes[: stop - start], others[: stop - start]
+        np.not_equal(truth[start + 1 : stop + 1], truth[start:stop], out=here)
+        np.not_equal(predicted[start + 1 : stop + 1], predicted[start:stop], out=other)
+        found.append(np.flatnonzero(np.logical_or(here, other, out=here)) + start)
+    return np.concatenate([*found, np.array([last])])
+
+
+def _pairs(
+    truth: NDArray[np.uint8],
+    predicted: NDArray[np.uint8],
+    kinds: tuple[NDArray[np.uint8], NDArray[np.uint8]],
+    side: int,
+) -> NDArray[np.int64]:
+    """How often each pair of kinds occurs, (side, side).
+
+    Label maps are flat over long stretches, so both are compared with their own next pixel, which costs little more than reading them, and
+    only the ends of stretches are looked at. Where maps are noisy, a histogram is faster.
+    """
+    ends = _stretch_ends(truth, predicted)
+    if len(ends) * _BUSY > truth.size:
+        total = np.zeros((side, side), np.int64)
+        for start in range(0, truth.size, _MOST_EXACT):
+            piece = slice(start, start + _MOST_EXACT)
+            channels = [cv2.LUT(truth[piece], kinds[0]), cv2.LUT(predicted[piece], kinds[1])]
+            total += cv2.calcHist(channels, [0, 1], None, [side, side], [0, side, 0, side]).astype(
+                np.int64
+            )
+        return total
+    lengths = np.diff(ends, prepend=-1)
+    index = np.multiply(kinds[0][truth[ends]], side, dtype=np.intp) + kinds[1][predicted[ends]]
+    return (
+        np.bincount(index, lengths, side * side).reshape(side, side).astype(np.int64)
+    )  # a double holds any count of pixels exactly
+
+
+def confusion(truth: LabelMap, predicted: LabelMap, n_values: int) -> Confusion:
+    """Count pixels by true and predicted value.
+
+    Args:
+        truth: (H, W) index image; 255 is ignored.
+        predicted: (H, W) index image; 255 counts as background.
+        n_values: number of classes plus one for background, at most 255.
+
+    Returns:
+        The counts of this image.
+
+    Raises:
+        InputError: shapes differ, or a value is beyond ``n_values``.
+    """
+    if truth.shape != predicted.shape:
+        raise InputError(
+            f"label maps of different size: truth {truth.shape}, prediction {predicted.shape}"
+        )
+    if not truth.size:
+        return Confusion(np.zeros((n_values, n_values), np.int64))
+    rows, columns = (
+        _as_bytes(truth, n_values, "truth"),
+        _as_bytes(predicted, n_values, "prediction"),
+    )
+    beyond, ignored = n_values, n_values + 1
+    kind = np.full(256, beyond, np.uint8)
+    kind[:n_values] = np.arange(n_values)
+    of_truth, of_predicted = kind.copy(), kind.copy()
+    of_truth[IGNORE], of_predicted[IGNORE] = min(ignored, IGNORE), 0
+    side = min(n_values + 2, 256)
+    counts = _pairs(rows, columns, (of_truth, of_predicted), side)
+    if n_values < IGNORE and (counts[beyond].any() or counts[:, beyond].any()):
+        _refuse_large(rows, n_values, "truth")
+        _refuse_large(columns, n_values, "prediction")
+    return Confusion(np.ascontiguousarray(counts[:n_values, :n_values]))
+
+
+def iou_table(total: Confusion, names: Sequence[str]) -> str:
+    """Per-class IoU as text, one line per value: background, then the classes."""
+    rows = [
+        ("background", total.iou[0]),
+        *zip(names, total.iou[1:], strict=True),
+        ("mean", total.mean_iou),
+        ("pixel accuracy", total.pixel_accuracy),
+    ]
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(
+        f"{name:<{width}}  {'n/a' if np.isnan(value) else f'{value:.3f}'}" for name, value in rows
+    )

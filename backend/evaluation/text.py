@@ -1,0 +1,251 @@
+"""A scoring document as text for the terminal."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+MOST_FAULTS = 20
+_HEADLINE = {
+    "pixel_accuracy": "pixel accuracy",
+    "mean_iou": "mean IoU",
+    "mean_iou_without_background": "mean IoU without background",
+    "frequency_weighted_iou": "frequency-weighted IoU",
+    "mean_accuracy": "mean accuracy",
+    "mean_dice": "mean Dice",
+    "boundary_f": "boundary F-score",
+    "precision_50": "precision at IoU 0.5",
+    "recall_50": "recall at IoU 0.5",
+    "f1_50": "F1 at IoU 0.5",
+    "f1_75": "F1 at IoU 0.75",
+    "AP": "mask AP (COCO)",
+    "AP50": "mask AP at IoU 0.5",
+    "AP75": "mask AP at IoU 0.75",
+    "panoptic_quality": "panoptic quality",
+    "segmentation_quality": "  segmentation quality",
+    "recognition_quality": "  recognition quality",
+}
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """A figure, or n/a."""
+    return "n/a" if value is None else f"{value:.{digits}f}"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Aligned columns, the first to the left."""
+    widths = [max(len(row[k]) for row in (head, *rows)) for k in range(len(head))]
+    lines = [
+        "  ".join(
+            cell.ljust(w) if k == 0 else cell.rjust(w)
+            for k, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in (head, *rows)
+    ]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def upstream_lines(view: Mapping[str, Any]) -> str:
+    """The three lines that upstream YOLO-SAM2 prints."""
+    figures = view["figures"]
+    classes = " ".join(f"{one['value']}: {number(one['iou'])}" for one in view["classes"])
+    return f"Pixel_Accuracy: {number(figures['pixel_accuracy']['value'])}\nMean_IOU: {number(figures['mean_iou']['value'])}\nClass_IOU: {classes}"
+
+
+def figures_text(view: Mapping[str, Any]) -> str:
+    """The figures over all classes, with their intervals."""
+    rows = []
+    for name, title in _HEADLINE.items():
+        one = view["figures"].get(name)
+        if one is not None:
+            interval = one["interval"]
+            rows.append(
+                [
+                    title,
+                    number(one["value"]),
+                    f"[{number(interval[0])}, {number(interval[1])}]" if interval else "",
+                ]
+            )
+    return table(["", "", "95 % interval" if any(row[2] for row in rows) else ""], rows)
+
+
+def classes_text(view: Mapping[str, Any]) -> str:
+    """The figures by class name."""
+    columns = {"IoU": "iou", "Dice": "dice", "accuracy": "accuracy", "boundary F": "boundary_f"}
+    if view["scores"] is not None:
+        columns |= {
+            "precision": "precision_50",
+            "recall": "recall_50",
+            "F1": "f1_50",
+            "F1@75": "f1_75",
+            "AP": "ap",
+            "PQ": "panoptic_quality",
+        }
+    rows = [
+        [one["name"], *(number(one.get(key), 3) for key in columns.values())]
+        for one in view["classes"]
+    ]
+    return table(["class", *columns], rows)
+
+
+def effort_text(view: Mapping[str, Any]) -> str:
+    """What annotators did to the predicted regions."""
+    effort = view["effort"]
+    if not effort or not effort["annotations"]:
+        return "edit effort: no annotation began from one of these predictions"
+    n, share = effort["predicted"], effort["changed_share_of_reshaped"]
+
+    def line(name: str, more: str = "") -> list[str]:
+        return [
+            f"  {name.replace('_', ' ')}",
+            str(effort[name]),
+            f"{100 * effort[name] / n:.1f} %" if n else "n/a",
+            more,
+        ]
+
+    changed = "" if share is None else f"{100 * share:.1f} % of their pixels changed"
+    rows = [
+        line("untouched"),
+        line("relabelled"),
+        line("reshaped", changed),
+        line("relabelled_and_reshaped"),
+        line("deleted"),
+        ["  added", str(effort["added"]), "", ""],
+    ]
+    text = table(
+        [f"edit effort, {n} predicted regions in {effort['annotations']} annotations", "", "", ""],
+        rows,
+    )
+    moved = [
+        f"  {one['from']} became {one['to']}: {one['count']}" for one in effort["relabellings"][:5]
+    ]
+    return "\n".join([text, *moved])
+
+
+def groups_text(document: Mapping[str, Any]) -> str:
+    """A row for every annotator and model version, where there are several."""
+    rows = []
+    for view in document["views"]:
+        if view["annotator"] is None and view["model_version"] is None:
+            continue
+        effort, figures = view["effort"], view["figures"]
+        f1 = figures.get("f1_50", {"value": None})["value"]
+        untouched = None if not effort else effort["untouched_share"]
+        rows.append(
+            [
+                view["annotator"] or "(all)",
+                view["model_version"] or "(all)",
+                str(view["images"]),
+                number(figures["mean_iou"]["value"]),
+                number(f1),
+                number(untouched),
+            ]
+        )
+    return (
+        table(["annotator", "model_version", "images", "mean IoU", "F1@50", "untouched"], rows)
+        if rows
+        else ""
+    )
+
+
+def suggestions_text(view: Mapping[str, Any]) -> str:
+    """The thresholds, ready to paste, and what each would change."""
+    scores = view["scores"]
+    if not scores or not scores["suggested"]:
+        return "no threshold can be suggested: no predicted region has a score, or no class is both predicted and accepted"
+    better = [one for one in scores["suggested"] if one["n_kept"] < one["n_predicted"]]
+    as_good = [one["label"] for one in scores["suggested"] if one["n_kept"] == one["n_predicted"]]
+    width = max((len(one["tag"]) for one in better), default=0)
+    lines = [
+        f"{one['tag'].ljust(width)}  <!-- F1 {number(one['f1_now'], 3)} -> {number(one['f1'], 3)}, keeps {one['n_kept']} of {one['n_predicted']} -->"
+        for one in better
+    ]
+    if as_good:
+        lines.append(f"<!-- none is better than what was shown: {', '.join(as_good)} -->")
+    return "\n".join(
+        [
+            *lines,
+            f"<!-- the lowest score seen is {scores['lowest']:g}: what lies below was never predicted, so lower thresholds cannot be judged -->",
+        ]
+    )
+
+
+def stopped_text(document: Mapping[str, Any]) -> str:
+    """That not everything was looked at, where it was not."""
+    settings = document["settings"]
+    listed = f" of {settings['listed_images']}" if "listed_images" in settings else ""
+    return (
+        f"stopped early, {settings['stopped']}: these figures are of {images(document['views'][0]['images'])}{listed}"
+        if settings.get("stopped")
+        else ""
+    )
+
+
+def faults_text(document: Mapping[str, Any]) -> str:
+    """What could not be scored."""
+    faults = document["failed"]
+    if not faults:
+        return ""
+    lines = [f"failed {len(faults)}:", *(f"  {one['reason']}" for one in faults[:MOST_FAULTS])]
+    rest = len(faults) - MOST_FAULTS
+    return "\n".join(
+        lines + ([f"  and {rest} more; --json FILE lists them all"] if rest > 0 else [])
+    )
+
+
+def images(count: int) -> str:
+    """A number of images."""
+    return f"{count} image" + ("" if count == 1 else "s")
+
+
+def one_sided(view: Mapping[str, Any]) -> list[str]:
+    """Labels that only one side has, which often are one label under two names."""
+    rows = [row for row in view["classes"] if row["value"]]
+    predicted = [
+        row["name"] for row in rows if not row["pixels"]["true"] and row["pixels"]["predicted"]
+    ]
+    accepted = [
+        row["name"] for row in rows if row["pixels"]["true"] and not row["pixels"]["predicted"]
+    ]
+    if not predicted or not accepted:
+        return []
+    close = difflib.get_close_matches(accepted[0], predicted, 1, 0)[0]
+    return [
+        f"only predicted: {', '.join(predicted)}; only accepted: {', '.join(accepted)}; the same under other names? --rename {accepted[0]}={close},.."
+    ]
+
+
+def score_texts(document: Mapping[str, Any], with_thresholds: bool) -> list[str]:
+    """Everything that ``score`` prints."""
+    view, settings = document["views"][0], document["settings"]
+    what = f"compared {images(view['images'])}" + (
+        f" in {view['compared']} pairs of annotation and prediction"
+        if view["compared"] != view["images"]
+        else ""
+    )
+    remarks = [what]
+    if settings["tasks_without_annotation"]:
+        remarks.append(
+            f"{settings['tasks_without_annotation']} without an annotation that counts took no part"
+        )
+    if settings.get("tasks_without_chosen_version"):
+        remarks.append(
+            f"{settings['tasks_without_chosen_version']} annotated tasks have no prediction of the chosen version and took no part"
+        )
+    remarks += one_sided(view)
+    if settings["regions_left_out"]:
+        remarks.append(
+            f"{settings['regions_left_out']} regions were left out: no area, another tag, or a box that repeats a mask"
+        )
+    if len(document["model_versions"]) > 1:
+        remarks.append(
+            "several model versions are added up first; the table at the end has each, --model-version chooses one"
+        )
+    texts = ["\n".join(remarks), figures_text(view), classes_text(view), effort_text(view)]
+    if view["scores"] and view["scores"]["by_class"][""]["expected_calibration_error"] is not None:
+        texts.append(
+            f"calibration of scores: expected error {number(view['scores']['by_class']['']['expected_calibration_error'])}"
+        )
+    texts.append(groups_text(document))
+    return [*texts, suggestions_text(view)] if with_thresholds else texts

@@ -1,0 +1,28 @@
+"""Label Studio's tasks as an annotation format."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from backend.formats.base import Format
+from backend.formats.json_stream import first_byte
+from backend.formats.label_studio.reader import LabelStudioReader, export_files
+from backend.formats.label_studio.writer import LabelStudioWriter
+
+
+def _is_file(path: Path) -> bool:
+    return first_byte(path) == b"["
+
+
+def _is_folder(folder: Path) -> bool:
+    return bool(export_files(folder))
+
+
+FORMAT = Format(
+    name="label-studio",
+    is_file=_is_file,
+    is_folder=_is_folder,
+    read=LabelStudioReader,
+    write=LabelStudioWriter,
+    knows_lists=False,
+)

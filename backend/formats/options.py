@@ -1,0 +1,60 @@
+"""What is to be read of a source, and how a target is to be written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from backend.errors import ConfigError
+
+ANNOTATIONS, PREDICTIONS, BEST = "annotations", "predictions", "best"
+
+
+@dataclass(frozen=True)
+class What:
+    """What of a Label Studio task is wanted.
+
+    Attributes:
+        kind: ``annotations``, ``predictions``, or ``best``: annotations, else predictions.
+        model_version: of the predictions; None for any.
+    """
+
+    kind: str
+    model_version: str | None = None
+
+
+def parse_what(text: str) -> What:
+    """``annotations``, ``predictions``, ``best`` or ``model_version=V``.
+
+    Raises:
+        ConfigError: anything else.
+    """
+    key, sign, version = text.partition("=")
+    if key == "model_version" and version:
+        return What(PREDICTIONS, version)
+    if text not in (ANNOTATIONS, PREDICTIONS, BEST) or sign:
+        raise ConfigError(
+            "--what: expected annotations, predictions, best or model_version=..., "
+            f"got {text[:60]!r}"
+        )
+    return What(text)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadOptions:
+    """What to read."""
+
+    split: str | None = None  # only this one
+    what: What | None = None  # None is annotations
+    url_prefix: str = ""  # what addresses begin with that is no part of a picture's name
+
+
+@dataclass(frozen=True, kw_only=True)
+class WriteOptions:
+    """How to write. None takes the format's own default."""
+
+    shape: str = "mask"  # of labelme: mask or polygon
+    tolerance: float | None = None  # pixels by which outlines may leave the edge of a mask
+    split: str = "train"  # of images that bring none
+    copy: str | None = None  # copy, link or none: what becomes of pictures
+    url_prefix: str = "/data/local-files/?d="  # put before a picture's path to make its address
+    what: What | None = None  # what Label Studio's tasks get

@@ -1,0 +1,57 @@
+"""What Label Studio keeps that exports leave out: predictions of a task, pictures, the label config."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from backend.errors import InputError, Unavailable, json_kind
+from backend.label_studio.api.fetch import Fetcher
+
+_TRIES, _FIRST_WAIT_S = 4, 0.5
+_IMAGE_S = 30.0
+
+
+class Stored:
+    """Reads from a project; nothing is ever changed.
+
+    Args:
+        fetcher: knows address and token.
+        project: its number.
+        sleep: waits between tries.
+    """
+
+    def __init__(
+        self, fetcher: Fetcher, project: int, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
+        self._fetcher, self._project, self._sleep = fetcher, project, sleep
+
+    def _json(self, path: str) -> Any:
+        for attempt in range(_TRIES):
+            try:
+                return self._fetcher.get_json(path)
+            except Unavailable:
+                if attempt == _TRIES - 1:
+                    raise
+                self._sleep(_FIRST_WAIT_S * 2**attempt)
+        raise Unavailable(path)
+
+    def predictions(self, task: int) -> Sequence[Any]:
+        """All predictions of a task, in full.
+
+        Raises:
+            AuthError: refused.
+            Unavailable: no answer after several tries.
+            InputError: no such task, or an answer that is not a list.
+        """
+        found = self._json(f"/api/predictions?project={self._project}&task={task}")
+        if not isinstance(found, list):
+            raise InputError(
+                f"task {task}: predictions: expected a list from Label Studio, got {json_kind(found)}"
+            )
+        return found
+
+    def image(self, uri: str, task: int | None) -> bytes:
+        """The bytes of a task's picture; see ``Fetcher.fetch``."""
+        return self._fetcher.fetch(uri, task, time.monotonic() + _IMAGE_S)

@@ -1,0 +1,137 @@
+"""A task to a prediction in three steps, the same for every engine: load its pictures, run the models, write the regions."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from backend.core.types import Detections, Image, Prediction
+from backend.errors import InputError
+from backend.files.images import ImageLimits, decode_image
+from backend.formats.label_studio.binding import Binding
+from backend.formats.label_studio.results import chosen, outputs_json, prediction_score
+from backend.label_studio.api.origins import shown
+from backend.label_studio.api.tasks import Task
+
+_FETCH_S = 120.0
+
+FetchImage = Callable[[str, int | None, float], bytes]  # address, task, deadline of time.monotonic
+
+
+class Predictor(Protocol):
+    """What labelling needs of a cascade."""
+
+    def infer(
+        self,
+        images: Sequence[Image],
+        given: Sequence[Detections | None] | None = None,
+        thresholds: Mapping[int, float] | None = None,
+    ) -> list[Any]: ...
+    def finish(self, raw: Any) -> Prediction: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """A task, and the boxes to segment where they come from somewhere else than the detector."""
+
+    task: Task
+    given: Detections | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """The pictures of a task, one for each group of the binding."""
+
+    images: tuple[Image, ...]
+    given: Detections | None
+
+
+class Loader:
+    """Fetches and decodes; runs on many threads.
+
+    Args:
+        binding: what is to be filled.
+        fetch: gives image bytes.
+        limits: what is refused.
+    """
+
+    def __init__(self, binding: Binding, fetch: FetchImage, limits: ImageLimits) -> None:
+        self._keys, self._fetch, self._limits = (
+            [group.data_key for group in binding.groups],
+            fetch,
+            limits,
+        )
+
+    def __call__(self, work: Work) -> Loaded:
+        """Load the pictures of a task.
+
+        Raises:
+            InputError: it never works; others: perhaps later.
+        """
+        images = []
+        for key in self._keys:
+            uri = work.task.image(key)
+            try:
+                images.append(
+                    decode_image(
+                        self._fetch(uri, work.task.id, time.monotonic() + _FETCH_S),
+                        shown(uri),
+                        self._limits,
+                    )
+                )
+            except InputError as error:
+                raise InputError(f"task {work.task.id}: {error}") from None
+        return Loaded(tuple(images), work.given)
+
+
+class Labeller:
+    """Runs the models and writes regions.
+
+    Args:
+        binding: what is to be filled.
+        predictor: the models.
+        model_version: of the predictions.
+    """
+
+    def __init__(self, binding: Binding, predictor: Predictor, model_version: str) -> None:
+        self._groups, self._predictor, self._version = (
+            binding.groups,
+            predictor,
+            json.dumps(model_version),
+        )
+
+    def infer(self, loaded: Sequence[Loaded]) -> list[list[Any]]:
+        """Per task what the models said, one answer per group."""
+        answers: list[list[Any]] = [[] for _ in loaded]
+        for g, group in enumerate(self._groups):
+            given = [one.given for one in loaded]
+            boxes = given if any(one is not None for one in given) else None
+            raws = self._predictor.infer(
+                [one.images[g] for one in loaded], boxes, thresholds=group.thresholds
+            )
+            for answer, raw in zip(answers, raws, strict=True):
+                answer.append(raw)
+        return answers
+
+    def finish(self, task: int, raws: Sequence[Any]) -> str:
+        """The prediction of a task as an importable JSON object."""
+        texts: list[str] = []
+        scores: list[float] = []
+        for group, raw in zip(self._groups, raws, strict=True):
+            prediction = self._predictor.finish(raw)
+            regions, _ = outputs_json(prediction, group.outputs)
+            texts += regions
+            shown_ones = sorted({k for output in group.outputs for k in chosen(prediction, output)})
+            own = Prediction(
+                tuple(prediction.instances[k] for k in shown_ones),
+                prediction.size_hw,
+                prediction.model_version,
+            )
+            scores.append(prediction_score(own))
+        score = round(float(np.mean(scores)), 4) if scores else 0.0
+        return f'{{"task":{task},"score":{score},"model_version":{self._version},"result":[{",".join(texts)}]}}'

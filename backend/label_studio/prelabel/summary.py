@@ -1,0 +1,74 @@
+"""What a pre-labelling run did, for people and programs."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from backend.errors import LabelingError
+
+
+@dataclass
+class Summary:
+    """What a run did."""
+
+    n_done: int = 0
+    n_bytes: int = 0
+    n_skipped: int = 0  # failed in an earlier run
+    n_deleted: int = 0
+    failed: dict[int, str] = field(default_factory=dict)  # never work as they are
+    later: dict[int, str] = field(default_factory=dict)  # may work in another run
+    stopped: str | None = None
+    error: LabelingError | None = None
+    halted: bool = False  # by the error, and not by a person
+
+    def reasons(self) -> Counter[str]:
+        """Failures by what went wrong, without what differs from task to task."""
+        return Counter(general(text) for text in (*self.failed.values(), *self.later.values()))
+
+    def as_dict(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return {
+            "predicted": self.n_done, "uploaded_bytes": self.n_bytes, "skipped_failed_earlier": self.n_skipped, "deleted_older": self.n_deleted,
+            "failed": [{"task": task, "reason": reason} for task, reason in sorted(self.failed.items())],
+            "later": [{"task": task, "reason": reason} for task, reason in sorted(self.later.items())],
+            "reasons": dict(self.reasons().most_common()), "stopped": self.stopped,
+        }  # fmt: skip
+
+    def as_text(self) -> str:
+        """For people: a line a fact, then a table by reason, then the tasks."""
+        lines = [f"predicted {self.n_done} tasks, {self.n_bytes / 1e6:.1f} MB uploaded"]
+        if self.n_deleted:
+            lines.append(f"deleted {self.n_deleted} older predictions of this program")
+        if self.n_skipped:
+            lines.append(
+                f"skipped {self.n_skipped} that failed in an earlier run (--retry-failed tries them again)"
+            )
+        for title, table in (
+            ("failed", self.failed),
+            ("not now, the next run tries again", self.later),
+        ):
+            if table:
+                lines.append(f"{title}: {len(table)}")
+                lines += [
+                    f"  {count:>6}  {reason}"
+                    for reason, count in Counter(general(t) for t in table.values()).most_common()
+                ]
+                lines += [f"  task {task}: {reason}" for task, reason in sorted(table.items())[:20]]
+                lines += (
+                    [f"  and {len(table) - 20} more; --json FILE lists them all"]
+                    if len(table) > 20
+                    else []
+                )
+        if self.stopped:
+            lines.append(f"stopped early: {self.stopped}; run the same command again to go on")
+        return "\n".join(lines)
+
+
+def general(reason: str) -> str:
+    """A reason without numbers, names and addresses, so that equal faults count together."""
+    return re.sub(
+        r"\S*/\S+|(?<!answered )\b\d+|'[^']*'|\"[^\"]*\"", "*", re.sub(r"^task \d+: ", "", reason)
+    )[:100]

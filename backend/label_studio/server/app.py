@@ -1,0 +1,231 @@
+"""The HTTP side of the Label Studio ML backend: a Flask app over a service. Knows no models.
+
+Protocol of Label Studio 1.23: it reads only the status and the reason phrase of an error, so the sentence for the user goes there as well as
+into the body. Bodies, tokens and query strings are never logged.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import time
+import uuid
+from collections.abc import Callable
+
+from flask import Flask, Response, g, request
+from werkzeug.exceptions import HTTPException
+
+from backend.errors import AuthError, ConfigError, InputError, LabelingError
+from backend.label_studio.server.access import is_allowed
+from backend.label_studio.server.requests import read_json, read_predict, read_setup
+from backend.label_studio.server.service import Service
+from backend.label_studio.server.worker import STUCK, Busy, DeadlineExceeded
+
+logger = logging.getLogger(__name__)
+MODEL_CLASS = "YoloSam2"
+_PHRASE = 300  # longest reason phrase
+
+
+class TooLarge(InputError):
+    """The body is larger than allowed."""
+
+
+def reason_phrase(status: int, sentence: str) -> str:
+    """A status line whose reason is a sentence: ASCII, one line, not too long."""
+    ascii_only = sentence.encode("ascii", "replace").decode("ascii")
+    printable = re.sub(r"[^ -~]+", " ", ascii_only).strip()
+    return (
+        f"{status} {printable if len(printable) <= _PHRASE else printable[: _PHRASE - 3] + '...'}"
+    )
+
+
+def _reply(content: object, status: int = 200, sentence: str | None = None) -> Response:
+    return Response(
+        json.dumps(content),
+        status=status if sentence is None else reason_phrase(status, sentence),
+        mimetype="application/json",
+    )
+
+
+def _error(status: int, sentence: str, retry_after_s: int | None = None) -> Response:
+    response = _reply({"error": sentence, "id": g.get("id", "")}, status, sentence)
+    if retry_after_s is not None:
+        response.headers["Retry-After"] = str(retry_after_s)
+    return response
+
+
+def _status(error: LabelingError) -> int:
+    if isinstance(error, TooLarge):
+        return 413
+    if isinstance(error, InputError | ConfigError):
+        return 422 if request.path == "/setup" or g.get("checked") else 400
+    if isinstance(error, AuthError):
+        return 502
+    return 504 if isinstance(error, DeadlineExceeded) else 503
+
+
+def _body(limit: int) -> bytes:
+    """The request's body, chunked or not, up to a limit.
+
+    Raises:
+        TooLarge: beyond it.
+    """
+    if (request.content_length or 0) > limit:
+        raise TooLarge(
+            f"body: larger than the limit of {limit / (1 << 20):g} MiB; raise MAX_BODY_MB or select fewer tasks"
+        )
+    parts, size = [], 0
+    try:
+        while piece := request.stream.read(min(1 << 20, limit + 1 - size)):
+            size += len(piece)
+            if size > limit:
+                raise TooLarge(
+                    f"body: larger than the limit of {limit / (1 << 20):g} MiB; raise MAX_BODY_MB or select fewer tasks"
+                )
+            parts.append(piece)
+    except TooLarge:
+        raise
+    except Exception:  # cut off, too slow, or chunks that are none; the server below has error classes of its own for each
+        raise InputError("body: did not arrive") from None
+    return b"".join(parts)
+
+
+def _add_checks(app: Flask, service: Service) -> None:
+    @app.get("/")
+    @app.get("/health")
+    def health() -> Response:
+        # 200 from the first moment: Label Studio takes anything else for "Disconnected" and stops asking.
+        return _reply({"status": "UP", "model_class": MODEL_CLASS, "state": service.gate.state})
+
+    @app.get("/livez")
+    def livez() -> Response:
+        return _reply({"state": service.gate.state}, 503 if service.gate.state == STUCK else 200)
+
+    @app.get("/readyz")
+    def readyz() -> Response:
+        return _reply(
+            {"state": service.gate.state, "reason": service.gate.fault},
+            200 if service.ready else 503,
+        )
+
+    @app.get("/versions")
+    def versions() -> Response:
+        return _reply(
+            {
+                "versions": list(service.versions),
+                "message": "model_version changes with weights, thresholds and labels",
+            }
+        )
+
+    @app.get("/metrics")
+    def metrics() -> Response:
+        return Response(service.monitor.text(), mimetype="text/plain; version=0.0.4")
+
+
+def _add_protocol(app: Flask, service: Service) -> None:
+    limit = service.settings.max_body_bytes
+
+    @app.post("/setup")
+    def setup() -> Response:
+        asked = read_setup(read_json(_body(limit)))
+        g.note = f"project={asked.project}"
+        return _reply({"model_version": service.setup(asked)})
+
+    @app.post("/predict")
+    def predict() -> Response:
+        asked = read_predict(read_json(_body(limit)))
+        g.checked = True
+        kind = "click" if asked.context is not None else "batch"
+        g.note = f"project={asked.project} {kind} tasks={len(asked.tasks)}"
+        answer = service.predict(asked)
+        ends = [item.outcome for item in answer.items]
+        g.note += "".join(
+            f" {name}={ends.count(name)}" for name in ("done", "failed", "later") if name in ends
+        )
+        return Response(answer.text, mimetype="application/json")
+
+    @app.post("/webhook")
+    def webhook() -> Response:
+        # Label Studio waits for the answer inside the annotator's own request; nothing is learned from these events yet.
+        if b'"START_TRAINING"' in _body(limit)[:200]:
+            logger.warning("training from Label Studio is not supported; nothing was started")
+        return _reply({}, 201)
+
+
+def _add_frame(app: Flask, service: Service) -> None:
+    """Access, identification, counting and errors around every route."""
+
+    @app.before_request
+    def check_access() -> Response | None:
+        g.id, g.start = uuid.uuid4().hex[:8], time.perf_counter()
+        if is_allowed(service.settings, request.path, request.headers.get("Authorization")):
+            return None
+        response = _error(401, "user name or password is missing or wrong")
+        response.headers["WWW-Authenticate"] = 'Basic realm="yolosam2"'
+        return response
+
+    @app.after_request
+    def account(response: Response) -> Response:
+        endpoint = request.endpoint or "unknown"
+        took = time.perf_counter() - g.get("start", time.perf_counter())
+        service.monitor.requests.labels(endpoint, response.status_code).inc()
+        service.monitor.latency.labels(endpoint).observe(took)
+        quiet = response.status_code < 400 and endpoint in (
+            "health",
+            "livez",
+            "readyz",
+            "metrics",
+            "webhook",
+        )
+        level = logging.DEBUG if quiet else logging.INFO
+        logger.log(
+            level,
+            "%s %s %d %.0f ms id=%s %s",
+            request.method,
+            request.path[:80],
+            response.status_code,
+            1000 * took,
+            g.get("id"),
+            g.get("note", ""),
+        )
+        return response
+
+    @app.errorhandler(LabelingError)
+    def expected(error: LabelingError) -> Response:
+        status = _status(error)
+        logger.warning("id=%s: %s", g.get("id"), error)
+        response = _error(
+            status, str(error), getattr(error, "retry_after_s", 5) if status in (503, 504) else None
+        )
+        if isinstance(error, Busy):
+            response.headers["Connection"] = (
+                "close"  # or the server below would wait for the rest of a body that nobody reads
+            )
+        return response
+
+    @app.errorhandler(HTTPException)
+    def http_error(error: HTTPException) -> Response:
+        return _error(error.code or 500, f"{request.method} {request.path[:80]}: {error.name}")
+
+    @app.errorhandler(Exception)
+    def unexpected(error: Exception) -> Response:
+        logger.exception("id=%s: unexpected %s", g.get("id"), type(error).__name__)
+        return _error(500, f"internal error {g.get('id')}; see the backend's log")
+
+
+def create_app(service: Service, start: bool = True) -> Flask:
+    """The app over a service.
+
+    Args:
+        service: does the work.
+        start: begin to load the models; False where the caller does.
+    """
+    app = Flask("yolosam2", static_folder=None)
+    app.extensions["service"] = service
+    parts: tuple[Callable[[Flask, Service], None], ...] = (_add_frame, _add_checks, _add_protocol)
+    for add in parts:
+        add(app, service)
+    if start:
+        service.start()
+    return app

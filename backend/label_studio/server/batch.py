@@ -1,0 +1,289 @@
+"""A list of tasks to a list of Label Studio predictions, in the same order and of the same length, whatever happens to single ones.
+
+Images are fetched ahead while the lane works; results are remembered by what the image is, so that a request that ran into Label Studio's
+time limit has not worked in vain: the next one finds what was done.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from backend.core.types import Image, Prediction
+from backend.errors import InputError, LabelingError, Unavailable
+from backend.files.images import ImageLimits
+from backend.formats.label_studio.binding import Group
+from backend.formats.label_studio.results import chosen, outputs_json, prediction_score
+from backend.label_studio.api.origins import HostRefused
+from backend.label_studio.api.tasks import Task
+from backend.label_studio.server.cache import ByteLru
+from backend.label_studio.server.monitor import Monitor
+from backend.label_studio.server.prefetch import HELD_BYTES, Ahead, Fetch, Ready, Unit
+from backend.label_studio.server.projects import Predictor, Predictors, Project
+from backend.label_studio.server.worker import Gate
+from backend.labeling.cascade import Raw
+
+logger = logging.getLogger(__name__)
+_TELL_S = 10.0  # between lines about a long request
+_JOB_S = 2.0  # what one job on the lane should take at most
+
+
+@dataclass(frozen=True)
+class Result:
+    """Regions of one image as JSON texts with commas between, and the score to sort by."""
+
+    regions: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Item:
+    """What becomes of one task: text of the answer, and how it ended (done, failed for good, or later)."""
+
+    text: str
+    outcome: str
+    reason: str = ""
+
+
+Found = dict[str, Result | BaseException]  # by digest of the image bytes
+
+
+def _key(digest: str, project: Project, group: int) -> tuple[str, str, str, int]:
+    """What a result depends on. The version is short, for people; the digest of the binding is the whole one."""
+    return digest, project.model_version, project.binding.digest, group
+
+
+def _describe(error: BaseException) -> tuple[str, str]:
+    """Outcome and reason of an error."""
+    if isinstance(error, InputError) and not isinstance(
+        error, HostRefused
+    ):  # a refused host is a matter of settings, which change
+        return "failed", str(error)
+    if isinstance(error, LabelingError):
+        return "later", str(error)
+    return "later", f"unexpected {type(error).__name__}; see the backend's log"
+
+
+class BatchPredictor:
+    """Predicts tasks.
+
+    Args:
+        predictors: the models.
+        gate: where they run.
+        fetch: address, task id and deadline to image bytes.
+        monitor: counts.
+        cache_bytes: for results.
+        batch: most images per model call.
+        fetch_workers: images fetched and decoded at once, over all requests.
+        limits: what images are refused.
+    """
+
+    def __init__(
+        self,
+        predictors: Predictors,
+        gate: Gate,
+        fetch: Fetch,
+        monitor: Monitor,
+        *,
+        cache_bytes: int = 256 << 20,
+        batch: int = 8,
+        fetch_workers: int = 8,
+        limits: ImageLimits | None = None,
+    ) -> None:
+        self._predictors, self._gate, self._monitor = predictors, gate, monitor
+        self._results: ByteLru[Result] = ByteLru(cache_bytes)
+        self._batch = batch
+        self._seconds_per_image = 0.0  # what the lane took lately
+        self._ahead: Ahead[Result] = Ahead(fetch, fetch_workers, 2 * batch, limits or ImageLimits())
+
+    def close(self) -> None:
+        """Stop fetching."""
+        self._ahead.close()
+
+    def predict(self, tasks: Sequence[Task], project: Project, deadline: float) -> list[Item]:
+        """One item per task, in their order.
+
+        Args:
+            tasks: any number.
+            project: what to fill.
+            deadline: of ``time.monotonic``; tasks not reached by then are for later.
+        """
+        groups = project.binding.groups
+        units = [
+            Unit(k, g, group.data_key) for k in range(len(tasks)) for g, group in enumerate(groups)
+        ]
+        found: list[dict[int, Result | BaseException]] = [{} for _ in tasks]
+        waiting: dict[int, list[tuple[Unit, Ready[Result]]]] = {g: [] for g in range(len(groups))}
+
+        def known(digest: str, unit: Unit) -> Result | None:
+            result = self._results.get(_key(digest, project, unit.group))
+            if result is not None:
+                self._monitor.cache_hits.inc()
+            return result
+
+        told = time.monotonic()
+        for number, (unit, ready) in enumerate(self._ahead(tasks, units, known, deadline)):
+            if time.monotonic() - told > _TELL_S:
+                told = time.monotonic()
+                logger.info("%d of %d images", number, len(units))
+            if isinstance(ready, BaseException):
+                found[unit.task][unit.group] = ready
+            elif ready.known is not None:
+                found[unit.task][unit.group] = ready.known
+            else:
+                waiting[unit.group].append((unit, ready))
+                full = len(waiting[unit.group]) >= self._chunk()
+                if (
+                    full
+                    or sum(one.n_bytes for rest in waiting.values() for _, one in rest) > HELD_BYTES
+                ):
+                    for g in [unit.group] if full else list(waiting):
+                        self._run(waiting[g], groups[g], project, deadline, found)
+        for g, rest in waiting.items():
+            self._run(rest, groups[g], project, deadline, found)
+        items = [
+            self._item(task, results, project) for task, results in zip(tasks, found, strict=True)
+        ]
+        for item in items:
+            self._monitor.tasks.labels(item.outcome).inc()
+        return items
+
+    def _chunk(self) -> int:
+        """Images for one job on the lane: few enough that a click does not wait long, and that a deadline finds most work done."""
+        return max(1, min(self._batch, int(_JOB_S / max(self._seconds_per_image, 1e-6))))
+
+    def _run(
+        self,
+        waiting: list[tuple[Unit, Ready[Result]]],
+        group: Group,
+        project: Project,
+        deadline: float,
+        found: list[dict[int, Result | BaseException]],
+    ) -> None:
+        """Empty ``waiting`` into ``found``; equal images are looked at once."""
+        units, waiting[:] = list(waiting), []
+        results: Found = {}
+        images: dict[str, Image] = {}
+        for (
+            unit,
+            ready,
+        ) in units:  # another request, or an equal image just before, may have had it by now
+            known = self._results.get(_key(ready.digest, project, unit.group))
+            if known is not None:
+                results[ready.digest] = known
+            elif ready.image is not None:
+                images[ready.digest] = ready.image
+
+        def keep(done: Found) -> None:
+            for digest, result in done.items():
+                if isinstance(result, Result):
+                    self._results.put(
+                        _key(digest, project, units[0][0].group), result, len(result.regions) + 500
+                    )
+
+        done = self._infer(list(images.items()), group, deadline, keep)
+        keep(done)
+        results.update(done)
+        for unit, ready in units:
+            found[unit.task][unit.group] = results[ready.digest]
+
+    def _infer(
+        self,
+        images: Sequence[tuple[str, Image]],
+        group: Group,
+        deadline: float,
+        keep: Callable[[Found], None],
+    ) -> Found:
+        """Results by digest. If a batch fails for a reason of its content, its images are tried one by one.
+
+        What the lane finishes after the deadline goes to ``keep``, so that the next request finds it.
+        """
+        if not images:
+            return {}
+
+        def work() -> tuple[Predictor, list[Raw]]:
+            predictor = self._predictors.get(group.model_path)
+            start = time.monotonic()
+            raws = predictor.infer([image for _, image in images], thresholds=group.thresholds)
+            self._seconds_per_image = (time.monotonic() - start) / len(images)
+            return predictor, raws
+
+        def finish(answer: tuple[Predictor, list[Raw]]) -> Found:
+            self._monitor.images.inc(len(images))
+            return {
+                digest: self._finished(answer[0], raw, group)
+                for (digest, _), raw in zip(images, answer[1], strict=True)
+            }
+
+        try:
+            answer = self._gate.run(
+                work,
+                deadline,
+                late=lambda late: self._ahead.pool.submit(lambda: keep(finish(late))),
+            )
+        except Unavailable as error:
+            return {digest: error for digest, _ in images}
+        except Exception as error:
+            if len(images) > 1:
+                return {
+                    d: r
+                    for pair in images
+                    for d, r in self._infer([pair], group, deadline, keep).items()
+                }
+            if not isinstance(error, LabelingError):
+                logger.exception(
+                    "inference failed on one image of %dx%d",
+                    images[0][1].shape[1],
+                    images[0][1].shape[0],
+                )
+            return {images[0][0]: error}
+        return finish(answer)
+
+    def _finished(self, predictor: Predictor, raw: Raw, group: Group) -> Result | BaseException:
+        try:
+            return self._result(predictor.finish(raw), group)
+        except Exception as error:  # of one image; the others are not affected
+            logger.exception(
+                "encoding failed on one image of %dx%d", raw.size_hw[1], raw.size_hw[0]
+            )
+            return error
+
+    def _result(self, prediction: Prediction, group: Group) -> Result:
+        texts, holed = outputs_json(prediction, group.outputs)
+        if holed:
+            logger.info("%d polygons cannot show the holes of their masks", holed)
+        indices = sorted({k for output in group.outputs for k in chosen(prediction, output)})
+        self._monitor.instances.inc(len(indices))
+        own = Prediction(
+            tuple(prediction.instances[k] for k in indices),
+            prediction.size_hw,
+            prediction.model_version,
+        )
+        return Result(",".join(texts), prediction_score(own))
+
+    def _item(
+        self, task: Task, results: dict[int, Result | BaseException], project: Project
+    ) -> Item:
+        version = json.dumps(project.model_version)
+        errors = [result for result in results.values() if isinstance(result, BaseException)]
+        if errors:
+            outcomes = [_describe(error) for error in errors]
+            outcome, reason = next((o for o in outcomes if o[0] == "later"), outcomes[0])
+            logger.warning("task %s: %s", task.id, reason)
+            error_text = json.dumps(reason)
+            if outcome == "failed":
+                return Item(
+                    f'{{"result":[],"score":0.0,"model_version":{version},"error":{error_text}}}',
+                    outcome,
+                    reason,
+                )
+            return Item(f'{{"score":0.0,"error":{error_text}}}', outcome, reason)
+        good = [result for result in results.values() if isinstance(result, Result)]
+        score = round(float(np.mean([result.score for result in good])), 4) if good else 0.0
+        regions = ",".join(result.regions for result in good if result.regions)
+        return Item(f'{{"result":[{regions}],"score":{score},"model_version":{version}}}', "done")

@@ -1,0 +1,206 @@
+"""A click or a rough box to a mask: the image is encoded once, then every further prompt costs a decoder call.
+
+Everything remembered is found by what the image is and what was prompted, never by who asked, so two people on two images cannot get each
+other's mask, and a second person on the same image finds it encoded.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+
+from backend.core.masks import mask_xyxy
+from backend.core.types import Embedding, Image, Instance, Mask, Masks, Prediction
+from backend.errors import InputError, Unavailable
+from backend.files.images import ImageLimits, decode_image
+from backend.formats.label_studio.binding import Output, prompt_target
+from backend.formats.label_studio.context import Target, read_context, to_prompts
+from backend.formats.label_studio.label_config import ControlTag
+from backend.formats.label_studio.results import outputs_json, prediction_score
+from backend.label_studio.api.origins import shown
+from backend.label_studio.api.tasks import Task
+from backend.label_studio.server.cache import ByteLru
+from backend.label_studio.server.monitor import Monitor
+from backend.label_studio.server.prefetch import Fetch
+from backend.label_studio.server.projects import Predictors, Project
+from backend.label_studio.server.worker import CLICK, Gate
+
+_SAME_URL_S = (
+    300.0  # an address is taken to hold the same image for this long while someone clicks in it
+)
+_LOGITS_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """An object that was pointed at, and where its mask goes."""
+
+    target: Target
+    tag: ControlTag
+    label: str
+
+
+class InteractivePredictor:
+    """Answers prompts.
+
+    Args:
+        predictors: the models; prompts go to the default segmenter.
+        gate: where they run.
+        fetch: address, task id and deadline to image bytes.
+        monitor: counts.
+        cache_bytes: for encoded images.
+        limits: what images are refused.
+    """
+
+    def __init__(
+        self,
+        predictors: Predictors,
+        gate: Gate,
+        fetch: Fetch,
+        monitor: Monitor,
+        *,
+        cache_bytes: int = 1024 << 20,
+        limits: ImageLimits | None = None,
+    ) -> None:
+        self._predictors, self._gate, self._fetch, self._monitor = predictors, gate, fetch, monitor
+        self._embeddings: ByteLru[Embedding] = ByteLru(cache_bytes)
+        self._logits: ByteLru[np.ndarray] = ByteLru(_LOGITS_BYTES)
+        self._recent: dict[tuple[int | None, str], tuple[str, float]] = {}
+        self._lock = threading.Lock()
+        self._limits = limits or ImageLimits()
+
+    def predict(
+        self, task: Task, context: Mapping[str, Any], project: Project, deadline: float
+    ) -> str:
+        """The answer for one task as JSON text.
+
+        Args:
+            task: the one that is open in the editor.
+            context: what was drawn.
+            project: its label config.
+            deadline: of ``time.monotonic``.
+
+        Raises:
+            InputError: what was drawn cannot be used, or the image never works.
+            Unavailable: later.
+        """
+        wanted = [
+            _Wanted(target, *prompt_target(project.config, target.from_name, target.label))
+            for target in read_context(context)
+        ]
+        by_image: dict[str, list[_Wanted]] = {}
+        for one in wanted:
+            by_image.setdefault(one.tag.data_key, []).append(one)
+        texts: list[str] = []
+        scores: list[float] = []
+        for data_key, on_image in by_image.items():
+            masks = self._masks(task, task.image(data_key), on_image, deadline)
+            found = self._predictors.default().outline(masks)
+            for one, mask, quality in zip(on_image, found, masks.quality, strict=True):
+                if mask is not None:
+                    prediction = _prediction(mask, float(quality), one.label, masks.size_hw)
+                    texts += outputs_json(
+                        prediction,
+                        [
+                            Output(
+                                one.tag.kind,
+                                one.tag.name,
+                                one.tag.to_name,
+                                {0: one.label},
+                                {0: 0.0},
+                            )
+                        ],
+                    )[0]
+                    scores.append(prediction_score(prediction))
+        self._monitor.prompts.inc(len(wanted))
+        score = round(float(np.mean(scores)), 4) if scores else 0.0
+        return f'{{"result":[{",".join(texts)}],"score":{score},"model_version":{json.dumps(project.model_version)}}}'
+
+    def _masks(self, task: Task, uri: str, wanted: Sequence[_Wanted], deadline: float) -> Masks:
+        digest, image = self._known(task.id, uri), None
+        if digest is None:
+            digest, image = self._load(task, uri, deadline)
+        masks = self._refine(digest, image, wanted, deadline)
+        if masks is None:  # forgotten in the meantime
+            digest, image = self._load(task, uri, deadline)
+            masks = self._refine(digest, image, wanted, deadline)
+        if masks is None:
+            raise Unavailable("the image was encoded, but forgotten at once; raise EMBED_CACHE_MB")
+        return masks
+
+    def _known(self, task_id: int | None, uri: str) -> str | None:
+        """Digest of the image if this address was fetched a short while ago and the image is still encoded."""
+        with self._lock:
+            digest, until = self._recent.get(_address(task_id, uri), ("", 0.0))
+        return (
+            digest
+            if until > time.monotonic() and self._embeddings.get(digest) is not None
+            else None
+        )
+
+    def _load(self, task: Task, uri: str, deadline: float) -> tuple[str, Image]:
+        data = self._fetch(uri, task.id, deadline)
+        digest, now = sha256(data).hexdigest(), time.monotonic()
+        with self._lock:
+            self._recent = (
+                {k: v for k, v in self._recent.items() if v[1] > now}
+                if len(self._recent) > 1000
+                else self._recent
+            )
+            self._recent[_address(task.id, uri)] = (digest, now + _SAME_URL_S)
+        return digest, decode_image(data, shown(uri), self._limits)
+
+    def _refine(
+        self, digest: str, image: Image | None, wanted: Sequence[_Wanted], deadline: float
+    ) -> Masks | None:
+        """Masks of what is wanted; None if the image has to be fetched again."""
+
+        def work() -> Masks | None:
+            segmenter = self._predictors.get(None).segmenter
+            if segmenter is None:
+                raise InputError(
+                    "this backend has no segmenter, so clicks and boxes cannot become masks"
+                )
+            embedding = self._embeddings.get(digest)
+            if embedding is None:
+                if image is None:
+                    return None
+                embedding = segmenter.embed(image)
+                self._embeddings.put(digest, embedding, embedding.n_bytes)
+            before = [
+                self._logits.get((digest, one.target.key(without_last=True))) for one in wanted
+            ]
+            prompts = [
+                to_prompts(one.target, embedding.size_hw, old)
+                for one, old in zip(wanted, before, strict=True)
+            ]
+            return segmenter.refine(embedding, prompts)
+
+        masks = self._gate.run(work, deadline, CLICK)
+        if masks is not None:
+            for one, logits in zip(wanted, masks.logits, strict=True):
+                self._logits.put(
+                    (digest, one.target.key()), logits.astype(np.float32), 4 * logits.size
+                )
+        return masks
+
+
+def _address(task_id: int | None, uri: str) -> tuple[int | None, str]:
+    """What an image is asked for by; inline images by their digest, as they may be megabytes long."""
+    return task_id, uri if len(uri) < 4096 else sha256(
+        uri.encode("utf-8", "surrogatepass")
+    ).hexdigest()
+
+
+def _prediction(mask: Mask, quality: float, label: str, size_hw: tuple[int, int]) -> Prediction:
+    """One instance; its version is random so that its region id is new, as the editor may hold an accepted region from the same click."""
+    instance = Instance(label, 0, max(0.0, min(1.0, quality)), mask_xyxy(mask), mask)
+    return Prediction((instance,), size_hw, uuid.uuid4().hex)

@@ -1,0 +1,197 @@
+"""The models the server works with, and what a project's label config makes of them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Protocol
+
+import numpy as np
+
+from backend.core.protocols import Segmenter
+from backend.core.types import Detections, Image, Mask, Masks, Prediction
+from backend.errors import InputError, Unavailable
+from backend.formats.label_studio.binding import Binding, bind, listed, project_version
+from backend.formats.label_studio.label_config import LabelConfig, parse_label_config
+from backend.label_studio.server.cache import ByteLru
+from backend.label_studio.server.worker import Gate
+from backend.labeling.cascade import Raw
+
+logger = logging.getLogger(__name__)
+SETUP_WAIT_S = 2.0  # Label Studio gives /setup three seconds
+_PROJECT_BYTES = 32 << 20  # of bound label configs, which take a few times their text
+
+
+class Predictor(Protocol):
+    """What the server needs of a cascade; ``backend.labeling.cascade.Cascade`` is one."""
+
+    @property
+    def names(self) -> Mapping[int, str]: ...
+    @property
+    def model_version(self) -> str: ...
+    @property
+    def segmenter(self) -> Segmenter | None: ...
+    def infer(
+        self,
+        images: Sequence[Image],
+        given: Sequence[Detections | None] | None = None,
+        thresholds: Mapping[int, float] | None = None,
+    ) -> list[Raw]: ...
+    def finish(self, raw: Raw) -> Prediction: ...
+    def outline(self, masks: Masks) -> list[Mask | None]: ...
+
+
+class StillLoading(Unavailable):
+    """The models are on their way."""
+
+    retry_after_s = 5
+
+
+@dataclass(frozen=True)
+class Project:
+    """A label config bound to the models."""
+
+    config: LabelConfig
+    binding: Binding
+    model_version: str
+
+
+class Predictors:
+    """Cascades by detector, loaded on the lane and kept.
+
+    Args:
+        load: the ``model_path`` of a tag, or None for the default detector, to a loaded and warmed-up predictor.
+        threshold: detections below are dropped where the label config does not say.
+        allow_paths: whether a label config may choose detectors.
+        most: custom detectors kept at once.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[str | None], Predictor],
+        *,
+        threshold: float = 0.25,
+        allow_paths: bool = False,
+        most: int = 4,
+    ) -> None:
+        self._load, self._threshold, self._allow_paths, self._most = (
+            load,
+            threshold,
+            allow_paths,
+            most,
+        )
+        self._loaded: dict[str | None, Predictor] = {}
+        self._announced: set[str] = set()
+        self._projects: ByteLru[Project] = ByteLru(_PROJECT_BYTES)
+
+    def load_default(self) -> None:
+        """On the lane: load the detector and segmenter of the settings."""
+        self.get(None)
+
+    def get(self, model_path: str | None) -> Predictor:
+        """On the lane: the predictor of a detector, loaded if need be.
+
+        Raises:
+            InputError: more custom detectors than are kept.
+            ConfigError: it does not load.
+        """
+        if model_path not in self._loaded:
+            if len(self._loaded) > self._most:
+                raise InputError(
+                    f"model_path: at most {self._most} detectors are kept loaded; restart the backend to forget those of old configs"
+                )
+            self._loaded[model_path] = self._load(model_path)
+        return self._loaded[model_path]
+
+    def default(self) -> Predictor:
+        """On any thread, after the gate has loaded it.
+
+        Raises:
+            StillLoading: not there yet.
+        """
+        if None not in self._loaded:
+            raise StillLoading("The models are still loading; try again in a few seconds")
+        return self._loaded[None]
+
+    def project(self, label_config: str, gate: Gate, wait_s: float, deadline: float) -> Project:
+        """Bind a label config.
+
+        Args:
+            label_config: XML.
+            gate: to load detectors on, where the config names some.
+            wait_s: how long to wait for the default models.
+            deadline: of ``time.monotonic``, for detectors that the config names.
+
+        Raises:
+            InputError: the config cannot be used, and why.
+            StillLoading: the models are not there yet.
+            Unavailable: they could not be loaded.
+        """
+        config = parse_label_config(label_config)
+        if not gate.wait_loaded(wait_s):
+            raise StillLoading("The models are still loading; try again in a few seconds")
+        gate.check()
+        paths = {
+            tag.model_path for tag in config.tags if tag.model_path is not None and not tag.skip
+        }
+        if paths and not self._allow_paths:
+            raise InputError(
+                f"model_path={listed(sorted(paths))} in the labeling config needs ALLOW_CUSTOM_MODEL_PATH=1 on the backend"
+            )
+        for path in paths - self._loaded.keys():
+            gate.run(lambda path=path: self.get(path), deadline)  # type: ignore[misc]
+        key = sha256(label_config.encode("utf-8", "surrogatepass")).hexdigest()
+        project = self._projects.get(key)
+        if project is None:
+            project = self._bound(config)
+            self._projects.put(key, project, 8 * len(label_config) + 1000)
+            self._announce(project)
+        return project
+
+    def _bound(self, config: LabelConfig) -> Project:
+        binding = bind(config, lambda path: self._loaded[path].names, self._threshold)
+        paths = dict.fromkeys(group.model_path for group in binding.groups) or {None: None}
+        return Project(
+            config,
+            binding,
+            project_version((self._loaded[path].model_version for path in paths), binding),
+        )
+
+    def _announce(self, project: Project) -> None:
+        """Once per version: which tag gets which model and labels, so that a silent mismatch has a place to be seen."""
+        if project.model_version in self._announced:
+            return
+        self._announced.add(project.model_version)
+        for group in project.binding.groups:
+            for output in group.outputs:
+                pairs = listed(
+                    f"{self._loaded[group.model_path].names[k]} -> {label} from {output.thresholds[k]:g}"
+                    for k, label in output.labels.items()
+                )
+                model = group.model_path or "the default detector"
+                logger.info(
+                    '%s "%s" on Image "%s" is filled by %s: %s',
+                    output.kind,
+                    output.from_name,
+                    output.to_name,
+                    model,
+                    pairs,
+                )
+        if not project.binding.groups:
+            logger.info("no tag is filled in batch; clicks and boxes only")
+        for note in project.binding.notes:
+            logger.warning("label config: %s", note)
+
+
+def warm_up(predictor: Predictor) -> None:
+    """Run everything once, so that the first annotator does not pay for it."""
+    image = np.full((64, 96, 3), 127, np.uint8)
+    given = Detections(
+        np.array([[8, 8, 60, 50]], np.float32),
+        np.array([next(iter(predictor.names))]),
+        np.ones(1, np.float32),
+    )
+    for raw in (*predictor.infer([image]), *predictor.infer([image], [given])):
+        predictor.finish(raw)

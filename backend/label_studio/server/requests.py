@@ -1,0 +1,140 @@
+"""Request bodies checked field by field. What is not needed, such as logins and old predictions, is dropped on receipt."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from backend.errors import InputError
+from backend.formats.label_studio.context import context_of
+from backend.label_studio.api.tasks import Task
+
+
+@dataclass(frozen=True)
+class PredictRequest:
+    """What /predict is asked."""
+
+    tasks: tuple[Task, ...]
+    project: str
+    label_config: str | None
+    context: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True)
+class SetupRequest:
+    """What /setup is told. The host name and token that come with it are not kept: anyone who reaches the port can send them."""
+
+    project: str
+    label_config: str
+
+
+def drop_masks(body: bytes) -> bytes:
+    """A body without the numbers of its brush masks.
+
+    Label Studio embeds all old predictions of every task, which nobody here reads; parsing a hundred megabytes of them would hold
+    every other thread up. Quotes inside JSON text are escaped, so the name can only be a key.
+    """
+    parts, start, look = [], 0, 0
+    while (key := body.find(b'"rle":', look)) >= 0:
+        opening = key + 6 + (body[key + 6 : key + 7] == b" ")
+        look = opening
+        if body[opening : opening + 1] != b"[":
+            continue
+        if (closing := body.find(b"]", opening)) < 0:
+            break
+        # Only a flat list of numbers is a mask; of anything else every byte stays.
+        other = [
+            at for byte in (b'"', b"[", b"{") if (at := body.find(byte, opening + 1, closing)) >= 0
+        ]
+        if other or body[opening + 1 : closing].translate(None, b"0123456789, "):
+            look = min(other, default=closing)
+            continue
+        parts.append(body[start : opening + 1])
+        start = look = closing
+    return b"".join([*parts, body[start:]]) if parts else body
+
+
+def read_json(body: bytes) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        InputError: anything else.
+    """
+    try:
+        content = json.loads(drop_masks(body))
+    except (ValueError, RecursionError):
+        raise InputError("body: expected JSON") from None
+    if not isinstance(content, dict):
+        raise InputError(f"body: expected an object, got {type(content).__name__}")
+    return content
+
+
+def _project(content: Mapping[str, Any]) -> str:
+    project = content.get("project")
+    if project is None:
+        return ""
+    if isinstance(project, bool) or not isinstance(project, str | int | float):
+        raise InputError(f"project: expected text, got {type(project).__name__}")
+    return str(project).split(".")[0][:64]
+
+
+def _config(content: Mapping[str, Any], field: str) -> str | None:
+    text = content.get(field)
+    if text is not None and not isinstance(text, str):
+        raise InputError(
+            f"{field}: expected the labeling config as text, got {type(text).__name__}"
+        )
+    return text or None
+
+
+def read_setup(content: Mapping[str, Any]) -> SetupRequest:
+    """The body of /setup.
+
+    Raises:
+        InputError: naming the field.
+    """
+    config = _config(content, "schema") or _config(content, "label_config")
+    if config is None:
+        raise InputError("schema: expected the labeling config")
+    return SetupRequest(_project(content), config)
+
+
+def _task(value: Any, where: str) -> Task:
+    if not isinstance(value, dict):
+        raise InputError(f"{where}: expected an object, got {type(value).__name__}")
+    task_id, data = value.get("id"), value.get("data")
+    if isinstance(task_id, str) and task_id.isascii() and task_id.isdigit() and len(task_id) < 19:
+        task_id = int(task_id)
+    if task_id is not None and (
+        isinstance(task_id, bool) or not isinstance(task_id, int) or not 0 <= task_id < 1 << 63
+    ):
+        raise InputError(f"{where}.id: expected a number, got {type(task_id).__name__}")
+    if not isinstance(data, dict):
+        raise InputError(f"{where}.data: expected an object, got {type(data).__name__}")
+    return Task(task_id, data)
+
+
+def read_predict(content: Mapping[str, Any]) -> PredictRequest:
+    """The body of /predict.
+
+    Raises:
+        InputError: naming the field.
+    """
+    tasks, params = content.get("tasks"), content.get("params")
+    if not isinstance(tasks, list):
+        raise InputError(f"tasks: expected a list, got {type(tasks).__name__}")
+    if params is not None and not isinstance(params, dict):
+        raise InputError(f"params: expected an object, got {type(params).__name__}")
+    context = context_of(params or {})
+    if context is not None and len(tasks) != 1:
+        raise InputError(
+            f"tasks: with params.context exactly one task is expected, got {len(tasks)}"
+        )
+    return PredictRequest(
+        tuple(_task(task, f"tasks[{k}]") for k, task in enumerate(tasks)),
+        _project(content),
+        _config(content, "label_config"),
+        context,
+    )

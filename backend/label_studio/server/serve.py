@@ -1,0 +1,232 @@
+"""From settings to a running server: the models are wired to the service, and gunicorn runs it in one process with threads."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import struct
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from flask import Flask
+from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
+
+from backend.config.models import Settings
+from backend.config.service import ServiceSettings, check_listening
+from backend.core.protocols import Segmenter
+from backend.errors import ConfigError, InputError, LabelingError
+from backend.files.find import is_inside
+from backend.files.images import ImageLimits
+from backend.label_studio.server.app import create_app
+from backend.label_studio.server.service import Service
+from backend.labeling.cascade import Cascade
+
+logger = logging.getLogger(__name__)
+_RECEIVE_S = 10
+EXIT_STUCK = 70  # of sysexits.h: internal software error
+
+
+def model_file(model_path: str, root: Path) -> Path:
+    """The detector that a label config names.
+
+    Args:
+        model_path: relative to ``root``.
+        root: MODEL_ROOT.
+
+    Raises:
+        InputError: outside MODEL_ROOT, or no such file; the message does not tell which.
+    """
+    path = root / model_path
+    try:
+        if (
+            "\0" not in model_path
+            and not Path(model_path).is_absolute()
+            and is_inside(path, root)
+            and path.is_file()
+        ):
+            return path
+    except OSError:  # such as a name that is too long
+        pass
+    raise InputError(f"model_path={model_path[:80]!r}: no such file in MODEL_ROOT on the backend")
+
+
+def cascade_loader(settings: Settings) -> Callable[[str | None], Cascade]:
+    """What loads cascades for a server; the segmenter is loaded once and shared.
+
+    Args:
+        settings: of the models; ``conf`` becomes the threshold of labels that have none, which the service applies.
+    """
+    shared: Segmenter | None = None
+
+    def load(model_path: str | None) -> Cascade:
+        from backend.labeling.load import build_cascade
+
+        nonlocal shared
+        own = settings
+        if model_path is not None:
+            own = replace(settings, detector=str(model_file(model_path, settings.model_root)))
+        cascade = build_cascade(own, all_scores=True, segmenter=shared)
+        shared = cascade.segmenter
+        logger.info("loaded %s, %d classes", cascade.model_version, len(cascade.names))
+        return cascade
+
+    return load
+
+
+def build_service(
+    settings: Settings,
+    service_settings: ServiceSettings,
+    on_stuck: Callable[[], None] | None = None,
+) -> Service:
+    """A service over the models that the settings name; nothing is loaded until it is started."""
+    return Service(
+        cascade_loader(settings),
+        service_settings,
+        threshold=settings.conf,
+        batch=settings.batch,
+        limits=ImageLimits(max_pixels=settings.max_pixels),
+        on_stuck=on_stuck,
+    )
+
+
+def _exit_stuck() -> None:
+    os._exit(
+        EXIT_STUCK
+    )  # a thread that hangs in native code cannot be ended otherwise; gunicorn starts a new worker
+
+
+class _Master(Arbiter):  # type: ignore[misc]
+    """gunicorn's master, for which a second SIGTERM means now."""
+
+    _told = False
+
+    def signal(self, sig: int, frame: FrameType | None) -> None:
+        if sig == signal.SIGTERM and self._told:
+            sig = signal.SIGQUIT
+        self._told = self._told or sig == signal.SIGTERM
+        super().signal(sig, frame)
+
+
+class Server(BaseApplication):  # type: ignore[misc]
+    """gunicorn around an app that is made in the worker, after the fork, because neither CUDA nor threads survive one.
+
+    Args:
+        make: makes the service in the worker.
+        settings: where to listen.
+    """
+
+    def __init__(self, make: Callable[[], Service], settings: ServiceSettings) -> None:
+        self._make, self._settings = make, settings
+        super().__init__()
+
+    def load_config(self) -> None:
+        """gunicorn's settings; one process, because the models and what they remember are in it."""
+        host = f"[{self._settings.host}]" if ":" in self._settings.host else self._settings.host
+        options: dict[str, Any] = {
+            "bind": f"{host}:{self._settings.port}",
+            "workers": 1,
+            "threads": self._settings.threads,
+            "worker_class": "gthread",
+            "timeout": 0,  # for gthread it would be a heartbeat, not a limit on requests; the gate has its own watchdog
+            "graceful_timeout": int(self._settings.deadline_s) + 5,
+            "preload_app": False,
+            "control_socket_disable": True,
+            "loglevel": "warning",
+            "post_worker_init": _drain_on_sigterm,
+        }
+        for name, value in options.items():
+            if name in self.cfg.settings:
+                self.cfg.set(name, value)
+
+    def run(self) -> None:
+        """Run until a signal comes."""
+        _Master(self).run()
+
+    def load(self) -> Flask:
+        """Called by gunicorn in the worker."""
+        return create_app(self._make())
+
+
+def _drain_on_sigterm(worker: Any) -> None:
+    """New requests are refused from the signal on; gunicorn waits for the others. A second signal ends them too."""
+    for listener in worker.sockets:
+        # Inherited by accepted connections: whoever sends nothing for this long must not keep a thread.
+        listener.sock.setsockopt(
+            socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", _RECEIVE_S, 0)
+        )
+    service: Service = worker.wsgi.extensions["service"]
+    before: Any = signal.getsignal(signal.SIGTERM)
+
+    def drain(number: int, frame: FrameType | None) -> None:
+        service.gate.begin_drain()
+        if callable(before):
+            before(number, frame)
+
+    signal.signal(signal.SIGTERM, drain)
+
+
+def _check_free(settings: ServiceSettings) -> None:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((settings.host, settings.port))
+    except OSError as error:
+        raise ConfigError(
+            f"{settings.host}:{settings.port}: cannot listen there: {(error.strerror or str(error)).lower()}; name another --port"
+        ) from None
+
+
+def serve(settings: Settings, service_settings: ServiceSettings) -> None:
+    """Listen until a signal comes.
+
+    Raises:
+        ConfigError: the address is open to others and has no password, or cannot be listened on.
+    """
+    check_listening(service_settings)
+    if settings.prompts is not None:
+        raise ConfigError("--prompts: a server needs a detector")
+    _check_free(service_settings)
+    where = f"http://{service_settings.host}:{service_settings.port}"
+    logger.info(
+        "listening on %s; connect this address in Label Studio under Settings, Model", where
+    )
+    if not service_settings.label_studio_url:
+        logger.warning(
+            "LABEL_STUDIO_URL is not set, so no image can be fetched: start with LABEL_STUDIO_URL=http://... LABEL_STUDIO_API_KEY=..."
+        )
+    elif not service_settings.label_studio_api_key:
+        logger.warning(
+            "LABEL_STUDIO_API_KEY is not set, so Label Studio will refuse to hand out images: make a token under Account & Settings"
+        )
+
+    def make() -> Service:
+        service = build_service(settings, service_settings, _exit_stuck)
+        threading.Thread(target=_try_token, args=(service,), name="token", daemon=True).start()
+        return service
+
+    Server(make, service_settings).run()
+
+
+def _try_token(service: Service) -> None:
+    """Say at once what would otherwise only show at the first image."""
+    if not service.settings.label_studio_url or not service.settings.label_studio_api_key:
+        return
+    try:
+        status = service.fetcher.send("GET", "/api/current-user/whoami").status
+        if status == 200:
+            logger.info("Label Studio accepts the token")
+        else:
+            logger.warning(
+                "Label Studio answered %d to LABEL_STUDIO_API_KEY; `yolosam2 doctor` tells more",
+                status,
+            )
+    except LabelingError as error:
+        logger.warning("Label Studio cannot be asked yet: %s", error)

@@ -1,0 +1,186 @@
+"""What the endpoints do, without HTTP: set-up, batch, clicks; the parts are wired here."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from backend.config.service import ServiceSettings
+from backend.errors import InputError, Unavailable
+from backend.files.images import ImageLimits
+from backend.label_studio.api.fetch import Fetcher
+from backend.label_studio.server.batch import BatchPredictor, Item
+from backend.label_studio.server.cache import ByteLru
+from backend.label_studio.server.clicks import InteractivePredictor
+from backend.label_studio.server.monitor import Monitor
+from backend.label_studio.server.projects import (
+    SETUP_WAIT_S,
+    Predictor,
+    Predictors,
+    Project,
+    StillLoading,
+    warm_up,
+)
+from backend.label_studio.server.requests import PredictRequest, SetupRequest
+from backend.label_studio.server.worker import BATCH, CLICK, READY, DeadlineExceeded, Gate
+
+_CONFIG_BYTES = 32 << 20  # of label configs remembered
+_SETUPS = 4  # that may wait for the models at once
+_PATIENCE_S = 5.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The body of a /predict answer, and how its tasks ended."""
+
+    text: str
+    items: tuple[Item, ...] = ()
+
+
+class Service:
+    """The backend behind its routes; safe for many threads.
+
+    Args:
+        load: the ``model_path`` of a tag, or None for the settings' own detector, to a loaded predictor; called on the inference thread only.
+        settings: all of them.
+        fetcher: gets image bytes; made from the settings if None.
+        threshold: detections below are dropped where the label config does not say, 0..1.
+        batch: images per model call.
+        limits: what images are refused.
+        warm: run everything once before the first request.
+        on_stuck: called when inference hangs.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[str | None], Predictor],
+        settings: ServiceSettings,
+        *,
+        fetcher: Fetcher | None = None,
+        threshold: float = 0.25,
+        batch: int = 8,
+        limits: ImageLimits | None = None,
+        warm: bool = True,
+        on_stuck: Callable[[], None] | None = None,
+    ) -> None:
+        self.settings = settings
+        self.fetcher = fetcher or Fetcher(settings, patience_s=_PATIENCE_S)
+
+        def load_warm(model_path: str | None) -> Predictor:
+            predictor = load(model_path)
+            if warm:
+                warm_up(predictor)
+            return predictor
+
+        self.predictors = Predictors(
+            load_warm, threshold=threshold, allow_paths=settings.allow_custom_model_path
+        )
+        self.gate = Gate(
+            self.predictors.load_default,
+            queue_size=settings.queue_size,
+            stuck_after_s=settings.stuck_after_s,
+            on_stuck=on_stuck,
+        )
+        self.monitor = Monitor(lambda: float(self.gate.waiting))
+        fetch = self.fetcher.fetch
+        self._batch = BatchPredictor(
+            self.predictors,
+            self.gate,
+            fetch,
+            self.monitor,
+            cache_bytes=settings.result_cache_bytes,
+            batch=batch,
+            fetch_workers=settings.fetch_workers,
+            limits=limits,
+        )
+        self._interactive = InteractivePredictor(
+            self.predictors,
+            self.gate,
+            fetch,
+            self.monitor,
+            cache_bytes=settings.embed_cache_bytes,
+            limits=limits,
+        )
+        self._configs: ByteLru[str] = ByteLru(_CONFIG_BYTES)
+        self._waiting_setups = threading.BoundedSemaphore(_SETUPS)
+        self._lock = threading.Lock()
+        self.versions: tuple[str, ...] = ()
+
+    def start(self) -> None:
+        """Load the models in the background."""
+        self.gate.start()
+
+    def stop(self, timeout_s: float) -> bool:
+        """Finish what is in work, then stop; whether it was finished in time."""
+        done = self.gate.drain(timeout_s)
+        self._batch.close()
+        return done
+
+    def setup(self, request: SetupRequest) -> str:
+        """Check a project's label config and tell which ``model_version`` its predictions will carry.
+
+        Raises:
+            InputError: the config, or the way the backend was started, cannot work.
+            Unavailable: the models are loading, or do not load.
+        """
+        fault = self.fetcher.setup_fault()
+        if fault is not None:
+            raise InputError(fault)
+        patient = self._waiting_setups.acquire(
+            blocking=False
+        )  # only a few may keep an HTTP thread while models load
+        try:
+            wait_s = SETUP_WAIT_S if patient else 0.0
+            project = self.predictors.project(
+                request.label_config, self.gate, wait_s, time.monotonic() + wait_s
+            )
+        except DeadlineExceeded:
+            raise StillLoading("The models are still loading; try again in a few seconds") from None
+        finally:
+            if patient:
+                self._waiting_setups.release()
+        self._configs.put(
+            request.project, request.label_config, 4 * len(request.label_config) + 200
+        )
+        with self._lock:
+            self.versions = tuple(dict.fromkeys([project.model_version, *self.versions]))[:20]
+        return project.model_version
+
+    def _project(self, request: PredictRequest, deadline: float) -> Project:
+        label_config = request.label_config or self._configs.get(request.project)
+        if label_config is None:
+            raise InputError(
+                "label_config: expected the labeling config, as this project was never set up here"
+            )
+        return self.predictors.project(
+            label_config, self.gate, max(0.0, deadline - time.monotonic()), deadline
+        )
+
+    def predict(self, request: PredictRequest) -> Answer:
+        """Predictions for tasks, or the mask for a click.
+
+        Raises:
+            InputError: the request as a whole cannot be used.
+            Unavailable: nothing could be done now; for some tasks only, their items say so instead.
+        """
+        deadline = time.monotonic() + self.settings.deadline_s
+        with self.gate.admit(BATCH if request.context is None else CLICK):
+            project = self._project(request, deadline)
+            if request.context is not None:
+                return Answer(
+                    f'{{"results":[{self._interactive.predict(request.tasks[0], request.context, project, deadline)}]}}'
+                )
+            items = self._batch.predict(request.tasks, project, deadline)
+        later = [item for item in items if item.outcome == "later"]
+        if later and len(later) == len(items):
+            if time.monotonic() >= deadline:
+                raise DeadlineExceeded(later[0].reason)
+            raise Unavailable(later[0].reason)
+        return Answer(f'{{"results":[{",".join(item.text for item in items)}]}}', tuple(items))
+
+    @property
+    def ready(self) -> bool:
+        """Whether a request would be served now."""
+        return self.gate.state == READY

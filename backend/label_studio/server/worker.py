@@ -1,0 +1,240 @@
+"""The one inference lane: a single thread owns the models, a few requests may wait for it, and none waits for ever.
+
+Requests are admitted (``admit``) up to a bound and refused at once beyond it; what an admitted request wants computed goes through
+``run`` in small jobs, so that a click does not wait for a thousand images. Jobs whose deadline has passed are never started.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from backend.errors import LabelingError, Unavailable
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+LOADING, READY, FAILED, DRAINING, STUCK = "LOADING", "READY", "FAILED", "DRAINING", "STUCK"
+CLICK, BATCH, STOP = 0, 1, 2  # order in the queue
+CLICK_PLACES = 2
+
+
+class Busy(Unavailable):
+    """Refused without trying; ask again after ``retry_after_s``."""
+
+    def __init__(self, message: str, retry_after_s: int = 5) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class DeadlineExceeded(Unavailable):
+    """The answer would have come too late, so it was not computed or not waited for."""
+
+
+@dataclass(order=True)
+class _Job:
+    order: int
+    number: int
+    work: Callable[[], Any] = field(compare=False)
+    deadline: float = field(compare=False)
+    future: Future[Any] = field(compare=False)
+
+
+class Gate:
+    """A thread that does all inference.
+
+    Args:
+        load: loads and warms the models up, on the lane; until it returns the gate is LOADING.
+        queue_size: requests that may wait beside the one that runs.
+        stuck_after_s: a job that runs longer makes the gate STUCK.
+        on_stuck: called once then, on the watchdog's thread; a server ends its process there, for a supervisor to start it again.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[], object],
+        *,
+        queue_size: int = 4,
+        stuck_after_s: float = 120.0,
+        on_stuck: Callable[[], None] | None = None,
+    ) -> None:
+        self._load, self._queue_size, self._stuck_after_s, self._on_stuck = (
+            load,
+            queue_size,
+            stuck_after_s,
+            on_stuck,
+        )
+        self._jobs: queue.PriorityQueue[_Job] = queue.PriorityQueue()
+        self._numbers = itertools.count()
+        self._lock = threading.Lock()
+        self._idle = threading.Condition(self._lock)
+        self._admitted = 0
+        self._state = LOADING
+        self._loaded = threading.Event()
+        self._since: float | None = None  # when the running job started
+        self.fault: str | None = None  # why loading failed
+        self._lane = threading.Thread(target=self._work, name="inference", daemon=True)
+        self._stop_watching = threading.Event()
+
+    @property
+    def state(self) -> str:
+        """LOADING, READY, FAILED, DRAINING or STUCK."""
+        return self._state
+
+    @property
+    def waiting(self) -> int:
+        """Requests that are admitted, the running one included."""
+        return self._admitted
+
+    def start(self) -> None:
+        """Start loading, and the watchdog."""
+        self._lane.start()
+        threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
+
+    def wait_loaded(self, timeout_s: float) -> bool:
+        """Wait until the models are there or failed; False if neither happened in time."""
+        return self._loaded.wait(timeout_s)
+
+    def _work(self) -> None:
+        try:
+            self._load()
+            if self._state == LOADING:
+                self._state = READY
+        except LabelingError as error:
+            self._state, self.fault = FAILED, str(error)
+            logger.error("the models cannot be loaded: %s", error)
+        except Exception as error:  # whatever a model library raises; the server stays up to say so
+            self._state, self.fault = FAILED, f"the models cannot be loaded: {type(error).__name__}"
+            logger.exception("the models cannot be loaded")
+        self._loaded.set()
+        while True:
+            job = self._jobs.get()
+            if job.order == STOP:
+                return
+            if not job.future.set_running_or_notify_cancel():
+                del job
+                continue
+            if time.monotonic() >= job.deadline:
+                job.future.set_exception(
+                    DeadlineExceeded("waited for the model until the deadline")
+                )
+                del job
+                continue
+            self._since = time.monotonic()
+            try:
+                job.future.set_result(job.work())
+            except BaseException as error:  # handed to the thread that asked
+                job.future.set_exception(error)
+            finally:
+                self._since = None
+                del job  # or an idle lane would keep the last batch's images
+
+    def _watch(self) -> None:
+        while not self._stop_watching.wait(min(1.0, self._stuck_after_s / 4)):
+            since = self._since
+            if (
+                since is not None
+                and time.monotonic() - since > self._stuck_after_s
+                and self._state != STUCK
+            ):
+                self._state = STUCK
+                logger.critical(
+                    "inference has been stuck for %.0f s; giving up", self._stuck_after_s
+                )
+                if self._on_stuck is not None:
+                    self._on_stuck()
+                return
+
+    def check(self) -> None:
+        """Refuse what cannot be served now.
+
+        Raises:
+            Busy: draining or stuck.
+            Unavailable: the models could not be loaded.
+        """
+        if self._state == FAILED:
+            raise Unavailable(self.fault or "the models cannot be loaded")
+        if self._state in (DRAINING, STUCK):
+            raise Busy("the server is shutting down", 10)
+
+    @contextmanager
+    def admit(self, order: int = BATCH) -> Iterator[None]:
+        """Count one request in for as long as the block runs.
+
+        Args:
+            order: of its work; a few places are kept for clicks, so that long batches do not shut annotators out.
+
+        Raises:
+            Busy: as many as allowed are in already, or the server is shutting down.
+            Unavailable: the models could not be loaded.
+        """
+        with self._lock:
+            self.check()
+            if self._admitted > self._queue_size + (CLICK_PLACES if order == CLICK else 0):
+                raise Busy(
+                    f"busy: {self._admitted} requests are in work, try again in a few seconds"
+                )
+            self._admitted += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._admitted -= 1
+                self._idle.notify_all()
+
+    def run(
+        self,
+        work: Callable[[], T],
+        deadline: float,
+        order: int = BATCH,
+        late: Callable[[T], object] | None = None,
+    ) -> T:
+        """Compute something on the lane and wait for it.
+
+        Args:
+            work: uses the models; whatever it raises is raised here.
+            deadline: of ``time.monotonic``.
+            order: CLICK goes before BATCH.
+            late: gets the result, on the lane, if it comes when nobody waits any more.
+
+        Raises:
+            DeadlineExceeded: it was not ready in time; if it had not started, it never will.
+        """
+        job = _Job(order, next(self._numbers), work, deadline, Future())
+        self._jobs.put(job)
+        try:
+            return job.future.result(max(0.0, deadline - time.monotonic()))  # type: ignore[no-any-return]
+        except TimeoutError as error:
+            if job.future.done() and job.future.exception() is error:
+                raise
+            if not job.future.cancel() and late is not None:
+                job.future.add_done_callback(
+                    lambda future: None if future.exception() else late(future.result())
+                )
+            raise DeadlineExceeded("the model had no answer before the deadline") from None
+
+    def begin_drain(self) -> None:
+        """Take no new requests; the admitted ones go on. Safe in a signal handler."""
+        if self._state != STUCK:
+            self._state = DRAINING
+
+    def drain(self, timeout_s: float) -> bool:
+        """Wait for admitted requests to finish, then stop the lane.
+
+        Returns:
+            Whether all of them finished in time.
+        """
+        self.begin_drain()
+        with self._idle:
+            done = self._idle.wait_for(lambda: self._admitted == 0, timeout_s)
+        self._stop_watching.set()
+        self._jobs.put(_Job(STOP, next(self._numbers), lambda: None, 0.0, Future()))
+        return done

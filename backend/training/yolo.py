@@ -1,0 +1,82 @@
+"""Train the micro YOLOv8 of the embedded pair from nothing, on generated scenes, without a network.
+
+Best after ``python -m backend.demo.training_data --out DATA``. On two CPU cores this takes about half an hour.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+from pathlib import Path
+
+from backend.models.weights import EMBEDDED
+
+YOLO_CONFIG = EMBEDDED / "demo_yolov8.yaml"
+
+
+def offline(home: Path) -> None:
+    """Keep Ultralytics from downloading a font, packages or settings; must run before its first import."""
+    import matplotlib
+
+    home.mkdir(parents=True, exist_ok=True)
+    os.environ.update(YOLO_CONFIG_DIR=str(home), YOLO_OFFLINE="true", YOLO_AUTOINSTALL="false")
+    shutil.copy(
+        Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", home / "Arial.ttf"
+    )
+
+
+def train(data: Path, out: Path, epochs: int, threads: int) -> Path:
+    """Train and return the path of the best weights, optimiser stripped, fp16."""
+    offline(out / "ultralytics")
+    import torch
+    from ultralytics import YOLO, settings
+
+    torch.set_num_threads(threads)
+    settings.update({"sync": False})
+    model = YOLO(str(YOLO_CONFIG), task="detect")
+    model.train(
+        data=str(data / "data.yaml"),
+        project=str(out),
+        name="yolo",
+        exist_ok=True,
+        pretrained=False,
+        device="cpu",
+        imgsz=320,
+        batch=16,
+        epochs=epochs,
+        optimizer="AdamW",
+        lr0=0.002,
+        lrf=0.02,
+        cos_lr=True,
+        warmup_epochs=1.0,
+        mosaic=0.3,
+        close_mosaic=3,
+        scale=0.4,
+        hsv_h=0.1,
+        degrees=5.0,
+        flipud=0.0,
+        amp=False,
+        plots=False,
+        workers=0,
+        seed=0,
+        val=True,
+        cache=False,
+    )
+    return out / "yolo" / "weights" / "best.pt"
+
+
+def main() -> None:
+    """Command line of the YOLO trainer."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    best = train(args.data, args.out.resolve(), args.epochs, args.threads)
+    print(f"best weights: {best}")  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+"""labelme's JSON as an annotation format; ``backend.formats.registry`` finds it by its entry point."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+from backend.formats.base import Format
+from labelme_plugin.reader import LabelmeReader, is_labelme
+from labelme_plugin.writer import LabelmeWriter
+
+_LOOKED_AT = 200  # files of a folder
+
+
+def _is_folder(folder: Path) -> bool:
+    documents = [*sorted(folder.glob("*.json")), *sorted((folder / "labelme").glob("*.json"))]
+    return any(is_labelme(path) for path in itertools.islice(documents, _LOOKED_AT))
+
+
+def _check(source: Path, images: Path | None, progress: bool) -> Any:
+    from labelme_plugin.check_folder import check
+
+    return check(source, images, progress)
+
+
+def _open_window(*arguments: Any) -> int:
+    from labelme_plugin.launcher import open_window
+
+    return open_window(*arguments)
+
+
+FORMAT = Format(
+    name="labelme",
+    is_file=is_labelme,
+    is_folder=_is_folder,
+    read=LabelmeReader,
+    write=LabelmeWriter,
+    knows_lists=False,
+    check=_check,
+    open_window=_open_window,
+)
