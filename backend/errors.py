@@ -7,8 +7,8 @@
     ├── Unavailable     it may work later: memory, disk, network
     └── AuthError       refused by Label Studio
 
-The class decides whether to retry, the HTTP status and the exit code. A message says what is wrong, in which file, task or
-field, what was expected and what was found; never a token.
+The class decides whether to retry, the HTTP status and the exit code. A message says what is wrong,
+in which file, task or field, what was expected and what was found; never a token.
 """
 
 from __future__ import annotations
@@ -37,7 +37,10 @@ class InputError(LabelingError):
 
 
 class UnexpectedError(InputError):
-    """Something nobody expected happened to one item; it is logged in full, and may not happen again."""
+    """Something nobody expected happened to one item.
+
+    It is logged in full, and may not happen again.
+    """
 
 
 class Unavailable(LabelingError):
@@ -51,7 +54,10 @@ class AuthError(LabelingError):
 
 
 def as_sentence(error: BaseException) -> str:
-    """What went wrong with one item, in words for people; what nobody expected is logged in full."""
+    """What went wrong with one item, in words for people.
+
+    What nobody expected is logged in full.
+    """
     if isinstance(error, LabelingError):
         return str(error)
     logger.error("unexpected error", exc_info=error)

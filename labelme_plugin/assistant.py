@@ -1,4 +1,6 @@
-"""What the cascade answers to a labelme user: class names to labelled masks, points and boxes to one mask. Knows nothing of labelme's window."""
+"""What the cascade answers to a labelme user: class names to labelled masks, points and boxes to
+one mask. Knows nothing of labelme's window.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,11 @@ from backend.core.types import Embedding, Image, Mask, Masks, Prompts
 from backend.errors import InputError
 
 _REMEMBERED = 3  # encoded images
-BACKGROUND_POINT, POINT, FIRST_CORNER, LAST_CORNER = 0, 1, 2, 3  # SAM's labels of points
+# SAM's labels of points
+BACKGROUND_POINT = 0
+POINT = 1
+FIRST_CORNER = 2
+LAST_CORNER = 3
 
 
 class Models(Labeler, Protocol):
@@ -52,7 +58,8 @@ class Assistant:
     """
 
     def __init__(self, cascade: Models, names: Sequence[str] | None = None) -> None:
-        self._cascade, self._names = cascade, names
+        self._cascade = cascade
+        self._names = names
         self._embeddings: OrderedDict[bytes, Embedding] = OrderedDict()
 
     @property
@@ -61,7 +68,10 @@ class Assistant:
         return list(self._cascade.names.values()) if self._names is None else list(self._names)
 
     def spelled(self, texts: Sequence[str]) -> list[str]:
-        """Texts as the classes are spelled, each once; what is none of them, without blanks around it."""
+        """Texts as the classes are spelled, each once.
+
+        What is none of them, without blanks around it.
+        """
         names = {name.casefold(): name for name in self.names}
         return list(
             dict.fromkeys(names.get(text.strip().casefold(), text.strip()) for text in texts)
@@ -72,7 +82,8 @@ class Assistant:
 
         Args:
             image: (H, W, 3) RGB.
-            texts: names of classes in any case, blanks around them ignored; empty ones are no question.
+            texts: names of classes in any case, blanks around them ignored; empty ones are no
+                question.
 
         Returns:
             Answers, the surest first, and the texts that are none of the classes.

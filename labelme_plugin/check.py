@@ -1,8 +1,10 @@
-"""Checking labelme files: what each version refuses, and what it opens without complaint and stumbles over later.
+"""Checking labelme files: what each version refuses, and what it opens without complaint and
+stumbles over later.
 
-What is known of labelme 5.5 to 7.9: 5.5 crashes on null flags, on backslashes in imagePath, and loses the second corner of a mask of one pixel; 6 and
-later refuse sizes that are not those of the picture, and shapes without a type; none looks whether a mask fits its box, so that its own exports stop
-(6) or silently take other pixels (7).
+What is known of labelme 5.5 to 7.9: 5.5 crashes on null flags, on backslashes in imagePath, and
+loses the second corner of a mask of one pixel; 6 and later refuse sizes that are not those of the
+picture, and shapes without a type; none looks whether a mask fits its box, so that its own exports
+stop (6) or silently take other pixels (7).
 """
 
 from __future__ import annotations
@@ -43,7 +45,9 @@ _POINTS = {
 
 @dataclass(frozen=True)
 class Problem:
-    """One fault of a file, or a remark on it: something that only old versions mind, or that could not be looked at."""
+    """One fault of a file, or a remark on it: something that only old versions mind, or that could
+    not be looked at.
+    """
 
     file: str
     field: str  # such as shapes[3].mask; empty for the file as a whole
@@ -181,14 +185,16 @@ def _picture(
     elif named is None:
         return
     else:
-        picture, field = path.parent / named.replace("\\", "/"), "imagePath"
+        picture = path.parent / named.replace("\\", "/")
+        field = "imagePath"
         if not pictures.inside(picture):
             outside = "\0" not in named and not any(
                 is_inside(picture, root) for root in pictures.roots
             )
             missing = "there is no such picture, and no labelme opens the file"
             elsewhere = _Remark(
-                f"{named[:80]!r}: lies outside of the folders given, so it was not looked at (--images names another)"
+                f"{named[:80]!r}: lies outside of the folders given, so it was not looked at"
+                " (--images names another)"
             )
             yield field, elsewhere if outside else f"{named[:80]!r}: {missing}"
             return
@@ -225,7 +231,8 @@ def _flags(holder: Mapping[str, Any], key: str, required: bool = True) -> _Found
             yield (
                 key,
                 _Remark(
-                    "is null, on which the window of labelme 5.5 crashes, though labelme 6 writes it; {} is right"
+                    "is null, on which the window of labelme 5.5 crashes, though labelme 6 writes"
+                    " it; {} is right"
                 ),
             )
     elif not isinstance(flags, dict) or not all(
@@ -251,12 +258,18 @@ def _shape(shape: Any, size_hw: tuple[int, int] | None, labels: Sequence[str] | 
     if shape.get("group_id") is not None and not _is_int(shape["group_id"]):
         yield (
             "group_id",
-            f"expected a whole number or null, got {str(shape['group_id'])[:40]}; labelme 6 and later refuse it",
+            (
+                f"expected a whole number or null, got {str(shape['group_id'])[:40]}; labelme 6 and"
+                " later refuse it"
+            ),
         )
     if shape.get("description") is not None and not isinstance(shape["description"], str):
         yield (
             "description",
-            f"expected a text or null, got {json_kind(shape['description'])}; labelme 6 and later refuse it",
+            (
+                f"expected a text or null, got {json_kind(shape['description'])}; labelme 6 and"
+                " later refuse it"
+            ),
         )
     kind = shape.get("shape_type")
     if "shape_type" not in shape:
@@ -287,7 +300,10 @@ def _points(shape: Mapping[str, Any], kind: str) -> _Found:
     if not isinstance(points, list) or not points:
         yield (
             "points",
-            f"expected a list of points, got {'an empty list' if points == [] else json_kind(points)}",
+            (
+                "expected a list of points, got"
+                f" {'an empty list' if points == [] else json_kind(points)}"
+            ),
         )
         return
     for point in points:
@@ -330,7 +346,10 @@ def _mask(shape: Mapping[str, Any], size_hw: tuple[int, int] | None, has_points:
     elif len(levels := np.unique(values)) > 2:
         yield (
             "mask",
-            f"has {len(levels)} grey levels; everything but 0 is foreground, so that soft edges make it larger",
+            (
+                f"has {len(levels)} grey levels; everything but 0 is foreground, so that soft edges"
+                " make it larger"
+            ),
         )
     if has_points:
         yield from _box(shape["points"], values.shape, size_hw)
@@ -385,7 +404,10 @@ def _box(
         ),
         (
             lambda: (bottom - top + 1, right - left + 1) != (height, width),
-            f"the inclusive box is {right - left + 1}x{bottom - top + 1}, its mask {width}x{height}",
+            (
+                f"the inclusive box is {right - left + 1}x{bottom - top + 1}, its mask"
+                f" {width}x{height}"
+            ),
         ),
     ]
     wrong = next((sentence for test, sentence in mistakes if test()), None)

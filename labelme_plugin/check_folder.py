@@ -55,7 +55,8 @@ def check(source: Path, images: Path | None = None, progress: bool = True) -> Ch
     """Check labelme files.
 
     Args:
-        source: a file, or a folder, searched recursively; its ``labels.txt`` says which labels there are.
+        source: a file, or a folder, searched recursively; its ``labels.txt`` says which labels
+            there are.
         images: where pictures lie that are not in it.
         progress: whether to show a bar.
 

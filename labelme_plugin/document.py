@@ -1,4 +1,6 @@
-"""labelme JSON files: written so that every labelme since 5.5 opens them, and never over what a person made."""
+"""labelme JSON files: written so that every labelme since 5.5 opens them, and never over what a
+person made.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from backend.core.masks import check_mask
 from backend.core.stacking import painting_order
 from backend.core.types import Prediction
 from backend.errors import InputError
-from backend.files.atomic import json_bytes
+from backend.formats.json_text import json_bytes
 from labelme_plugin.shapes import mask_of, to_shape
 
 VERSION = "5.5.0"  # the oldest format with masks; every later labelme reads it
@@ -23,7 +25,10 @@ _SMALLEST_MASK = 2  # labelme 5.5 loses the second point of a one-pixel mask on 
 
 
 def _digest(document: Mapping[str, Any]) -> str:
-    """Of everything a person can change; where the picture lies and the format's version do not count."""
+    """Of everything a person can change.
+
+    Where the picture lies and the format's version do not count.
+    """
     content = {
         key: value
         for key, value in document.items()
@@ -46,7 +51,8 @@ def make_document(
         shapes: in drawing order.
         image_path: of the image, relative to the JSON file, with forward slashes.
         size_hw: of the upright image.
-        model_version: of the model that made all shapes, which marks the file as ours; None for a person's work.
+        model_version: of the model that made all shapes, which marks the file as ours; None for a
+            person's work.
         flags: of the image.
         others: keys that labelme does not know, and keeps.
     """
@@ -69,7 +75,8 @@ def to_document(prediction: Prediction, image_path: str) -> dict[str, Any]:
     """A prediction as labelme's JSON document.
 
     Args:
-        prediction: large objects are written first, because labelme draws and exports later shapes on top.
+        prediction: large objects are written first, because labelme draws and exports later shapes
+            on top.
         image_path: of the image, relative to the JSON file, with forward slashes.
 
     Returns:
@@ -134,7 +141,10 @@ def read_document(path: Path) -> dict[str, Any]:
 
 
 def unchanged_version(document: Mapping[str, Any]) -> str | None:
-    """The model version that wrote a document, if nobody changed anything in it since; None for everything else."""
+    """The model version that wrote a document, if nobody changed anything in it since.
+
+    None for everything else.
+    """
     mark = document.get(MARK)
     return (
         str(mark.get("model_version"))

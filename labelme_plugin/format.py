@@ -1,4 +1,7 @@
-"""labelme's JSON as an annotation format; ``backend.formats.registry`` finds it by its entry point."""
+"""labelme's JSON as an annotation format.
+
+``backend.formats.registry`` finds it by its entry point.
+"""
 
 from __future__ import annotations
 

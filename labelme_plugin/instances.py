@@ -1,6 +1,8 @@
-"""The instances of a labelme file: masks of every shape that covers an area, parts with a common group joined.
+"""The instances of a labelme file: masks of every shape that covers an area, parts with a common
+group joined.
 
-Shapes are drawn as labelme's ``shape_to_mask`` draws them (labelme 5.5 to 6.3, with Pillow), so that masks equal what its own exports hold.
+Shapes are drawn as labelme's ``shape_to_mask`` draws them (labelme 5.5 to 6.3, with Pillow), so
+that masks equal what its own exports hold.
 """
 
 from __future__ import annotations
@@ -81,7 +83,8 @@ def shape_mask(shape: Mapping[str, Any], size_hw: tuple[int, int], where: str) -
     """The pixels of a shape.
 
     Args:
-        shape: of a kind of ``AREAS`` or ``LINES``; lines are ten pixels wide, as in labelme's exports.
+        shape: of a kind of ``AREAS`` or ``LINES``; lines are ten pixels wide, as in labelme's
+            exports.
         size_hw: of the image.
         where: for messages, such as ``a.json: shapes[3]``.
 
@@ -109,7 +112,8 @@ def shape_mask(shape: Mapping[str, Any], size_hw: tuple[int, int], where: str) -
         radius = math.hypot(cx - px, cy - py)
         if radius > _WIDEST * max(size_hw):
             raise InputError(
-                f"{where}.points: a circle of radius {radius:.0f} in an image of {size_hw[1]}x{size_hw[0]}"
+                f"{where}.points: a circle of radius {radius:.0f} in an image of"
+                f" {size_hw[1]}x{size_hw[0]}"
             )
         pen.ellipse((cx - radius, cy - radius, cx + radius, cy + radius), outline=1, fill=1)
     elif kind in LINES:
@@ -148,8 +152,8 @@ def labelled_masks(
         kinds: of shapes to read.
 
     Returns:
-        Objects in the order of their first shape, and how many shapes are of other kinds. Shapes with the same label and group id are parts of one
-        object, as in labelme2voc.
+        Objects in the order of their first shape, and how many shapes are of other kinds. Shapes
+        with the same label and group id are parts of one object, as in labelme2voc.
 
     Raises:
         InputError: naming the field.

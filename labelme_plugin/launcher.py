@@ -1,9 +1,12 @@
-"""labelme with the cascade among its AI models. Experimental: labelme has no interface for this, so private names of one version are used.
+"""labelme with the cascade among its AI models.
 
-What is relied on, seen in labelme 6.3.1 with osam 0.8.1: osam's list ``registered_model_types``; the menus' ``_available_models``; that text prompts
-arrive as ``request.prompt.texts`` and clicks as points with SAM's labels; that ``labelme.utils.img_qt_to_arr`` makes the image of a prompt. An exception
-closes the window with unsaved work in it, so that none may leave its AI tools, whoever raises it. Importing labelme makes this file, and only this
-file, subject to its GPL-3.0.
+Experimental: labelme has no interface for this, so private names of one version are used.
+
+What is relied on, seen in labelme 6.3.1 with osam 0.8.1: osam's list ``registered_model_types``;
+the menus' ``_available_models``; that text prompts arrive as ``request.prompt.texts`` and clicks as
+points with SAM's labels; that ``labelme.utils.img_qt_to_arr`` makes the image of a prompt. An
+exception closes the window with unsaved work in it, so that none may leave its AI tools, whoever
+raises it. Importing labelme makes this file, and only this file, subject to its GPL-3.0.
 """
 
 from __future__ import annotations
@@ -41,8 +44,9 @@ def check_version(version: str) -> None:
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
     if numbers != _KNOWN:
         raise ConfigError(
-            f"labelme {version} is installed; this experimental launcher knows labelme {'.'.join(map(str, _KNOWN))} only "
-            "(pip install 'labelme>=6.3,<6.4'). Its files work with every labelme: yolosam2 annotate PICTURES --out PICTURES, then open the folder"
+            f"labelme {version} is installed; this experimental launcher knows labelme"
+            f" {'.'.join(map(str, _KNOWN))} only (pip install 'labelme>=6.3,<6.4'). Its files work"
+            " with every labelme: yolosam2 annotate PICTURES --out PICTURES, then open the folder"
         )
 
 
@@ -56,12 +60,15 @@ def installed_version() -> str:
         return metadata.version("labelme")
     except metadata.PackageNotFoundError:
         raise ConfigError(
-            "labelme is not installed; pip install 'yolo-sam2-labeling[labelme]', or 'labelme>=6.3,<6.4'"
+            "labelme is not installed; pip install 'yolo-sam2-labeling[labelme]', or"
+            " 'labelme>=6.3,<6.4'"
         ) from None
 
 
 class _NothingFound(Exception):
-    """A text prompt has no answer, and labelme must not be told so: it would save the file as changed, or an empty one, and forget a step of undo."""
+    """A text prompt has no answer, and labelme must not be told so: it would save the file as
+    changed, or an empty one, and forget a step of undo.
+    """
 
 
 def image_of(pixels: np.ndarray) -> Image:
@@ -76,7 +83,8 @@ def image_of(pixels: np.ndarray) -> Image:
 def pixels_of(img_qt: Any) -> np.ndarray:
     """A Qt image of any format as (H, W, 4) uint8, blue first, on white.
 
-    Takes the place of labelme's own function, which gives the indices of palettes, shears rows of odd width, and raises for one bit a pixel.
+    Takes the place of labelme's own function, which gives the indices of palettes, shears rows of
+    odd width, and raises for one bit a pixel.
     """
     from PyQt5 import QtGui
 
@@ -91,7 +99,10 @@ def pixels_of(img_qt: Any) -> np.ndarray:
 
 
 def _tell(message: str) -> None:
-    """A line in the status bar of labelme's window, and in the log; shown after whatever labelme itself says to the same event."""
+    """A line in the status bar of labelme's window, and in the log.
+
+    Shown after whatever labelme itself says to the same event.
+    """
     from PyQt5 import QtCore, QtWidgets
 
     logger.info("%s", message)
@@ -200,17 +211,18 @@ def _wrapped(
 
 
 def _guard(assistant: Assistant) -> None:
-    """Keep what goes wrong in labelme's AI tools from closing the window, and what they make free of labelme's own slips."""
+    """Keep what goes wrong in labelme's AI tools from closing the window, and what they make free
+    of labelme's own slips.
+    """
     import labelme.app
     from labelme import _automation
     from labelme.widgets import AiTextToAnnotationWidget
     from labelme.widgets.canvas import Canvas
 
-    submit, outline = labelme.app.MainWindow._submit_ai_prompt, Canvas._shapes_from_ai_points
-    typed, make_shapes = (
-        AiTextToAnnotationWidget.get_text_prompt,
-        _automation.shapes_from_detections,
-    )
+    submit = labelme.app.MainWindow._submit_ai_prompt
+    outline = Canvas._shapes_from_ai_points
+    typed = AiTextToAnnotationWidget.get_text_prompt
+    make_shapes = _automation.shapes_from_detections
 
     def safe_submit(window: Any, checked: bool) -> None:
         if window._image_path is None:
@@ -251,7 +263,8 @@ def _guard(assistant: Assistant) -> None:
 
 
 def register(assistant: Assistant, iou: float = 0.7) -> None:
-    """Put the cascade into labelme's menus, chosen there, with masks as output and the names of its classes typed in.
+    """Put the cascade into labelme's menus, chosen there, with masks as output and the names of its
+    classes typed in.
 
     Args:
         assistant: answers the prompts.
@@ -292,7 +305,8 @@ def register(assistant: Assistant, iou: float = 0.7) -> None:
         labelme.utils.img_qt_to_arr = pixels_of
     except AttributeError as error:
         raise ConfigError(
-            f"labelme {installed_version()} is built differently from what this launcher knows: {error}"
+            f"labelme {installed_version()} is built differently from what this launcher knows:"
+            f" {error}"
         ) from None
 
 
@@ -331,7 +345,9 @@ def open_window(
     arguments: Sequence[str],
     iou: float,
 ) -> int:
-    """Start labelme's window with the models in it; a labelme that is not known is refused before they are loaded.
+    """Start labelme's window with the models in it.
+
+    A labelme that is not known is refused before they are loaded.
 
     Args:
         load_models: loads the cascade.

@@ -1,4 +1,6 @@
-"""labelme JSON as samples: every shape that covers pixels, parts of a group joined, and whatever else a file holds kept as notes."""
+"""labelme JSON as samples: every shape that covers pixels, parts of a group joined, and whatever
+else a file holds kept as notes.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +58,9 @@ def is_labelme(path: Path) -> bool:
 
 
 def _made_of(source: Path) -> list[Path]:
-    """Folders below a folder of labelme files that hold what this program made of it in other formats."""
+    """Folders below a folder of labelme files that hold what this program made of it in other
+    formats.
+    """
     made = {path.parent for path in source.rglob(".yolosam2-*") if path.name != ".yolosam2-labelme"}
     tasks = source / "label-studio"
     if (tasks / "label_config.xml").is_file():
@@ -68,16 +72,19 @@ class LabelmeReader:
     """Files of a folder, or one file.
 
     Args:
-        request: its source is searched recursively for ``.json``; a ``labels.txt`` in it gives the order of the classes.
+        request: its source is searched recursively for ``.json``; a ``labels.txt`` in it gives the
+            order of the classes.
 
     Raises:
         ConfigError: nothing there.
     """
 
     def __init__(self, request: ReadRequest) -> None:
-        source, pictures = request.source, request.pictures
+        source = request.source
+        pictures = request.pictures
         skip = [*request.skip, *_made_of(source)] if source.is_dir() else request.skip
-        self._is_folder, self._skip = source.is_dir(), skip
+        self._is_folder = source.is_dir()
+        self._skip = skip
         self._root = source if source.is_dir() else source.parent
         links: list[Path] = []
         self._files = (
@@ -126,7 +133,10 @@ class LabelmeReader:
     def _conclude(self) -> None:
         """Remarks on the folder as a whole."""
         if self._again:
-            told = "files are about a picture that another file is about as well, so that it is in the dataset twice"
+            told = (
+                "files are about a picture that another file is about as well, so that it is in the"
+                " dataset twice"
+            )
             self.remarks.append(f"{len(self._again)} {told}, such as {self._again[0]}")
         if self._unlisted:
             told = ", ".join(f"{label!r} ({n})" for label, n in self._unlisted.most_common(10))
@@ -144,7 +154,8 @@ class LabelmeReader:
         ]
         if without:
             self.remarks.append(
-                f"{len(without)} pictures have no labelme file, and are no part of the dataset, such as {without[0]}"
+                f"{len(without)} pictures have no labelme file, and are no part of the dataset,"
+                f" such as {without[0]}"
             )
 
     def _sample(self, path: Path) -> Sample:
@@ -228,7 +239,8 @@ class LabelmeReader:
                 )
                 shown = found if isinstance(found, Path) else "the picture in imageData"
                 raise InputError(
-                    f"{path}: imageHeight and imageWidth say {size_hw[1]}x{size_hw[0]}, but {shown} is {header.size_hw[1]}x{header.size_hw[0]}{told}"
+                    f"{path}: imageHeight and imageWidth say {size_hw[1]}x{size_hw[0]}, but {shown}"
+                    f" is {header.size_hw[1]}x{header.size_hw[0]}{told}"
                 )
         safe_name(path.with_suffix(suffix).name, str(path))
         return found, suffix
@@ -267,7 +279,10 @@ def _ring(shape: Mapping[str, Any]) -> tuple[tuple[float, float], ...] | None:
 
 
 def _notes(shape: Mapping[str, Any]) -> dict[str, Any]:
-    """What labelme keeps with a shape beside its pixels; empty values are left out, an unusual score is kept."""
+    """What labelme keeps with a shape beside its pixels.
+
+    Empty values are left out, an unusual score is kept.
+    """
     kept = {
         key: value
         for key, value in shape.items()

@@ -1,7 +1,9 @@
-"""Masks as labelme shapes. A labelme mask is a crop in an 8-bit grey PNG, placed by the corners of an inclusive box.
+"""Masks as labelme shapes.
 
-Format as labelme 5.5 to 7.9 read it: ``points`` are the first and the last pixel, so the crop has the shape
-(y2 - y1 + 1, x2 - x1 + 1); any non-zero pixel is foreground.
+A labelme mask is a crop in an 8-bit grey PNG, placed by the corners of an inclusive box.
+
+Format as labelme 5.5 to 7.9 read it: ``points`` are the first and the last pixel, so the crop has
+the shape (y2 - y1 + 1, x2 - x1 + 1); any non-zero pixel is foreground.
 """
 
 from __future__ import annotations
@@ -38,7 +40,8 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 def encode_png(crop: NDArray[np.bool_]) -> bytes:
     """A boolean crop as an 8-bit grey PNG with 0 and 255.
 
-    Filter 0 and deflate's run-length strategy: on masks both faster and smaller than a general encoder's defaults.
+    Filter 0 and deflate's run-length strategy: on masks both faster and smaller than a general
+    encoder's defaults.
     """
     h, w = crop.shape
     rows = np.zeros((h, w + 1), np.uint8)
@@ -122,7 +125,9 @@ def to_shape(instance: Instance) -> dict[str, Any]:
 
 
 def score_keys(score: float) -> dict[str, Any]:
-    """Where a shape carries its score, 0..1: in ``score``, which labelme keeps, and in ``description``, where labelme's own AI tools put theirs."""
+    """Where a shape carries its score, 0..1: in ``score``, which labelme keeps, and in
+    ``description``, where labelme's own AI tools put theirs.
+    """
     return {"description": json.dumps({"score": round(score, 4)}), "score": score}
 
 
@@ -150,6 +155,7 @@ def mask_of(shape: Mapping[str, Any], where: str = "shape") -> Mask:
     expected = (bottom - y + 1, right - x + 1)
     if crop.shape != expected:
         raise InputError(
-            f"{where}.points: the inclusive box is {expected[1]}x{expected[0]}, its mask {crop.shape[1]}x{crop.shape[0]}"
+            f"{where}.points: the inclusive box is {expected[1]}x{expected[0]}, its mask"
+            f" {crop.shape[1]}x{crop.shape[0]}"
         )
     return Mask(x, y, crop)

@@ -1,4 +1,4 @@
-"""Samples as labelme JSON: a mask or polygons for every instance, in the order they are drawn in."""
+"""Samples as labelme JSON: a mask or polygons for every instance, in drawing order."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from backend.core.rasterize import polygon_mask
 from backend.core.rings import part_rings
 from backend.core.types import Mask
 from backend.errors import InputError
-from backend.files.atomic import json_bytes
 from backend.files.names import listable
 from backend.formats.base import (
     LISTS,
@@ -28,6 +27,7 @@ from backend.formats.base import (
     Sample,
     WriteRequest,
 )
+from backend.formats.json_text import json_bytes
 from labelme_plugin.document import make_document, relative_image_path
 from labelme_plugin.reader import DRAWN, OWN
 from labelme_plugin.shapes import mask_shape, polygon_shape, score_keys
@@ -40,7 +40,8 @@ class LabelmeWriter:
     """``<stem>.json`` per image, and ``labels.txt`` as labelme2voc wants it.
 
     Args:
-        request: its shape is ``mask`` or ``polygon``; polygons may leave the edge of a mask by 0.75 pixels, unless it says otherwise.
+        request: its shape is ``mask`` or ``polygon``; polygons may leave the edge of a mask by 0.75
+            pixels, unless it says otherwise.
     """
 
     per_split = False
@@ -48,16 +49,18 @@ class LabelmeWriter:
     shared: Sequence[str] = ()
 
     def __init__(self, request: WriteRequest) -> None:
-        self._out, self._names, self._copies = request.out, request.names, request.copies
-        self._shape, tolerance = request.options.shape, request.options.tolerance
-        self._tolerance, self._simplified = (
-            _TOLERANCE if tolerance is None else tolerance,
-            tolerance is not None,
-        )
+        self._out = request.out
+        self._names = request.names
+        self._copies = request.copies
+        self._shape = request.options.shape
+        tolerance = request.options.tolerance
+        self._tolerance = _TOLERANCE if tolerance is None else tolerance
+        self._simplified = tolerance is not None
 
     def encode(self, sample: Sample, stem: str) -> Encoded:
         size_hw = sample.known_size()
-        instances, losses = sample.instances, Counter[str]()
+        instances = sample.instances
+        losses = Counter[str]()
         pieces: list[tuple[int, dict[str, Any]]] = []
         groups = {
             one.notes.get("group_id")
@@ -129,12 +132,10 @@ class LabelmeWriter:
         predicted: bool,
         losses: Counter[str],
     ) -> Iterator[dict[str, Any]]:
-        extras, mask = (
-            _extras(
-                instance if part.notes is None else _with_notes(instance, part.notes), predicted
-            ),
-            part.mask,
+        extras = _extras(
+            instance if part.notes is None else _with_notes(instance, part.notes), predicted
         )
+        mask = part.mask
         if (
             self._shape == "polygon" and part.ring is not None and not self._simplified
         ):  # as somebody drew it
@@ -201,7 +202,10 @@ def _are_flags(value: Any) -> bool:
 
 
 def _sound(notes: Mapping[str, Any]) -> dict[str, Any]:
-    """Notes of which labelme's own are of the types that labelme reads; others of those names are put apart."""
+    """Notes of which labelme's own are of the types that labelme reads.
+
+    Others of those names are put apart.
+    """
     group = notes.get("group_id")
     sound = {
         "group_id": isinstance(group, int) and not isinstance(group, bool),
@@ -237,7 +241,9 @@ def _apart(notes: Mapping[str, Any], reserved: Sequence[str]) -> dict[str, Any]:
 
 
 def _wide_enough(mask: Mask, size_hw: tuple[int, int]) -> Mask:
-    """A mask of a single pixel with a pixel of background beside it, because labelme 5.5 loses the second corner of a single pixel."""
+    """A mask of a single pixel with a pixel of background beside it, because labelme 5.5 loses the
+    second corner of a single pixel.
+    """
     if mask.crop.size > 1 or size_hw == (1, 1):
         return mask
     if size_hw[1] > 1:

@@ -95,7 +95,8 @@ class FakeSegmenter:
         answers = []
         for image, of_image in zip(images, boxes, strict=True):
             height, width = image.shape[:2]
-            y, x = (np.arange(64) + 0.5) * height / 64, (np.arange(64) + 0.5) * width / 64
+            y = (np.arange(64) + 0.5) * height / 64
+            x = (np.arange(64) + 0.5) * width / 64
             grids = [
                 np.minimum(
                     np.minimum(x - b[0], b[2] - x)[None], np.minimum(y - b[1], b[3] - y)[:, None]

@@ -26,12 +26,16 @@ def shape(label: str, frame: np.ndarray, **more: Any) -> dict[str, Any]:
 
 
 def scene_shapes(rng: np.random.Generator, height: int, width: int) -> list[dict[str, Any]]:
-    """Masks with holes, in several parts, over one another, touching all borders and each other, of a single pixel, and grouped."""
+    """Masks with holes, in several parts, over one another, touching all borders and each other, of
+    a single pixel, and grouped.
+    """
     rows, columns = np.mgrid[:height, :width]
     centre = np.hypot(rows - height / 2, columns - width / 2)
     ring = (centre < height * 0.4) & (centre > height * 0.2)
-    blobs, noise = random_mask(rng, height, width, 5), random_mask(rng, height, width, 0)
-    left, right = columns < width // 3, columns >= width // 3
+    blobs = random_mask(rng, height, width, 5)
+    noise = random_mask(rng, height, width, 0)
+    left = columns < width // 3
+    right = columns >= width // 3
     dot = np.zeros((height, width), bool)
     dot[int(rng.integers(height)), int(rng.integers(width))] = True
     corner = (rows >= height - 3) & (columns >= width - 4)
@@ -64,10 +68,14 @@ def write_picture(path: Path, height: int, width: int, orientation: int = 1) -> 
 def write_scenes(
     folder: Path, rng: np.random.Generator, size_hw: tuple[int, int] = (40, 56)
 ) -> list[Path]:
-    """A folder of pictures with labelme files beside them; one picture is turned by its EXIF orientation, one has nothing on it."""
+    """A folder of pictures with labelme files beside them.
+
+    One picture is turned by its EXIF orientation, one has nothing on it.
+    """
     made = []
     for k, name in enumerate(NAMES):
-        height, width = size_hw[0] + 3 * k, size_hw[1] - 5 * k
+        height = size_hw[0] + 3 * k
+        width = size_hw[1] - 5 * k
         picture = folder / f"{name}.jpg"
         write_picture(picture, height, width, 6 if name == "turned" else 1)
         shapes = scene_shapes(rng, height, width)

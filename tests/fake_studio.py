@@ -69,11 +69,9 @@ class FakeStudio:
         return all(len(self.of(task, version)) == 1 for task in self.tasks)
 
     def _passes(self, task: dict[str, Any], item: dict[str, Any]) -> bool:
-        column, operator, value = (
-            item["filter"].removeprefix("filter:tasks:"),
-            item["operator"],
-            item["value"],
-        )
+        column = item["filter"].removeprefix("filter:tasks:")
+        operator = item["operator"]
+        value = item["value"]
         if column == "predictions_model_versions":
             has = any(
                 version in str(one["model_version"])

@@ -35,8 +35,8 @@ NAMES = [
     name for name in (SAMPLES / "class_names.txt").read_text().split() if name != "_background_"
 ]
 CONFIG = make_config(NAMES)
-UPRIGHT = (
-    "3000002"  # the sample that is also there on its side, and that the embedded models get right
+UPRIGHT = (  # the sample that is also there on its side, and that the embedded models get right
+    "3000002"
 )
 OUT = Path(os.environ.get("STUDIO_OUT", ROOT / "studio-out"))
 
@@ -60,7 +60,10 @@ class Lab:
 
     @cached_property
     def personal_token(self) -> str:
-        """A personal access token, made as a person makes one; Label Studio gives a user only one."""
+        """A personal access token, made as a person makes one.
+
+        Label Studio gives a user only one.
+        """
         session = requests.Session()
         session.trust_env = False
         session.get(f"{self.studio.url}/user/login")

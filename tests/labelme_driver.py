@@ -1,7 +1,8 @@
-"""Drives labelme's real window off screen, in a process of its own: ``python labelme_driver.py OUT STEP [ARGUMENTS of yolosam2 labelme]``.
+"""Drives labelme's real window off screen, in a process of its own: ``python labelme_driver.py OUT
+STEP [ARGUMENTS of yolosam2 labelme]``.
 
-The window is started by the program itself; what a person would do is done on a timer once it is shown. What was seen goes to ``OUT/seen.json``,
-pictures of the window to ``OUT/*.png``.
+The window is started by the program itself; what a person would do is done on a timer once it is
+shown. What was seen goes to ``OUT/seen.json``, pictures of the window to ``OUT/*.png``.
 """
 
 from __future__ import annotations
@@ -53,7 +54,9 @@ def pixels_of(widget: Any) -> np.ndarray:
 
 
 def look(window: Any) -> Iterator[int]:
-    """Every picture of the folder: its canvas at 100 % with and without the shapes, so that what is painted can be told from the photograph."""
+    """Every picture of the folder: its canvas at 100 % with and without the shapes, so that what is
+    painted can be told from the photograph.
+    """
     files = window._docks.file_list
     for k in range(files.count()):
         files.setCurrentRow(k)
@@ -69,7 +72,8 @@ def look(window: Any) -> Iterator[int]:
         without = pixels_of(canvas)
         window._actions.show_all.trigger()
         yield 100
-        origin, pixmap = canvas._compute_image_origin_offset(), canvas.pixmap
+        origin = canvas._compute_image_origin_offset()
+        pixmap = canvas.pixmap
         np.savez_compressed(OUT / f"canvas-{k}.npz", with_shapes=with_shapes, without=without)
         about = {
             "scale": canvas.scale,

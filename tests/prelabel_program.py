@@ -1,4 +1,6 @@
-"""A pre-labelling run on stub models, as a program that can be killed: ``python -m tests.prelabel_program URL JOURNAL``."""
+"""A pre-labelling run on stub models, as a program that can be killed: ``python -m
+tests.prelabel_program URL JOURNAL``.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,8 @@ class _Dies(Labeller):
 
     def __init__(self, inner: Labeller, marker: Path) -> None:
         self.__dict__.update(inner.__dict__)
-        self._marker, self._calls = marker, 0
+        self._marker = marker
+        self._calls = 0
 
     def infer(self, loaded):
         self._calls += 1
@@ -93,7 +96,8 @@ def local_engine(url: str, key: str = LEGACY) -> LocalEngine:
 
 
 def main() -> int:
-    url, journal = sys.argv[1], Path(sys.argv[2])
+    url = sys.argv[1]
+    journal = Path(sys.argv[2])
     run = prepared(
         url, journal, sleep=lambda seconds: time.sleep(min(seconds, 0.05)), chunk=7, settle_s=0.2
     )

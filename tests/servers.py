@@ -1,4 +1,6 @@
-"""Small HTTP servers on the loopback address for tests: one that answers as told, and one that counts who calls."""
+"""Small HTTP servers on the loopback address for tests: one that answers as told, and one that
+counts who calls.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,10 @@ def http_server(
         [str, str, dict[str, str], bytes], Answer | Callable[[BaseHTTPRequestHandler], None]
     ],
 ) -> Iterator[Recorder]:
-    """Serve ``answer(method, path, headers, body)``; a callable instead of an answer writes to the connection by itself."""
+    """Serve ``answer(method, path, headers, body)``.
+
+    A callable instead of an answer writes to the connection by itself.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"

@@ -1,4 +1,7 @@
-"""The real server, gunicorn included, over a stub predictor; run by tests/test_load.py as a program of its own."""
+"""The real server, gunicorn included, over a stub predictor.
+
+Run by tests/test_load.py as a program of its own.
+"""
 
 from __future__ import annotations
 

@@ -76,7 +76,8 @@ def test_boxes_only() -> None:
 
 
 def test_the_box_margin_cuts() -> None:
-    detector, segmenter = FakeDetector([(2, 3, 20, 30)]), FakeSegmenter()
+    detector = FakeDetector([(2, 3, 20, 30)])
+    segmenter = FakeSegmenter()
     inner = segmenter.segment
 
     def spilling(images, boxes):  # type: ignore[no-untyped-def]
@@ -93,10 +94,13 @@ def test_the_version_follows_everything_that_changes_results() -> None:
     other = FakeDetector()
     other.version = "fake-2"  # type: ignore[misc]
     versions = [
-        Cascade(FakeDetector(), FakeSegmenter()).model_version, Cascade(other, FakeSegmenter()).model_version, Cascade(FakeDetector(), None).model_version,
-        Cascade(FakeDetector(), FakeSegmenter(), box_margin=0.1).model_version, Cascade(FakeDetector(), FakeSegmenter(), names={0: "x"}).model_version,
+        Cascade(FakeDetector(), FakeSegmenter()).model_version,
+        Cascade(other, FakeSegmenter()).model_version,
+        Cascade(FakeDetector(), None).model_version,
+        Cascade(FakeDetector(), FakeSegmenter(), box_margin=0.1).model_version,
+        Cascade(FakeDetector(), FakeSegmenter(), names={0: "x"}).model_version,
         Cascade(None, FakeSegmenter(), names={0: "x"}, given_version="a").model_version,
-    ]  # fmt: skip
+    ]
     assert len(set(versions)) == len(versions)
     assert Cascade(FakeDetector(), FakeSegmenter()).model_version == versions[0]
 

@@ -136,7 +136,10 @@ def test_the_same_command_again_does_nothing(run_cli, pictures: Path, tmp_path: 
 def test_d06_what_a_person_made_is_kept(run_cli, pictures: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    hand = '{"version": "5.5.0", "flags": {}, "shapes": [], "imagePath": "../pictures/a.jpg", "imageData": null}'
+    hand = (
+        '{"version": "5.5.0", "flags": {}, "shapes": [], "imagePath": "../pictures/a.jpg",'
+        ' "imageData": null}'
+    )
     (out / "a.json").write_text(hand)
     code, text, _ = run_cli("annotate", pictures, "--out", out, *DEMO)
     assert code == 0
@@ -151,8 +154,13 @@ def test_d06_what_a_person_made_is_kept(run_cli, pictures: Path, tmp_path: Path)
 def test_what_a_person_saves_during_the_run_is_kept(
     fake: Cascade, pictures: Path, tmp_path: Path
 ) -> None:
-    """The annotator saves b while the run is on its way there; the other format of b is still written."""
-    out, items, hand = tmp_path / "out", collect([pictures], "val").items, '{"shapes": []}'
+    """The annotator saves b while the run is on its way there.
+
+    The other format of b is still written.
+    """
+    out = tmp_path / "out"
+    items = collect([pictures], "val").items
+    hand = '{"shapes": []}'
     inner = fake.infer
 
     def infer(images, given=None):  # type: ignore[no-untyped-def]
@@ -290,8 +298,8 @@ def test_pictures_that_changed_since_are_told(run_cli, pictures: Path, tmp_path:
     os.utime(pictures / "a.jpg", ns=(later, later))
     _, text, _ = run_cli(*command)
     assert (
-        "skipped 1 that were done before (--overwrite does them again); the pictures of 1 changed since"
-        in text
+        "skipped 1 that were done before (--overwrite does them again); the pictures of 1 changed"
+        " since" in text
     )
 
 
@@ -406,10 +414,8 @@ def test_boxes_only(run_cli, pictures: Path, tmp_path: Path) -> None:
 def test_the_command_line_of_upstream(
     run_cli, pictures: Path, scenes: list[Scene], tmp_path: Path
 ) -> None:
-    prompts, config = (
-        write_prompts(tmp_path / "p.json", ["a"], scenes[:1]),
-        tmp_path / "config.json",
-    )
+    prompts = write_prompts(tmp_path / "p.json", ["a"], scenes[:1])
+    config = tmp_path / "config.json"
     config.write_text(json.dumps({"arch": {"sam_weights": "demo"}, "dataset": {"conf": 0.95}}))
     given = (
         "annotate",
@@ -470,26 +476,55 @@ def test_a_config_file_of_upstream(run_cli, pictures: Path, tmp_path: Path) -> N
     [
         (["{missing}", "--out", "{out}"], "no such file or folder"),
         (["{empty}", "--out", "{out}"], "no images there; looked for .jpg"),
-        (["{pictures}", "--out", "{out}", "--detector", "yolo99"], "unknown model 'yolo99'; known are demo"),
-        (["{pictures}", "--out", "{out}", "--conf", "2", "--batch", "x"], "--conf: expected 0 to 1, got '2'; --batch: expected an integer"),
-        (["{pictures}", "--out", "{out}", "--format", "labelme,cvat"], "--format: unknown cvat; known are labelme"),
+        (
+            ["{pictures}", "--out", "{out}", "--detector", "yolo99"],
+            "unknown model 'yolo99'; known are demo",
+        ),
+        (
+            ["{pictures}", "--out", "{out}", "--conf", "2", "--batch", "x"],
+            "--conf: expected 0 to 1, got '2'; --batch: expected an integer",
+        ),
+        (
+            ["{pictures}", "--out", "{out}", "--format", "labelme,cvat"],
+            "--format: unknown cvat; known are labelme",
+        ),
         (["{pictures}", "--out", "{file}/out"], "cannot write results there: not a directory"),
         (["{pictures}", "--out", "/proc/out"], "cannot write results there"),
-        (["{pictures}", "--out", "{out}", "-p", "{prompts}", "--classes", "a,b", "--segmenter", "demo"], "has boxes for none of these images; it names"),
+        (
+            [
+                "{pictures}",
+                "--out",
+                "{out}",
+                "-p",
+                "{prompts}",
+                "--classes",
+                "a,b",
+                "--segmenter",
+                "demo",
+            ],
+            "has boxes for none of these images; it names",
+        ),
         (["{pictures}", "--out", "{out}", "-p", "{prompts}"], "name the classes with --classes"),
-        (["{pictures}", "--out", "{out}", "-p", "{prompts}", "--classes", "a"], "row 0: category_id: 1 is not an index into the 1 class names"),
+        (
+            ["{pictures}", "--out", "{out}", "-p", "{prompts}", "--classes", "a"],
+            "row 0: category_id: 1 is not an index into the 1 class names",
+        ),
         (["{pictures}", "--out", "{out}", "-c", "{missing}"], "cannot read the configuration"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_work_is_said_and_exits_with_2(
     run_cli, pictures: Path, tmp_path: Path, arguments: list[str], words: str
 ) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("x")
     places = {
-        "missing": tmp_path / "nowhere", "empty": tmp_path / "empty", "out": tmp_path / "out", "pictures": pictures, "file": tmp_path / "file",
+        "missing": tmp_path / "nowhere",
+        "empty": tmp_path / "empty",
+        "out": tmp_path / "out",
+        "pictures": pictures,
+        "file": tmp_path / "file",
         "prompts": write_prompts(tmp_path / "p.json", ["other"]),
-    }  # fmt: skip
+    }
     code, out, err = run_cli(
         "annotate", *(a.format(**places) for a in arguments), "--device", "cpu"
     )
@@ -538,17 +573,21 @@ def test_a_model_that_is_not_on_disk_without_network(
     )
     assert code == 2
     assert (
-        f"model {name} is not on disk and could not be fetched: put {file} into {tmp_path / 'weights'}, or name `demo`"
-        in err
+        f"model {name} is not on disk and could not be fetched: put {file} into"
+        f" {tmp_path / 'weights'}, or name `demo`" in err
     )
 
 
 def test_d01_a_full_disk_stops_the_run_and_loses_nothing(
     fake: Cascade, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The disk fills up during the second image; the first stays, no part of the second does, and the run can go on later."""
+    """The disk fills up during the second image.
+
+    The first stays, no part of the second does, and the run can go on later.
+    """
     work = collect([pictures], "val")
-    real, calls = os.replace, []
+    real = os.replace
+    calls = []
 
     def full(source: object, target: object) -> None:
         calls.append(target)
@@ -569,7 +608,9 @@ def test_d01_a_full_disk_stops_the_run_and_loses_nothing(
 
 
 def test_a_real_full_disk(pictures: Path, tmp_path: Path) -> None:
-    """A file system of 64 KiB: the picture formats do not fit, the message says so, no partial file stays."""
+    """A file system of 64 KiB: the picture formats do not fit, the message says so, no partial file
+    stays.
+    """
     mount = tmp_path / "small"
     mount.mkdir()
     if (
@@ -671,7 +712,9 @@ def test_a_second_ctrl_c_ends_at_once(pictures: Path, tmp_path: Path, command: s
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_rotated_photograph_is_labelled_upright(fake: Cascade, tmp_path: Path) -> None:
-    """Stored 90x60 with orientation 6, shown 60x90: every format and labelme itself must agree on the upright size."""
+    """Stored 90x60 with orientation 6, shown 60x90: every format and labelme itself must agree on
+    the upright size.
+    """
     exif = PIL.Image.Exif()
     exif[0x0112] = 6
     PIL.Image.new("RGB", (90, 60), (9, 99, 199)).save(tmp_path / "turned.jpg", exif=exif)
@@ -738,15 +781,18 @@ def test_links_that_lead_out_are_told(run_cli, tmp_path: Path) -> None:
     assert code == 2
     assert "no images there; looked for " in err
     assert (
-        f"; 1 links that lead out of the folder, or nowhere, were not followed, such as {tmp_path / 'photos/day1'}"
-        in err
+        "; 1 links that lead out of the folder, or nowhere, were not followed, such as"
+        f" {tmp_path / 'photos/day1'}" in err
     )
 
 
 def test_what_earlier_runs_drew_and_what_people_keep_beside_them(
     run_cli, pictures: Path, tmp_path: Path
 ) -> None:
-    """Overlays among the pictures are no pictures; a person's file that looks like one of ours is not removed."""
+    """Overlays among the pictures are no pictures.
+
+    A person's file that looks like one of ours is not removed.
+    """
     folder = tmp_path / "photos"
     folder.mkdir()
     shutil.copy(pictures / "a.jpg", folder / "a.jpg")

@@ -1,4 +1,6 @@
-"""``yolosam2 convert`` as a user types it: damage, foreign files, paths that lead outside, strictness, resumption, memory."""
+"""``yolosam2 convert`` as a user types it: damage, foreign files, paths that lead outside,
+strictness, resumption, memory.
+"""
 
 from __future__ import annotations
 
@@ -66,8 +68,8 @@ def test_the_same_command_again_changes_nothing(
     code, text, err = run_cli("convert", source, out, "--to", target)
     assert code == 0, text
     assert (
-        f"converted 5 images with {27 if target == 'yolo' else 35} instances from labelme to {target}"
-        in text
+        f"converted 5 images with {27 if target == 'yolo' else 35} instances from labelme to"
+        f" {target}" in text
     )
     assert "100%" in err
     before = content(out)
@@ -100,8 +102,8 @@ def test_what_a_person_changed_is_kept(
     code, text, _ = run_cli("convert", source, out, "--to", target, "--no-progress")
     assert code == 1
     assert (
-        f"kept 1 files that somebody else wrote, or changed since (--overwrite replaces them, with a .bak copy):\n  {changed}"
-        in text
+        "kept 1 files that somebody else wrote, or changed since (--overwrite replaces them, with"
+        f" a .bak copy):\n  {changed}" in text
     )
     assert changed.read_bytes() == mine
     code, text, _ = run_cli("convert", source, out, "--to", target, "--no-progress", "--overwrite")
@@ -164,8 +166,8 @@ def test_a_changed_source_is_converted_again_and_leftovers_go(run_cli, tmp_path:
     assert code == 0
     assert (tmp_path / "out/labels/train/a.txt").read_text() != before
     assert (
-        "removed 2 files of an earlier conversion that are no part of this one, and that nobody changed"
-        in text
+        "removed 2 files of an earlier conversion that are no part of this one, and that nobody"
+        " changed" in text
     )
     assert [path.name for path in (tmp_path / "out").rglob("b.*")] == []
 
@@ -187,7 +189,8 @@ def test_damaged_foreign_and_huge_files_are_named_and_do_not_stop_the_rest(
     (folder / "binary.json").write_bytes(bytes(range(256)))
     (folder / "no_size.json").write_text('{"shapes": [], "imagePath": "x.jpg", "imageData": null}')
     (folder / "vast.json").write_text(
-        '{"shapes": [], "imagePath": "x.jpg", "imageData": null, "imageHeight": 16000, "imageWidth": 16000}'
+        '{"shapes": [], "imagePath": "x.jpg", "imageData": null, "imageHeight": 16000,'
+        ' "imageWidth": 16000}'
     )
     simple(folder / "other_size.json", imageHeight=99)
     simple(folder / "label.json", shapes=[{**shape("x", np.ones((9, 9), bool)), "label": None}])
@@ -215,8 +218,8 @@ def test_damaged_foreign_and_huge_files_are_named_and_do_not_stop_the_rest(
             text,
         )
     assert (
-        f"1 links that lead out of the folder, or nowhere, were not followed, such as {folder / 'locked.json'}"
-        in text
+        "1 links that lead out of the folder, or nowhere, were not followed, such as"
+        f" {folder / 'locked.json'}" in text
     )
     assert (
         len(json.loads((tmp_path / "out/annotations/instances_train.json").read_text())["images"])
@@ -241,7 +244,8 @@ def test_turned_pictures_of_files_without_regard_to_exif_are_explained(
 ) -> None:
     write_picture(tmp_path / "s/a.jpg", 30, 20, 6)
     (tmp_path / "s/a.json").write_text(
-        '{"shapes": [], "imagePath": "a.jpg", "imageData": null, "imageHeight": 20, "imageWidth": 30}'
+        '{"shapes": [], "imagePath": "a.jpg", "imageData": null, "imageHeight": 20,'
+        ' "imageWidth": 30}'
     )
     code, text, _ = run_cli(
         "convert", tmp_path / "s", tmp_path / "out", "--to", "coco", "--no-progress"
@@ -539,7 +543,8 @@ def test_one_list_of_a_dataset(run_cli, tmp_path: Path) -> None:
 
 
 def test_what_of_label_studio(run_cli, tmp_path: Path) -> None:
-    old, new = regions(("car", disc(30, 30, 9), 0.5)), regions(("dog", disc(30, 30, 12), 0.5))
+    old = regions(("car", disc(30, 30, 9), 0.5))
+    new = regions(("dog", disc(30, 30, 12), 0.5))
     several = task(1, old, old)
     several["annotations"] = [
         {"result": old, "updated_at": "2026-01-02"},
@@ -605,8 +610,8 @@ def test_tasks_without_a_region_need_their_picture(run_cli, tmp_path: Path) -> N
     code, text, _ = run_cli("convert", export, tmp_path / "out", "--to", "coco", "--no-progress")
     assert code == 1
     assert (
-        "task 1: how large the picture is nobody says; name the folder of the pictures with --images"
-        in text
+        "task 1: how large the picture is nobody says; name the folder of the pictures with"
+        " --images" in text
     )
     write_picture(tmp_path / "pictures/1.jpg", 60, 80)
     write_picture(tmp_path / "pictures/2.jpg", 61, 80)
@@ -885,7 +890,8 @@ def peak(source: Path, out: Path, target: str) -> tuple[int, str, str]:
 @pytest.mark.timeout(900)
 def test_five_thousand_files_in_bounded_memory(tmp_path: Path, rng: np.random.Generator) -> None:
     """To COCO and to Label Studio, whose files hold all images, and from them back to labelme."""
-    few, lots = many(tmp_path / "few", 250, rng), many(tmp_path / "lots", 5000, rng)
+    few = many(tmp_path / "few", 250, rng)
+    lots = many(tmp_path / "lots", 5000, rng)
     for target in ("coco", "label-studio"):
         small, _, _ = peak(few, tmp_path / f"few-{target}", target)
         large, said, progress = peak(lots, tmp_path / f"lots-{target}", target)
@@ -907,7 +913,10 @@ def test_five_thousand_files_in_bounded_memory(tmp_path: Path, rng: np.random.Ge
 
 
 def test_the_window_of_the_summary(run_cli, tmp_path: Path) -> None:
-    """Sixty failures, all different: fifty lines are shown; then all the same: one line. The JSON has all."""
+    """Sixty failures, all different: fifty lines are shown; then all the same: one line.
+
+    The JSON has all.
+    """
     (tmp_path / "s").mkdir()
     for k in range(60):
         (tmp_path / f"s/{k}.json").write_text(
@@ -924,8 +933,8 @@ def test_the_window_of_the_summary(run_cli, tmp_path: Path) -> None:
     )
     assert (
         code,
-        f"60 times: imageHeight: expected a number of pixels, got nothing (such as {tmp_path / 's/0.json'}, "
-        in text,
+        "60 times: imageHeight: expected a number of pixels, got nothing (such as"
+        f" {tmp_path / 's/0.json'}, " in text,
     ) == (1, True)
     assert (
         len(
@@ -996,7 +1005,8 @@ def labelled(path: Path, *labels: str) -> Path:
 @pytest.mark.parametrize("target", ["yolo", "voc", "coco"])
 def test_classes_keep_their_numbers_in_a_folder(run_cli, tmp_path: Path, target: str) -> None:
     """A file that a person changed stays, and what its numbers mean must stay too."""
-    folder, out = tmp_path / "s", tmp_path / "out"
+    folder = tmp_path / "s"
+    out = tmp_path / "out"
     labelled(folder / "b.json", "cat")
     labelled(folder / "c.json", "dog")
     assert run_cli("convert", folder, out, "--to", target, "--no-progress")[0] == 0
@@ -1113,13 +1123,16 @@ def test_tasks_with_several_pictures(run_cli, tmp_path: Path) -> None:
     }
     assert found == {"left": ["car"], "right": ["dog"], "p1": ["cat"]}
     assert (
-        "task 2: data: has several pictures, image, image2, and none by the name of the tag 'second'"
-        in text
+        "task 2: data: has several pictures, image, image2, and none by the name of the tag"
+        " 'second'" in text
     )
 
 
 def test_a_picture_belongs_to_the_name_it_has(run_cli, tmp_path: Path) -> None:
-    """labelme's imagePath goes before the name of its JSON; two uploads of one name are not the same picture."""
+    """labelme's imagePath goes before the name of its JSON.
+
+    Two uploads of one name are not the same picture.
+    """
     path = simple(tmp_path / "s/1.json", imagePath="../raw/photo.jpg")
     (tmp_path / "s/1.jpg").unlink()
     for name, size in (("photo.jpg", (14, 16)), ("1.jpg", (14, 16))):
@@ -1438,7 +1451,9 @@ def test_one_odd_name_costs_only_itself(run_cli, tmp_path: Path) -> None:
 
 
 def test_layouts_of_other_programs(run_cli, tmp_path: Path) -> None:
-    """Roboflow's COCO and YOLO, lists besides train and val, a validation folder that is called valid."""
+    """Roboflow's COCO and YOLO, lists besides train and val, a validation folder that is called
+    valid.
+    """
     for split in ("train", "valid"):
         write_picture(tmp_path / f"r/{split}/{split}.jpg", 9, 9)
         rows = [{"id": 1, "image_id": 1, "category_id": 1, "segmentation": [[1, 1, 7, 1, 7, 7]]}]
@@ -1452,7 +1467,8 @@ def test_layouts_of_other_programs(run_cli, tmp_path: Path) -> None:
     shutil.move(tmp_path / "y/images/val", tmp_path / "y/images/valid")
     shutil.move(tmp_path / "y/labels/val", tmp_path / "y/labels/valid")
     (tmp_path / "y/data.yaml").write_text(
-        "names: {'0': cat}\ntrain: ../images/train\nval: ../images/valid\ntest: ../images/test\nnc: 1\n"
+        "names: {'0': cat}\ntrain: ../images/train\nval: ../images/valid\ntest:"
+        " ../images/test\nnc: 1\n"
     )
     code, text, _ = run_cli(
         "convert", tmp_path / "y", tmp_path / "again", "--to", "coco", "--no-progress"
@@ -1541,7 +1557,9 @@ def test_polygons_that_nobody_changes_stay_as_they_were_drawn(run_cli, tmp_path:
 
 
 def test_where_a_picture_is_said_to_be_is_said_on(run_cli, tmp_path: Path) -> None:
-    """labels/ beside photos/: the picture was not looked at, and labelme still finds it from the new file."""
+    """labels/ beside photos/: the picture was not looked at, and labelme still finds it from the
+    new file.
+    """
     simple(tmp_path / "labels/a.json", imagePath="../photos/a.jpg")
     (tmp_path / "photos").mkdir()
     shutil.move(tmp_path / "labels/a.jpg", tmp_path / "photos/a.jpg")

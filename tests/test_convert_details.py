@@ -302,7 +302,8 @@ def test_label_studio_addresses(tmp_path: Path) -> None:
 
 
 def test_label_studio_chooses_the_newest_and_names_bad_tasks(tmp_path: Path) -> None:
-    old, new = regions(("car", disc(30, 30, 9), 0.5)), regions(("dog", disc(30, 30, 12), 0.5))
+    old = regions(("car", disc(30, 30, 9), 0.5))
+    new = regions(("dog", disc(30, 30, 12), 0.5))
     completions = {"id": 1, "data": {"image": "/a.jpg"}, "completions": [{"result": new}]}
     created = {
         **task(2, old, None),
@@ -356,7 +357,7 @@ def test_label_studio_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         "import-2.json",
         "label_config.xml",
     ]
-    ((one,), (two,)) = (
+    (one,), (two,) = (
         json.loads((tmp_path / f"out/{name}").read_text())
         for name in ("import.json", "import-2.json")
     )

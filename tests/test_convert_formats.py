@@ -74,7 +74,9 @@ def test_labelme_opens_what_is_written(source: Path, tmp_path: Path, shape: str)
                 expected[frame] = values[label]
             if (
                 via == "labelme"
-            ):  # the others join the parts of a group, which then are all drawn at the place of the first
+                # The others join the parts of a group, which then are all drawn at the place of the
+                # first.
+            ):
                 expected, _ = shapes_to_label(size_hw, LabelFile(str(path)).shapes, values)
             assert np.array_equal(painted, expected)
 
@@ -108,11 +110,14 @@ def test_coco_polygons_crowds_and_loose_ends_are_read(tmp_path: Path) -> None:
     ring = [2.5, 1.5, 20.0, 3.0, 11.0, 18.5]
     crowd = np.zeros((24, 30), np.uint8)
     crowd[3:9, 4:12] = 1
-    counts, runs, value = [], 0, 0
+    counts = []
+    runs = 0
+    value = 0
     for pixel in crowd.T.ravel().tolist():
         if pixel != value:
             counts.append(runs)
-            runs, value = 0, pixel
+            runs = 0
+            value = pixel
         runs += 1
     document = {
         "categories": [{"id": 18, "name": "dog"}, {"id": 3, "name": "car"}],
@@ -194,7 +199,8 @@ def test_the_photographs_of_labelme_become_what_labelme2voc_made_of_them(
             assert np.array_equal(
                 np.array(PIL.Image.open(tmp_path / "voc" / kind / path.name)), expected
             )  # today's labelme
-    # Pillow up to 11.0, which drew the references, takes one more pixel at a corner of a sofa; labelme's own code with today's Pillow does not either.
+    # Pillow up to 11.0, which drew the references, takes one more pixel at a corner of a sofa;
+    # labelme's own code with today's Pillow does not either.
     sofa = json.loads((folder / "2011_000006.json").read_text())["shapes"][7]
     corner_is_drawn = bool(shape_to_mask((375, 500), sofa["points"], "polygon")[290, 104])
     assert differing == (0 if corner_is_drawn else 2)
@@ -231,7 +237,10 @@ def test_camvid_goes_through_every_format_and_comes_back(shared_data: Path, tmp_
 
 def ultralytics(tmp_path: Path, code: str) -> str:
     """Run code in a process of its own, where Ultralytics may change whatever it likes."""
-    head = f"from backend.demo.train_yolo import offline\nfrom pathlib import Path\noffline(Path({str(tmp_path / 'home')!r}))\n"
+    head = (
+        "from backend.demo.train_yolo import offline\nfrom pathlib import"
+        f" Path\noffline(Path({str(tmp_path / 'home')!r}))\n"
+    )
     done = subprocess.run(
         [PYTHON, "-c", head + code], capture_output=True, text=True, cwd=ROOT, check=False
     )

@@ -1,4 +1,6 @@
-"""``convert`` on folders as people have them: same names in several folders, several formats in one, nothing labelled, links, splits."""
+"""``convert`` on folders as people have them: same names in several folders, several formats in
+one, nothing labelled, links, splits.
+"""
 
 from __future__ import annotations
 

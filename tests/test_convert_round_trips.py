@@ -79,7 +79,9 @@ def test_labelme_to_labelme_keeps_every_part_in_its_place(tmp_path: Path, seed: 
 
 
 def write_voc(root: Path, rng: np.random.Generator) -> None:
-    """A dataset with every combination of values that there is: objects without class, classes without object, ignored pixels in both."""
+    """A dataset with every combination of values that there is: objects without class, classes
+    without object, ignored pixels in both.
+    """
     for folder in (
         "JPEGImages",
         "SegmentationClass",
@@ -89,7 +91,8 @@ def write_voc(root: Path, rng: np.random.Generator) -> None:
         (root / folder).mkdir(parents=True)
     (root / "class_names.txt").write_text("_background_\ncat\ndog\n電車")
     for k in range(3):
-        height, width = int(rng.integers(5, 40)), int(rng.integers(9, 40))
+        height = int(rng.integers(5, 40))
+        width = int(rng.integers(9, 40))
         shape = (-(-height // 3), -(-width // 3))
         classes = np.kron(rng.choice([0, 0, 1, 2, 3, 255], shape), np.ones((3, 3))).astype(
             np.uint8
@@ -138,7 +141,11 @@ def test_voc_there_and_back(tmp_path: Path, seed: int, via: str) -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_yolo_there_and_back_loses_what_it_says(tmp_path: Path, seed: int) -> None:
-    """Holes survive; an object in one part comes back exactly, one in several has more pixels, and the summary counts them."""
+    """Holes survive.
+
+    An object in one part comes back exactly, one in several has more pixels, and the summary counts
+    them.
+    """
     source = tmp_path / "source"
     files = write_scenes(source, np.random.default_rng(seed))
     there = run(source, tmp_path / "there", "yolo")
@@ -151,7 +158,8 @@ def test_yolo_there_and_back_loses_what_it_says(tmp_path: Path, seed: int) -> No
         found = objects(tmp_path / "back" / path.relative_to(source))
         assert [label for label, *_ in found] == [label for label, *_ in wanted]
         for (_, before, _), (_, after, _) in zip(wanted, found, strict=True):
-            a, b = np.frombuffer(before, bool), np.frombuffer(after, bool)
+            a = np.frombuffer(before, bool)
+            b = np.frombuffer(after, bool)
             assert not (a & ~b).any()
             changed += int((a != b).sum())
     assert changed == there.losses["pixels changed"] > 0
@@ -199,7 +207,9 @@ def test_polygons_hold_every_pixel_when_they_are_exact(tmp_path: Path, seed: int
 def test_a_model_stays_the_author_of_what_nobody_changed(
     run_cli, pictures: Path, tmp_path: Path
 ) -> None:
-    """annotate -> Label Studio -> labelme: the file is still known as the model's, so that scoring knows the version and a run goes on."""
+    """annotate -> Label Studio -> labelme: the file is still known as the model's, so that scoring
+    knows the version and a run goes on.
+    """
     from labelme_plugin.document import made_by_us
 
     labels = tmp_path / "labels"

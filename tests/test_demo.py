@@ -32,7 +32,8 @@ from tests.conftest import PYTHON, ROOT
 
 def test_scenes_are_a_function_of_the_seed() -> None:
     for seed in (1, 2_000_001):
-        first, again = generate(seed), generate(seed)
+        first = generate(seed)
+        again = generate(seed)
         assert np.array_equal(first.image, again.image)
         assert np.array_equal(first.objects, again.objects)
         assert first.class_ids == again.class_ids
@@ -40,7 +41,8 @@ def test_scenes_are_a_function_of_the_seed() -> None:
 
 
 def test_scenes_are_what_they_promise() -> None:
-    seen_classes, seen_sizes = set(), set()
+    seen_classes = set()
+    seen_sizes = set()
     for seed in range(TEST_SEEDS[7000], TEST_SEEDS[7030]):
         scene = generate(seed)
         seen_classes.update(scene.class_ids)

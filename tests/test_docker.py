@@ -1,4 +1,6 @@
-"""The container files: parsed and checked, and their commands run in a plain directory, as no container engine is needed to try those."""
+"""The container files: parsed and checked, and their commands run in a plain directory, as no
+container engine is needed to try those.
+"""
 
 from __future__ import annotations
 
@@ -97,7 +99,8 @@ def test_everything_that_is_copied_is_there_and_not_ignored() -> None:
 
 def test_compose_gives_label_studio_what_it_needs() -> None:
     services = compose()["services"]
-    studio, backend = services["label-studio"], services["backend"]
+    studio = services["label-studio"]
+    backend = services["backend"]
     assert (
         studio["environment"]["ML_BLOCK_LOCAL_IP"]
         == studio["environment"]["SSRF_PROTECTION_ENABLED"]
@@ -213,7 +216,8 @@ def test_the_start_command_serves(tmp_path: Path) -> None:
         tmp_path / "yolosam2"
     )  # where pip would put it; the tests may run from a checkout that is not installed
     program.write_text(
-        f'#!/bin/sh\nPYTHONPATH={shlex.quote(str(ROOT))} exec {shlex.quote(sys.executable)} -m backend "$@"\n'
+        f"#!/bin/sh\nPYTHONPATH={shlex.quote(str(ROOT))} exec {shlex.quote(sys.executable)} -m"
+        ' backend "$@"\n'
     )
     program.chmod(0o755)
     with running([str(program), *command[1:]], own, tmp_path / "log") as process:
@@ -237,7 +241,9 @@ def test_the_start_command_serves(tmp_path: Path) -> None:
 
 @pytest.fixture
 def scratch(tmp_path: Path) -> Iterator[Path]:
-    """A folder that is gone when the test is over, however it ended: several GB must not wait for pytest's next sessions."""
+    """A folder that is gone when the test is over, however it ended: several GB must not wait for
+    pytest's next sessions.
+    """
     folder = tmp_path / "scratch"
     folder.mkdir()
     yield folder
@@ -251,7 +257,8 @@ def scratch(tmp_path: Path) -> Iterator[Path]:
 @pytest.mark.timeout(1500)
 def test_the_install_commands_make_a_working_environment(tmp_path: Path, scratch: Path) -> None:
     build, _ = stages()
-    venv, source = scratch / "venv", tmp_path / "src"
+    venv = scratch / "venv"
+    source = tmp_path / "src"
     source.mkdir()
     own = {
         "PATH": os.environ["PATH"],

@@ -1,4 +1,6 @@
-"""The faults that people report most (rows 1, 2, 7, 8, 9 of the complaints), each with the advice that ends it."""
+"""The faults that people report most (rows 1, 2, 7, 8, 9 of the complaints), each with the advice
+that ends it.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +18,12 @@ from tests.servers import Recorder, http_server
 
 NAMES = ["ball", "box", "star", "cup", "leaf", "ring"]
 PICTURE = (SAMPLES / "JPEGImages" / "3000000.jpg").read_bytes()
-BLOCKED = "URL resolves to a reserved network address (block: 127.0.0.0/8)"  # as Label Studio 1.23.2 says it
-DISABLED = "Authentication token no longer valid: legacy token authentication has been disabled for this organization"
+# As Label Studio 1.23.2 says it.
+BLOCKED = "URL resolves to a reserved network address (block: 127.0.0.0/8)"
+DISABLED = (
+    "Authentication token no longer valid: legacy token authentication has been disabled for this"
+    " organization"
+)
 
 
 class LabelStudio:
@@ -122,7 +128,10 @@ def test_row_1_labels_that_match_nothing(doctor, fake: LabelStudio) -> None:
 
 
 def test_row_1_tools_and_switches(doctor, fake: LabelStudio) -> None:
-    plain = '<View><Image name="image" value="$image"/><BrushLabels name="b" toName="image"><Label value="ball"/></BrushLabels></View>'
+    plain = (
+        '<View><Image name="image" value="$image"/><BrushLabels name="b" toName="image"><Label'
+        ' value="ball"/></BrushLabels></View>'
+    )
     fake.answers["/api/projects/7/"] = (
         200,
         {"label_config": plain, "show_collab_predictions": False},

@@ -38,8 +38,15 @@ def test_every_kind_of_edit_by_hand() -> None:
     ]
     found = edits(predicted, accepted, 4)
     assert counted(predicted, accepted) == {
-        "untouched": 1, "relabelled": 1, "reshaped": 1, "relabelled_and_reshaped": 1, "deleted": 2, "added": 1, "changed_pixels": 150, "edited_pixels": 300,
-    }  # fmt: skip
+        "untouched": 1,
+        "relabelled": 1,
+        "reshaped": 1,
+        "relabelled_and_reshaped": 1,
+        "deleted": 2,
+        "added": 1,
+        "changed_pixels": 150,
+        "edited_pixels": 300,
+    }
     assert found.relabelled == ((0, 1), (0, 1))
     assert found.counts[0, EFFORT.index("deleted")] == 2
     assert found.counts[2, EFFORT.index("added")] == 1
@@ -102,7 +109,8 @@ def test_every_region_is_counted_once(
             for _ in range(n)
         ]
 
-    predicted, accepted = some(n_predicted), some(n_accepted)
+    predicted = some(n_predicted)
+    accepted = some(n_accepted)
     if keys:  # within one result, ids are unique
         predicted, accepted = (
             list({one.key: one for one in side}.values()) for side in (predicted, accepted)

@@ -1,4 +1,6 @@
-"""The measuring script itself, on few scenes: perfect answers score 1, the embedded pair well above chance."""
+"""The measuring script itself, on few scenes: perfect answers score 1, the embedded pair well above
+chance.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""``yolosam2 evaluate`` and ``visualize`` on VOC datasets: real photographs, by hand, and every fault by file."""
+"""``yolosam2 evaluate`` and ``visualize`` on VOC datasets: real photographs, by hand, and every
+fault by file.
+"""
 
 from __future__ import annotations
 
@@ -131,7 +133,8 @@ def test_a_missed_object_costs_something_with_models_too(
 
 def damage(root: Path, kind: str) -> str:
     """Break something about image two; gives what is to be said."""
-    truth, image = root / "SegmentationClass" / "two.png", root / "JPEGImages" / "two.jpg"
+    truth = root / "SegmentationClass" / "two.png"
+    image = root / "JPEGImages" / "two.jpg"
     if kind == "no truth":
         truth.unlink()
         return f"{truth}: no such file (not counted: no truth)"
@@ -163,10 +166,17 @@ def damage(root: Path, kind: str) -> str:
 @pytest.mark.parametrize(
     ("kind", "images"),
     [
-        ("no truth", 2), ("damaged truth", 2), ("coloured truth", 2), ("beyond the classes", 2), ("no objects", 2), ("objects of another size", 2),
-        ("no picture", 3), ("another size", 3), ("damaged picture", 3),
+        ("no truth", 2),
+        ("damaged truth", 2),
+        ("coloured truth", 2),
+        ("beyond the classes", 2),
+        ("no objects", 2),
+        ("objects of another size", 2),
+        ("no picture", 3),
+        ("another size", 3),
+        ("damaged picture", 3),
     ],
-)  # fmt: skip
+)
 def test_every_fault_is_named_and_the_rest_is_scored(
     run_cli, dataset: Path, tmp_path: Path, kind: str, images: int
 ) -> None:
@@ -198,14 +208,15 @@ def test_a_model_that_fails_on_one_image_costs_that_image(dataset: Path, fake) -
     from backend.evaluation.against_truth import Options, evaluate
 
     class Failing:
-        model_version, names = "x", {0: "a"}
+        model_version = "x"
+        names = {0: "a"}
 
         def infer(self, images, given=None):
             if len(images) > 1 or self.calls.pop(0) == "two":
                 raise RuntimeError("CUDA error")
             return [None] * len(images)
 
-        calls = ["one", "two", "three"]  # noqa: RUF012
+        calls = ["one", "two", "three"]
 
         def finish(self, raw):
             from backend.core.types import Prediction
@@ -345,7 +356,8 @@ def test_a_page_without_a_picture(run_cli, dataset: Path, tmp_path: Path) -> Non
 
 def truth_boxes(root: Path, split: str) -> list[dict[str, Any]]:
     """Boxes of the true objects, as a prompt file."""
-    dataset, made = open_voc(root, split), []
+    dataset = open_voc(root, split)
+    made = []
     names = dataset.class_names or ()
     for image_id in dataset.image_ids:
         maps = [
@@ -362,14 +374,18 @@ def truth_boxes(root: Path, split: str) -> list[dict[str, Any]]:
 
 
 def check_independently(run_cli, root: Path, split: str, tmp_path: Path) -> dict[str, Any]:
-    """Evaluate with boxes of the truth; Pillow and scikit-learn come to the same figures from label maps that ``annotate`` writes."""
+    """Evaluate with boxes of the truth.
+
+    Pillow and scikit-learn come to the same figures from label maps that ``annotate`` writes.
+    """
     prompts = tmp_path / "prediction.json"
     prompts.write_text(json.dumps(truth_boxes(root, split)))
     options = ("--split", split, "--prompts", prompts, *DEMO)
     code, document = evaluated(run_cli, root, *options)
     assert code == 0, document["failed"]
     assert run_cli("annotate", root, "--out", tmp_path / "out", "--format", "voc", *options)[0] == 0
-    truth, found = [], []
+    truth = []
+    found = []
     for image_id in (root / "ImageSets" / "Segmentation" / f"{split}.txt").read_text().split():
         values = np.array(PIL.Image.open(root / "SegmentationClass" / f"{image_id}.png"))
         predicted = np.array(
@@ -377,7 +393,8 @@ def check_independently(run_cli, root: Path, split: str, tmp_path: Path) -> dict
         )
         truth.append(values[values != 255])
         found.append(predicted[values != 255])
-    t, p = np.concatenate(truth), np.concatenate(found)
+    t = np.concatenate(truth)
+    p = np.concatenate(found)
     occurring = sorted(set(t.tolist()) | set(p.tolist()))
     rows = document["views"][0]["classes"]
     assert document["views"][0]["images"] == len(truth)
@@ -422,7 +439,8 @@ def test_real_street_photographs(
 
 def test_the_photographs_of_labelme(run_cli, shared_data: Path, tmp_path: Path) -> None:
     """Laid out as a VOC dataset, with the label maps that labelme2voc made."""
-    folder, root = shared_data / "labelme-voc", tmp_path / "voc"
+    folder = shared_data / "labelme-voc"
+    root = tmp_path / "voc"
     shutil.copytree(folder / "reference", root)
     (root / "JPEGImages").mkdir()
     for path in folder.glob("*.jpg"):
@@ -440,7 +458,8 @@ def test_the_photographs_of_labelme(run_cli, shared_data: Path, tmp_path: Path) 
 def test_visualize_shows_prediction_truth_and_errors(
     run_cli, dataset: Path, tmp_path: Path
 ) -> None:
-    prompts, out = tmp_path / "prediction.json", tmp_path / "out"
+    prompts = tmp_path / "prediction.json"
+    out = tmp_path / "out"
     prompts.write_text(
         json.dumps(rows(*((name, 0, (10, 10, 30, 30)) for name in ("one", "two", "three"))))
     )

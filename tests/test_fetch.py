@@ -367,7 +367,10 @@ def test_s08_size_is_limited_after_decoding(kind: str) -> None:
 
 
 def close_and_drip(handler) -> None:
-    """With Connection: close, http.client lets go of its socket while the body is still being read; the limit must hold all the same."""
+    """With Connection: close, http.client lets go of its socket while the body is still being read.
+
+    The limit must hold all the same.
+    """
     handler.wfile.write(
         b"HTTP/1.1 200 OK\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
     )
@@ -629,7 +632,8 @@ def access_token(number: int, lifetime_s: float = 300) -> str:
 
 
 def test_a06_personal_tokens_are_exchanged_and_renewed_once_for_all_threads() -> None:
-    lock, state = threading.Lock(), {"calls": 0, "issued": 0, "valid": ""}
+    lock = threading.Lock()
+    state = {"calls": 0, "issued": 0, "valid": ""}
 
     def answer(method: str, path: str, headers: dict[str, str], body: bytes):
         with lock:

@@ -32,10 +32,8 @@ def test_write_replaces_and_keeps_the_mode(tmp_path: Path) -> None:
 def test_d01_a_full_disk_keeps_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     write_atomic(path, b"old")
-    limits, handler = (
-        resource.getrlimit(resource.RLIMIT_FSIZE),
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN),
-    )
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
     try:
         with pytest.raises(Unavailable, match=r"a\.json: cannot write: file too large"):
@@ -63,7 +61,10 @@ def test_d02_stale_files_of_dead_runs_go_others_stay(tmp_path: Path) -> None:
 def test_killed_in_mid_write_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "a.bin"
     path.write_bytes(b"old")
-    code = f"from pathlib import Path; from backend.files import write_atomic\nwhile True: write_atomic(Path({str(path)!r}), b'n' * 3_000_000)"
+    code = (
+        "from pathlib import Path; from backend.files import write_atomic\nwhile True:"
+        f" write_atomic(Path({str(path)!r}), b'n' * 3_000_000)"
+    )
     for delay in (0.5, 0.63, 0.77):
         process = subprocess.Popen([PYTHON, "-c", code], cwd=ROOT)
         with pytest.raises(subprocess.TimeoutExpired):

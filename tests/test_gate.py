@@ -1,4 +1,6 @@
-"""The inference lane: bounded, in order, with deadlines, and able to stop (C01, C02, C04, C05, C09, C10)."""
+"""The inference lane: bounded, in order, with deadlines, and able to stop (C01, C02, C04, C05, C09,
+C10).
+"""
 
 from __future__ import annotations
 
@@ -79,7 +81,8 @@ def test_c02_more_than_the_queue_is_refused_at_once() -> None:
 
 def test_c04_a_job_past_its_deadline_is_never_computed() -> None:
     gate = started()
-    release, computed = threading.Event(), []
+    release = threading.Event()
+    computed = []
     blocker = threading.Thread(target=lambda: gate.run(release.wait, soon()))
     blocker.start()
     time.sleep(0.05)
@@ -93,7 +96,8 @@ def test_c04_a_job_past_its_deadline_is_never_computed() -> None:
 
 def test_clicks_go_first() -> None:
     gate = started()
-    release, order = threading.Event(), []
+    release = threading.Event()
+    order = []
     threads = [threading.Thread(target=lambda: gate.run(release.wait, soon()))]
     threads[0].start()
     time.sleep(0.05)
@@ -150,7 +154,8 @@ def test_c01_everything_runs_on_one_thread() -> None:
 
 
 def test_c05_a_job_that_hangs_is_noticed() -> None:
-    noticed, release = threading.Event(), threading.Event()
+    noticed = threading.Event()
+    release = threading.Event()
     gate = started(stuck_after_s=0.2, on_stuck=noticed.set)
     with pytest.raises(DeadlineExceeded):
         gate.run(release.wait, soon(0.05))

@@ -68,7 +68,8 @@ def test_crop_mask_of_everything() -> None:
 
 
 def test_crop_mask_by_hand() -> None:
-    # One row of four cells over eight pixels: 1, 1, -1, -1 changes sign between the centres of cells 1 and 2, at pixel edge 4.
+    # One row of four cells over eight pixels: 1, 1, -1, -1 changes sign between the centres of
+    # cells 1 and 2, at pixel edge 4.
     mask = crop_mask(np.array([[1, 1, -1, -1]], np.float32), (1, 8))
     assert mask is not None
     assert (mask.x, mask.y, mask.crop.tolist()) == (0, 0, [[True] * 4])
@@ -76,9 +77,14 @@ def test_crop_mask_by_hand() -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(
-    hnp.arrays(np.float32, st.tuples(st.integers(1, 6), st.integers(1, 6)), elements=st.sampled_from([-3.0, -1.0, -0.5, 0.25, 1.0, 2.0])),
-    st.integers(1, 140), st.integers(1, 140),
-)  # fmt: skip
+    hnp.arrays(
+        np.float32,
+        st.tuples(st.integers(1, 6), st.integers(1, 6)),
+        elements=st.sampled_from([-3.0, -1.0, -0.5, 0.25, 1.0, 2.0]),
+    ),
+    st.integers(1, 140),
+    st.integers(1, 140),
+)
 def test_crop_mask_on_any_grid(logits: np.ndarray, height: int, width: int) -> None:
     grid = torch.from_numpy(logits.astype(np.float64))[None, None]
     exact = F.interpolate(grid, (height, width), mode="bilinear", align_corners=False)[0, 0].numpy()
@@ -107,7 +113,8 @@ def test_mask_iou_equals_full_frames(rng: np.random.Generator) -> None:
         a, b = (rng.random((20, 30)) < 0.4 for _ in range(2))
         a[:, :10] = False
         b[10:] = False
-        mask_a, mask_b = mask_from_full(a), mask_from_full(b)
+        mask_a = mask_from_full(a)
+        mask_b = mask_from_full(b)
         assert mask_iou(mask_a, mask_b) == pytest.approx((a & b).sum() / (a | b).sum())
 
 

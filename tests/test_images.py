@@ -84,9 +84,15 @@ def test_i04_exif_orientation_is_applied(orientation: int) -> None:
     upright = np.zeros((32, 48, 3), np.uint8)
     upright[2:10, 3:15] = 255  # top left
     stored = {
-        1: upright, 2: upright[:, ::-1], 3: upright[::-1, ::-1], 4: upright[::-1], 5: upright.transpose(1, 0, 2),
-        6: np.rot90(upright, 1), 7: np.rot90(upright, 2).transpose(1, 0, 2), 8: np.rot90(upright, 3),
-    }[orientation]  # fmt: skip
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.transpose(1, 0, 2),
+        6: np.rot90(upright, 1),
+        7: np.rot90(upright, 2).transpose(1, 0, 2),
+        8: np.rot90(upright, 3),
+    }[orientation]
     picture = PIL.Image.fromarray(np.ascontiguousarray(stored))
     exif = PIL.Image.Exif()
     exif[0x0112] = orientation
@@ -162,11 +168,17 @@ def test_i08_extreme_aspect_works() -> None:
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (b"<!DOCTYPE html><html><body>Sign in</body></html>", "text/html instead of an image; a login page"),
-        (b"  <html>", "login page"), (b'{"detail": "no"}', "JSON"), (b"", "empty"), (b"version https://git-lfs.github.com/spec/v1\n", "LFS"),
+        (
+            b"<!DOCTYPE html><html><body>Sign in</body></html>",
+            "text/html instead of an image; a login page",
+        ),
+        (b"  <html>", "login page"),
+        (b'{"detail": "no"}', "JSON"),
+        (b"", "empty"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "LFS"),
         (b"hello", "not one of JPEG"),
     ],
-)  # fmt: skip
+)
 def test_i09_what_is_no_image_is_named(data: bytes, words: str) -> None:
     with pytest.raises(InputError, match=words):
         decode_image(data, "x.jpg")

@@ -1,4 +1,6 @@
-"""The model class under label-studio-ml itself: 1.0.9 from the package index, and a 2.x checkout where LABEL_STUDIO_ML_SRC names one."""
+"""The model class under label-studio-ml itself: 1.0.9 from the package index, and a 2.x checkout
+where LABEL_STUDIO_ML_SRC names one.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ from backend.formats.label_studio.label_config import make_config
 from tests.conftest import ROOT
 from tests.servers import http_server
 
-# Beside the project's own environment, because 1.0.9 pins a Flask of 2021 and does not declare what it imports.
+# Beside the project's own environment, because 1.0.9 pins a Flask of 2021 and does not declare what
+# it imports.
 PACKAGES = [
     "label-studio-ml==1.0.9",
     "label-studio-tools==0.0.4",

@@ -84,9 +84,10 @@ def test_thresholds_come_from_label_then_tag_then_settings() -> None:
     two = bound(
         tag + brush('<Label value="car"/>', 'model_score_threshold="0.1"', "RectangleLabels", "box")
     )
-    assert two.groups[0].thresholds == {0: 0.1, 3: 0.4}, (
-        "the model is asked for the lowest of both tags"
-    )
+    assert two.groups[0].thresholds == {
+        0: 0.1,
+        3: 0.4,
+    }, "the model is asked for the lowest of both tags"
 
 
 def test_all_kinds_are_filled_and_bound_by_name() -> None:
@@ -199,12 +200,15 @@ def test_tags_that_point_nowhere_are_noted() -> None:
 
 _DTD = '<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa">{}]>'
 X01 = {
-    "bomb": _DTD.format(
-        "".join(
-            f'<!ENTITY {b} "{f"&{a};" * 10}">' for a, b in zip("abcdefgh", "bcdefghi", strict=True)
+    "bomb": (
+        _DTD.format(
+            "".join(
+                f'<!ENTITY {b} "{f"&{a};" * 10}">'
+                for a, b in zip("abcdefgh", "bcdefghi", strict=True)
+            )
         )
-    )
-    + "<View>&i;</View>",
+        + "<View>&i;</View>"
+    ),
     "quadratic": _DTD.format(f'<!ENTITY q "{"q" * 50_000}">') + f"<View>{'&q;' * 5000}</View>",
     "external": '<!DOCTYPE x [<!ENTITY e SYSTEM "file:///etc/passwd">]><View>&e;</View>',
     "parameter": '<!DOCTYPE x [<!ENTITY % p SYSTEM "http://127.0.0.1:1/x"> %p;]><View/>',
@@ -214,12 +218,14 @@ X01 = {
     "tags": config(
         "".join(f'<RectangleLabels name="a{k}" toName="image" smart="1"/>' for k in range(10_000))
     ),
-    "images": "<View>"
-    + "".join(
-        f'<Image name="i{k}" value="$x"/><BrushLabels name="b{k}" toName="i{k}"/>'
-        for k in range(20)
-    )
-    + "</View>",
+    "images": (
+        "<View>"
+        + "".join(
+            f'<Image name="i{k}" value="$x"/><BrushLabels name="b{k}" toName="i{k}"/>'
+            for k in range(20)
+        )
+        + "</View>"
+    ),
     "predicted": config(brush(f'<Label value="car" predicted_values="{"x," * 100_000}"/>')),
     "broken": "<View><Image",
     "nul": "<View>\0</View>",

@@ -1,4 +1,6 @@
-"""The checker of labelme files: every fault it knows, made on purpose, and what labelme itself says to them."""
+"""The checker of labelme files: every fault it knows, made on purpose, and what labelme itself says
+to them.
+"""
 
 from __future__ import annotations
 
@@ -80,7 +82,8 @@ def no_key(index: int, key: str) -> Callable[[Document], None]:
 
 GREY = (np.arange(300) % 200).astype(np.uint8).reshape(15, 20)
 ONES = np.ones((15, 20), np.uint8)
-# What is changed, where the fault is, what is said, and what labelme 6.3 does: "refuses", "opens and then its exports stop", or "opens".
+# What is changed, where the fault is, what is said, and what labelme 6.3 does: "refuses", "opens
+# and then its exports stop", or "opens".
 FAULTS: dict[str, tuple[Callable[[Document], None], str, str, str]] = {
     "exclusive box": (
         mask(points=[[10, 5], [30, 20]]),

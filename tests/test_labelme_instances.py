@@ -112,7 +112,8 @@ def test_the_photographs_of_labelme_become_the_maps_that_labelme2voc_made(
                 shape_to_mask(size_hw, one["points"], one["shape_type"]),
             )
             painted[full_frame(shape_mask(one, size_hw, f"{path}: shapes[{k}]"), size_hw)] = value
-        # One pixel of 2011_000006 differs, as it does when labelme 6.3 with today's Pillow draws the same polygon.
+        # One pixel of 2011_000006 differs, as it does when labelme 6.3 with today's Pillow draws
+        # the same polygon.
         assert np.count_nonzero(painted != expected) <= (path.stem == "2011_000006")
 
 

@@ -1,4 +1,6 @@
-"""labelme's real window, off screen: it shows what was written in the right places, and its AI menus hold the cascade."""
+"""labelme's real window, off screen: it shows what was written in the right places, and its AI
+menus hold the cascade.
+"""
 
 from __future__ import annotations
 
@@ -127,7 +129,8 @@ def test_the_window_shows_every_mask_where_the_object_is(run_cli, tmp_path: Path
     assert len(seen) == 5
     matched: list[float] = []
     for k, about in seen.items():
-        size_hw, name = tuple(about["size"]), Path(about["file"]).stem
+        size_hw = tuple(about["size"])
+        name = Path(about["file"]).stem
         path = next(pictures.rglob(f"{name}.json"))
         written = {
             (one.label, full_frame(one.mask, size_hw).tobytes())
@@ -141,7 +144,8 @@ def test_the_window_shows_every_mask_where_the_object_is(run_cli, tmp_path: Path
             y : y + size_hw[0], x : x + size_hw[1]
         ]
         assert about["scale"] == 1
-        outlines, allowed = np.zeros(size_hw, np.uint8), np.zeros(size_hw, bool)
+        outlines = np.zeros(size_hw, np.uint8)
+        allowed = np.zeros(size_hw, bool)
         for shape, (_, mask) in zip(about["shapes"], shown, strict=True):
             assert painted[mask].mean() > 0.99
             (left, top), (right, bottom) = ((int(a), int(b)) for a, b in shape["points"])
@@ -267,7 +271,10 @@ def test_a_labelme_that_is_built_otherwise_is_refused(
 
 
 def test_only_the_launcher_imports_labelme() -> None:
-    code = "import sys, backend.cli, labelme_plugin.launcher, labelme_plugin.convert\nprint('labelme' in sys.modules, 'PyQt5' in sys.modules)"
+    code = (
+        "import sys, backend.cli, labelme_plugin.launcher, labelme_plugin.convert\nprint('labelme'"
+        " in sys.modules, 'PyQt5' in sys.modules)"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True
     )
@@ -329,7 +336,8 @@ def test_an_error_never_closes_the_window(monkeypatch: pytest.MonkeyPatch, fake:
             raise RuntimeError("out of memory")
 
     class Prompt:
-        points, point_labels = np.zeros((1, 2)), np.ones(1, int)
+        points = np.zeros((1, 2))
+        point_labels = np.ones(1, int)
 
     assert launcher._answers(Broken(fake), Prompt(), np.zeros((4, 4, 3), np.uint8)) == []
     assert said == [f"{MODEL_NAME}: unexpected RuntimeError: out of memory"]

@@ -1,4 +1,6 @@
-"""The architecture, held by tests: who may import whom, how long modules get, what costs nothing at import."""
+"""The architecture, held by tests: who may import whom, how long modules get, what costs nothing at
+import.
+"""
 
 from __future__ import annotations
 
@@ -14,23 +16,72 @@ FILES = sorted([*(ROOT / "backend").rglob("*.py"), *(ROOT / "labelme_plugin").rg
 
 # Lower numbers never import higher ones. A name stands for itself and everything below it.
 LAYERS = {
-    "backend.memory": 0, "backend.options": 0, "backend.logs": 0, "backend.errors": 0, "backend.types": 0,
-    "backend.geometry": 1, "backend.files.images": 1, "backend.metrics": 1, "backend.settings": 1, "backend.files": 1, "backend.drawing.overlays": 2,
-    "backend.formats": 2, "backend.service_settings": 2, "backend.class_mapping": 1, "backend.core.rasterize": 1, "backend.evaluation.instances": 2, "backend.drawing.comparison": 2,
-    "backend.datasets": 4, "backend.datasets.convert": 5, "backend.datasets.report": 5,
-    "labelme_plugin.check": 4, "labelme_plugin.check_folder": 5, "labelme_plugin.launcher": 5,
-    "backend.labeling.sources": 3, "backend.labeling.cascade": 3, "labelme_plugin": 3, "backend.models": 3,
-    "backend.label_studio.api.origins": 3, "backend.label_studio.api.transport": 3, "backend.label_studio.api.tokens": 3, "backend.label_studio.api.local_files": 3,
-    "backend.label_studio.api.fetch": 3, "backend.label_studio.server.app.cache": 3, "backend.label_studio.server.app.monitor": 3,
-    "backend.label_studio.server.access": 3, "backend.label_studio.requests": 3,
-    "backend.label_studio.api.stored": 3, "backend.label_studio.api.client": 3, "backend.label_studio.prelabel.journal": 3, "backend.label_studio.prelabel.prelabel_project": 6,
-    "backend.labeling.pipeline": 4, "backend.labeling.outputs": 4, "backend.label_studio.server.worker": 4, "backend.scoring": 4,
+    "backend.memory": 0,
+    "backend.options": 0,
+    "backend.logs": 0,
+    "backend.errors": 0,
+    "backend.types": 0,
+    "backend.geometry": 1,
+    "backend.files.images": 1,
+    "backend.metrics": 1,
+    "backend.settings": 1,
+    "backend.files": 1,
+    "backend.drawing.overlays": 2,
+    "backend.formats": 2,
+    "backend.service_settings": 2,
+    "backend.class_mapping": 1,
+    "backend.core.rasterize": 1,
+    "backend.evaluation.instances": 2,
+    "backend.drawing.comparison": 2,
+    "backend.datasets": 4,
+    "backend.datasets.convert": 5,
+    "backend.datasets.report": 5,
+    "labelme_plugin.check": 4,
+    "labelme_plugin.check_folder": 5,
+    "labelme_plugin.launcher": 5,
+    "backend.labeling.sources": 3,
+    "backend.labeling.cascade": 3,
+    "labelme_plugin": 3,
+    "backend.models": 3,
+    "backend.label_studio.api.origins": 3,
+    "backend.label_studio.api.transport": 3,
+    "backend.label_studio.api.tokens": 3,
+    "backend.label_studio.api.local_files": 3,
+    "backend.label_studio.api.fetch": 3,
+    "backend.label_studio.server.app.cache": 3,
+    "backend.label_studio.server.app.monitor": 3,
+    "backend.label_studio.server.access": 3,
+    "backend.label_studio.requests": 3,
+    "backend.label_studio.api.stored": 3,
+    "backend.label_studio.api.client": 3,
+    "backend.label_studio.prelabel.journal": 3,
+    "backend.label_studio.prelabel.prelabel_project": 6,
+    "backend.labeling.pipeline": 4,
+    "backend.labeling.outputs": 4,
+    "backend.label_studio.server.worker": 4,
+    "backend.scoring": 4,
     "backend.label_studio": 5,
-    "backend.labeling.load": 5, "backend.labeling.annotate": 5, "backend.evaluation.against_truth": 5,
-    "backend.evaluation.run": 6, "backend.labeling.watch": 6, "backend.evaluation.pictures": 5, "backend.label_studio.server.serve": 6, "backend.doctor": 6, "backend.label_studio.server.ml_backend": 7,
-    "backend.benchmarks.run": 7, "backend.benchmarks.clicks": 6, "backend.benchmarks.scoring": 6, "backend.benchmarks.prelabel": 6, "backend.demo": 7,
-    "backend.commands": 7, "backend.dataset_commands": 7, "backend.dataset_options": 0, "backend.model_options": 0, "backend.cli": 8, "backend.__main__": 9,
-}  # fmt: skip
+    "backend.labeling.load": 5,
+    "backend.labeling.annotate": 5,
+    "backend.evaluation.against_truth": 5,
+    "backend.evaluation.run": 6,
+    "backend.labeling.watch": 6,
+    "backend.evaluation.pictures": 5,
+    "backend.label_studio.server.serve": 6,
+    "backend.doctor": 6,
+    "backend.label_studio.server.ml_backend": 7,
+    "backend.benchmarks.run": 7,
+    "backend.benchmarks.clicks": 6,
+    "backend.benchmarks.scoring": 6,
+    "backend.benchmarks.prelabel": 6,
+    "backend.demo": 7,
+    "backend.commands": 7,
+    "backend.dataset_commands": 7,
+    "backend.dataset_options": 0,
+    "backend.model_options": 0,
+    "backend.cli": 8,
+    "backend.__main__": 9,
+}
 HEAVY = ("torch", "torchvision", "ultralytics", "sam2", "transformers", "hydra", "omegaconf")
 
 
@@ -59,9 +110,11 @@ def imports(path: Path) -> list[str]:
             found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
             found += [
-                f"{node.module}.{alias.name}"
-                if node.module in ("backend", "labelme_plugin")
-                else node.module
+                (
+                    f"{node.module}.{alias.name}"
+                    if node.module in ("backend", "labelme_plugin")
+                    else node.module
+                )
                 for alias in node.names
             ]
     return found
@@ -120,7 +173,10 @@ def test_light_parts_need_no_torch() -> None:
         "backend.label_studio.server.serve",
         "backend.doctor.studio",
     ]
-    code = f"import sys\nfor m in {light!r}: __import__(m)\nprint([m for m in {HEAVY!r} if m in sys.modules])"
+    code = (
+        f"import sys\nfor m in {light!r}: __import__(m)\nprint([m for m in {HEAVY!r} if m in"
+        " sys.modules])"
+    )
     done = subprocess.run(
         [PYTHON, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True
     )

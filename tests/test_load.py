@@ -1,4 +1,6 @@
-"""The whole server under load and violence: gunicorn, threads and signals are real, the models are stubs (C02, C03, C05, C07, C10, C11)."""
+"""The whole server under load and violence: gunicorn, threads and signals are real, the models are
+stubs (C02, C03, C05, C07, C10, C11).
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ class Running:
     """The server program and a session to ask it."""
 
     def __init__(self, process: subprocess.Popen[bytes], url: str, log: Path) -> None:
-        self.process, self.url, self.log = process, url, log
+        self.process = process
+        self.url = url
+        self.log = log
 
     def get(self, path: str, timeout: float = 5) -> requests.Response:
         return requests.get(self.url + path, timeout=timeout)
@@ -101,7 +105,9 @@ def inline(seed: int) -> str:
 
 def test_c02_c03_thirty_clients_at_once(tmp_path: Path) -> None:
     with serving(tmp_path / "log", STUB_SLEEP=0.4, PREDICT_DEADLINE=1.5) as server:
-        statuses, refused_after, health = [], [], []
+        statuses = []
+        refused_after = []
+        health = []
         done = threading.Event()
 
         def ask(k: int) -> None:
@@ -197,7 +203,8 @@ def test_c11_a_killed_worker_is_replaced(tmp_path: Path) -> None:
 
 def test_half_sent_requests_do_not_starve_health(tmp_path: Path) -> None:
     with serving(tmp_path / "log") as server:
-        host, port = "127.0.0.1", int(server.url.rsplit(":", 1)[1])
+        host = "127.0.0.1"
+        port = int(server.url.rsplit(":", 1)[1])
         sockets = [socket.create_connection((host, port)) for _ in range(16)]
         for k, sock in enumerate(sockets):
             sock.sendall(

@@ -33,7 +33,8 @@ def test_overlaps_equal_those_of_full_frames(rng: np.random.Generator) -> None:
 
 
 def test_panoptic_quality_by_hand() -> None:
-    # Class a: one perfect match, one with IoU 60 / 100, one miss, one false alarm. Class b: IoU of exactly 0.5 is no match for panoptic quality.
+    # Class a: one perfect match, one with IoU 60 / 100, one miss, one false alarm. Class b: IoU of
+    # exactly 0.5 is no match for panoptic quality.
     truth = [
         box(0, 0, 0, 10, 10),
         box(0, 20, 0, 10, 10),
@@ -64,7 +65,8 @@ def test_panoptic_quality_by_hand() -> None:
 
 def test_the_surer_prediction_gets_the_object() -> None:
     truth = [box(0, 0, 0, 10, 10)]
-    worse_but_surer, better = box(0, 0, 0, 10, 8, 0.9), box(0, 0, 0, 10, 10, 0.5)
+    worse_but_surer = box(0, 0, 0, 10, 8, 0.9)
+    better = box(0, 0, 0, 10, 10, 0.5)
     matched = match_instances(truth, [better, worse_but_surer], 1)
     assert matched.hits50.tolist() == [False, True]
     assert matched.counts.hit50[0] == 1
@@ -80,7 +82,9 @@ def test_ignored_pixels_count_neither_way() -> None:
     void = np.zeros((40, 40), bool)
     void[:, 10:30] = True
     truth = [box(0, 0, 0, 10, 10)]
-    spills, inside, half = box(0, 0, 0, 20, 10), box(0, 12, 0, 10, 10), box(0, 25, 20, 10, 10)
+    spills = box(0, 0, 0, 20, 10)
+    inside = box(0, 12, 0, 10, 10)
+    half = box(0, 25, 20, 10, 10)
     matched = match_instances(truth, [spills, inside, half], 1, void)
     assert matched.counts.hit75[0] == 1  # what spills into ignored pixels is not held against it
     assert (
@@ -109,12 +113,16 @@ def test_each_threshold_has_a_matching_of_its_own() -> None:
 def scenes(
     seed: int, n_images: int
 ) -> list[tuple[list[np.ndarray], np.ndarray, list[np.ndarray], np.ndarray, np.ndarray]]:
-    """Per image: true masks and classes, predicted masks, classes and scores; with ties, empty images and overlaps."""
+    """Per image: true masks and classes, predicted masks, classes and scores.
+
+    With ties, empty images and overlaps.
+    """
     rng = np.random.default_rng(seed)
 
     def block() -> np.ndarray:
         frame = np.zeros((40, 50), bool)
-        y, x = rng.integers(0, 30), rng.integers(0, 40)
+        y = rng.integers(0, 30)
+        x = rng.integers(0, 40)
         frame[y : y + rng.integers(3, 12), x : x + rng.integers(3, 12)] = True
         return frame
 
@@ -136,7 +144,8 @@ def with_pycocotools(images: list, n_classes: int) -> np.ndarray:
     def encoded(frame: np.ndarray) -> dict:
         return coco_mask.encode(np.asfortranarray(frame.astype(np.uint8)))
 
-    truth, found = [], []
+    truth = []
+    found = []
     for k, (true_masks, true_classes, masks, classes, scores) in enumerate(images):
         for mask, c in zip(true_masks, true_classes, strict=True):
             one = {
@@ -177,7 +186,9 @@ def with_pycocotools(images: list, n_classes: int) -> np.ndarray:
 @pytest.mark.parametrize("n_images", [40, 300])  # within one piece, and over several
 def test_average_precision_equals_pycocotools(n_images: int) -> None:
     images = scenes(n_images, n_images)
-    ours, first, second = AveragePrecision(), AveragePrecision(), AveragePrecision()
+    ours = AveragePrecision()
+    first = AveragePrecision()
+    second = AveragePrecision()
     for k, (truth, classes, found, guessed, scores) in enumerate(images):
         iou = iou_matrix([mask_from_full(m) for m in found], [mask_from_full(m) for m in truth])
         for target in (ours, first if k < n_images // 2 else second):

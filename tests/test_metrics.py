@@ -1,4 +1,6 @@
-"""Semantic metrics: by hand, against scikit-learn, additive, and where upstream's formula goes another way."""
+"""Semantic metrics: by hand, against scikit-learn, additive, and where upstream's formula goes
+another way.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,10 @@ from backend.evaluation.semantic import Areas, confusion, iou_table, mean_of, ra
 def maps(
     seed: int, n_values: int, smooth: bool = True, size_hw: tuple[int, int] = (64, 80)
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A truth with ignored pixels and a prediction that is partly right; smooth as real label maps are, or noise."""
+    """A truth with ignored pixels and a prediction that is partly right.
+
+    Smooth as real label maps are, or noise.
+    """
     rng = np.random.default_rng(seed)
     truth = rng.integers(0, n_values, size_hw).astype(np.uint8)
     if smooth:
@@ -54,8 +59,11 @@ def test_by_hand() -> None:
 @pytest.mark.parametrize("n_values", [2, 5, 33, 254, 255])
 def test_equals_scikit_learn(n_values: int, smooth: bool) -> None:
     truth, found = maps(n_values, n_values, smooth)
-    counts, seen = confusion(truth, found, n_values), truth != 255
-    t, p, labels = truth[seen], found[seen], list(range(n_values))
+    counts = confusion(truth, found, n_values)
+    seen = truth != 255
+    t = truth[seen]
+    p = found[seen]
+    labels = list(range(n_values))
     assert np.array_equal(counts.counts, confusion_matrix(t, p, labels=labels))
     occur = sorted(set(t) | set(p))
     assert counts.iou[occur] == pytest.approx(jaccard_score(t, p, labels=occur, average=None))
@@ -133,22 +141,28 @@ def test_bad_maps_are_refused() -> None:
 def upstream(
     truths: list[np.ndarray], found: list[np.ndarray | None], n_values: int
 ) -> tuple[float, float]:
-    """Pixel accuracy and mean IoU as upstream YOLO-SAM2 sums them: images without a detection are dropped, and every class counts."""
+    """Pixel accuracy and mean IoU as upstream YOLO-SAM2 sums them: images without a detection are
+    dropped, and every class counts.
+    """
     correct = labelled = 0.0
-    inter, union = np.zeros(n_values), np.zeros(n_values)
+    inter = np.zeros(n_values)
+    union = np.zeros(n_values)
     for truth, predicted in zip(truths, found, strict=True):
         if predicted is None:
             continue
-        correct, labelled = correct + (truth == predicted).sum(), labelled + truth.size
+        correct = correct + (truth == predicted).sum()
+        labelled = labelled + truth.size
         for value in range(n_values):
-            a, b = truth == value, predicted == value
+            a = truth == value
+            b = predicted == value
             inter[value] += (a & b).sum()
             union[value] += (a | b).sum()
     return correct / labelled, float((inter / (union + np.spacing(1))).mean())
 
 
 def test_where_upstream_goes_another_way() -> None:
-    seen, missed = np.zeros((10, 10), np.uint8), np.zeros((10, 10), np.uint8)
+    seen = np.zeros((10, 10), np.uint8)
+    missed = np.zeros((10, 10), np.uint8)
     seen[:5], missed[:5] = 1, 1
     nothing = np.zeros_like(seen)
     one = confusion(seen, seen, 3)
@@ -186,7 +200,8 @@ def slow_boundaries(
                 pixels.append((y, x))
         return pixels
 
-    a, b = edge(truth), edge(found)
+    a = edge(truth)
+    b = edge(found)
     hits = [
         sum(any(np.hypot(y - r, x - c) <= reach for r, c in other) for y, x in one)
         for one, other in ((a, b), (b, a))
@@ -210,14 +225,16 @@ def test_boundaries_equal_a_slow_count(seed: int) -> None:
             counted.predicted[value],
             counted.predicted_hit[value],
         ) == slow
-        precision, recall = slow[3] / slow[2], slow[1] / slow[0]
+        precision = slow[3] / slow[2]
+        recall = slow[1] / slow[0]
         assert counted.f_score[value] == pytest.approx(
             2 * precision * recall / (precision + recall)
         )
 
 
 def test_boundary_f_by_hand() -> None:
-    square, shifted = np.zeros((60, 80), np.uint8), np.zeros((60, 80), np.uint8)
+    square = np.zeros((60, 80), np.uint8)
+    shifted = np.zeros((60, 80), np.uint8)
     square[20:30, 20:30], shifted[20:30, 21:31] = 1, 1
     assert boundaries(square, square, 2).f_score[1] == 1
     assert (

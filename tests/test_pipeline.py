@@ -75,7 +75,9 @@ def test_one_bad_item_per_stage_is_one_failure() -> None:
 
 
 def test_stop_finishes_what_is_in_flight_and_begins_nothing() -> None:
-    stop, begun, written = threading.Event(), [], []
+    stop = threading.Event()
+    begun = []
+    written = []
 
     def load(key: int) -> int:
         begun.append(key)
@@ -104,7 +106,8 @@ def test_stop_finishes_what_is_in_flight_and_begins_nothing() -> None:
 
 
 def test_keys_are_read_as_the_work_goes_on() -> None:
-    written, ahead = [0], []
+    written = [0]
+    ahead = []
 
     def keys() -> Iterator[int]:
         for key in range(200):
@@ -120,7 +123,9 @@ def test_keys_are_read_as_the_work_goes_on() -> None:
 
 
 def test_loaded_items_in_flight_are_bounded() -> None:
-    alive, most, lock = [0], [0], threading.Lock()
+    alive = [0]
+    most = [0]
+    lock = threading.Lock()
 
     class Item:
         def __init__(self) -> None:
@@ -159,7 +164,9 @@ def test_a_model_that_answers_too_little_is_a_failure_of_the_images() -> None:
 
 
 def test_stages_overlap() -> None:
-    """Not a timing test: load of a later item must begin before the write of an earlier one is over."""
+    """Not a timing test: load of a later item must begin before the write of an earlier one is
+    over.
+    """
     events: list[tuple[str, int]] = []
 
     def note(kind: str, result: int) -> int:
@@ -178,7 +185,9 @@ def test_stages_overlap() -> None:
 
 
 def test_an_abandoned_run_ends_without_working_off_its_queues() -> None:
-    """The caller is interrupted (a second Ctrl-C): what is queued is dropped, and the interpreter does not wait for it."""
+    """The caller is interrupted (a second Ctrl-C): what is queued is dropped, and the interpreter
+    does not wait for it.
+    """
     code = """
 import time
 from backend.pipeline import Stages, run

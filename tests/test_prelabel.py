@@ -1,4 +1,6 @@
-"""Pre-labelling against a stand-in for Label Studio that fails on command: every task gets one prediction of a version, whatever happens."""
+"""Pre-labelling against a stand-in for Label Studio that fails on command: every task gets one
+prediction of a version, whatever happens.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,7 @@ def server(studio: FakeStudio) -> Iterator[Recorder]:
 
 def go(
     server: Recorder, journal: Path, choice: Choice = Choice(), key: str = LEGACY, **options: object
-) -> Summary:  # noqa: B008 - frozen
+) -> Summary:
     run = prepared(server.url, journal, key, settle_s=0.0, **options)
     try:
         return run.run(local_engine(server.url, key), choice)
@@ -262,7 +264,10 @@ def test_a_label_studio_that_is_gone_ends_the_run(
 
 @pytest.mark.timeout(600)
 def test_killed_fifty_times(studio: FakeStudio, server: Recorder, tmp_path: Path) -> None:
-    """kill -9 at random moments, some of them with answers that are lost; in the end every task has exactly one prediction."""
+    """kill -9 at random moments, some of them with answers that are lost.
+
+    In the end every task has exactly one prediction.
+    """
     rng = random.Random(7)
     studio.add(160)
     studio.fault = lambda method, path, number: (
@@ -339,7 +344,8 @@ def test_a_journal_survives_being_cut_anywhere(tmp_path: Path) -> None:
 def test_a_full_disk_after_a_confirmed_upload_doubles_nothing(
     studio: FakeStudio, server: Recorder, tmp_path: Path, monkeypatch
 ) -> None:
-    confirmed, calls = Journal.confirmed, []
+    confirmed = Journal.confirmed
+    calls = []
 
     def fails(self: Journal, tasks) -> None:
         calls.append(list(tasks))
@@ -358,7 +364,9 @@ def test_a_full_disk_after_a_confirmed_upload_doubles_nothing(
 def test_a_commit_that_comes_late_is_found_and_undone(
     studio: FakeStudio, server: Recorder, tmp_path: Path
 ) -> None:
-    """The proxy gives up, Label Studio carries the request out after it was looked for and repeated."""
+    """The proxy gives up, Label Studio carries the request out after it was looked for and
+    repeated.
+    """
     late: list[bytes] = []
 
     def fault(method: str, path: str, number: int) -> str | None:
@@ -380,10 +388,8 @@ def test_a_commit_that_comes_late_is_found_and_undone(
             return 504, {}, b""
         return found
 
-    studio._answer, studio.fault = (
-        answer,
-        lambda method, path, number: "504" if fault(method, path, number) else None,
-    )
+    studio._answer = answer
+    studio.fault = lambda method, path, number: "504" if fault(method, path, number) else None
     summary = go(server, tmp_path / "j")
     assert summary.error is None
     assert [path for method, path in studio.written if method == "DELETE"]
@@ -424,7 +430,8 @@ def test_renewal_that_is_answered_by_a_proxy_is_tried_again(
     studio: FakeStudio, server: Recorder, tmp_path: Path
 ) -> None:
     studio.calls_per_access = 3
-    route, refused = studio._answer, []
+    route = studio._answer
+    refused = []
 
     def answer(method: str, target: str, headers: dict[str, str], body: bytes):
         if "token/refresh" in target and len(refused) < 6 and studio.n_requests % 3 == 0:
@@ -443,7 +450,8 @@ def test_renewal_that_is_answered_by_a_proxy_is_tried_again(
 def test_an_import_that_is_not_acknowledged_is_looked_up(
     studio: FakeStudio, server: Recorder, tmp_path: Path
 ) -> None:
-    route, told = studio._answer, []
+    route = studio._answer
+    told = []
 
     def answer(method: str, target: str, headers: dict[str, str], body: bytes):
         if target.endswith("import/predictions") and not told:
@@ -508,7 +516,8 @@ def test_replacing_goes_on_where_it_stopped(
 def test_a_redirect_of_what_is_sent_ends_the_run_and_loses_nothing(
     studio: FakeStudio, server: Recorder, tmp_path: Path, status: int
 ) -> None:
-    route, on = studio._answer, [True]
+    route = studio._answer
+    on = [True]
 
     def answer(method: str, target: str, headers: dict[str, str], body: bytes):
         if on[0] and target.endswith("/import/predictions"):

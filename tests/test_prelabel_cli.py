@@ -1,4 +1,6 @@
-"""``yolosam2 prelabel`` on the embedded models: against the stand-in, and once against a real Label Studio that is restarted under it."""
+"""``yolosam2 prelabel`` on the embedded models: against the stand-in, and once against a real Label
+Studio that is restarted under it.
+"""
 
 from __future__ import annotations
 
@@ -313,8 +315,26 @@ def test_two_hundred_tasks_a_kill_and_a_restart_of_the_real_label_studio(tmp_pat
         assert set(Counter(one["task"] for one in found).values()) == {1}
         assert len({one["model_version"] for one in found}) == 1
         assert f"predicted {200 - half} tasks" in done.stdout
-        view = studio.call("POST", "/api/dm/views/", json={"project": project, "data": {"filters": {"conjunction": "and", "items": [
-            {"filter": "filter:tasks:id", "operator": "less", "type": "Number", "value": studio.tasks(project)[5]["id"]}]}}})  # fmt: skip
+        view = studio.call(
+            "POST",
+            "/api/dm/views/",
+            json={
+                "project": project,
+                "data": {
+                    "filters": {
+                        "conjunction": "and",
+                        "items": [
+                            {
+                                "filter": "filter:tasks:id",
+                                "operator": "less",
+                                "type": "Number",
+                                "value": studio.tasks(project)[5]["id"],
+                            }
+                        ],
+                    }
+                },
+            },
+        )
         listing = [
             *command,
             "--view",

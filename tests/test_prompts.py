@@ -53,12 +53,21 @@ def test_integer_ids_and_missing_scores() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"image_id": None}, "row 1: image_id"), ({"image_id": "../x"}, "row 1: image_id: expected a path below"), ({"image_id": "/etc/x"}, "image_id"),
-        ({"category_id": 4}, "row 1: category_id: 4 is not an index into the 4"), ({"category_id": -1}, "category_id"), ({"category_id": "1"}, "category_id"),
-        ({"category_id": True}, "category_id"), ({"bbox": [1, 2, 3]}, "row 1: bbox: expected four numbers"), ({"bbox": [5, 5, 4, 9]}, "x1 < x2"),
-        ({"bbox": [0, 0, float("nan"), 1]}, "bbox"), ({"bbox": ["1", 0, 2, 2]}, "bbox"), ({"score": 1.5}, "row 1: score"), ({"score": "high"}, "score"),
+        ({"image_id": None}, "row 1: image_id"),
+        ({"image_id": "../x"}, "row 1: image_id: expected a path below"),
+        ({"image_id": "/etc/x"}, "image_id"),
+        ({"category_id": 4}, "row 1: category_id: 4 is not an index into the 4"),
+        ({"category_id": -1}, "category_id"),
+        ({"category_id": "1"}, "category_id"),
+        ({"category_id": True}, "category_id"),
+        ({"bbox": [1, 2, 3]}, "row 1: bbox: expected four numbers"),
+        ({"bbox": [5, 5, 4, 9]}, "x1 < x2"),
+        ({"bbox": [0, 0, float("nan"), 1]}, "bbox"),
+        ({"bbox": ["1", 0, 2, 2]}, "bbox"),
+        ({"score": 1.5}, "row 1: score"),
+        ({"score": "high"}, "score"),
     ],
-)  # fmt: skip
+)
 def test_bad_rows_are_named(change: dict[str, object], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         parse_prompts([GOOD, {**GOOD, **change}], HERE, 4)

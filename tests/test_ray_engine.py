@@ -1,4 +1,6 @@
-"""The Ray engine: the same predictions as the local one, and an actor that is killed changes nothing."""
+"""The Ray engine: the same predictions as the local one, and an actor that is killed changes
+nothing.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,9 @@ def run(made: FakeStudio, journal: Path, engine) -> tuple[int, dict[int, str]]:
 
 
 def test_both_engines_give_the_same_and_a_killed_actor_changes_nothing(tmp_path: Path) -> None:
-    local, ray, killed = studio(), studio(), studio()
+    local = studio()
+    ray = studio()
+    killed = studio()
     here = run(local, tmp_path / "a", local_engine)
     there = run(
         ray,

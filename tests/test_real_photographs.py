@@ -1,4 +1,6 @@
-"""Real photographs go through ``annotate --prompts`` without an error, and labelme loads every file bit-exact."""
+"""Real photographs go through ``annotate --prompts`` without an error, and labelme loads every file
+bit-exact.
+"""
 
 from __future__ import annotations
 
@@ -60,9 +62,23 @@ def test_labelme_voc_photographs(run_cli, shared_data: Path, tmp_path: Path) -> 
     prompts.write_text(json.dumps(rows))
     photographs = sorted(folder.glob("*.jpg"))
     code, text, _ = run_cli(
-        "annotate", *photographs, "--out", tmp_path / "out", "-p", prompts, "--classes", ",".join(names), "--segmenter", "demo", "--device", "cpu",
-        "--format", "labelme,voc,overlay,label-studio", "--json", "--no-progress",
-    )  # fmt: skip
+        "annotate",
+        *photographs,
+        "--out",
+        tmp_path / "out",
+        "-p",
+        prompts,
+        "--classes",
+        ",".join(names),
+        "--segmenter",
+        "demo",
+        "--device",
+        "cpu",
+        "--format",
+        "labelme,voc,overlay,label-studio",
+        "--json",
+        "--no-progress",
+    )
     summary = json.loads(text)
     assert code == 0, summary
     assert summary["images"] == len(photographs) == 3

@@ -27,9 +27,15 @@ SIZE = (60, 80)
 
 def region(kind: str, label: str = "car", size_hw: tuple[int, int] = SIZE, **value: object) -> dict:
     return {
-        "id": "r1", "type": kind, "from_name": "tag", "to_name": "image", "original_height": size_hw[0], "original_width": size_hw[1], "score": 0.5,
+        "id": "r1",
+        "type": kind,
+        "from_name": "tag",
+        "to_name": "image",
+        "original_height": size_hw[0],
+        "original_width": size_hw[1],
+        "score": 0.5,
         "value": {**value, kind: [label]},
-    }  # fmt: skip
+    }
 
 
 def frame_of(one: dict) -> np.ndarray:

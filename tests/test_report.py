@@ -1,4 +1,6 @@
-"""The report page in headless Chromium: no error, nothing from the network, charts drawn, filters that filter, paper and dark."""
+"""The report page in headless Chromium: no error, nothing from the network, charts drawn, filters
+that filter, paper and dark.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,10 @@ CHARTS = (
 
 
 def tasks() -> list[dict]:
-    """Sixty tasks of two annotators and two model versions; the second version is better, one annotator has a name that is code."""
+    """Sixty tasks of two annotators and two model versions.
+
+    The second version is better, one annotator has a name that is code.
+    """
     rng = np.random.default_rng(3)
     made = []
     for k in range(60):
@@ -96,7 +101,8 @@ def test_the_page_is_one_file_that_names_no_address(report: Path) -> None:
 @pytest.fixture
 def page(report: Path) -> Iterator:
     with browser_page(viewport={"width": 1280, "height": 900}) as opened:
-        opened.faults, opened.asked = [], []
+        opened.faults = []
+        opened.asked = []
         opened.on(
             "console",
             lambda message: (
@@ -211,8 +217,10 @@ def test_words_can_be_read_in_light_and_dark(report: Path, scheme: str) -> None:
         page.wait_for_selector("#chart-effort .bars path")
         paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
         inks = page.evaluate(
-            "['h1', '.card span', '#table-classes td', '#chart-classes .xtick text', '#chart-effort .legendtext', '#chart-confusion .ytick text']"
-            ".map(s => { const e = document.querySelector(s), c = getComputedStyle(e); return s.includes('chart') ? c.fill : c.color; })"
+            "['h1', '.card span', '#table-classes td', '#chart-classes .xtick text', '#chart-effort"
+            " .legendtext', '#chart-confusion .ytick text'].map(s => { const e ="
+            " document.querySelector(s), c = getComputedStyle(e); return s.includes('chart') ?"
+            " c.fill : c.color; })"
         )
         page.screenshot(path=str(OUT / f"report-{scheme}.png"))
     for ink in inks:
@@ -288,7 +296,10 @@ def test_forty_classes_with_long_names(tmp_path: Path) -> None:
 
 @needs_chromium
 def test_it_fits_on_paper_and_on_a_telephone(report: Path, tmp_path: Path) -> None:
-    wide = "[...document.querySelectorAll('body *')].filter(e => !e.closest('.scroll, .chart, pre') && e.getBoundingClientRect().right > innerWidth + 1).length"
+    wide = (
+        "[...document.querySelectorAll('body *')].filter(e => !e.closest('.scroll, .chart, pre') &&"
+        " e.getBoundingClientRect().right > innerWidth + 1).length"
+    )
     with browser_page(viewport={"width": 720, "height": 1000}) as page:
         page.goto(report.as_uri())
         page.wait_for_selector("#chart-effort .bars path")

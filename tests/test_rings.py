@@ -1,4 +1,6 @@
-"""Rings, YOLO lines and COCO run lengths of masks: against OpenCV, Pillow and pycocotools, by hand, and with damage."""
+"""Rings, YOLO lines and COCO run lengths of masks: against OpenCV, Pillow and pycocotools, by hand,
+and with damage.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +63,9 @@ def test_large_masks_too(rng: np.random.Generator, kind: int) -> None:
 
 
 def test_a_hole_by_hand() -> None:
-    """A frame of five by five with a hole of one pixel: out to the hole, around it, and back, all within the foreground."""
+    """A frame of five by five with a hole of one pixel: out to the hole, around it, and back, all
+    within the foreground.
+    """
     crop = np.ones((5, 5), bool)
     crop[2, 2] = False
     (ring,) = rings.part_rings(Mask(10, 20, crop))
@@ -108,7 +112,9 @@ def test_run_lengths_of_a_photograph(rng: np.random.Generator) -> None:
 
 
 def test_run_lengths_by_hand() -> None:
-    """Column by column: two background, three foreground, one background in a frame of three by two."""
+    """Column by column: two background, three foreground, one background in a frame of three by
+    two.
+    """
     mask = mask_from_full(np.array([[0, 1], [0, 1], [1, 0]], bool))
     assert coco.encode(mask, (3, 2)) == {"size": [3, 2], "counts": "231"}
     assert coco.decode({"size": [3, 2], "counts": [6]}, (3, 2)) is None

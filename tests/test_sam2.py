@@ -1,4 +1,6 @@
-"""The segmenter against plain ``SAM2ImagePredictor`` on the same weights, and its scopes and limits."""
+"""The segmenter against plain ``SAM2ImagePredictor`` on the same weights, and its scopes and
+limits.
+"""
 
 from __future__ import annotations
 
@@ -159,7 +161,8 @@ def test_running_out_of_memory_halves_the_chunk_and_goes_on(
 ) -> None:
     boxes = [true_detections(scene).xyxy for scene in scenes[:2]]
     expected = segmenter.segment([s.image for s in scenes[:2]], boxes)
-    decode, sizes = segmenter._decode, []
+    decode = segmenter._decode
+    sizes = []
 
     def tight(features, coordinates, labels, mask, multimask):  # type: ignore[no-untyped-def]
         sizes.append(len(coordinates))
@@ -205,7 +208,10 @@ def test_other_errors_are_not_taken_for_memory(
 def test_m05_a_wrong_pair_is_named() -> None:
     with pytest.raises(
         ConfigError,
-        match=r"demo_sam2.1.pt and configuration configs/sam2.1/sam2.1_hiera_t.yaml do not fit together",
+        match=(
+            r"demo_sam2.1.pt and configuration configs/sam2.1/sam2.1_hiera_t.yaml do not fit"
+            r" together"
+        ),
     ):
         load_model("configs/sam2.1/sam2.1_hiera_t.yaml", DEMO_SAM2)
     with pytest.raises(
@@ -242,9 +248,9 @@ def test_packaged_configurations_load_through_build_sam2(tmp_path: Path) -> None
     weights = tmp_path / "sam2.1_hiera_tiny.pt"
     torch.save(
         {
-            "model": build_sam2(
-                "configs/sam2.1/sam2.1_hiera_t.yaml", None, device="cpu"
-            ).state_dict()
+            "model": (
+                build_sam2("configs/sam2.1/sam2.1_hiera_t.yaml", None, device="cpu").state_dict()
+            )
         },
         weights,
     )

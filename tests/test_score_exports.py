@@ -1,4 +1,6 @@
-"""``yolosam2 score`` on exports: numbers by hand, who and what counts, and bad input that costs only itself."""
+"""``yolosam2 score`` on exports: numbers by hand, who and what counts, and bad input that costs
+only itself.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ import pytest
 from tests.exports import SIZE, disc, regions, task, write
 from tests.servers import http_server
 
-LEFT, RIGHT = disc(20, 30, 9), disc(60, 30, 9)
+LEFT = disc(20, 30, 9)
+RIGHT = disc(60, 30, 9)
 
 
 def scored(run_cli, path: Path, *options: object) -> tuple[int, dict[str, Any]]:
@@ -61,7 +64,9 @@ def test_numbers_by_hand(run_cli, tmp_path: Path) -> None:
         run_cli, write(tmp_path / "e.json", [task(1, [accepted[0]], pair())])
     )  # the car cut in half, the dog deleted
     assert code == 0
-    n_left, n_half, n_right = LEFT.sum(), half.sum(), RIGHT.sum()
+    n_left = LEFT.sum()
+    n_half = half.sum()
+    n_right = RIGHT.sum()
     assert of_class(document, "car")["iou"] == pytest.approx(n_half / n_left, abs=1e-6)
     assert of_class(document, "dog")["iou"] == 0
     assert of_class(document, "background")["iou"] == pytest.approx(
@@ -157,7 +162,8 @@ def test_boxes_that_repeat_masks_are_left_out_and_tags_can_be_chosen(
     assert (
         "--tag: no region of bo; there are box, brush" in run_cli("score", path, "--tag", "bo")[2]
     )
-    # A box where no mask of its label is shows an object of its own: one that was missed, drawn with another tool.
+    # A box where no mask of its label is shows an object of its own: one that was missed, drawn
+    # with another tool.
     elsewhere = {**boxes[0], "value": {**places[1], "rectanglelabels": ["car"]}}
     _, document = scored(run_cli, write(tmp_path / "e.json", [task(1, [*masks, elsewhere], masks)]))
     assert whole(document)["effort"]["added"] == 1
@@ -170,7 +176,8 @@ def test_boxes_that_repeat_masks_are_left_out_and_tags_can_be_chosen(
 
 def several() -> list[dict[str, Any]]:
     """Two annotators, two model versions, a skipped annotation and one marked as ground truth."""
-    good, bad = pair(), regions(("car", LEFT, 0.9), salt="2")
+    good = pair()
+    bad = regions(("car", LEFT, 0.9), salt="2")
     first = task(1, good, good)
     first["predictions"].append({"id": 900, "model_version": "v2", "result": bad})
     other = {
@@ -266,7 +273,9 @@ def test_an_annotated_task_without_prediction_is_a_fault_or_all_background(
     assert document["failed"] == [
         {
             "where": "task 2",
-            "reason": "task 2: predictions: there is none; --missing counts it as one that found nothing",
+            "reason": (
+                "task 2: predictions: there is none; --missing counts it as one that found nothing"
+            ),
         }
     ]
     code, document = scored(run_cli, path, "--missing")
@@ -349,7 +358,10 @@ def wrong_size() -> list[dict[str, Any]]:
         ),
         (
             broken(annotations=[{"result": wrong_size()}]),
-            r"task 7: annotations\[0\] and predictions\[0\]: regions of several image sizes: 80x60 and 81x60",
+            (
+                r"task 7: annotations\[0\] and predictions\[0\]: regions of several image sizes:"
+                r" 80x60 and 81x60"
+            ),
         ),
         (
             broken(predictions=[{"result": wrong_size()}], annotations=[{"result": []}]),
@@ -402,7 +414,10 @@ def test_a_file_that_is_cut_off_is_scored_up_to_there(run_cli, tmp_path: Path) -
         ("PK\x03\x04", "is a zip archive; unpack it"),
         (
             "image,id,label\na.jpg,1,[]",
-            "expected a list of tasks, as Label Studio exports it as JSON; it begins with 'image,id,label a.jpg",
+            (
+                "expected a list of tasks, as Label Studio exports it as JSON; it begins with"
+                " 'image,id,label a.jpg"
+            ),
         ),
         (
             '[{"data": {"image": "a.jpg"}, "predictions": []}]',
@@ -537,8 +552,8 @@ def test_suggested_thresholds_are_printed_to_paste(run_cli, tmp_path: Path) -> N
     )
     assert code == 0
     assert (
-        '<Label value="car" model_score_threshold="0.6"/>  <!-- F1 0.667 -> 1.000, keeps 20 of 40 -->'
-        in out
+        '<Label value="car" model_score_threshold="0.6"/>  <!-- F1 0.667 -> 1.000, keeps 20 of'
+        " 40 -->" in out
     )
     assert "calibration of scores: expected error" in out
 
@@ -559,7 +574,8 @@ def test_scores_that_are_not_there_are_not_made_up(run_cli, tmp_path: Path) -> N
 
 
 def test_the_overlap_policy_decides_and_is_recorded(run_cli, tmp_path: Path) -> None:
-    large, small = disc(30, 30, 20), disc(30, 30, 5)
+    large = disc(30, 30, 20)
+    small = disc(30, 30, 5)
     predicted = regions(("car", large, 0.9), ("dog", small, 0.5))
     path = write(tmp_path / "e.json", [task(1, regions(("dog", small, 0.5)), predicted)])
     for policy, seen in (("score", 0), ("smallest", small.sum()), ("last", small.sum())):
@@ -569,7 +585,8 @@ def test_the_overlap_policy_decides_and_is_recorded(run_cli, tmp_path: Path) -> 
 
 
 def test_several_pictures_of_a_task_are_compared_apart(run_cli, tmp_path: Path) -> None:
-    first, second = regions(("car", LEFT, 0.9)), regions(("car", RIGHT, 0.9), salt="2")
+    first = regions(("car", LEFT, 0.9))
+    second = regions(("car", RIGHT, 0.9), salt="2")
     for region in second:
         region["to_name"] = "other"
         region["original_width"], region["original_height"] = (
@@ -706,10 +723,8 @@ def test_labels_that_only_one_side_has_are_pointed_out(run_cli, tmp_path: Path) 
 
 
 def test_classes_come_by_name_unless_they_are_given(run_cli, tmp_path: Path) -> None:
-    first, second = (
-        write(tmp_path / "a.json", [task(1, pair(), pair())]),
-        write(tmp_path / "b.json", [task(1, pair()[::-1], pair()[::-1])]),
-    )
+    first = write(tmp_path / "a.json", [task(1, pair(), pair())])
+    second = write(tmp_path / "b.json", [task(1, pair()[::-1], pair()[::-1])])
     views = [scored(run_cli, path)[1] for path in (first, second)]
     assert views[0]["classes"] == views[1]["classes"] == ["car", "dog"]
     assert views[0]["views"] == views[1]["views"]
@@ -781,7 +796,8 @@ def box(label: str, key: str, x: float, y: float, w: float, h: float) -> dict[st
 
 def test_a_mask_takes_one_box_and_takes_it_along(run_cli, tmp_path: Path) -> None:
     masks = regions(("car", LEFT, 0.9))
-    twin, second = box("car", "b1", 11, 21, 19, 19), box("car", "b2", 15, 21, 19, 19)
+    twin = box("car", "b1", 11, 21, 19, 19)
+    second = box("car", "b2", 15, 21, 19, 19)
     _, document = scored(
         run_cli, write(tmp_path / "a.json", [task(1, [*masks, twin, second], masks)])
     )
@@ -800,13 +816,11 @@ def test_a_mask_takes_one_box_and_takes_it_along(run_cli, tmp_path: Path) -> Non
 
 
 def test_effort_is_judged_over_all_pictures_of_a_task(run_cli, tmp_path: Path) -> None:
-    first, second = (
-        pair(),
-        [
-            {**region, "to_name": "other"}
-            for region in regions(("car", RIGHT, 0.9), ("dog", LEFT, 0.8), salt="2")
-        ],
-    )
+    first = pair()
+    second = [
+        {**region, "to_name": "other"}
+        for region in regions(("car", RIGHT, 0.9), ("dog", LEFT, 0.8), salt="2")
+    ]
     one = task(1, first, first + second)
     one["annotations"][0]["parent_prediction"] = None
     _, document = scored(run_cli, write(tmp_path / "e.json", [one]))
@@ -870,7 +884,9 @@ def test_figures_of_many_annotators(run_cli, tmp_path: Path) -> None:
 
 
 def test_sums_over_versions_equal_one_version(run_cli, tmp_path: Path) -> None:
-    """Thresholds, precision and effort of two versions added up are those of the same tasks under one name."""
+    """Thresholds, precision and effort of two versions added up are those of the same tasks under
+    one name.
+    """
     rng = np.random.default_rng(0)
     tasks = []
     for k in range(30):

@@ -203,12 +203,13 @@ def test_a_file_cannot_make_the_page_show_a_picture_from_elsewhere(
 def test_polygons_of_real_photographs_against_their_label_maps(
     run_cli, shared_data: Path, tmp_path: Path
 ) -> None:
-    """The polygons of labelme's example, scored against themselves; regions to be ignored are no class."""
-    folder, accepted, predicted = (
-        shared_data / "labelme-voc",
-        tmp_path / "accepted",
-        tmp_path / "predicted",
-    )
+    """The polygons of labelme's example, scored against themselves.
+
+    Regions to be ignored are no class.
+    """
+    folder = shared_data / "labelme-voc"
+    accepted = tmp_path / "accepted"
+    predicted = tmp_path / "predicted"
     for target in (accepted, predicted):
         target.mkdir()
         for path in folder.glob("*.json"):

@@ -69,5 +69,6 @@ def test_ten_thousand_tasks_in_bounded_memory(tmp_path: Path) -> None:
     assert "100%" in progress
     assert "10,000 tasks, 0 failed" in progress
     assert size > 30 << 20
-    # What is kept of an image are its counts, about 1 KiB; the file alone, as Python objects, would be over 500 MiB.
+    # What is kept of an image are its counts, about 1 KiB; the file alone, as Python objects, would
+    # be over 500 MiB.
     assert large_peak - small_peak < 60 << 10, (small_peak, large_peak)

@@ -41,7 +41,8 @@ def test_calibration_equals_scikit_learn(rng: np.random.Generator) -> None:
 def test_the_suggested_threshold_is_the_best_of_all(
     pairs: list[tuple[int, bool]], missed: int, parts: float
 ) -> None:
-    scores, hits = np.array([s / parts for s, _ in pairs]), np.array([h for _, h in pairs])
+    scores = np.array([s / parts for s, _ in pairs])
+    hits = np.array([h for _, h in pairs])
     n_true = int(hits.sum()) + missed
 
     def f1(threshold: float) -> float:
@@ -70,7 +71,10 @@ def test_a_suggestion_is_read_by_our_own_parser() -> None:
         2,
     )
     assert found.threshold == 0.55
-    config = f'<View><Image name="i" value="$image"/><BrushLabels name="b" toName="i">{found.as_tag()}</BrushLabels></View>'
+    config = (
+        '<View><Image name="i" value="$image"/><BrushLabels name="b"'
+        f' toName="i">{found.as_tag()}</BrushLabels></View>'
+    )
     (label,) = parse_label_config(config).tags[0].labels
     assert (label.value, label.threshold) == ('car "small" & <fast>', 0.55)
 
@@ -84,8 +88,10 @@ def rows(n_images: int, seed: int = 0) -> tuple[Rows, np.ndarray]:
 
 def share(table: np.ndarray) -> dict[str, np.ndarray]:
     return {
-        "share": column(table, "pixels_hit").sum(-1)
-        / np.maximum(1, column(table, "pixels_true").sum(-1))
+        "share": (
+            column(table, "pixels_hit").sum(-1)
+            / np.maximum(1, column(table, "pixels_true").sum(-1))
+        )
     }
 
 
@@ -108,7 +114,8 @@ def test_the_interval_contains_the_truth_about_as_often_as_it_says() -> None:
 
 
 def test_images_are_drawn_with_all_that_belongs_to_them() -> None:
-    # Two images, one of them annotated by nine people: a resample holds each image's rows together, so the sum is one of three values.
+    # Two images, one of them annotated by nine people: a resample holds each image's rows together,
+    # so the sum is one of three values.
     units = np.array([0] * 9 + [1])
     counts = np.zeros((10, len(COLUMNS)))
     counts[:, 1] = [1] * 9 + [100]
@@ -138,7 +145,8 @@ def test_one_image_has_no_interval() -> None:
 def test_a_figure_that_is_mostly_undefined_has_no_interval() -> None:
     counts = np.zeros((20, len(COLUMNS)))
     counts[0, :2] = 1, 2  # only one image of twenty has the class
-    some, units = Rows(np.arange(20), np.ones(20, np.int64), counts), np.arange(20)
+    some = Rows(np.arange(20), np.ones(20, np.int64), counts)
+    units = np.arange(20)
 
     def ratio(table: np.ndarray) -> dict[str, np.ndarray]:
         true = column(table, "pixels_true")[:, 1]

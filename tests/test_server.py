@@ -1,4 +1,6 @@
-"""The HTTP side on a stub predictor: the protocol, what is refused, and what is never said (rows A, S11, X)."""
+"""The HTTP side on a stub predictor: the protocol, what is refused, and what is never said (rows A,
+S11, X).
+"""
 
 from __future__ import annotations
 
@@ -27,8 +29,9 @@ from tests.conftest import FakeDetector, FakeSegmenter
 
 _LABELS = '<Label value="cat"/><Label value="dog"/>'
 CONFIG = (
-    f'<View><Image name="image" value="$image"/><BrushLabels name="brush" toName="image">{_LABELS}</BrushLabels>'
-    f'<KeyPointLabels name="kp" toName="image" smart="true">{_LABELS}</KeyPointLabels></View>'
+    '<View><Image name="image" value="$image"/><BrushLabels name="brush"'
+    f' toName="image">{_LABELS}</BrushLabels><KeyPointLabels name="kp" toName="image"'
+    f' smart="true">{_LABELS}</KeyPointLabels></View>'
 )
 CANARY = "canary-6c1f"
 
@@ -42,10 +45,13 @@ def png(seed: int = 0, size: tuple[int, int] = (40, 60)) -> bytes:
 
 
 class Clicker(FakeSegmenter):
-    """Also answers prompts: a mask around the first point whose size tells how many previous masks there were."""
+    """Also answers prompts: a mask around the first point whose size tells how many previous masks
+    there were.
+    """
 
     def __init__(self) -> None:
-        self.embedded, self.previous = 0, []
+        self.embedded = 0
+        self.previous = []
 
     def embed(self, image: Image) -> Embedding:
         self.embedded += 1
@@ -86,7 +92,9 @@ class Images:
 
 
 def start(load=None, images: Images | None = None, **settings) -> SimpleNamespace:
-    detector, segmenter, images = FakeDetector(), Clicker(), images or Images()
+    detector = FakeDetector()
+    segmenter = Clicker()
+    images = images or Images()
     settings.setdefault("deadline_s", 10.0)
     service = Service(
         load or (lambda path: Cascade(detector, segmenter)),
@@ -311,7 +319,11 @@ def test_several_tags_and_images_are_all_filled(server: SimpleNamespace) -> None
         "/predict", json={"tasks": tasks, "project": "1", "label_config": config}
     ).json["results"]
     assert [(r["from_name"], r["to_name"], r["type"]) for r in item["result"]] == [
-        ("b", "l", "brushlabels"), ("p", "l", "polygonlabels"), ("m", "r", "bitmasklabels"), ("x", "r", "rectanglelabels")]  # fmt: skip
+        ("b", "l", "brushlabels"),
+        ("p", "l", "polygonlabels"),
+        ("m", "r", "bitmasklabels"),
+        ("x", "r", "rectanglelabels"),
+    ]
     assert item["result"][3]["value"]["rectanglelabels"] == ["dog"]
     assert len({r["id"] for r in item["result"]}) == 4
 
@@ -411,9 +423,11 @@ def test_a_click_gives_a_mask_and_the_next_refines_it(server: SimpleNamespace) -
     )
     click(server.client, "a", (50, 50), (60, 60), label="dog")
     click(server.client, "a", (10, 10), (60, 60))
-    assert server.segmenter.previous == [[False], [True], [False]], (
-        "only the mask of the same earlier clicks is refined"
-    )
+    assert server.segmenter.previous == [
+        [False],
+        [True],
+        [False],
+    ], "only the mask of the same earlier clicks is refined"
     assert server.segmenter.embedded == 1
     assert server.images.asked == ["a"], "not even fetched again"
 
@@ -456,7 +470,8 @@ def test_c01_ten_thousand_clicks_of_eight_people_are_never_swapped() -> None:
 
     def ask(person: int, calls: int) -> None:
         for call in range(calls):
-            x, y = 1.5625 * (2 * (person * 4 + call % 4) + 1) % 100, 1.5625 * (2 * (call % 30) + 1)
+            x = 1.5625 * (2 * (person * 4 + call % 4) + 1) % 100
+            y = 1.5625 * (2 * (call % 30) + 1)
             mark = {
                 "type": "keypointlabels",
                 "from_name": "kp",
@@ -1008,7 +1023,10 @@ def test_x08_regions_are_finite_and_inside(server: SimpleNamespace) -> None:
             found[0].scores[-1] = np.nan
             return found
 
-    more = f'<PolygonLabels name="p" toName="image">{_LABELS}</PolygonLabels><RectangleLabels name="x" toName="image">{_LABELS}</RectangleLabels></View>'
+    more = (
+        f'<PolygonLabels name="p" toName="image">{_LABELS}</PolygonLabels><RectangleLabels name="x"'
+        f' toName="image">{_LABELS}</RectangleLabels></View>'
+    )
     config = CONFIG.replace("</View>", more)
     server = start(
         lambda path: Cascade(Odd([b for b in boxes if not np.isnan(b).any()]), Clicker())

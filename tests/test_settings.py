@@ -12,11 +12,20 @@ from backend.config.models import Settings, load_settings, read_names
 from backend.errors import ConfigError
 
 UPSTREAM = {
-    "name": "YOLO_SAM2", "n_gpu": 1,
-    "arch": {"yolo": "yolov8", "yolo_weights": "w/yolov8m.pt", "sam": "sam2", "sam_config": "configs/sam2.1/sam2.1_hiera_l.yaml", "sam_weights": "c/l.pt"},
+    "name": "YOLO_SAM2",
+    "n_gpu": 1,
+    "arch": {
+        "yolo": "yolov8",
+        "yolo_weights": "w/yolov8m.pt",
+        "sam": "sam2",
+        "sam_config": "configs/sam2.1/sam2.1_hiera_l.yaml",
+        "sam_weights": "c/l.pt",
+    },
     "dataset": {"num_classes": 31, "data_dir": "d", "split": "test", "conf": 0.3},
-    "dataloader": {"batch_size": 16, "num_workers": 8}, "predictor": {"save_dir": "masks/"}, "auto_mask": {"save_dir": "annotations/"},
-}  # fmt: skip
+    "dataloader": {"batch_size": 16, "num_workers": 8},
+    "predictor": {"save_dir": "masks/"},
+    "auto_mask": {"save_dir": "annotations/"},
+}
 
 
 def test_defaults() -> None:

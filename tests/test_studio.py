@@ -1,4 +1,6 @@
-"""End to end: a real Label Studio server, the real backend on the embedded models, and the editor in headless Chromium."""
+"""End to end: a real Label Studio server, the real backend on the embedded models, and the editor
+in headless Chromium.
+"""
 
 from __future__ import annotations
 
@@ -56,12 +58,16 @@ def iou(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def test_batch_predictions_are_masks_of_the_objects(lab: Lab) -> None:
-    matched, n_truth, n_found = [], 0, 0
+    matched = []
+    n_truth = 0
+    n_found = 0
     for task in lab.studio.tasks(lab.project):
         if lab.names[task["id"]] == "turned":
             continue
-        objects, found = truth(lab.names[task["id"]]), regions(task)
-        n_truth, n_found = n_truth + len(objects), n_found + len(found)
+        objects = truth(lab.names[task["id"]])
+        found = regions(task)
+        n_truth = n_truth + len(objects)
+        n_found = n_found + len(found)
         for label, mask in objects:
             best = max((iou(mask, other) for its, other in found if its == label), default=0.0)
             matched += [best] if best >= 0.5 else []
@@ -125,12 +131,25 @@ def mark(kind: str, label: str, **value: float) -> dict:
 
 def test_a_click_and_a_box_through_label_studio(lab: Lab) -> None:
     task = next(iter(lab.names))
-    by_box, by_point = [], []
+    by_box = []
+    by_point = []
     for label, mask in truth(lab.names[task]):
         height, width = mask.shape
         y, x = np.nonzero(mask)
-        (region,) = click(lab, task, [mark("rectanglelabels", label, x=100 * x.min() / width, y=100 * y.min() / height,
-                                           width=100 * (np.ptp(x) + 1) / width, height=100 * (np.ptp(y) + 1) / height)])  # fmt: skip
+        (region,) = click(
+            lab,
+            task,
+            [
+                mark(
+                    "rectanglelabels",
+                    label,
+                    x=100 * x.min() / width,
+                    y=100 * y.min() / height,
+                    width=100 * (np.ptp(x) + 1) / width,
+                    height=100 * (np.ptp(y) + 1) / height,
+                )
+            ],
+        )
         assert region["from_name"] == "brush"
         assert region["value"]["brushlabels"] == [label]
         by_box.append(
@@ -249,7 +268,8 @@ def test_the_editor_draws_the_masks_where_the_objects_are(lab: Lab, which: str) 
         cv2.warpAffine(np.full_like(alpha, 255), place, (predicted.shape[1], predicted.shape[0]))
         > 100
     )  # the photograph may reach beyond the canvas
-    predicted, objects = predicted & visible, objects & visible
+    predicted = predicted & visible
+    objects = objects & visible
     assert visible.mean() > 0.8
     assert iou(on_screen, predicted) >= 0.93
     assert iou(on_screen, objects) >= 0.75
@@ -269,7 +289,10 @@ def editor(lab: Lab) -> Iterator:
 
 
 def open_task(page, url: str, n_regions: int) -> bool:
-    """Open the editor; Label Studio sometimes shows it empty although it has the predictions, and a reload helps."""
+    """Open the editor.
+
+    Label Studio sometimes shows it empty although it has the predictions, and a reload helps.
+    """
     ready = f"window.Htx?.annotationStore?.selected?.regionStore?.regions?.length === {n_regions}"
     for _ in range(6):
         page.goto(url)
@@ -283,7 +306,8 @@ def open_task(page, url: str, n_regions: int) -> bool:
     return False
 
 
-# All layers of the editor but the lowest, which is the photograph, over each other; and the displayed size of the photograph.
+# All layers of the editor but the lowest, which is the photograph, over each other; and the
+# displayed size of the photograph.
 _DRAWN = """async () => {
   const picture = [...document.querySelectorAll('img')].filter(i => i.src.startsWith('blob:')).pop().getBoundingClientRect();
   const layers = [...document.querySelectorAll('.konvajs-content canvas')];
@@ -319,7 +343,8 @@ def test_a_click_in_the_editor_suggests_the_mask_of_the_object(lab: Lab) -> None
         page.locator(".lsf-tool_smart").first.click()
         page.locator(".konvajs-content").first.scroll_into_view_if_needed()
         picture = page.evaluate(
-            "JSON.stringify([...document.querySelectorAll('img')].filter(i => i.src.startsWith('blob:')).pop().getBoundingClientRect())"
+            "JSON.stringify([...document.querySelectorAll('img')].filter(i =>"
+            " i.src.startsWith('blob:')).pop().getBoundingClientRect())"
         )
         place = json.loads(picture)
         with page.expect_response(

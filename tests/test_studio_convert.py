@@ -1,4 +1,6 @@
-"""labelme -> Label Studio -> labelme through a real Label Studio: imported, drawn by the editor, saved there again, exported."""
+"""labelme -> Label Studio -> labelme through a real Label Studio: imported, drawn by the editor,
+saved there again, exported.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,9 @@ class _Shared(http.server.SimpleHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Samples with their truth as labelme files, a few notes on it, one picture turned by EXIF, one in a folder with a difficult name."""
+    """Samples with their truth as labelme files, a few notes on it, one picture turned by EXIF, one
+    in a folder with a difficult name.
+    """
     folder = tmp_path_factory.mktemp("source")
     convert(SAMPLES, folder, "labelme", Options(progress=False))
     for path in folder.glob("*.json"):
@@ -50,7 +54,8 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
             path.unlink()
     (folder / "ü #1").mkdir()
     for name in IDS:
-        path, place = folder / f"{name}.json", folder if name == "3000001" else folder / "ü #1"
+        path = folder / f"{name}.json"
+        place = folder if name == "3000001" else folder / "ü #1"
         document = json.loads(path.read_text())
         document.update(imagePath=f"{name}.jpg", camera={"id": 3})
         document["flags"] = {"reviewed": True}

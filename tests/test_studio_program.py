@@ -39,8 +39,12 @@ def test_two_studios_on_one_folder_are_refused(tmp_path: Path) -> None:
         pass
 
 
-# Whoever runs the tests may have told them to ignore signals, as nohup does, and programs they start would ignore them too.
-_PLAIN = "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_DFL); signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
+# Whoever runs the tests may have told them to ignore signals, as nohup does, and programs they
+# start would ignore them too.
+_PLAIN = (
+    "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_DFL);"
+    " signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
+)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])

@@ -1,4 +1,7 @@
-"""The loop closes: predicted by the backend, edited in a real Label Studio, exported, scored. The edits found are exactly the edits made."""
+"""The loop closes: predicted by the backend, edited in a real Label Studio, exported, scored.
+
+The edits found are exactly the edits made.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +52,9 @@ def mask_of(region: dict[str, Any]) -> np.ndarray:
 
 
 def reshaped(region: dict[str, Any]) -> tuple[dict[str, Any], int, int]:
-    """The region without its upper half, as an eraser would leave it, and how many pixels differ of how many."""
+    """The region without its upper half, as an eraser would leave it, and how many pixels differ of
+    how many.
+    """
     frame = mask_of(region)
     rows = np.flatnonzero(frame.any(1))
     kept = frame.copy()
@@ -68,7 +73,8 @@ def relabelled(region: dict[str, Any]) -> dict[str, Any]:
 
 
 def added(beside: dict[str, Any]) -> dict[str, Any]:
-    height, width = beside["original_height"], beside["original_width"]
+    height = beside["original_height"]
+    width = beside["original_width"]
     frame = np.zeros((height, width), bool)
     frame[5:25, 5:25] = True
     value = {

@@ -1,4 +1,6 @@
-"""``annotate --watch``: pictures are labelled as they land, and nothing that a person made is touched."""
+"""``annotate --watch``: pictures are labelled as they land, and nothing that a person made is
+touched.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ def watching(
     folder: Path, cascade: Cascade, out: Path | None = None
 ) -> Iterator[tuple[list[str], list[Summary]]]:
     """A watch on a thread; gives what it says, and at the end its summary."""
-    stop, said, summaries = threading.Event(), [], []
+    stop = threading.Event()
+    said = []
+    summaries = []
 
     def run() -> None:
         summaries.append(
@@ -249,7 +253,9 @@ def test_a_replaced_picture_gets_new_labels_unless_a_person_changed_the_old_ones
 def test_passing_problems_pass(
     tmp_path: Path, fake: Cascade, picture: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A picture that fails, a folder that cannot be written for a while, a link to itself: said, and got over."""
+    """A picture that fails, a folder that cannot be written for a while, a link to itself: said,
+    and got over.
+    """
     from backend.errors import ConfigError
     from backend.labeling import watch as module
 
@@ -324,7 +330,9 @@ def test_a_dataset_folder_is_a_folder(tmp_path: Path, fake: Cascade, picture: by
 def test_a_replaced_picture_is_stale_until_it_was_labelled_again(
     tmp_path: Path, fake: Cascade, picture: bytes
 ) -> None:
-    """It is damaged first, then gone, then there in another size: the labels of the picture before must not stay."""
+    """It is damaged first, then gone, then there in another size: the labels of the picture before
+    must not stay.
+    """
     path = tmp_path / "a.png"
     watcher = Watcher([tmp_path])
     run = _Watch(fake, None, Options(progress=False), lambda text: None, watcher, threading.Event())

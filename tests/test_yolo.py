@@ -35,7 +35,8 @@ def test_objects_are_found_and_named(detector: YoloDetector, scenes: list[Scene]
         for box, class_id in zip(truth.xyxy, truth.class_ids, strict=True):
             total += 1
             for other, its in zip(detections.xyxy, detections.class_ids, strict=True):
-                low, high = np.maximum(box[:2], other[:2]), np.minimum(box[2:], other[2:])
+                low = np.maximum(box[:2], other[:2])
+                high = np.minimum(box[2:], other[2:])
                 common = np.prod(np.clip(high - low, 0, None))
                 union = np.prod(box[2:] - box[:2]) + np.prod(other[2:] - other[:2]) - common
                 if its == class_id and common / union > 0.5:
@@ -99,10 +100,8 @@ def test_agnostic_suppression_leaves_one_box_per_object() -> None:
             )
         return count
 
-    per_class, agnostic = (
-        YoloDetector(DEMO_YOLO, device="cpu", conf=0.05),
-        YoloDetector(DEMO_YOLO, device="cpu", conf=0.05, agnostic_nms=True),
-    )
+    per_class = YoloDetector(DEMO_YOLO, device="cpu", conf=0.05)
+    agnostic = YoloDetector(DEMO_YOLO, device="cpu", conf=0.05, agnostic_nms=True)
     assert doubles(per_class) > 0
     assert doubles(agnostic) == 0
     assert per_class.version != agnostic.version
@@ -122,7 +121,10 @@ def test_files_that_are_no_detector(tmp_path: Path) -> None:
 
 
 def test_m03_nothing_leaves_the_process(tmp_path: Path, scenes: list[Scene]) -> None:
-    """Every attempt to resolve a name or connect is recorded; there must be none, and no package may be installed."""
+    """Every attempt to resolve a name or connect is recorded.
+
+    There must be none, and no package may be installed.
+    """
     np.save(tmp_path / "image.npy", scenes[0].image)
     code = f"""
 import socket, subprocess, sys
@@ -144,7 +146,10 @@ print([s for s in seen if "pip" in s[1] or s[0].startswith("socket")])
 
 
 def test_pillow_is_left_as_it_was(detector: YoloDetector) -> None:
-    """Importing Ultralytics replaces ``PIL.Image.open``; undone, refused files stay refused and nothing is installed."""
+    """Importing Ultralytics replaces ``PIL.Image.open``.
+
+    Undone, refused files stay refused and nothing is installed.
+    """
     assert PIL.Image.open.__module__ == "PIL.Image"
     with pytest.raises(InputError, match="login page"):
         decode_image(b"<html>", "x")

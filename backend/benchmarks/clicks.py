@@ -1,4 +1,6 @@
-"""What a second click costs against the first: the whole way of a request, on a stock SAM 2 with random weights."""
+"""What a second click costs against the first: the whole way of a request, on a stock SAM 2 with
+random weights.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,9 @@ def _click(service: Service, uri: str, points: list[tuple[float, float]]) -> flo
 
 
 def second_click(repeats: int = 3) -> tuple[float, str]:
-    """Median ratio of the second prompt's CPU time to the first's on the same image, and both in words."""
+    """Median ratio of the second prompt's CPU time to the first's on the same image, and both in
+    words.
+    """
     from backend.models.sam2.image import Sam2Segmenter
     from backend.models.sam2.stock import untrained_sam2
 

@@ -1,4 +1,6 @@
-"""What a pre-labelling run costs beyond its slowest stage, its requests, and its memory, with stub stages against a stub Label Studio in this process."""
+"""What a pre-labelling run costs beyond its slowest stage, its requests, and its memory, with stub
+stages against a stub Label Studio in this process.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,8 @@ class StubStudio:
     """
 
     def __init__(self, count: int, send_s: float = 0.0) -> None:
-        self._count, self._send_s = count, send_s
+        self._count = count
+        self._send_s = send_s
         self.n_requests = 0
         self.has: dict[int, int] = {}
 
@@ -75,7 +78,9 @@ class StubEngine:
     """Stages that sleep, or that hold a picture's worth of memory."""
 
     def __init__(self, stage_s: float, picture_bytes: int, text_bytes: int) -> None:
-        self._stage_s, self._picture_bytes, self._text_bytes = stage_s, picture_bytes, text_bytes
+        self._stage_s = stage_s
+        self._picture_bytes = picture_bytes
+        self._text_bytes = text_bytes
 
     def run(
         self,
@@ -84,7 +89,10 @@ class StubEngine:
         fail: Callable[[int, Exception], None],
         stop: threading.Event,
     ) -> None:
-        """As ``prelabel.LocalEngine``; the model is the slowest stage, two workers share loading and finishing."""
+        """As ``prelabel.LocalEngine``.
+
+        The model is the slowest stage, two workers share loading and finishing.
+        """
 
         def after(seconds: float, value: Any) -> Any:
             time.sleep(seconds)
@@ -135,5 +143,6 @@ def requests(count: int = 5000) -> tuple[float, str]:
 
 def doubling(count: int = 300, stage_s: float = 0.005) -> tuple[float, str]:
     """Time of twice the tasks over the time of the tasks."""
-    once, twice = stub_run(count, stage_s)[0], stub_run(2 * count, stage_s)[0]
+    once = stub_run(count, stage_s)[0]
+    twice = stub_run(2 * count, stage_s)[0]
     return twice / once, f"{once:.2f} s and {twice:.2f} s"

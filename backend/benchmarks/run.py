@@ -1,6 +1,8 @@
-"""Measurements of the host side against its peers: ratios in one process, by CPU time, interleaved, medians.
+"""Measurements of the host side against its peers: ratios in one process, by CPU time, interleaved,
+medians.
 
-The models are replaced by canned 256x256 logits of ten objects on a 1080p image, so that only our own work is measured.
+The models are replaced by canned 256x256 logits of ten objects on a 1080p image, so that only our
+own work is measured.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,7 @@ from backend.core.types import Instance, Mask, Masks, Prediction
 from backend.core.upsample import crop_masks
 from backend.files.atomic import write_atomic
 from backend.formats.coco import segmentation as coco
+from backend.formats.json_text import json_bytes
 from backend.formats.label_studio import brush_rle as rle
 from backend.formats.label_studio import results as labelstudio
 from backend.labeling import pipeline
@@ -53,7 +57,10 @@ class Row:
     def as_text(self) -> str:
         """One line for people."""
         sign = ">=" if self.at_least else "<="
-        return f"{'ok  ' if self.met else 'MISS'} {self.name:<52} {self.value:8.2f}  (goal {sign} {self.goal:g}; {self.detail})"
+        return (
+            f"{'ok  ' if self.met else 'MISS'} {self.name:<52} {self.value:8.2f}  (goal {sign}"
+            f" {self.goal:g}; {self.detail})"
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """For ``--json``."""
@@ -61,12 +68,16 @@ class Row:
 
 
 def canned_logits(seed: int = 1) -> NDArray[np.float32]:
-    """Smooth, slightly ragged blobs with a hole here and there: (10, 256, 256) float32, 2 to 15 % of the frame each."""
+    """Smooth, slightly ragged blobs with a hole here and there: (10, 256, 256) float32, 2 to 15 %
+    of the frame each.
+    """
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:256, :256].astype(np.float32)
     grids = []
     for k in range(_BOXES):
-        cx, cy, radius = rng.uniform(60, 196), rng.uniform(60, 196), rng.uniform(20, 56)
+        cx = rng.uniform(60, 196)
+        cy = rng.uniform(60, 196)
+        radius = rng.uniform(20, 56)
         field = (
             radius
             - np.hypot(x - cx, y - cy)
@@ -115,16 +126,22 @@ def _routes(repeats: int, folder: Path) -> list[Row]:
     from backend.models.sam2.stock import use_one_thread
 
     use_one_thread()
-    logits, labels = canned_logits(), [f"class{k}" for k in range(_BOXES)]
+    logits = canned_logits()
+    labels = [f"class{k}" for k in range(_BOXES)]
     half = logits.astype(np.float16).astype(
         np.float32
     )  # what leaves the device; rounded once for both sides
+
+    def to_json(prediction: Prediction) -> str:
+        return labelstudio.result_of(prediction, labelstudio.plain_outputs(prediction)).regions
+
     studio = _ratio(
         lambda: label_studio_json(half, SIZE_HW, labels),
-        lambda: labelstudio.result_json(_prediction(half)),
+        lambda: to_json(_prediction(half)),
         repeats,
     )
-    theirs, ours = folder / "theirs.json", folder / "ours.json"
+    theirs = folder / "theirs.json"
+    ours = folder / "ours.json"
     files = _ratio(
         lambda: labelme_file(half, SIZE_HW, labels, theirs),
         lambda: ours.write_bytes(labelme.to_json(_prediction(half), "a.jpg")),
@@ -146,7 +163,8 @@ def mask_set() -> list[tuple[str, NDArray[np.bool_]]]:
     masks = []
     for height, width in ((480, 640), SIZE_HW, (2160, 3840)):
         y, x = np.mgrid[:height, :width].astype(np.float32)
-        middle, side = np.hypot((y - height / 2), (x - width / 2)), min(height, width)
+        middle = np.hypot((y - height / 2), (x - width / 2))
+        side = min(height, width)
         rough = cv2.GaussianBlur(rng.normal(size=(height, width)).astype(np.float32), (0, 0), 1.0)
         smooth = cv2.resize(
             rng.normal(size=(24, 32)).astype(np.float32),
@@ -166,22 +184,17 @@ def mask_set() -> list[tuple[str, NDArray[np.bool_]]]:
 def _rle(repeats: int) -> list[Row]:
     from label_studio_sdk.converter.brush import decode_rle, mask2rle
 
-    encode, decode = [], []
+    encode = []
+    decode = []
     for _, full in mask_set():
-        grey, crop, size = (
-            full.astype(np.uint8) * 255,
-            mask_from_full(full),
-            (full.shape[0], full.shape[1]),
-        )
+        grey = full.astype(np.uint8) * 255
+        crop = mask_from_full(full)
+        size = (full.shape[0], full.shape[1])
         text = mask2rle(grey)
-        encode.append(
-            _ratio(lambda g=grey: mask2rle(g), lambda c=crop, s=size: rle.encode(c, s), repeats)[0]
-        )  # type: ignore[misc]
-        decode.append(
-            _ratio(lambda t=text: decode_rle(t), lambda t=text, s=size: rle.decode(t, s), repeats)[
-                0
-            ]
-        )  # type: ignore[misc]
+        ours, _, _ = _ratio(partial(mask2rle, grey), partial(rle.encode, crop, size), repeats)
+        encode.append(ours)
+        ours, _, _ = _ratio(partial(decode_rle, text), partial(rle.decode, text, size), repeats)
+        decode.append(ours)
     return [
         _mean_row("RLE encode against the SDK", encode, 15),
         _mean_row("RLE decode against the SDK", decode, 20),
@@ -200,30 +213,31 @@ def _mean_row(name: str, ratios: Sequence[float], goal: float) -> Row:
 
 
 def _coco(repeats: int) -> list[Row]:
-    """COCO's run lengths from a crop and back to one, against pycocotools, which works on whole frames in column order."""
+    """COCO's run lengths from a crop and back to one, against pycocotools, which works on whole
+    frames in column order.
+    """
     from pycocotools import mask as coco_mask
 
-    encode, decode = [], []
+    encode = []
+    decode = []
     for _, full in mask_set():
-        crop, size = mask_from_full(full), (full.shape[0], full.shape[1])
+        crop = mask_from_full(full)
+        size = (full.shape[0], full.shape[1])
         if crop is None:
             continue
-        theirs, ours = (
-            coco_mask.encode(np.asfortranarray(full.view(np.uint8))),
-            coco.encode(crop, size),
-        )
+        theirs = coco_mask.encode(np.asfortranarray(full.view(np.uint8)))
+        ours = coco.encode(crop, size)
 
         def by_frame(mask: Mask = crop, size: tuple[int, int] = size) -> object:
             return coco_mask.encode(np.asfortranarray(full_frame(mask, size).view(np.uint8)))
 
-        encode.append(_ratio(by_frame, lambda m=crop, s=size: coco.encode(m, s), repeats)[0])  # type: ignore[misc]
-        decode.append(
-            _ratio(
-                lambda t=theirs: mask_from_full(coco_mask.decode(t)),
-                lambda o=ours, s=size: coco.decode(o, s),
-                repeats,
-            )[0]
-        )  # type: ignore[misc]
+        def to_crop(encoded: Any = theirs) -> object:
+            return mask_from_full(coco_mask.decode(encoded))
+
+        ratio, _, _ = _ratio(by_frame, partial(coco.encode, crop, size), repeats)
+        encode.append(ratio)
+        ratio, _, _ = _ratio(to_crop, partial(coco.decode, ours, size), repeats)
+        decode.append(ratio)
     return [
         _mean_row("COCO run lengths against pycocotools, encode", encode, 1),
         _mean_row("COCO run lengths against pycocotools, decode", decode, 1),
@@ -231,7 +245,10 @@ def _coco(repeats: int) -> list[Row]:
 
 
 def stub_run(count: int, size_hw: tuple[int, int] = (540, 960)) -> int:
-    """Push ``count`` stub images through the real pipeline and both encoders; returns this process's peak memory in KiB."""
+    """Push ``count`` stub images through the real pipeline and both encoders.
+
+    Returns this process's peak memory in KiB.
+    """
     limit_arenas()
     logits = canned_logits()
 
@@ -242,7 +259,7 @@ def stub_run(count: int, size_hw: tuple[int, int] = (540, 960)) -> int:
         )
         return [
             labelme.to_json(prediction, "a.jpg"),
-            labelstudio.task_json(prediction, "a.jpg").encode(),
+            json_bytes(labelstudio.task_object(prediction, "a.jpg")),
         ]
 
     with tempfile.TemporaryDirectory() as folder:
@@ -280,7 +297,10 @@ def _memory() -> Row:
 
 
 def _overlap(items: int = 300, stage_s: float = 0.02) -> Row:
-    """Wall time of sleeping stages over their slowest; two workers share loading and finishing, the model is the slowest."""
+    """Wall time of sleeping stages over their slowest.
+
+    Two workers share loading and finishing, the model is the slowest.
+    """
 
     def after(seconds: float, value: Any) -> Any:
         time.sleep(seconds)
@@ -314,11 +334,9 @@ def _second_click() -> Row:
 def _prelabelling() -> list[Row]:
     from backend.benchmarks import prelabel as bench_prelabel
 
-    overlap, requests, doubling = (
-        bench_prelabel.overlap(),
-        bench_prelabel.requests(),
-        bench_prelabel.doubling(),
-    )
+    overlap = bench_prelabel.overlap()
+    requests = bench_prelabel.requests()
+    doubling = bench_prelabel.doubling()
     small, large = (
         _peak(f"from backend.bench_prelabel import stub_run; stub_run({n}, 0.0005, 2 << 20, 20000)")
         for n in (200, 5000)
@@ -339,12 +357,15 @@ def _prelabelling() -> list[Row]:
 
 def _peak(code: str) -> int:
     """Peak memory in KiB of a process that runs some of our own code."""
-    whole = f"from backend.config.process import limit_arenas; limit_arenas(); {code}; from backend.benchmarks.run import peak_kib; print(peak_kib())"
+    whole = (
+        f"from backend.config.process import limit_arenas; limit_arenas(); {code}; from"
+        " backend.benchmarks.run import peak_kib; print(peak_kib())"
+    )
     return int(
-        subprocess.run(
+        subprocess.run(  # noqa: S603 - our own code
             [sys.executable, "-c", whole], check=True, capture_output=True, text=True
         ).stdout
-    )  # noqa: S603 - our own code
+    )
 
 
 def peak_kib() -> int:

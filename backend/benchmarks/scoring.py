@@ -1,4 +1,4 @@
-"""What counting costs against the least it could: looking at every pixel of both label maps once."""
+"""What counting costs, against looking at every pixel of both label maps once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
 
 def label_map_pairs(count: int, size_hw: tuple[int, int], seed: int = 5) -> list[Pair]:
-    """Truth and prediction of ``count`` images: some thirty ragged objects each, borders to ignore, and a prediction that is off by a few pixels."""
+    """Truth and prediction of ``count`` images: some thirty ragged objects each, borders to ignore,
+    and a prediction that is off by a few pixels.
+    """
     rng = np.random.default_rng(seed)
     height, width = size_hw
     pairs: list[Pair] = []
@@ -27,7 +29,8 @@ def label_map_pairs(count: int, size_hw: tuple[int, int], seed: int = 5) -> list
             side = int(rng.integers(height // 20, height // 4))
             rough = cv2.GaussianBlur(rng.normal(size=(24, 24)).astype(np.float32), (0, 0), 3)
             blob = cv2.resize(rough, (side, side), interpolation=cv2.INTER_CUBIC) > 0
-            y, x = int(rng.integers(height - side)), int(rng.integers(width - side))
+            y = int(rng.integers(height - side))
+            x = int(rng.integers(width - side))
             truth[y : y + side, x : x + side][blob] = rng.integers(1, N_VALUES)
         predicted = np.roll(truth, (int(rng.integers(-3, 4)), int(rng.integers(-3, 4))), (0, 1))
         edge = cv2.morphologyEx(truth, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) > 0
@@ -46,9 +49,11 @@ def _spent(
 
 
 def counting_cost(repeats: int) -> tuple[float, str]:
-    """CPU time of ``confusion`` over comparing both maps pixel by pixel, as numpy does it in one pass.
+    """CPU time of ``confusion`` over comparing both maps pixel by pixel, as numpy does it in one
+    pass.
 
-    The images of a data set follow each other, so that neither side finds its pixels in the processor's cache.
+    The images of a data set follow each other, so that neither side finds its pixels in the
+    processor's cache.
 
     Args:
         repeats: interleaved pairs behind the median.
@@ -56,7 +61,8 @@ def counting_cost(repeats: int) -> tuple[float, str]:
     Returns:
         The ratio over both sizes, and what it was for each.
     """
-    ratios, parts = [], []
+    ratios = []
+    parts = []
     for name, size_hw, count in (("1080p", (1080, 1920), 24), ("4K", (2160, 3840), 6)):
         pairs = label_map_pairs(count, size_hw)
         found = []

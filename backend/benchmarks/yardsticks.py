@@ -1,4 +1,6 @@
-"""How others turn a segmenter's logits into annotations, faithfully: the yardsticks of ``yolosam2 bench``."""
+"""How others turn a segmenter's logits into annotations, faithfully: the yardsticks of ``yolosam2
+bench``.
+"""
 
 from __future__ import annotations
 
@@ -44,11 +46,16 @@ def label_studio_json(logits: NDArray[Any], size_hw: tuple[int, int], labels: Se
 def labelme_file(
     logits: NDArray[Any], size_hw: tuple[int, int], labels: Sequence[str], path: Path
 ) -> None:
-    """The route of upstream YOLO-SAM2: full float masks, ``np.where`` for the box, Pillow's defaults, indented JSON."""
+    """The route of upstream YOLO-SAM2: full float masks, ``np.where`` for the box, Pillow's
+    defaults, indented JSON.
+    """
     shapes: list[dict[str, Any]] = []
     for mask, label in zip(full_masks(logits, size_hw), labels, strict=True):
         rows, columns = np.where(mask == 1)
-        y1, x1, y2, x2 = int(rows.min()), int(columns.min()), int(rows.max()), int(columns.max())
+        y1 = int(rows.min())
+        x1 = int(columns.min())
+        y2 = int(rows.max())
+        x2 = int(columns.max())
         stream = io.BytesIO()
         PIL.Image.fromarray(mask[y1 : y2 + 1, x1 : x2 + 1].astype(np.uint8)).save(
             stream, format="PNG"

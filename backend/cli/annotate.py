@@ -42,7 +42,10 @@ def add(commands: Commands) -> None:
         commands,
         "annotate",
         help="label images into files",
-        about="Label images. Run the same command again to go on after an interruption: what is done is skipped.",
+        about=(
+            "Label images. Run the same command again to go on after an interruption: what is done"
+            " is skipped."
+        ),
         run=run,
         epilog=_EPILOG,
     )

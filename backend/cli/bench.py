@@ -13,7 +13,10 @@ def add(commands: Commands) -> None:
         commands,
         "bench",
         help="measure codecs and pipeline against their peers",
-        about="Ratios by CPU time in one process, interleaved, against label-studio-sdk and upstream's way; exit 1 if a goal is missed.",
+        about=(
+            "Ratios by CPU time in one process, interleaved, against label-studio-sdk and"
+            " upstream's way; exit 1 if a goal is missed."
+        ),
         run=run,
     )
     parser.add_argument("--repeats", type=int, default=7, metavar="N", help="default: 7")

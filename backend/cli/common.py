@@ -8,20 +8,17 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
 from backend.config.fields import default_in_words, settings_of
 from backend.config.models import Settings, load_settings
 from backend.config.service import ServiceSettings, load_service_settings
 from backend.errors import ConfigError
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    Options = argparse.ArgumentParser | argparse._ArgumentGroup
-    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+Options: TypeAlias = argparse.ArgumentParser | argparse._ArgumentGroup
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 INTERRUPTED = 130
 OVERLAPS = ("score", "smallest", "last")  # explained in core.stacking, which --help does not load

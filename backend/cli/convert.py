@@ -54,7 +54,10 @@ def add(commands: Commands) -> None:
         commands,
         "convert",
         help="labelme, Label Studio, COCO, YOLO, VOC",
-        about="Convert annotations between labelme, Label Studio, COCO, YOLO and VOC; or check labelme files.",
+        about=(
+            "Convert annotations between labelme, Label Studio, COCO, YOLO and VOC; or check"
+            " labelme files."
+        ),
         run=run,
         epilog=_EPILOG,
     )
@@ -84,7 +87,10 @@ def _add_reading(reading: argparse._ArgumentGroup) -> None:
         "unchanged work becomes predictions, a person's annotations)"
     )
     reading.add_argument("--what", metavar="WHAT", help=about)
-    about = "only this list of the source, or how to call the only one (default: all, train); train=0.8,val=0.2 divides by name"
+    about = (
+        "only this list of the source, or how to call the only one (default: all, train);"
+        " train=0.8,val=0.2 divides by name"
+    )
     reading.add_argument("--split", metavar="NAME", help=about)
 
 
@@ -117,7 +123,8 @@ def run(args: argparse.Namespace) -> int:
     missing = [name for name, value in places if value is None]
     if missing:
         raise ConfigError(
-            f"convert: {', '.join(missing)} missing; yolosam2 convert SRC OUT --to FORMAT, or yolosam2 convert --check DIR"
+            f"convert: {', '.join(missing)} missing; yolosam2 convert SRC OUT --to FORMAT, or"
+            " yolosam2 convert --check DIR"
         )
     if args.simplify is not None and not 0 <= args.simplify < math.inf:
         raise ConfigError(f"--simplify: expected 0 or more pixels, got {args.simplify}")

@@ -26,7 +26,10 @@ def add(commands: Commands) -> None:
         commands,
         "doctor",
         help="find out why nothing appears",
-        about="Check packages, device, weights, and, with an address, Label Studio, its settings, a project and one real image; print the fix for each fault.",
+        about=(
+            "Check packages, device, weights, and, with an address, Label Studio, its settings, a"
+            " project and one real image; print the fix for each fault."
+        ),
         run=run,
         epilog=_EPILOG,
     )

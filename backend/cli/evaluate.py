@@ -18,7 +18,8 @@ from backend.cli.common import (
 from backend.cli.score import outputs_of, print_document
 from backend.errors import ConfigError
 
-_EPILOG = """prints Pixel_Accuracy, Mean_IOU and Class_IOU as upstream YOLO-SAM2 does, then a table by class.
+_EPILOG = """prints Pixel_Accuracy, Mean_IOU and Class_IOU as upstream YOLO-SAM2 does, then a table
+by class name.
 
 examples:
   yolosam2 evaluate VOC/ --detector my-yolo.pt --segmenter sam2.1_hiera_large --report report.html
@@ -63,7 +64,8 @@ def run(args: argparse.Namespace) -> int:
     given = [f"--{name}" for name in models if getattr(args, name) is not None]
     if args.predictions is not None and given:
         raise ConfigError(
-            f"--predictions: label maps made before are compared, no model is loaded; leave out {', '.join(given)}"
+            "--predictions: label maps made before are compared, no model is loaded; leave out"
+            f" {', '.join(given)}"
         )
     settings = model_settings(args)
     outputs = outputs_of(args)

@@ -32,7 +32,10 @@ def add(commands: Commands) -> None:
         commands,
         "labelme",
         help="labelme with these models in it (experimental)",
-        about="Start labelme with YOLO and SAM 2 among its AI models: class names, points and boxes become masks in the window.",
+        about=(
+            "Start labelme with YOLO and SAM 2 among its AI models: class names, points and boxes"
+            " become masks in the window."
+        ),
         run=run,
         epilog=_EPILOG,
     )

@@ -31,7 +31,10 @@ from backend.config.process import limit_arenas, log_to_stderr
 from backend.errors import LabelingError
 
 _ABOUT = "Pre-annotation with masks: YOLO finds and names objects, SAM 2 outlines them."
-_EXIT_CODES = "exit codes: 0 done, 1 some items failed (each is listed), 2 usage or settings, 3 refused by Label Studio, 130 interrupted"
+_EXIT_CODES = (
+    "exit codes: 0 done, 1 some items failed (each is listed), 2 usage or settings, 3 refused by"
+    " Label Studio, 130 interrupted"
+)
 _EPILOG = f"""examples:
   yolosam2 demo                                     the embedded models on the bundled samples
   yolosam2 annotate photos/ --out labels/           labelme JSON for a folder, resumable

@@ -20,7 +20,10 @@ def add(commands: Commands) -> None:
         commands,
         "make-config",
         help="a labeling config for a detector's classes",
-        about="Print a labeling config for a detector's classes, or for --classes a,b alone; paste it under Settings, Labeling Interface, Code.",
+        about=(
+            "Print a labeling config for a detector's classes, or for --classes a,b alone; paste it"
+            " under Settings, Labeling Interface, Code."
+        ),
         run=run,
     )
     add_detector_options(parser.add_argument_group("the detector"))

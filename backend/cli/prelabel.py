@@ -21,8 +21,8 @@ from backend.cli.common import (
 )
 from backend.errors import AuthError, ConfigError
 
-_EPILOG = """After a crash, a restart or Ctrl-C: run the same command again. What Label Studio has is left
-alone, what is missing is predicted.
+_EPILOG = """After a crash, a restart or Ctrl-C: run the same command again. What Label Studio has
+is left alone, what is missing is predicted.
 
 examples:
   yolosam2 prelabel --url http://localhost:8080 --project 1 --detector my-yolo.pt --dry-run
@@ -45,7 +45,10 @@ def add(commands: Commands) -> None:
         commands,
         "prelabel",
         help="pre-label a whole Label Studio project",
-        about="Predict masks for a whole Label Studio project and upload them; every task gets one prediction of a model version, whatever happens.",
+        about=(
+            "Predict masks for a whole Label Studio project and upload them; every task gets one"
+            " prediction of a model version, whatever happens."
+        ),
         run=run,
         epilog=_EPILOG,
     )
@@ -108,7 +111,8 @@ def _task_ids(text: str | None) -> tuple[int, ...]:
             raise ValueError
     except (OSError, ValueError):
         raise ConfigError(
-            f"--ids: expected task numbers with commas, or a file with one a line, got {text[:60]!r}"
+            "--ids: expected task numbers with commas, or a file with one a line, got"
+            f" {text[:60]!r}"
         ) from None
     return found
 

@@ -54,7 +54,10 @@ def add(commands: Commands) -> None:
         commands,
         "score",
         help="accepted annotations against predictions",
-        about="Compare what annotators accepted with what was predicted: how good the masks were, and how much work was left.",
+        about=(
+            "Compare what annotators accepted with what was predicted: how good the masks were, and"
+            " how much work was left."
+        ),
         run=run,
         epilog=_EPILOG,
     )
@@ -85,7 +88,10 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
     which.add_argument("--annotator", metavar="WHO", help=about, **many)
     about = "tasks without a prediction of it take no part; may be repeated"
     which.add_argument("--model-version", metavar="V", help=about, **many)
-    about = "only regions of this control tag; may be repeated (default: boxes that repeat masks are left out)"
+    about = (
+        "only regions of this control tag; may be repeated (default: boxes that repeat masks are"
+        " left out)"
+    )
     which.add_argument("--tag", metavar="NAME", help=about, **many)
     about = "only annotations marked as ground truth"
     which.add_argument("--ground-truth", action="store_true", help=about)

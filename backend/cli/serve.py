@@ -37,7 +37,9 @@ def add(commands: Commands) -> None:
         commands,
         "serve",
         help="the Label Studio ML backend",
-        about="Serve masks to Label Studio: connect this address in a project under Settings, Model.",
+        about=(
+            "Serve masks to Label Studio: connect this address in a project under Settings, Model."
+        ),
         run=run,
         epilog=_EPILOG,
     )

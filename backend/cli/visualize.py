@@ -28,7 +28,10 @@ def add(commands: Commands) -> None:
         commands,
         "visualize",
         help="draw masks over images",
-        about="Write pictures with masks, outlines, labels and scores drawn over them; of a VOC dataset with truth, class maps: prediction, truth and errors.",
+        about=(
+            "Write pictures with masks, outlines, labels and scores drawn over them; of a VOC"
+            " dataset with truth, class maps: prediction, truth and errors."
+        ),
         run=run,
     )
     about = "output folder; made if missing"
@@ -62,7 +65,8 @@ def run(args: argparse.Namespace) -> int:
         names = work.class_names or settings.classes
         if names is None:
             raise ConfigError(
-                "the dataset has no class_names.txt; name its classes with --classes, in the order of their values, or draw only the prediction with --plain"
+                "the dataset has no class_names.txt; name its classes with --classes, in the order"
+                " of their values, or draw only the prediction with --plain"
             )
         rename = parse_rename(args.rename)
         formats = []

@@ -1,4 +1,6 @@
-"""The configuration file: JSON or YAML with the names of the settings, or the nested keys of upstream YOLO-SAM2."""
+"""The configuration file: JSON or YAML with the names of the settings, or the nested keys of
+upstream YOLO-SAM2.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Settings declared once: default, reader, flag, environment names and help stand together in the field of a dataclass.
+"""Settings declared once: default, reader, flag, environment names and help stand together in the
+field of a dataclass.
 
-Everything else is made of these declarations: the options of the commands, the tables of the documentation, and what is read
-from flags, environment and configuration file.
+Everything else is made of these declarations: the options of the commands, the tables of the
+documentation, and what is read from flags, environment and configuration file.
 """
 
 from __future__ import annotations
@@ -66,7 +67,10 @@ def settings_of(cls: type) -> dict[str, Setting]:
 
 
 def default_in_words(cls: type, name: str) -> str:
-    """The default of a setting as ``--help`` and the documentation show it; empty where there is none."""
+    """The default of a setting as ``--help`` and the documentation show it.
+
+    Empty where there is none.
+    """
     declared = settings_of(cls)[name]
     if declared.shown_default is not None:
         return declared.shown_default
@@ -77,7 +81,10 @@ def default_in_words(cls: type, name: str) -> str:
 
 
 def number(low: float, high: float, kind: type[int] | type[float]) -> Reader:
-    """A reader of numbers within limits; it raises ``ValueError`` with what was expected and what was found."""
+    """A reader of numbers within limits.
+
+    It raises ``ValueError`` with what was expected and what was found.
+    """
 
     def cast(value: Any) -> Any:
         if isinstance(value, bool):

@@ -1,4 +1,5 @@
-"""The settings of the models and of runs over images: flag over environment over configuration file over default.
+"""The settings of the models and of runs over images: flag over environment over configuration file
+over default.
 
 The environment names are the ones the Label Studio ecosystem uses already.
 """

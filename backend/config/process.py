@@ -11,7 +11,10 @@ FORMAT = "%(levelname)s %(name)s: %(message)s"
 
 
 class OneLine(logging.Formatter):
-    """Escapes control characters in messages, as names and paths in them come from others; tracebacks are our own and stay."""
+    """Escapes control characters in messages, as names and paths in them come from others.
+
+    Tracebacks are our own and stay.
+    """
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         """The line without what could end it or move the cursor."""
@@ -31,8 +34,9 @@ def log_to_stderr(level: int) -> None:
 def limit_arenas(count: int = 2) -> bool:
     """Let all threads share a few allocation arenas.
 
-    glibc gives every thread an arena of its own and keeps freed memory in it, so a pipeline of threads that hand large arrays
-    to each other grows for a long time before it levels off. Call it first thing in a program.
+    glibc gives every thread an arena of its own and keeps freed memory in it, so a pipeline of
+    threads that hand large arrays to each other grows for a long time before it levels off. Call it
+    first thing in a program.
 
     Args:
         count: most arenas.

@@ -48,7 +48,8 @@ def _hosts(value: Any) -> tuple[str, ...]:
             ip_network(entry, strict=False)
         elif "://" in entry or "@" in entry or entry == "*":
             raise ValueError(
-                f"expected host names, *.names, addresses or networks without a scheme, got {entry!r}"
+                "expected host names, *.names, addresses or networks without a scheme, got"
+                f" {entry!r}"
             )
     return entries
 
@@ -237,7 +238,8 @@ def load_service_settings(
         faults.append("BASIC_AUTH_USER and BASIC_AUTH_PASS: give both or neither")
     if settings.threads < settings.queue_size + 4:
         faults.append(
-            f"THREADS: {settings.threads} would leave none for /health; expected at least QUEUE_SIZE + 4 = {settings.queue_size + 4}"
+            f"THREADS: {settings.threads} would leave none for /health; expected at least"
+            f" QUEUE_SIZE + 4 = {settings.queue_size + 4}"
         )
     if faults:
         raise ConfigError("; ".join(faults))
@@ -248,11 +250,13 @@ def check_listening(settings: ServiceSettings) -> None:
     """Refuse to listen where others can reach us without a password.
 
     Raises:
-        ConfigError: an open address, no BASIC_AUTH_USER and BASIC_AUTH_PASS, and not ``--insecure``.
+        ConfigError: an open address, no BASIC_AUTH_USER and BASIC_AUTH_PASS, and not
+            ``--insecure``.
     """
     loopback = settings.host in ("localhost", "::1") or settings.host.startswith("127.")
     if not loopback and not settings.basic_auth_user and not settings.insecure:
         raise ConfigError(
-            f"--host {settings.host} can be reached by others: set BASIC_AUTH_USER and BASIC_AUTH_PASS and give them to Label Studio, "
-            "or say --insecure where the network itself keeps others out"
+            f"--host {settings.host} can be reached by others: set BASIC_AUTH_USER and"
+            " BASIC_AUTH_PASS and give them to Label Studio, or say --insecure where the network"
+            " itself keeps others out"
         )

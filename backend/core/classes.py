@@ -35,7 +35,8 @@ def class_mapping(
     if not mapping:
         ours = ", ".join(list(names.values())[:12]) + (" ..." if len(names) > 12 else "")
         raise ConfigError(
-            f"no class of the model is a class of the dataset. Model: {ours}. Dataset: {', '.join(wanted)}. Say which are the same: --rename person=pedestrian"
+            f"no class of the model is a class of the dataset. Model: {ours}. Dataset:"
+            f" {', '.join(wanted)}. Say which are the same: --rename person=pedestrian"
         )
     return mapping
 
@@ -54,10 +55,9 @@ def map_instances(
 IGNORE = 255  # label map value of pixels that count neither for nor against, as in PASCAL VOC
 
 
-BACKGROUND_LABEL, IGNORE_LABEL = (
-    "_background_",
-    "__ignore__",
-)  # labelme2voc's names for the values 0 and 255
+# labelme2voc's names for the values 0 and 255
+BACKGROUND_LABEL = "_background_"
+IGNORE_LABEL = "__ignore__"
 NOT_CLASSES = (BACKGROUND_LABEL, IGNORE_LABEL)
 
 
@@ -86,7 +86,7 @@ class ClassNames:
                 self.index(name)
 
     def cut(self, length: int) -> None:
-        """Forget the names after the first ``length``, which came with an image that then failed."""
+        """Forget the names after the first ``length``: they came with an image that failed."""
         for name in self.names[length:] if not self._fixed else ():
             del self._ids[name]
 
@@ -122,10 +122,10 @@ class ClassIndex:
     def __init__(self, names: Sequence[str] | None = None) -> None:
         self._fixed = names is not None
         self._ids: dict[str, int] = {name: k for k, name in enumerate(names or ())}
-        if len(self._ids) < len(names or ()):
-            raise ConfigError(
-                f"classes named twice: {', '.join(sorted({name for name in names or () if list(names or ()).count(name) > 1}))}"
-            )
+        given = list(names or ())
+        twice = sorted({name for name in given if given.count(name) > 1})
+        if twice:
+            raise ConfigError(f"classes named twice: {', '.join(twice)}")
         if len(self._ids) > MOST_CLASSES:
             raise ConfigError(
                 f"{len(self._ids)} classes; at most {MOST_CLASSES} can be scored at once"
@@ -138,7 +138,9 @@ class ClassIndex:
 
     @property
     def order(self) -> list[int]:
-        """Indices in the order to show classes in: as given, else by name, as the order in which they were met says nothing."""
+        """Indices in the order to show classes in: as given, else by name, as the order in which
+        they were met says nothing.
+        """
         return (
             list(range(len(self._ids)))
             if self._fixed
@@ -149,7 +151,9 @@ class ClassIndex:
         return len(self._ids)
 
     def keep(self, count: int) -> None:
-        """Forget the names after the first ``count``, as those of a task that turned out to be unusable."""
+        """Forget the names after the first ``count``, as those of a task that turned out to be
+        unusable.
+        """
         self._ids = dict(list(self._ids.items())[:count])
 
     def index(self, name: str) -> int:
@@ -164,7 +168,8 @@ class ClassIndex:
                 raise InputError(f"label {name[:80]!r} is none of the classes {known}")
             if len(self._ids) >= MOST_CLASSES:
                 raise InputError(
-                    f"label {name[:80]!r} would be class {MOST_CLASSES + 1}; choose some with --classes"
+                    f"label {name[:80]!r} would be class {MOST_CLASSES + 1}; choose some with"
+                    " --classes"
                 )
             self._ids[name] = len(self._ids)
         return self._ids[name]

@@ -49,12 +49,14 @@ def check_mask(mask: Mask, size_hw: tuple[int, int]) -> None:
     """
     if mask.crop.ndim != 2 or mask.crop.dtype != np.bool_:
         raise InputError(
-            f"mask: expected a two-dimensional boolean crop, got {mask.crop.dtype} {mask.crop.shape}"
+            f"mask: expected a two-dimensional boolean crop, got {mask.crop.dtype}"
+            f" {mask.crop.shape}"
         )
     h, w = mask.crop.shape
     if mask.x < 0 or mask.y < 0 or mask.x + w > size_hw[1] or mask.y + h > size_hw[0]:
         raise InputError(
-            f"mask: crop {w}x{h} at ({mask.x}, {mask.y}) reaches beyond the image of {size_hw[1]}x{size_hw[0]}"
+            f"mask: crop {w}x{h} at ({mask.x}, {mask.y}) reaches beyond the image of"
+            f" {size_hw[1]}x{size_hw[0]}"
         )
     if not mask.crop.any():
         raise InputError("mask: no foreground pixel")
@@ -68,11 +70,10 @@ def join_masks(masks: Sequence[Mask]) -> Mask:
     """
     if len(masks) == 1:
         return masks[0]
-    left, top = min(m.x for m in masks), min(m.y for m in masks)
-    right, bottom = (
-        max(m.x + m.crop.shape[1] for m in masks),
-        max(m.y + m.crop.shape[0] for m in masks),
-    )
+    left = min(m.x for m in masks)
+    top = min(m.y for m in masks)
+    right = max(m.x + m.crop.shape[1] for m in masks)
+    bottom = max(m.y + m.crop.shape[0] for m in masks)
     frame = np.zeros((bottom - top, right - left), np.bool_)
     for m in masks:
         h, w = m.crop.shape
@@ -83,8 +84,10 @@ def join_masks(masks: Sequence[Mask]) -> Mask:
 def common_pixels(a: Mask, b: Mask) -> int:
     """Pixels that both masks cover."""
     (ah, aw), (bh, bw) = a.crop.shape, b.crop.shape
-    left, top = max(a.x, b.x), max(a.y, b.y)
-    right, bottom = min(a.x + aw, b.x + bw), min(a.y + ah, b.y + bh)
+    left = max(a.x, b.x)
+    top = max(a.y, b.y)
+    right = min(a.x + aw, b.x + bw)
+    bottom = min(a.y + ah, b.y + bh)
     if left >= right or top >= bottom:
         return 0
     part_a = a.crop[top - a.y : bottom - a.y, left - a.x : right - a.x]
@@ -106,14 +109,21 @@ def mask_difference(a: Mask, b: Mask | None) -> int:
 
 
 def clip_mask(mask: Mask, xyxy: NDArray[np.float32], margin: float) -> Mask | None:
-    """Cut a mask to its box grown by ``margin`` (share of the box's sides) on every side; None if nothing is left."""
-    grow_x, grow_y = (xyxy[2] - xyxy[0]) * margin, (xyxy[3] - xyxy[1]) * margin
-    left, top = int(np.floor(xyxy[0] - grow_x)) - mask.x, int(np.floor(xyxy[1] - grow_y)) - mask.y
-    right, bottom = int(np.ceil(xyxy[2] + grow_x)) - mask.x, int(np.ceil(xyxy[3] + grow_y)) - mask.y
+    """Cut a mask to its box grown by ``margin`` (share of the box's sides) on every side.
+
+    None if nothing is left.
+    """
+    grow_x = (xyxy[2] - xyxy[0]) * margin
+    grow_y = (xyxy[3] - xyxy[1]) * margin
+    left = int(np.floor(xyxy[0] - grow_x)) - mask.x
+    top = int(np.floor(xyxy[1] - grow_y)) - mask.y
+    right = int(np.ceil(xyxy[2] + grow_x)) - mask.x
+    bottom = int(np.ceil(xyxy[3] + grow_y)) - mask.y
     h, w = mask.crop.shape
     if left <= 0 and top <= 0 and right >= w and bottom >= h:
         return mask
-    left, top = max(0, left), max(0, top)
+    left = max(0, left)
+    top = max(0, top)
     inner = mask_from_full(mask.crop[top : max(top, bottom), left : max(left, right)])
     return (
         None if inner is None else Mask(mask.x + left + inner.x, mask.y + top + inner.y, inner.crop)
@@ -125,7 +135,8 @@ def tidy_mask(mask: Mask, share: float) -> Mask:
 
     Args:
         mask: not empty.
-        share: of the foreground's area; 8-connected parts and 4-connected holes smaller than that go. The largest part stays.
+        share: of the foreground's area; 8-connected parts and 4-connected holes smaller than that
+            go. The largest part stays.
 
     Returns:
         The tight mask of what is left.

@@ -29,8 +29,8 @@ def outlines(mask: Mask) -> list[Outline]:
         mask: not empty; parts are 8-connected.
 
     Returns:
-        A ring through the centres of the border pixels, simplified by Douglas and Peucker; parts too thin for a ring give the
-        narrowest box around them.
+        A ring through the centres of the border pixels, simplified by Douglas and Peucker; parts
+        too thin for a ring give the narrowest box around them.
     """
     contours, tree = cv2.findContours(
         mask.crop.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE, offset=(mask.x, mask.y)

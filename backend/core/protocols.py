@@ -29,7 +29,10 @@ class Segmenter(Protocol):
 
 
 class Labeler(Protocol):
-    """What a run over images needs of a cascade; ``backend.labeling.cascade.Cascade`` is one, and so is a backend that is asked over HTTP."""
+    """What a run over images needs of a cascade.
+
+    ``backend.labeling.cascade.Cascade`` is one, and so is a backend that is asked over HTTP.
+    """
 
     @property
     def names(self) -> Mapping[int, str]: ...

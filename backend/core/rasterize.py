@@ -1,4 +1,7 @@
-"""Outlines drawn as geometry, as masks: polygons, turned rectangles, ellipses. Pillow's polygon is the one labelme's own tools draw with."""
+"""Outlines drawn as geometry, as masks: polygons, turned rectangles, ellipses.
+
+Pillow's polygon is the one labelme's own tools draw with.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +26,13 @@ Inside = Callable[
 def _cut(
     corners: NDArray[np.float64], size_hw: tuple[int, int]
 ) -> tuple[int, int, int, int] | None:
-    """The window of the image that points span, one pixel wider: left, top, right, bottom; None outside of it."""
+    """The window of the image that points span, one pixel wider: left, top, right, bottom.
+
+    None outside of it.
+    """
     height, width = size_hw
-    low, high = np.floor(corners.min(0)) - 1, np.ceil(corners.max(0)) + 2
+    low = np.floor(corners.min(0)) - 1
+    high = np.ceil(corners.max(0)) + 2
     left, top = (int(v) for v in np.clip(low, 0, [width, height]))
     right, bottom = (int(v) for v in np.clip(high, 0, [width, height]))
     return (left, top, right, bottom) if left < right and top < bottom else None
@@ -57,7 +64,10 @@ def polygon_mask(points_xy: Sequence[Point], size_hw: tuple[int, int]) -> Mask |
 
 
 def box_mask(x0: float, y0: float, x1: float, y1: float, size_hw: tuple[int, int]) -> Mask | None:
-    """Pixels whose centre lies in an upright box given by its edges in pixels; (0, 0) is the corner of the image."""
+    """Pixels whose centre lies in an upright box given by its edges in pixels.
+
+    (0, 0) is the corner of the image.
+    """
     height, width = size_hw
     left, right = (int(np.clip(math.ceil(v - 0.5), 0, width)) for v in (min(x0, x1), max(x0, x1)))
     top, bottom = (int(np.clip(math.ceil(v - 0.5), 0, height)) for v in (min(y0, y1), max(y0, y1)))
@@ -71,7 +81,9 @@ def box_mask(x0: float, y0: float, x1: float, y1: float, size_hw: tuple[int, int
 def turned_box_mask(
     x: float, y: float, width: float, height: float, degrees: float, size_hw: tuple[int, int]
 ) -> Mask | None:
-    """A box turned clockwise around its first corner, as Label Studio stores it; pixels whose centre lies inside.
+    """A box turned clockwise around its first corner, as Label Studio stores it.
+
+    Pixels whose centre lies inside.
 
     Args:
         x: of the corner, in pixels from the edge of the image.
@@ -83,7 +95,8 @@ def turned_box_mask(
     """
     if degrees % 360 == 0:
         return box_mask(x, y, x + width, y + height, size_hw)
-    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    cos = math.cos(math.radians(degrees))
+    sin = math.sin(math.radians(degrees))
     corners = np.array(
         [
             (x + u * cos - v * sin, y + u * sin + v * cos)
@@ -103,7 +116,8 @@ def _in_turned_box(
     cos: float,
     sin: float,
 ) -> NDArray[np.bool_]:
-    u, v = dx * cos + dy * sin, dy * cos - dx * sin
+    u = dx * cos + dy * sin
+    v = dy * cos - dx * sin
     return (u >= min(0, width)) & (u < max(0, width)) & (v >= min(0, height)) & (v < max(0, height))
 
 
@@ -121,7 +135,8 @@ def ellipse_mask(
         size_hw: of the image.
     """
     reach = max(radius_x, radius_y)
-    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    cos = math.cos(math.radians(degrees))
+    sin = math.sin(math.radians(degrees))
     corners = np.array([(x - reach, y - reach), (x + reach, y + reach)])
     return _where(
         corners,

@@ -1,8 +1,10 @@
 """Masks as closed rings that lose nothing: holes and parts are bridged into the outline.
 
-A ring runs through the centres of border pixels, (0, 0) being the centre of the first pixel, so that filling it by the even-odd rule with its
-outline included, as OpenCV's ``fillPoly`` and Pillow's ``polygon`` do, gives the mask back. A hole is reached along a row of foreground pixels and
-left the same way, which changes no pixel; a bridge between two parts crosses background, and costs a line of pixels.
+A ring runs through the centres of border pixels, (0, 0) being the centre of the first pixel, so
+that filling it by the even-odd rule with its outline included, as OpenCV's ``fillPoly`` and
+Pillow's ``polygon`` do, gives the mask back. A hole is reached along a row of foreground pixels and
+left the same way, which changes no pixel; a bridge between two parts crosses background, and costs
+a line of pixels.
 """
 
 from __future__ import annotations
@@ -29,8 +31,10 @@ def _without_straights(ring: Ring) -> Ring:
     ring = ring[np.any(ring != np.roll(ring, 1, 0), 1)] if len(ring) > 1 else ring
     if len(ring) < 3:
         return ring
-    before, after = ring - np.roll(ring, 1, 0), np.roll(ring, -1, 0) - ring
-    before, after = np.sign(before) * np.abs(before).astype(np.int64), after.astype(np.int64)
+    before = ring - np.roll(ring, 1, 0)
+    after = np.roll(ring, -1, 0) - ring
+    before = np.sign(before) * np.abs(before).astype(np.int64)
+    after = after.astype(np.int64)
     straight = (before[:, 0] * after[:, 1] == before[:, 1] * after[:, 0]) & (
         (before * after).sum(1) > 0
     )
@@ -40,7 +44,9 @@ def _without_straights(ring: Ring) -> Ring:
 
 @dataclass(frozen=True)
 class _Detour:
-    """On the way round a ring: from point ``at`` to another ring, all round it from its ``start``, and back."""
+    """On the way round a ring: from point ``at`` to another ring, all round it from its ``start``,
+    and back.
+    """
 
     at: int
     ring: int
@@ -48,7 +54,10 @@ class _Detour:
 
 
 def _walk(rings: Sequence[Ring], detours: Mapping[int, list[_Detour]]) -> Ring:
-    """The first ring walked all round with every detour, and theirs, on the way; takes time in proportion to the points."""
+    """The first ring walked all round with every detour, and theirs, on the way.
+
+    Takes time in proportion to the points.
+    """
     pieces: list[Ring] = []
     stack = [_round(rings[0], 0, detours.get(0, ()))]
     while stack:
@@ -66,7 +75,7 @@ def _walk(rings: Sequence[Ring], detours: Mapping[int, list[_Detour]]) -> Ring:
 def _round(
     ring: Ring, start: int, detours: Sequence[_Detour]
 ) -> tuple[Ring, list[tuple[int, _Detour]], int]:
-    """A ring from its start and back to it, and where on that way detours leave it, the last first."""
+    """A ring from its start back to it, and where on the way detours leave it, the last first."""
     points = np.concatenate([ring[start:], ring[: start + 1]])
     stops = sorted(
         (((one.at - start) % len(ring), one) for one in detours), key=lambda pair: -pair[0]
@@ -97,7 +106,8 @@ def _with_holes(run_starts: NDArray[np.int32], outer: Ring, holes: list[Ring]) -
     for number, hole in enumerate(rings[1:], 1):
         start = int(hole[:, 0].argmin())
         x, y = hole[start].tolist()
-        # Where the stretch of foreground begins there is background, and so the outline or the border of a hole further left.
+        # Where the stretch of foreground begins there is background, and so the outline or the
+        # border of a hole further left.
         point = int(order[np.searchsorted(keys, y * width + int(run_starts[y, x]))])
         owner = int(owners[point])
         detours[owner].append(_Detour(point - int(offsets[owner]), number, start))
@@ -114,7 +124,8 @@ def part_rings(mask: Mask, tolerance: float = 0.0) -> list[Ring]:
 
     Args:
         mask: not empty.
-        tolerance: pixels by which a ring may leave the edge for fewer points (Douglas and Peucker); 0 is exact.
+        tolerance: pixels by which a ring may leave the edge for fewer points (Douglas and Peucker);
+            0 is exact.
 
     Returns:
         Rings in pixels of the image. A part of one or two pixels gives as many points.
@@ -151,7 +162,8 @@ def single_ring(mask: Mask, tolerance: float = 0.0) -> tuple[Ring, int]:
         tolerance: see ``part_rings``.
 
     Returns:
-        The ring, and how many bridges between parts it has; without any, and with tolerance 0, it is exact.
+        The ring, and how many bridges between parts it has; without any, and with tolerance 0, it
+        is exact.
     """
     rings = part_rings(mask, tolerance)
     if len(rings) == 1:
@@ -165,7 +177,8 @@ def single_ring(mask: Mask, tolerance: float = 0.0) -> tuple[Ring, int]:
 
 def _nearest(ring: Ring, other: Ring) -> tuple[int, int]:
     """A point of each that are near each other: the nearest to the nearest, a few times over."""
-    at, start = 0, 0
+    at = 0
+    start = 0
     for _ in range(3):
         at = int(((ring - other[start]).astype(np.int64) ** 2).sum(1).argmin())
         start = int(((other - ring[at]).astype(np.int64) ** 2).sum(1).argmin())
@@ -173,7 +186,9 @@ def _nearest(ring: Ring, other: Ring) -> tuple[int, int]:
 
 
 def _tree(centres: NDArray[np.float32]) -> list[tuple[int, int]]:
-    """Pairs of parent and child that join all parts, from the first one on: the shortest tree (Prim) for as many as that is quick, else a way to and fro."""
+    """Pairs of parent and child that join all parts, from the first one on: the shortest tree
+    (Prim) for as many as that is quick, else a way to and fro.
+    """
     n = len(centres)
     if n > _MOST_BY_DISTANCE:
         strip = max(1.0, float(np.ptp(centres[:, 1])) / math.sqrt(n))
@@ -181,9 +196,11 @@ def _tree(centres: NDArray[np.float32]) -> list[tuple[int, int]]:
         way = np.lexsort((np.where(row % 2, -centres[:, 0], centres[:, 0]), row)).tolist()
         first = way.index(0)
         return [*itertools.pairwise(way[first:]), *itertools.pairwise(way[first::-1])]
-    nearest, distance = np.zeros(n, int), ((centres - centres[0]) ** 2).sum(1)
+    nearest = np.zeros(n, int)
+    distance = ((centres - centres[0]) ** 2).sum(1)
     distance[0] = np.inf
-    joined, pairs = np.zeros(n, np.bool_), []
+    joined = np.zeros(n, np.bool_)
+    pairs = []
     joined[0] = True
     for _ in range(n - 1):
         child = int(distance.argmin())
@@ -206,7 +223,8 @@ def ring_mask(ring: Ring, size_hw: tuple[int, int]) -> Mask | None:
     Returns:
         The tight mask, or None where it is empty.
     """
-    low, high = np.maximum(ring.min(0), 0), np.minimum(ring.max(0) + 1, [size_hw[1], size_hw[0]])
+    low = np.maximum(ring.min(0), 0)
+    high = np.minimum(ring.max(0) + 1, [size_hw[1], size_hw[0]])
     if (low >= high).any():
         return None
     window = np.zeros((int(high[1] - low[1]), int(high[0] - low[0])), np.uint8)

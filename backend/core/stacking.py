@@ -11,7 +11,9 @@ from backend.core.types import Instance, LabelMap, Mask
 
 
 def painting_order(instances: Sequence[Instance]) -> list[int]:
-    """Indices with large objects first and, among equals, low scores first, so that small and sure ones end on top."""
+    """Indices with large objects first and, among equals, low scores first, so that small and sure
+    ones end on top.
+    """
     areas = [-1 if i.mask is None else int(np.count_nonzero(i.mask.crop)) for i in instances]
     return sorted(range(len(instances)), key=lambda k: (-areas[k], instances[k].score))
 

@@ -1,6 +1,7 @@
 """The values that cross module borders.
 
-Arrays are compared by identity, so the dataclasses are frozen with ``eq=False``. The free functions in ``boxes`` and ``masks`` validate them.
+Arrays are compared by identity, so the dataclasses are frozen with ``eq=False``. The free functions
+in ``boxes`` and ``masks`` validate them.
 """
 
 from __future__ import annotations
@@ -41,8 +42,9 @@ class Mask:
 class Masks:
     """A segmenter's answer for one image, still on its own coarse grid; N may be 0.
 
-    The grid covers the whole image: cell (r, c) is centred at ((c + .5) W / w, (r + .5) H / h). ``geometry.crop_masks``
-    turns it into pixel masks; keeping the grid until then is what makes leaving the device and queueing cheap.
+    The grid covers the whole image: cell (r, c) is centred at ((c + .5) W / w, (r + .5) H / h).
+    ``geometry.crop_masks`` turns it into pixel masks; keeping the grid until then is what makes
+    leaving the device and queueing cheap.
     """
 
     logits: NDArray[np.floating[Any]]  # (N, h, w) float16 or float32, > 0 is inside
@@ -76,7 +78,9 @@ class Prediction:
 
 @dataclass(frozen=True, eq=False)
 class Prompts:
-    """What a person says about one object: a box, signed points, a previous mask, or any of them together."""
+    """What a person says about one object: a box, signed points, a previous mask, or any of them
+    together.
+    """
 
     xyxy: NDArray[np.float32] | None = None  # (4,)
     points_xy: NDArray[np.float32] = field(
@@ -88,7 +92,10 @@ class Prompts:
 
 @dataclass(frozen=True, eq=False)
 class Embedding:
-    """An encoded image; ``features`` belongs to the segmenter that made it and means nothing to others."""
+    """An encoded image.
+
+    ``features`` belongs to the segmenter that made it and means nothing to others.
+    """
 
     features: Any
     size_hw: tuple[int, int]

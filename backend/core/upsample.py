@@ -14,7 +14,9 @@ from backend.core.types import Mask, Masks
 def _taps(
     low: int, high: int, cells: int, pixels: int
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
-    """Bilinear source cells and weight of the second for pixels low..high-1, half-pixel centres, edges replicated."""
+    """Bilinear source cells and weight of the second for pixels low..high-1, half-pixel centres,
+    edges replicated.
+    """
     source = (np.arange(low, high, dtype=np.float32) + np.float32(0.5)) * np.float32(
         cells / pixels
     ) - np.float32(0.5)
@@ -24,7 +26,9 @@ def _taps(
 
 
 def _span(inside: NDArray[np.bool_], pixels: int) -> tuple[int, int]:
-    """Pixels that interpolation can make positive: from a cell's width before the first positive cell to one after the last."""
+    """Pixels that interpolation can make positive: from a cell's width before the first positive
+    cell to one after the last.
+    """
     cells = len(inside)
     at = np.flatnonzero(inside)
     low = int(np.floor((at[0] - 0.5) * pixels / cells)) - 1
@@ -63,11 +67,13 @@ def fill_between(
 
 
 def crop_mask(logits: NDArray[np.floating[Any]], size_hw: tuple[int, int]) -> Mask | None:
-    """Upsample one grid of logits and threshold it, touching only the pixels that can become foreground.
+    """Upsample one grid of logits and threshold it, touching only the pixels that can become
+    foreground.
 
-    Equals thresholding ``torch.nn.functional.interpolate(mode="bilinear", align_corners=False)`` of the whole grid at 0, up
-    to rounding at the zero line. Rows are interpolated as numbers; along a row only the places where the sign changes are
-    computed, because between two cells the interpolant is a straight line.
+    Equals thresholding ``torch.nn.functional.interpolate(mode="bilinear", align_corners=False)`` of
+    the whole grid at 0, up to rounding at the zero line. Rows are interpolated as numbers; along a
+    row only the places where the sign changes are computed, because between two cells the
+    interpolant is a straight line.
 
     Args:
         logits: (h, w) over the whole image, > 0 inside.
@@ -78,7 +84,8 @@ def crop_mask(logits: NDArray[np.floating[Any]], size_hw: tuple[int, int]) -> Ma
     """
     height, width = size_hw
     positive = logits > 0
-    rows, cols = np.asarray(positive.any(1)), np.asarray(positive.any(0))
+    rows = np.asarray(positive.any(1))
+    cols = np.asarray(positive.any(0))
     if not rows.any():
         return None
     grid_h, grid_w = logits.shape
@@ -86,16 +93,19 @@ def crop_mask(logits: NDArray[np.floating[Any]], size_hw: tuple[int, int]) -> Ma
     left, right = _span(cols, width)
     first, second, weight = _taps(top, bottom, grid_h, height)
     used = np.flatnonzero(cols)
-    c0, c1 = max(0, int(used[0]) - 1), min(grid_w, int(used[-1]) + 2)
+    c0 = max(0, int(used[0]) - 1)
+    c1 = min(grid_w, int(used[-1]) + 2)
     part = logits[:, c0:c1].astype(np.float32)
     lines = part[first] + (part[second] - part[first]) * weight[:, None]  # (bottom - top, c1 - c0)
     inside = lines > 0
     row, cell = np.nonzero(inside[:, 1:] != inside[:, :-1])
-    before, after = lines[row, cell], lines[row, cell + 1]
+    before = lines[row, cell]
+    after = lines[row, cell + 1]
     where = (c0 + cell + before / (before - after) + np.float32(0.5)) * np.float32(
         width / grid_w
     ) - np.float32(0.5)
-    # A pixel is past the crossing when its centre is; on the crossing itself the value is 0, which is outside.
+    # A pixel is past the crossing when its centre is; on the crossing itself the value is 0, which
+    # is outside.
     pixel = np.where(before > 0, np.ceil(where), np.floor(where) + 1).astype(np.intp)
     pixel = np.clip(pixel, left, right) - left
     crop = fill_between(row, pixel, inside[:, 0], right - left)

@@ -61,11 +61,13 @@ def _check(source: Path, out: Path, kind: str, target: str) -> None:
     root = source if source.is_dir() else source.parent
     if out.resolve() == root.resolve() and (kind == target or source.is_dir()):
         raise ConfigError(
-            f"{out}: is where the annotations come from; choose another folder, so that they and what is made of them stay apart"
+            f"{out}: is where the annotations come from; choose another folder, so that they and"
+            " what is made of them stay apart"
         )
     if kind == target == "labelme" and source.is_dir() and is_inside(out, root):
         raise ConfigError(
-            f"{out}: lies in {source}, and whatever reads that next would find everything twice; choose a folder outside of it"
+            f"{out}: lies in {source}, and whatever reads that next would find everything twice;"
+            " choose a folder outside of it"
         )
     if (
         format_of(target).holds_pictures
@@ -85,8 +87,9 @@ def convert(
 ) -> Summary:
     """Convert a dataset.
 
-    What was converted before is done again, and files that did not change are left as they are; a file that this program did not write is kept. An
-    image that cannot be read, or with ``strict`` not be held without loss, is listed and does not stop the others.
+    What was converted before is done again, and files that did not change are left as they are; a
+    file that this program did not write is kept. An image that cannot be read, or with ``strict``
+    not be held without loss, is listed and does not stop the others.
 
     Args:
         source: file or folder.
@@ -115,7 +118,8 @@ def convert(
 
 
 def _class_names(out: Path, target: str, options: Options) -> ClassNames:
-    """The classes that are known before: those the user named, else those of an earlier conversion into the folder, whose files may stay.
+    """The classes that are known before: those the user named, else those of an earlier conversion
+    into the folder, whose files may stay.
 
     Raises:
         ConfigError: the user names them in another order than an earlier conversion did.
@@ -133,7 +137,8 @@ def _class_names(out: Path, target: str, options: Options) -> ClassNames:
         name in wanted and wanted.index(name) != k for k, name in enumerate(before)
     ):
         raise ConfigError(
-            f"--classes: {out} holds a conversion that numbers them otherwise: {', '.join(before)[:200]}; choose another OUT, or --overwrite"
+            f"--classes: {out} holds a conversion that numbers them otherwise:"
+            f" {', '.join(before)[:200]}; choose another OUT, or --overwrite"
         )
     return ClassNames(wanted, fixed=True)
 
@@ -179,11 +184,13 @@ def _convert(
         summary.failed.append((str(out), str(error)))
     finally:
         writer.abort()
-    summary.kept, summary.unchanged = place.kept, place.unchanged
+    summary.kept = place.kept
+    summary.unchanged = place.unchanged
     summary.remarks += _remarks(summary, pictures, options, out)
     if not listed and target != "labelme" and summary.classes:
         summary.remarks.append(
-            f"the source lists no classes; they are numbered as they came: {', '.join(summary.classes[:20])}. --classes fixes the order"
+            "the source lists no classes; they are numbered as they came:"
+            f" {', '.join(summary.classes[:20])}. --classes fixes the order"
         )
     return summary
 
@@ -206,20 +213,23 @@ def _remarks(summary: Summary, pictures: Pictures, options: Options, out: Path) 
         told.append(f"--classes: {', '.join(absent[:20])}: occur nowhere{others}")
     if odd := [name for name in summary.per_class if name != name.strip()]:
         told.append(
-            f"labels with blanks around them are classes of their own: {', '.join(map(repr, odd[:10]))}"
+            "labels with blanks around them are classes of their own:"
+            f" {', '.join(map(repr, odd[:10]))}"
         )
     if options.division is not None and (
         empty := [name for name in options.division.names if not summary.per_split[name]]
     ):
         told.append(
-            f"--split: no image came to {', '.join(empty)}: names decide, and these are few; other shares may do"
+            f"--split: no image came to {', '.join(empty)}: names decide, and these are few; other"
+            " shares may do"
         )
     if summary.target_format == "yolo" and summary.images:
         if not any(name.startswith("val") for name in summary.per_split) and not any(
             (out / "labels").glob("val*")
         ):
             told.append(
-                "data.yaml: there is no val, so that models are validated on what they are trained on; --split train=0.8,val=0.2 divides"
+                "data.yaml: there is no val, so that models are validated on what they are trained"
+                " on; --split train=0.8,val=0.2 divides"
             )
         if options.write.copy == "none":
             told.append(
@@ -334,17 +344,22 @@ def _close(writer: Writer, place: Target, summary: Summary, stems: Stems) -> Non
         )
     if removed:
         summary.remarks.append(
-            f"removed {removed} files of an earlier conversion that are no part of this one, and that nobody changed"
+            f"removed {removed} files of an earlier conversion that are no part of this one, and"
+            " that nobody changed"
         )
     left = (
         place.leftovers() if kind != "yolo" else []
     )  # where splits may have been written one after the other
     if left:
         summary.remarks.append(
-            f"{len(left)} files of an earlier conversion are still there and no part of this one, such as {left[0]}"
+            f"{len(left)} files of an earlier conversion are still there and no part of this one,"
+            f" such as {left[0]}"
         )
     for name, again in repeated(place.root, kind, left, stems.taken):
-        told = f"lists {len(again)} images of this conversion too, such as {again[0]}, since an earlier one divided otherwise"
+        told = (
+            f"lists {len(again)} images of this conversion too, such as {again[0]}, since an"
+            " earlier one divided otherwise"
+        )
         summary.failed.append(
             (
                 str(place.root / name),

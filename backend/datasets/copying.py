@@ -15,12 +15,14 @@ class Copies:
     """Puts pictures into an output folder.
 
     Args:
-        mode: of ``MODES``. What EXIF turns is copied upright, because many training programs do not look at EXIF.
+        mode: of ``MODES``. What EXIF turns is copied upright, because many training programs do not
+            look at EXIF.
         pictures: knows where they lie.
     """
 
     def __init__(self, mode: str, pictures: Pictures) -> None:
-        self.mode, self._pictures = mode, pictures
+        self.mode = mode
+        self._pictures = pictures
 
     def place(self, sample: Sample, path: PurePosixPath, always: bool = False) -> Copied:
         """The picture of a sample at ``path``.
@@ -49,6 +51,7 @@ class Copies:
         elif self.mode == "none" and not always:
             return Copied(None)
         if header_of(picture, sample.where).turned:
-            data, losses = upright_bytes(picture, sample.where), Counter({TURNED: 1})
+            data = upright_bytes(picture, sample.where)
+            losses = Counter({TURNED: 1})
             return Copied(path, ((path, data),), losses)
         return Copied(path, ((path, picture_bytes(picture, sample.where)),))

@@ -1,4 +1,6 @@
-"""Lists of images that an earlier conversion left in a folder: an image in two of them would be trained and validated on."""
+"""Lists of images that an earlier conversion left in a folder: an image in two of them would be
+trained and validated on.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,10 @@ def repeated(
 
 
 def _images_of(path: Path, kind: str) -> list[str]:
-    """Names without suffix; none where the list cannot be read, as then nothing can be trained by it."""
+    """Names without suffix.
+
+    None where the list cannot be read, as then nothing can be trained by it.
+    """
     try:
         if kind == "voc":
             return path.read_text(encoding="utf-8", errors="surrogateescape").split("\n")

@@ -1,4 +1,6 @@
-"""The output folder of a conversion: nothing half written, nothing of others replaced, and no path that leads outside."""
+"""The output folder of a conversion: nothing half written, nothing of others replaced, and no path
+that leads outside.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ from backend.files.spool import Spool
 
 
 class Target:
-    """Writes files below a folder and remembers them in ``.yolosam2-<format>``, in the format of ``sha256sum``.
+    """Writes files below a folder and remembers them in ``.yolosam2-<format>``, in the format of
+    ``sha256sum``.
 
     A file that is not in the manifest as it is now was made or changed by somebody else.
 
@@ -27,7 +30,8 @@ class Target:
     """
 
     def __init__(self, root: Path, kind: str, overwrite: bool) -> None:
-        self.root, self._overwrite = root, overwrite
+        self.root = root
+        self._overwrite = overwrite
         self._manifest = root / f".yolosam2-{kind}"
         if self._manifest.is_symlink():
             raise ConfigError(f"{self._manifest}: is a link; remove it")
@@ -53,13 +57,17 @@ class Target:
         except BlockingIOError:
             self._stream.close()
             raise ConfigError(
-                f"{self.root}: another conversion is writing there; wait for it to end, or choose another OUT"
+                f"{self.root}: another conversion is writing there; wait for it to end, or choose"
+                " another OUT"
             ) from None
         except OSError:  # a file system without locks
             return
 
     def _read(self) -> dict[str, set[str]]:
-        """All digests that were ever written under each name; what a link led to is noted as ``link:...``."""
+        """All digests that were ever written under each name.
+
+        What a link led to is noted as ``link:...``.
+        """
         try:
             lines = self._manifest.read_bytes().decode("utf-8", "surrogateescape").split("\n")
         except FileNotFoundError:
@@ -79,7 +87,8 @@ class Target:
         return place.is_file() and file_digest(place) in known
 
     def check_shared(self, patterns: Sequence[str]) -> None:
-        """Refuse a folder whose shared files, such as the list of classes, are somebody else's, before anything is written that relies on them.
+        """Refuse a folder whose shared files, such as the list of classes, are somebody else's,
+        before anything is written that relies on them.
 
         Raises:
             ConfigError: naming the file.
@@ -97,7 +106,8 @@ class Target:
                 ):
                     told = "was not written by this program, or was changed since"
                     raise ConfigError(
-                        f"{path}: {told}; choose another OUT, or --overwrite to replace it (a .bak copy is kept)"
+                        f"{path}: {told}; choose another OUT, or --overwrite to replace it (a .bak"
+                        " copy is kept)"
                     )
 
     def put(self, path: PurePosixPath, content: bytes | Path | Spool) -> bool:
@@ -208,7 +218,9 @@ class Target:
         return frozenset(self._touched)
 
     def leftovers(self) -> list[str]:
-        """Files and links that an earlier conversion wrote and this one did not, so far as they are still there."""
+        """Files and links that an earlier conversion wrote and this one did not, so far as they are
+        still there.
+        """
         return sorted(
             name
             for name in self._known

@@ -78,7 +78,8 @@ class Summary:
             else ""
         )
         lines = [
-            f"converted {self.images} images{splits} with {sum(self.per_class.values())} instances from {self.source_format} to {self.target_format}"
+            f"converted {self.images} images{splits} with {sum(self.per_class.values())} instances"
+            f" from {self.source_format} to {self.target_format}"
         ]
         lines += [
             f"  {name.encode(errors='backslashreplace').decode()}: {count}"
@@ -106,7 +107,8 @@ class Summary:
         lines += self.remarks
         if self.kept:
             lines.append(
-                f"kept {len(self.kept)} files that somebody else wrote, or changed since (--overwrite replaces them, with a .bak copy):"
+                f"kept {len(self.kept)} files that somebody else wrote, or changed since"
+                " (--overwrite replaces them, with a .bak copy):"
             )
             lines += [f"  {path}" for path in self.kept[:_SHOWN]]
         lines += [f"wrote {path}" for path in self.outputs]
@@ -115,7 +117,8 @@ class Summary:
             lines += [f"  {text}" for text in _grouped(self.failed)]
         if self.stopped:
             lines.append(
-                f"stopped early: {self.stopped}; run the same command again, which then writes what all images share as well"
+                f"stopped early: {self.stopped}; run the same command again, which then writes what"
+                " all images share as well"
             )
         return "\n".join(lines)
 

@@ -1,4 +1,6 @@
-"""Dividing a dataset: always the same way for the same names, so that more pictures later move none from one split to another."""
+"""Dividing a dataset: always the same way for the same names, so that more pictures later move none
+from one split to another.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,8 @@ def parse_split(text: str | None) -> tuple[str | None, Division | None]:
     if text is None or "=" not in text:
         if text is not None and (not _is_name(text) or "," in text):
             raise ConfigError(
-                f"--split: expected a name such as val, or shares such as train=0.8,val=0.2, got {text[:60]!r}"
+                "--split: expected a name such as val, or shares such as train=0.8,val=0.2, got"
+                f" {text[:60]!r}"
             )
         return text, None
     shares = []

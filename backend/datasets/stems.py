@@ -10,7 +10,8 @@ from backend.formats.base import Sample
 
 
 class Stems:
-    """A name for the outputs of every image, such that no two collide on any file system: later ones get their suffix, then a number.
+    """A name for the outputs of every image, such that no two collide on any file system: later
+    ones get their suffix, then a number.
 
     Args:
         per_split: whether the same name may come again in another split.
@@ -18,7 +19,8 @@ class Stems:
     """
 
     def __init__(self, per_split: bool, left_out: Sequence[str] = ()) -> None:
-        self._per_split, self._left_out = per_split, left_out
+        self._per_split = per_split
+        self._left_out = left_out
         self._taken: set[tuple[str | None, str]] = set()
 
     @property
@@ -41,6 +43,7 @@ class Stems:
             base = stem = f"{stem}_{sample.name.suffix.lstrip('.').lower()}"
         number = 2
         while (split, stem.casefold()) in self._taken:
-            stem, number = f"{base}_{number}", number + 1
+            stem = f"{base}_{number}"
+            number = number + 1
         self._taken.add((split, stem.casefold()))
         return stem

@@ -41,8 +41,8 @@ def write_voc(out: Path, seed: int, count: int) -> None:
     """Write ``count`` scenes from ``seed`` on as a VOC dataset.
 
     Args:
-        out: folder; gets JPEGImages, SegmentationClass, SegmentationObject, ImageSets/Segmentation/val.txt, class_names.txt
-            and prediction.json with the true boxes.
+        out: folder; gets JPEGImages, SegmentationClass, SegmentationObject,
+            ImageSets/Segmentation/val.txt, class_names.txt and prediction.json with the true boxes.
         seed: of the first scene.
         count: how many.
 
@@ -53,7 +53,8 @@ def write_voc(out: Path, seed: int, count: int) -> None:
     names: list[str] = []
     rows: list[dict[str, Any]] = []
     for number in range(seed, seed + count):
-        scene, name = generate(number), f"{number:07d}"
+        scene = generate(number)
+        name = f"{number:07d}"
         write_atomic(out / "JPEGImages" / f"{name}.jpg", encode_picture(scene.image))
         write_atomic(out / "SegmentationClass" / f"{name}.png", encode_png(class_map(scene)))
         write_atomic(out / "SegmentationObject" / f"{name}.png", encode_png(scene.objects))

@@ -1,8 +1,10 @@
 """Measure the embedded pair on generated scenes with seeds that nothing was trained or chosen on.
 
-    python -m backend.demo.measure                 # 100 scenes, about two minutes; exit code 1 if a floor is missed
+    python -m backend.demo.measure                 # 100 scenes, about two minutes; exit code 1 if a
+    floor is missed
 
-Detection is scored by Ultralytics' own validator; masks are compared with the generator's exact ones.
+Detection is scored by Ultralytics' own validator; masks are compared with the generator's exact
+ones.
 """
 
 from __future__ import annotations
@@ -109,9 +111,13 @@ def _inner_point(mask: Mask) -> np.ndarray:
 
 def mask_figures(segmenter: Sam2Segmenter, scenes: Sequence[Scene]) -> dict[str, float]:
     """Masks from true boxes, from one click, and how well the model knows its own IoU."""
-    whole, cut, clicked, guessed = [], [], [], []
+    whole = []
+    cut = []
+    clicked = []
+    guessed = []
     for scene in scenes:
-        truth, detections = true_masks(scene), true_detections(scene)
+        truth = true_masks(scene)
+        detections = true_detections(scene)
         (answer,) = segmenter.segment([scene.image], [detections.xyxy])
         embedding = segmenter.embed(scene.image)
         clicks = segmenter.refine(
@@ -124,14 +130,20 @@ def mask_figures(segmenter: Sam2Segmenter, scenes: Sequence[Scene]) -> dict[str,
             clicked.append(_iou(click, truth[k]))
             guessed.append(float(answer.quality[k]))
     return {
-        "objects": float(len(whole)), "box_iou": float(np.mean(whole)), "box_iou_median": float(np.median(whole)), "box_iou_tidied": float(np.mean(cut)),
-        "click_iou": float(np.mean(clicked)), "quality_error": float(np.abs(np.array(guessed) - whole).mean()),
+        "objects": float(len(whole)),
+        "box_iou": float(np.mean(whole)),
+        "box_iou_median": float(np.median(whole)),
+        "box_iou_tidied": float(np.mean(cut)),
+        "click_iou": float(np.mean(clicked)),
+        "quality_error": float(np.abs(np.array(guessed) - whole).mean()),
         "quality_correlation": float(np.corrcoef(guessed, whole)[0, 1]),
-    }  # fmt: skip
+    }
 
 
 def automatic_figures(segmenter: Sam2Segmenter, scenes: Sequence[Scene]) -> dict[str, float]:
-    """``SAM2AutomaticMaskGenerator`` with 16 points a side: recall and precision of masks at IoU 0.75."""
+    """``SAM2AutomaticMaskGenerator`` with 16 points a side: recall and precision of masks at IoU
+    0.75.
+    """
     from sam2.automatic_mask_generator import SAM2AutomaticMaskGenerator
 
     generator = SAM2AutomaticMaskGenerator(
@@ -150,7 +162,8 @@ def automatic_figures(segmenter: Sam2Segmenter, scenes: Sequence[Scene]) -> dict
         table = np.array(
             [[(m & t).sum() / max(1, (m | t).sum()) for t in truth] for m in masks]
         ).reshape(len(masks), len(truth))
-        found, total = found + len(masks), total + len(truth)
+        found = found + len(masks)
+        total = total + len(truth)
         hit += int((table.max(0, initial=0) >= 0.75).sum())
         right += int((table.max(1, initial=0) >= 0.75).sum())
     return {
@@ -176,7 +189,10 @@ def cascade_figures(cascade: Cascade, scenes: Sequence[Scene]) -> tuple[dict[str
 
 
 def evaluate(seeds: Sequence[int], automatic: int = 20) -> Report:
-    """Measure everything on the scenes of ``seeds``; automatic masks, the slowest part, on the first ``automatic`` of them."""
+    """Measure everything on the scenes of ``seeds``.
+
+    Automatic masks, the slowest part, on the first ``automatic`` of them.
+    """
     settings = Settings(detector="demo", segmenter="demo", device="cpu")
     segmenter = load_segmenter(settings, "cpu")
     if not isinstance(segmenter, Sam2Segmenter):

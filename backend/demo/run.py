@@ -1,4 +1,6 @@
-"""The demo: the embedded models over the bundled samples, through the real backend app, compared with the truth."""
+"""The demo: the embedded models over the bundled samples, through the real backend app, compared
+with the truth.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,8 @@ def run_demo(out: Path, progress: bool = True) -> str:
     """Label the samples into ``out``.
 
     Args:
-        out: gets the pictures with labelme JSON beside them, Label Studio tasks, label maps, overlays and a contact sheet.
+        out: gets the pictures with labelme JSON beside them, Label Studio tasks, label maps,
+            overlays and a contact sheet.
         progress: show a progress bar on stderr.
 
     Returns:
@@ -91,15 +94,24 @@ def run_demo(out: Path, progress: bool = True) -> str:
     write_atomic(out / "contact_sheet.png", encode_picture(sheet, ".png"))
     took = time.perf_counter() - start
     lines = [
-        f"{summary.labelled} pictures, {sum(summary.per_class.values())} objects in {took:.1f} s, model version {cascade.model_version}",
+        (
+            f"{summary.labelled} pictures, {sum(summary.per_class.values())} objects in {took:.1f}"
+            f" s, model version {cascade.model_version}"
+        ),
         "",
         "IoU against the truth:",
         iou_table(total, names),
         "",
         f"{out}/contact_sheet.png       all pictures with their masks",
         f"{out}/*.json                  labelme: open the folder with `labelme {out}`",
-        f"{out}/label-studio/           Label Studio: import.json, and label_config.xml for the labeling setup",
-        f"{out}/SegmentationClass/      label maps (indexed PNG), SegmentationObject/ one value per object",
+        (
+            f"{out}/label-studio/           Label Studio: import.json, and label_config.xml for the"
+            " labeling setup"
+        ),
+        (
+            f"{out}/SegmentationClass/      label maps (indexed PNG), SegmentationObject/ one value"
+            " per object"
+        ),
     ]
     return "\n".join(lines)
 

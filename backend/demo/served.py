@@ -36,7 +36,8 @@ class ServedCascade:
     """
 
     def __init__(self, url: str, names: Sequence[str]) -> None:
-        self._url, self._config = url, make_config(names)
+        self._url = url
+        self._config = make_config(names)
         self._session = requests.Session()
         self._session.trust_env = False
         self.names: Mapping[int, str] = dict(enumerate(names))

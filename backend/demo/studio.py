@@ -1,7 +1,10 @@
-"""A real Label Studio beside the backend, from nothing to masks on the screen; ``make studio`` and the end-to-end tests use it.
+"""A real Label Studio beside the backend, from nothing to masks on the screen.
 
-Label Studio lives in an environment of its own, because its pins and ours do not agree. It runs on SQLite, on the loopback address, with
-telemetry off, and with the two settings that let it talk to a backend on a private address.
+``make studio`` and the end-to-end tests use it.
+
+Label Studio lives in an environment of its own, because its pins and ours do not agree. It runs on
+SQLite, on the loopback address, with telemetry off, and with the two settings that let it talk to a
+backend on a private address.
 """
 
 from __future__ import annotations
@@ -27,10 +30,9 @@ from backend.demo.run import DEMO_MARGIN, DEMO_MIN_PART, SAMPLES
 from backend.errors import ConfigError, Unavailable
 from backend.formats.label_studio.label_config import make_config
 
-USER, PASSWORD = (
-    "demo@example.com",
-    "masks-for-everyone",
-)  # of a server on this machine's loopback address
+# of a server on this machine's loopback address
+USER = "demo@example.com"
+PASSWORD = "masks-for-everyone"  # noqa: S105 - of a Label Studio on this machine only
 TOKEN = "0123456789abcdef0123456789abcdef01234567"  # noqa: S105 - likewise
 BOOT_S = 400.0  # an empty data folder takes 100 s on two cores
 
@@ -43,7 +45,10 @@ def free_port() -> int:
 
 
 def usable_port(wanted: int) -> int:
-    """This port, or a free one where somebody listens on it already; Label Studio itself would move on without a word."""
+    """This port, or a free one where somebody listens on it already.
+
+    Label Studio itself would move on without a word.
+    """
     with socket.socket() as probe:
         probe.setsockopt(
             socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
@@ -111,16 +116,19 @@ def wait_for(url: str, process: subprocess.Popen[bytes], log: Path, timeout_s: f
 def running(
     command: Sequence[str], environment: Mapping[str, str], log: Path, keep: Sequence[int] = ()
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A program in a process group of its own that is ended with the block; it holds the files in ``keep`` open as long as it lives."""
+    """A program in a process group of its own that is ended with the block.
+
+    It holds the files in ``keep`` open as long as it lives.
+    """
     with log.open("ab") as stream:
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # noqa: S603 - our own command line
             list(command),
             env=dict(environment),
             stdout=stream,
             stderr=stream,
             start_new_session=True,
             pass_fds=keep,
-        )  # noqa: S603
+        )
     try:
         yield process
     finally:
@@ -273,7 +281,9 @@ class Studio:
 
 @contextlib.contextmanager
 def locked(data: Path) -> Iterator[int]:
-    """Keep others off the data folder: two Label Studios on one database would spoil it. Gives the file that is locked.
+    """Keep others off the data folder: two Label Studios on one database would spoil it.
+
+    Gives the file that is locked.
 
     Raises:
         ConfigError: somebody is on it.
@@ -284,7 +294,8 @@ def locked(data: Path) -> Iterator[int]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise ConfigError(
-                f"{data}: a studio is running on this folder already; end it first, or name another --data"
+                f"{data}: a studio is running on this folder already; end it first, or name another"
+                " --data"
             ) from None
         yield file.fileno()
 
@@ -293,7 +304,10 @@ _TITLE = "YOLO-SAM2 samples"
 
 
 def _sample_project(studio: Studio, backend_url: str) -> int:
-    """The project of an earlier start with all that was done in it, or a new one; connected, with predictions."""
+    """The project of an earlier start with all that was done in it, or a new one.
+
+    Connected, with predictions.
+    """
     known = [
         p["id"]
         for p in studio.call("GET", "/api/projects", params={"page_size": 1000})["results"]
@@ -323,13 +337,17 @@ def _sample_project(studio: Studio, backend_url: str) -> int:
 
 
 def run_studio(program: Path, data: Path, port: int, backend_port: int) -> None:
-    """Start both, make a project with the sample pictures, retrieve predictions, and wait for Ctrl-C."""
+    """Start both, make a project with the sample pictures, retrieve predictions, and wait for
+    Ctrl-C.
+    """
     if not program.is_file():
         raise ConfigError(f"{program}: Label Studio is not installed there; `make studio` does it")
-    program, data = program.absolute(), data.absolute()
+    program = program.absolute()
+    data = data.absolute()
     say = sys.stdout.write
     say(
-        f"Starting Label Studio; its first start takes a minute or two, its log is {data / 'label-studio.log'}\n"
+        "Starting Label Studio; its first start takes a minute or two, its log is"
+        f" {data / 'label-studio.log'}\n"
     )
     sys.stdout.flush()
     with (
@@ -349,10 +367,11 @@ def run_studio(program: Path, data: Path, port: int, backend_port: int) -> None:
   look      click a row: the masks carry their classes; Submit accepts them
   refine    1. select a mask and press Backspace, so that there is an object without one
             2. switch on Auto-Annotation at the bottom, and leave Auto-Accept off
-            3. take the smart tool, the last one beside the picture: three dots are the point, a dashed square is the box; a click on
-               it changes between them
-            4. choose the object's label under "Smart point" (its key: 7 8 9 0 q w), then click on the object; for every further click
-               choose the label again first; Alt and a click says what does not belong to it
+            3. take the smart tool, the last one beside the picture: three dots are the point, a
+               dashed square is the box; a click on it changes between them
+            4. choose the object's label under "Smart point" (its key: 7 8 9 0 q w), then click on
+               the object; for every further click choose the label again first; Alt and a click
+               says what does not belong to it
             5. the tick at the bottom accepts the suggestion
   backend   {backend_url}, connected under Settings > Model; log in {data / "backend.log"}
 

@@ -1,4 +1,6 @@
-"""Scenes on disk, once, for both trainers: pictures and boxes as Ultralytics reads them, object maps beside them."""
+"""Scenes on disk, once, for both trainers: pictures and boxes as Ultralytics reads them, object
+maps beside them.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ from backend.demo.scenes.objects import CLASS_NAMES
 
 
 def write_one(folder: Path, seed: int) -> None:
-    """Write ``images/SEED.jpg``, ``labels/SEED.txt`` (class, centre and size as shares) and ``objects/SEED.png``."""
+    """Write ``images/SEED.jpg``, ``labels/SEED.txt`` (class, centre and size as shares) and
+    ``objects/SEED.png``.
+    """
     if (folder / "labels" / f"{seed}.txt").exists():
         return
     cv2.setNumThreads(1)
@@ -44,7 +48,8 @@ def write_split(folder: Path, seeds: Iterable[int]) -> None:
     """Write many scenes with all cores; what is already there is kept."""
     for name in ("images", "labels", "objects"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    # Fresh processes: a fork of one whose torch or OpenCV runs threads can wait for a lock for ever.
+    # Fresh processes: a fork of one whose torch or OpenCV runs threads can wait for a lock for
+    # ever.
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
         list(pool.map(partial(write_one, folder), seeds, chunksize=16))
 

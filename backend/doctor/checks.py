@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-OK, NOTE, FAULT, REFUSED = "ok", "note", "fault", "refused"
+OK = "ok"
+NOTE = "note"
+FAULT = "fault"
+REFUSED = "refused"
 
 
 @dataclass(frozen=True)
@@ -23,13 +26,15 @@ class Check:
         return asdict(self)
 
 
+def _word(status: str) -> str:
+    return "ok" if status == OK else status.upper()
+
+
 def as_text(checks: Sequence[Check]) -> str:
     """For people: a line a check, and below it what to do."""
     lines = []
     for check in checks:
-        lines.append(
-            f"{check.status.upper() if check.status != OK else 'ok':<8}{check.about:<16}{check.found}"
-        )
+        lines.append(f"{_word(check.status):<8}{check.about:<16}{check.found}")
         lines += [f"{'':<8}{'':<16}-> {line}" for line in check.fix.splitlines()]
     faults = sum(check.status in (FAULT, REFUSED) for check in checks)
     lines.append("")

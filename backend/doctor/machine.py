@@ -52,7 +52,8 @@ def check_packages() -> Iterator[Check]:
         yield Check(
             FAULT,
             "opencv",
-            f"opencv-python {found['opencv-python']} and opencv-python-headless {headless} share one folder",
+            f"opencv-python {found['opencv-python']} and opencv-python-headless {headless} share"
+            " one folder",
             "install both at one version, as constraints.txt does",
         )
     from backend.models.devices import torchvision_fault
@@ -101,7 +102,8 @@ def check_weights(
             NOTE,
             "weights",
             f"not on disk: {files}",
-            "they are fetched on first use; without a network put them there by hand, or name `demo`",
+            "they are fetched on first use; without a network put them there by hand, or name"
+            " `demo`",
         )
     if not any(not path.stem.startswith("sam2") for path in missing):
         try:
@@ -110,7 +112,8 @@ def check_weights(
             yield Check(
                 OK,
                 "detector",
-                f"{detector.version}, {len(detector.names)} classes: {listed(detector.names.values(), 8)}",
+                f"{detector.version}, {len(detector.names)} classes:"
+                f" {listed(detector.names.values(), 8)}",
             )
         except ConfigError as error:
             yield Check(FAULT, "detector", str(error), _OTHER_MODEL)

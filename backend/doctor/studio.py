@@ -1,4 +1,6 @@
-"""Checks of Label Studio as the backend meets it: address, token, its own settings, the project, one real image."""
+"""Checks of Label Studio as the backend meets it: address, token, its own settings, the project,
+one real image.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +20,14 @@ from backend.label_studio.api.fetch import Fetcher
 from backend.label_studio.api.origins import shown
 from backend.label_studio.api.tasks import Task
 
-_PRIVATE = "http://127.0.0.1:1/"  # nobody listens there, so nothing can come of asking Label Studio to connect it
+# Nobody listens there, so nothing can come of asking Label Studio to connect it.
+_PRIVATE = "http://127.0.0.1:1/"
 _PLACES = 10
 _BLOCKED = "reserved network address"
-_TOKEN_HELP = "make one in Label Studio under Account & Settings, Personal Access Token, and set it as LABEL_STUDIO_API_KEY"  # noqa: S105
+_TOKEN_HELP = (
+    "make one in Label Studio under Account & Settings, Personal Access Token, "  # noqa: S105 - words for people
+    "and set it as LABEL_STUDIO_API_KEY"
+)
 
 
 def _in_container() -> bool:
@@ -41,7 +47,10 @@ def check_address(settings: ServiceSettings, fetcher: Fetcher) -> Iterator[Check
     except (LabelingError, ValueError, AttributeError) as error:
         fix = "is Label Studio running, and is this its address?"
         if _in_container() and any(name in url for name in ("localhost", "127.0.0.1")):
-            fix += "\ninside a container, localhost is the container itself: use the service's name (http://label-studio:8080) or http://host.docker.internal:8080"
+            fix += (
+                "\ninside a container, localhost is the container itself: use the service's name"
+                " (http://label-studio:8080) or http://host.docker.internal:8080"
+            )
         found = (
             str(error)
             if isinstance(error, LabelingError)
@@ -98,7 +107,10 @@ def check_label_studio_settings(fetcher: Fetcher, backend_url: str | None) -> It
         reply = fetcher.send("POST", path, body)
         blocked = reply.status == 403 and _BLOCKED in reply.body.decode("utf-8", "replace")
         if blocked:
-            fix = "start Label Studio with ML_BLOCK_LOCAL_IP=false SSRF_PROTECTION_ENABLED=false (both), or give the backend a public address"
+            fix = (
+                "start Label Studio with ML_BLOCK_LOCAL_IP=false SSRF_PROTECTION_ENABLED=false"
+                " (both), or give the backend a public address"
+            )
             yield Check(
                 FAULT,
                 "ls settings",
@@ -112,7 +124,9 @@ def check_label_studio_settings(fetcher: Fetcher, backend_url: str | None) -> It
 def check_project(
     fetcher: Fetcher, project: int, names: Mapping[str | None, Mapping[int, str]], threshold: float
 ) -> Iterator[Check]:
-    """The label config against the model's classes, the tools for clicks, and what hides predictions."""
+    """The label config against the model's classes, the tools for clicks, and what hides
+    predictions.
+    """
     content = fetcher.get_json(f"/api/projects/{project}/")
     try:
         config = parse_label_config(str(content.get("label_config") or ""))
@@ -130,7 +144,8 @@ def check_project(
                     yield Check(
                         OK,
                         "labels",
-                        f'{output.kind} "{output.from_name}" shows {listed(output.labels.values())}',
+                        f'{output.kind} "{output.from_name}" shows'
+                        f" {listed(output.labels.values())}",
                     )
             for note in binding.notes:
                 yield Check(NOTE, "labels", note)
@@ -139,7 +154,8 @@ def check_project(
             FAULT,
             "labels",
             str(error),
-            "`yolosam2 make-config` prints a config that fits; paste it under Settings, Labeling Interface, Code",
+            "`yolosam2 make-config` prints a config that fits; paste it under Settings, Labeling"
+            " Interface, Code",
         )
         return
     yield from _check_smart(config)
@@ -158,14 +174,19 @@ def _check_smart(config: LabelConfig) -> Iterator[Check]:
         yield Check(
             OK,
             "clicks",
-            f"smart tags: {', '.join(smart)}; switch on Auto-Annotation below the picture to use them",
+            f"smart tags: {', '.join(smart)}; switch on Auto-Annotation below the picture to use"
+            " them",
         )
     else:
-        fix = 'add <KeyPointLabels name="point" toName="image" smart="true"> with the same labels; `yolosam2 make-config` shows how'
+        fix = (
+            'add <KeyPointLabels name="point" toName="image" smart="true"> with the same labels;'
+            " `yolosam2 make-config` shows how"
+        )
         yield Check(
             NOTE,
             "clicks",
-            "no smart KeyPointLabels or RectangleLabels, so clicks and boxes do not ask the backend",
+            "no smart KeyPointLabels or RectangleLabels, so clicks and boxes do not ask the"
+            " backend",
             fix,
         )
 
@@ -181,7 +202,8 @@ def check_connection(fetcher: Fetcher, project: int) -> Iterator[Check]:
             "Settings, Model, Connect Model: the URL of `yolosam2 serve`",
         )
     for one in connections:
-        where, state = one.get("url"), one.get("state")
+        where = one.get("url")
+        state = one.get("state")
         if state == "CO":
             yield Check(
                 OK,
@@ -197,8 +219,14 @@ def check_connection(fetcher: Fetcher, project: int) -> Iterator[Check]:
                     "Settings, Model, Edit: switch on 'Interactive preannotations'",
                 )
         elif state == "DI":
-            fix = "if Label Studio's settings above are at fault, correct those first; else start it\n"
-            fix += "if it runs: Label Studio's machine or container sees it at another address (not localhost across containers)"
+            fix = (
+                "if Label Studio's settings above are at fault, correct those first; else start"
+                " it\n"
+            )
+            fix += (
+                "if it runs: Label Studio's machine or container sees it at another address (not"
+                " localhost across containers)"
+            )
             yield Check(FAULT, "connection", f"Label Studio cannot reach {where}", fix)
         else:
             yield Check(
@@ -210,7 +238,9 @@ def check_connection(fetcher: Fetcher, project: int) -> Iterator[Check]:
 
 
 def check_image(fetcher: Fetcher, project: int) -> Iterator[Check]:
-    """Fetch and decode an image the way the backend does, one for every place that the first hundred tasks' images come from."""
+    """Fetch and decode an image the way the backend does, one for every place that the first
+    hundred tasks' images come from.
+    """
     content = fetcher.get_json(f"/api/tasks?project={project}&page_size=100&fields=task_only")
     tasks: list[dict[str, Any]] = content.get("tasks", []) if isinstance(content, dict) else []
     if not tasks:
@@ -250,8 +280,14 @@ def _image_fix(sentence: str) -> str:
     if "is not where Label Studio keeps images" in sentence:
         return "the address in the task is not one of Label Studio's image paths; import it again"
     if "local-files" in sentence:
-        return "start Label Studio with LOCAL_FILES_SERVING_ENABLED=true and LOCAL_FILES_DOCUMENT_ROOT, and add the folder as a Local Files storage"
-    return "open the address in a browser that is logged in; if it fails there too, correct the task or its storage"
+        return (
+            "start Label Studio with LOCAL_FILES_SERVING_ENABLED=true and"
+            " LOCAL_FILES_DOCUMENT_ROOT, and add the folder as a Local Files storage"
+        )
+    return (
+        "open the address in a browser that is logged in; if it fails there too, correct the task"
+        " or its storage"
+    )
 
 
 def check_label_studio(

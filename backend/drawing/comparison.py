@@ -19,8 +19,10 @@ Colour = tuple[int, int, int]
 _FILL = 0.5  # opacity of classes
 _GAP = 6
 _TALLEST = 2  # times the width of a panel
-_PAPER, _INK = (255, 255, 255), (30, 30, 30)
-# Error kinds are told apart by brightness too, for people who see colours differently and for grey printers.
+_PAPER = (255, 255, 255)
+_INK = (30, 30, 30)
+# Error kinds are told apart by brightness too, for people who see colours differently and for grey
+# printers.
 ERRORS: dict[str, Colour] = {
     "right": (150, 205, 150),
     "missed": (230, 140, 0),
@@ -50,7 +52,9 @@ def _coloured(image: Image, label_map: LabelMap) -> Image:
 
 
 def error_map(image: Image, truth: LabelMap, predicted: LabelMap) -> Image:
-    """The image in grey, with right, missed, superfluous and mistaken pixels in the colours of ``ERRORS``; ignored pixels are dark."""
+    """The image in grey, with right, missed, superfluous and mistaken pixels in the colours of
+    ``ERRORS``; ignored pixels are dark.
+    """
     grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
     canvas: NDArray[np.uint8] = np.asarray(
         cv2.addWeighted(grey, 0.45, np.full_like(grey, 255), 0.45, 0), np.uint8
@@ -74,11 +78,14 @@ def _strip(width: int, entries: Sequence[tuple[str, Colour | None]], size: int) 
     """Words with coloured squares, in as many lines as they need."""
     letters = font(size)
     pen = PIL.ImageDraw.Draw(PIL.Image.new("RGB", (1, 1)))
-    line, places, x = 0, [], _GAP
+    line = 0
+    places = []
+    x = _GAP
     for text, colour in entries:
         needs = round(pen.textlength(text, font=letters)) + (size + 6 if colour else 0) + 14
         if x + needs > width and x > _GAP:
-            line, x = line + 1, _GAP
+            line = line + 1
+            x = _GAP
         places.append((x, line, text, colour))
         x += needs
     height = (line + 1) * (size + 8) + 4
@@ -114,7 +121,8 @@ def compare(
         predicted: (H, W).
         names: of the classes; value k + 1 is ``names[k]``.
         captions: of the first two panels.
-        panel_width: of each panel in pixels, less where the image is very tall; the image's own width if None.
+        panel_width: of each panel in pixels, less where the image is very tall; the image's own
+            width if None.
 
     Returns:
         RGB uint8, three panels wide, with captions above and a legend of what occurs below.
@@ -146,13 +154,16 @@ def compare(
     sheet = np.concatenate([columns[0], gap, columns[1], gap, columns[2]], 1)
     occurring = sorted({int(v) for one in (truth, predicted) for v in np.unique(one)} - {0})
     classes = [
-        ("ignored", _IGNORED)
-        if v == IGNORE
-        else (names[v - 1] if v <= len(names) else str(v), class_colour(v - 1))
+        (
+            ("ignored", _IGNORED)
+            if v == IGNORE
+            else (names[v - 1] if v <= len(names) else str(v), class_colour(v - 1))
+        )
         for v in occurring
     ]
     # Each legend under its own panels, as the colours of errors may be those of classes.
-    left, right = _strip(2 * w + _GAP, classes, size), _strip(w + _GAP, list(ERRORS.items()), size)
+    left = _strip(2 * w + _GAP, classes, size)
+    right = _strip(w + _GAP, list(ERRORS.items()), size)
     below = np.full((max(left.shape[0], right.shape[0]), sheet.shape[1], 3), 255, np.uint8)
     below[: left.shape[0], : left.shape[1]], below[: right.shape[0], left.shape[1] :] = left, right
     return np.concatenate([sheet, below])

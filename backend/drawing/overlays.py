@@ -1,4 +1,6 @@
-"""Pictures to look at: masks, outlines, labels and scores drawn over the image, readable on any background."""
+"""Pictures to look at: masks, outlines, labels and scores drawn over the image, readable on any
+background.
+"""
 
 from __future__ import annotations
 
@@ -59,10 +61,11 @@ def _tag(
     taken: list[tuple[float, float, float, float]],
     size: int,
 ) -> None:
-    """The label on a dark plate at the top of the box, moved down past tags that are there already."""
+    """The label on a dark plate at the top of the box, moved down past tags that are there."""
     text = f"{instance.label} {instance.score:.2f}"
     left, top, right, bottom = pen.textbbox((0, 0), text, font=font(size))
-    w, h = right - left + 8, bottom - top + 6
+    w = right - left + 8
+    h = bottom - top + 6
     x = min(max(0.0, float(instance.xyxy[0])), max(0.0, size_hw[1] - w))
     y = max(0.0, float(instance.xyxy[1]) - h)
     while (
@@ -96,7 +99,8 @@ def draw(image: Image, prediction: Prediction) -> Image:
     for k in order:
         _fill(canvas, prediction.instances[k], max(1, round(side / 480)))
     picture = PIL.Image.fromarray(canvas)
-    pen, taken = PIL.ImageDraw.Draw(picture), list[tuple[float, float, float, float]]()
+    pen = PIL.ImageDraw.Draw(picture)
+    taken = list[tuple[float, float, float, float]]()
     for k in order:
         _tag(pen, prediction.instances[k], prediction.size_hw, taken, max(11, round(side / 38)))
     return np.array(picture)
@@ -121,10 +125,8 @@ def contact_sheet(pictures: Sequence[Image], columns: int, width: int) -> Image:
         scale = min((cell_w - 6) / picture.shape[1], (cell_h - 6) / picture.shape[0])
         small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
         h, w = small.shape[:2]
-        y, x = (
-            (k // columns) * cell_h + (cell_h - h) // 2,
-            (k % columns) * cell_w + (cell_w - w) // 2,
-        )
+        y = (k // columns) * cell_h + (cell_h - h) // 2
+        x = (k % columns) * cell_w + (cell_w - w) // 2
         sheet[y : y + h, x : x + w] = small
     return sheet
 

@@ -1,4 +1,6 @@
-"""Counts summed over images, apart for every annotator and model version, in memory that images barely add to."""
+"""Counts summed over images, apart for every annotator and model version, in memory that images
+barely add to.
+"""
 
 from __future__ import annotations
 

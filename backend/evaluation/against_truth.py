@@ -1,7 +1,9 @@
-"""A VOC dataset against a cascade, a prompt file or label maps made before: every listed image counts.
+"""A VOC dataset against a cascade, a prompt file or label maps made before: every listed image
+counts.
 
-An image without a usable prediction counts as all background, so that what a model misses costs something; it is named all the same where
-the prediction is missing by a fault. An image without usable truth cannot count and is named too.
+An image without a usable prediction counts as all background, so that what a model misses costs
+something; it is named all the same where the prediction is missing by a fault. An image without
+usable truth cannot count and is named too.
 """
 
 from __future__ import annotations
@@ -213,7 +215,8 @@ def evaluate(
     ):
         theirs = next(iter(options.prompts.by_image), "nothing")
         raise ConfigError(
-            f"{options.prompts.path}: has boxes for none of these images; it names for example {theirs!r}, the list {dataset.image_ids[0]!r}"
+            f"{options.prompts.path}: has boxes for none of these images; it names for example"
+            f" {theirs!r}, the list {dataset.image_ids[0]!r}"
         )
     lock = threading.Lock()  # the writer adds images, this thread those that failed
     stages = _stages(dataset, labeler, names, options, run, lock)
@@ -253,7 +256,9 @@ def _failed(
     names: Sequence[str],
     options: Options,
 ) -> None:
-    """An image that did not get through: without truth it is only named, without prediction it counts as all background."""
+    """An image that did not get through: without truth it is only named, without prediction it
+    counts as all background.
+    """
     text = str(error) if image_id in str(error) else f"{image_id}: {error}"
     if isinstance(error, NoTruthError):
         run.faults.append(Fault(image_id, f"{text} (not counted: no truth)"))
@@ -298,7 +303,8 @@ def evaluate_maps(
 
     Args:
         dataset: from ``voc.open_voc``.
-        folder: holds ``SegmentationClass`` and perhaps ``SegmentationObject``, or the class maps themselves.
+        folder: holds ``SegmentationClass`` and perhaps ``SegmentationObject``, or the class maps
+            themselves.
         names: of the dataset's classes.
         options: see ``Options``; overlaps were decided when the maps were made.
         stop: set it to end early.
@@ -313,7 +319,8 @@ def evaluate_maps(
         theirs := read_class_names(folder / "class_names.txt")
     ) != tuple(names):
         raise ConfigError(
-            f"{folder / 'class_names.txt'}: names {', '.join(theirs)}, the dataset {', '.join(names)}; the values of both would mean different classes"
+            f"{folder / 'class_names.txt'}: names {', '.join(theirs)}, the dataset"
+            f" {', '.join(names)}; the values of both would mean different classes"
         )
     objects = folder / "SegmentationObject"
     run = _new_run(dataset, names, options, with_instances=objects.is_dir())
@@ -323,7 +330,8 @@ def evaluate_maps(
         if "\0" not in image_id
     ):
         raise ConfigError(
-            f"{classes}: has no label map for any of these images; expected for example {dataset.image_ids[0]}.png"
+            f"{classes}: has no label map for any of these images; expected for example"
+            f" {dataset.image_ids[0]}.png"
         )
     with tqdm(
         dataset.image_ids,

@@ -1,7 +1,7 @@
 """COCO's mask average precision, by pycocotools, for any number of images in bounded memory.
 
-pycocotools matches a few images at a time; of each prediction only its score and the thresholds at which it matched are kept, and
-pycocotools makes the precision-recall curve of those at the end.
+pycocotools matches a few images at a time; of each prediction only its score and the thresholds at
+which it matched are kept, and pycocotools makes the precision-recall curve of those at the end.
 """
 
 from __future__ import annotations
@@ -52,20 +52,17 @@ def _evaluator(images: Sequence[_Image], n_classes: int) -> Any:
 
         def computeIoU(self, image_id: int, class_id: int) -> Any:
             image = images[image_id]
-            rows, columns = (
-                np.flatnonzero(image.predicted == class_id),
-                np.flatnonzero(image.truth == class_id),
-            )
+            rows = np.flatnonzero(image.predicted == class_id)
+            columns = np.flatnonzero(image.truth == class_id)
             order = np.argsort(-image.scores[rows], kind="mergesort")[:_MOST_DETECTIONS]
             return image.iou[np.ix_(rows[order], columns)] if len(rows) and len(columns) else []
 
     made = Evaluator(iouType="bbox")  # masks and boxes differ only in how overlaps are computed
-    made.params.imgIds, made.params.catIds = list(range(len(images))), list(range(n_classes))
-    made.params.areaRng, made.params.areaRngLbl, made.params.maxDets = (
-        _ALL,
-        ["all"],
-        [_MOST_DETECTIONS],
-    )
+    made.params.imgIds = list(range(len(images)))
+    made.params.catIds = list(range(n_classes))
+    made.params.areaRng = _ALL
+    made.params.areaRngLbl = ["all"]
+    made.params.maxDets = [_MOST_DETECTIONS]
     return made
 
 
@@ -144,18 +141,16 @@ class AveragePrecision:
             n_classes: class indices lie below.
 
         Returns:
-            ``AP`` (mean over IoU 0.5 to 0.95), ``AP50`` and ``AP75``, each the mean over the classes that truth has, and ``AP`` per class;
-            nan where truth has none.
+            ``AP`` (mean over IoU 0.5 to 0.95), ``AP50`` and ``AP75``, each the mean over the
+            classes that truth has, and ``AP`` per class; nan where truth has none.
         """
         self._flush()
         evaluator = _evaluator([], n_classes)
         n_thresholds = len(evaluator.params.iouThrs)
         evaluator.evalImgs = []
         for c in range(n_classes):
-            scores, bits = (
-                np.array(self._scores.get(c, ()), np.float64),
-                np.array(self._matches.get(c, ()), np.int64),
-            )
+            scores = np.array(self._scores.get(c, ()), np.float64)
+            bits = np.array(self._matches.get(c, ()), np.int64)
             matches = (bits[None, :] >> np.arange(n_thresholds)[:, None]) & 1
             one = {
                 "dtScores": scores,
@@ -166,7 +161,8 @@ class AveragePrecision:
             evaluator.evalImgs.append(one)  # as if everything of a class were one image
         if not n_classes:
             return dict.fromkeys(("AP", "AP50", "AP75"), float("nan")), []
-        evaluator.params.imgIds, evaluator.params.maxDets = [0], [1 << 40]
+        evaluator.params.imgIds = [0]
+        evaluator.params.maxDets = [1 << 40]
         evaluator._paramsEval = evaluator.params
         with contextlib.redirect_stdout(io.StringIO()):
             evaluator.accumulate()

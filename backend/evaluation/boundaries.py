@@ -1,7 +1,7 @@
 """Boundary agreement of label maps: how much of each outline lies close to the other's.
 
-The boundary F-score is that of Csurka, Larlus, Perronnin, "What is a good evaluation measure for semantic segmentation?", 2013,
-except that boundary pixels are summed over images before dividing.
+The boundary F-score is that of Csurka, Larlus, Perronnin, "What is a good evaluation measure for
+semantic segmentation?", 2013, except that boundary pixels are summed over images before dividing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ BOUNDARY_TOLERANCE = 0.0075  # of the image diagonal; the share that MATLAB's bf
 
 @dataclass(frozen=True, eq=False)
 class Boundaries:
-    """Boundary pixels per label map value: of each side, and how many lie within the tolerance of the other side's boundary."""
+    """Boundary pixels per label map value: of each side, and how many lie within the tolerance of
+    the other side's boundary.
+    """
 
     truth: Counts  # (..., C)
     truth_hit: Counts  # (..., C)
@@ -31,12 +33,13 @@ class Boundaries:
 
     @property
     def f_score(self) -> Ratios:
-        """(..., C) harmonic mean of boundary precision and recall, nan where a value has no boundary on either side."""
-        precision, recall = (
-            ratio(self.predicted_hit, self.predicted),
-            ratio(self.truth_hit, self.truth),
-        )
-        precision, recall = np.nan_to_num(precision), np.nan_to_num(recall)
+        """(..., C) harmonic mean of boundary precision and recall, nan where a value has no
+        boundary on either side.
+        """
+        precision = ratio(self.predicted_hit, self.predicted)
+        recall = ratio(self.truth_hit, self.truth)
+        precision = np.nan_to_num(precision)
+        recall = np.nan_to_num(recall)
         score = np.nan_to_num(ratio(2 * precision * recall, precision + recall))
         return np.where(np.asarray(self.truth) + self.predicted > 0, score, np.nan)
 
@@ -60,7 +63,8 @@ def boundaries(
     """Count boundary pixels and their hits, class by class; background has none of its own.
 
     Args:
-        truth: (H, W) index image; boundaries within pixels of 255, and those that touch one, are left out on both sides.
+        truth: (H, W) index image; boundaries within pixels of 255, and those that touch one, are
+            left out on both sides.
         predicted: (H, W) index image of the same size.
         n_values: number of classes plus one for background.
         tolerance: share of the image diagonal; at least a pixel.

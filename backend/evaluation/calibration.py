@@ -1,4 +1,6 @@
-"""What the scores of predicted instances are worth: calibration, and the threshold per class that would have been best."""
+"""What the scores of predicted instances are worth: calibration, and the threshold per class that
+would have been best.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +17,8 @@ BINS = 10
 class Calibration:
     """Predicted instances by score, in ``BINS`` bins of equal width.
 
-    The expected calibration error (Naeini, Cooper, Hauskrecht, 2015) is the mean distance between score and share of hits, weighted by
-    the instances in each bin.
+    The expected calibration error (Naeini, Cooper, Hauskrecht, 2015) is the mean distance between
+    score and share of hits, weighted by the instances in each bin.
     """
 
     hits: NDArray[np.int64]  # (BINS,) that match a true instance at IoU 0.5
@@ -65,9 +67,10 @@ def suggest(
 ) -> Suggestion | None:
     """The threshold that would have given the best F1.
 
-    Matching takes the surest predictions first, so dropping the least sure changes no match of the others and F1 at every threshold follows from
-    one matching. Of equally good thresholds the lowest is taken: a mask too many is deleted faster than one is drawn. The threshold lies
-    half way to the next lower score, rounded to what still keeps the same instances.
+    Matching takes the surest predictions first, so dropping the least sure changes no match of the
+    others and F1 at every threshold follows from one matching. Of equally good thresholds the
+    lowest is taken: a mask too many is deleted faster than one is drawn. The threshold lies half
+    way to the next lower score, rounded to what still keeps the same instances.
 
     Args:
         label: of the class.
@@ -81,7 +84,8 @@ def suggest(
     if not len(scores) or not n_true or scores.min() == scores.max():
         return None
     order = np.argsort(-scores, kind="stable")
-    ranked, right = scores[order], np.cumsum(hits[order])
+    ranked = scores[order]
+    right = np.cumsum(hits[order])
     f1 = 2 * right / (np.arange(1, len(ranked) + 1) + n_true)
     ends = np.flatnonzero(
         np.append(ranked[1:] != ranked[:-1], True)

@@ -1,7 +1,8 @@
 """The integer counts of one image and class that every figure comes from, as columns of one table.
 
-A row per image and class; rows add up, and any resample of images is a weighted sum of rows. So totals, groups and confidence intervals are
-computed by the same formulas, those of ``metrics`` and ``matching``.
+A row per image and class; rows add up, and any resample of images is a weighted sum of rows. So
+totals, groups and confidence intervals are computed by the same formulas, those of ``metrics`` and
+``matching``.
 """
 
 from __future__ import annotations
@@ -56,7 +57,9 @@ def instances(table: Table) -> InstanceCounts:
 
 @dataclass(frozen=True, eq=False)
 class Effort:
-    """What became of predicted regions, by predicted class (added ones by their own); leading axes as in the table.
+    """What became of predicted regions, by predicted class (added ones by their own).
+
+    Leading axes as in the table.
 
     Each predicted region is exactly one of untouched, relabelled, reshaped, both, and deleted.
     """
@@ -88,7 +91,9 @@ class Effort:
 
     @property
     def changed_share(self) -> Ratios:
-        """Of the reshaped regions: pixels that one of both masks has and the other has not, over those of either."""
+        """Of the reshaped regions: pixels that one of both masks has and the other has not, over
+        those of either.
+        """
         return ratio(self.changed_pixels, self.edited_pixels)
 
 

@@ -1,4 +1,6 @@
-"""What an annotator did to the predicted regions of one image: kept, relabelled, reshaped, deleted, added."""
+"""What an annotator did to the predicted regions of one image: kept, relabelled, reshaped, deleted,
+added.
+"""
 
 from __future__ import annotations
 
@@ -33,8 +35,8 @@ def join(
 ) -> NDArray[np.intp]:
     """Which accepted region a predicted one became.
 
-    Regions with the same key belong together, whatever was done to them. What is left is joined by overlap, first within a label, then
-    across labels.
+    Regions with the same key belong together, whatever was done to them. What is left is joined by
+    overlap, first within a label, then across labels.
 
     Args:
         predicted: with masks.
@@ -53,7 +55,8 @@ def join(
     open_accepted = np.setdiff1d(np.arange(len(accepted)), found)
     if not len(open_predicted) or not len(open_accepted):
         return found
-    ours, theirs = [predicted[k] for k in open_predicted], [accepted[k] for k in open_accepted]
+    ours = [predicted[k] for k in open_predicted]
+    theirs = [accepted[k] for k in open_accepted]
     iou = iou_matrix(_masks(ours), _masks(theirs))
     same = np.array(
         [[one.instance.label == other.instance.label for other in theirs] for one in ours]
@@ -102,19 +105,25 @@ def edits(predicted: Sequence[Region], accepted: Sequence[Region], n_classes: in
         if k < 0:
             row[at["deleted"]] += 1
             continue
-        one, other = region.instance, accepted[k].instance
+        one = region.instance
+        other = accepted[k].instance
         if one.mask is None or other.mask is None:
             continue
-        shape, label = _same(one.mask, other.mask), one.label == other.label
+        shape = _same(one.mask, other.mask)
+        label = one.label == other.label
         row[
             at[
-                "untouched"
-                if shape and label
-                else "relabelled"
-                if shape
-                else "reshaped"
-                if label
-                else "relabelled_and_reshaped"
+                (
+                    "untouched"
+                    if shape and label
+                    else (
+                        "relabelled"
+                        if shape
+                        else "reshaped"
+                        if label
+                        else "relabelled_and_reshaped"
+                    )
+                )
             ]
         ] += 1
         if not label:

@@ -1,6 +1,7 @@
 """Tasks of a Label Studio export as pairs of an annotation and a prediction.
 
-A snapshot export holds full predictions; a plain JSON export holds their ids only, and they are asked for one task at a time.
+A snapshot export holds full predictions; a plain JSON export holds their ids only, and they are
+asked for one task at a time.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ FetchPredictions = Callable[[int], Sequence[Any]]
 
 
 def person(annotation: Mapping[str, Any]) -> str:
-    """Who made an annotation: the e-mail address where the export has it, else the user's number."""
+    """Who made an annotation: the e-mail address if the export has it, else the user's number."""
     who = annotation.get("completed_by")
     if isinstance(who, dict):
         who = who.get("email") or who.get("id")
@@ -60,7 +61,8 @@ def _chosen(task: Task, selection: Selection) -> list[tuple[int, Mapping[str, An
     annotations = task.get("annotations", task.get("completions"))
     if not isinstance(annotations, list):
         raise InputError(
-            f"{_name(task)}: annotations: expected a list, got {json_kind(annotations)}; export as JSON, not as JSON_MIN or another format"
+            f"{_name(task)}: annotations: expected a list, got {json_kind(annotations)}; export as"
+            " JSON, not as JSON_MIN or another format"
         )
     kept: list[tuple[int, Mapping[str, Any]]] = []
     for k, one in enumerate(annotations):
@@ -88,7 +90,8 @@ def _predictions(
     Raises:
         InputError: none there, or only their ids.
     """
-    name, found = _name(task), task.get("predictions")
+    name = _name(task)
+    found = task.get("predictions")
     if fetch is not None and (
         found is None
         or not isinstance(found, list)
@@ -97,13 +100,15 @@ def _predictions(
         found = fetch(int(task["id"]))
     if found is None:
         raise InputError(
-            f"{name}: predictions: not in the export; make a snapshot with full predictions, or give --url, --api-key and --project"
+            f"{name}: predictions: not in the export; make a snapshot with full predictions, or"
+            " give --url, --api-key and --project"
         )
     if not isinstance(found, list):
         raise InputError(f"{name}: predictions: expected a list, got {json_kind(found)}")
     if any(isinstance(one, int) for one in found):
         raise InputError(
-            f"{name}: predictions: holds only their ids; give --url, --api-key and --project to fetch them, or export a snapshot with full predictions"
+            f"{name}: predictions: holds only their ids; give --url, --api-key and --project to"
+            " fetch them, or export a snapshot with full predictions"
         )
     if any(not isinstance(one, dict) for one in found):
         raise InputError(f"{name}: predictions: expected objects")
@@ -153,12 +158,10 @@ class TaskReader:
         rename: Mapping[str, str] | None = None,
         fetch: FetchPredictions | None = None,
     ) -> None:
-        self._classes, self._selection, self._rename, self._fetch = (
-            classes,
-            selection,
-            rename or {},
-            fetch,
-        )
+        self._classes = classes
+        self._selection = selection
+        self._rename = rename or {}
+        self._fetch = fetch
         self._seen: set[int] = set()
         self.n_tasks = 0
         self.n_unannotated = 0  # tasks without an annotation that counts
@@ -216,7 +219,8 @@ class TaskReader:
                     return
                 if not self._selection.missing:
                     raise InputError(
-                        f"{name}: predictions: there is none; --missing counts it as one that found nothing"
+                        f"{name}: predictions: there is none; --missing counts it as one that found"
+                        " nothing"
                     )
                 predictions = [("predictions", {"result": [], "model_version": "missing"})]
         except AuthError:
@@ -292,7 +296,8 @@ class TaskReader:
                 void=tuple(ignored),  # a model cannot excuse itself
                 annotator=person(annotation),
                 model_version=version(prediction),
-                # Label Studio keeps the ids of regions, so that an annotation without a parent tells by them what it began from.
+                # Label Studio keeps the ids of regions, so that an annotation without a parent
+                # tells by them what it began from.
                 started_here=parent == prediction.get("id") if parent is not None else common,
                 picture=Picture(uri=address_of(task.get("data"), image), task_id=task["id"]),
             )
@@ -305,9 +310,13 @@ class TaskReader:
         cache: dict[str, tuple[Any, Mask | None]],
         known_repeats: Mapping[str, str],
     ) -> tuple[list[Region], dict[str, str], list[Mask]]:
-        """Regions with masks, without empty ones and repeats; which box repeated which mask, by their ids; and what is to be ignored."""
+        """Regions with masks, without empty ones and repeats.
+
+        Which box repeated which mask, by their ids; and what is to be ignored.
+        """
         regions: list[Region] = []
-        boxes, void = [], []
+        boxes = []
+        void = []
         for one in stored:
             mask = _mask_of(one, cache)
             if mask is None:
@@ -347,7 +356,10 @@ class TaskReader:
 
 
 def _mask_of(one: StoredRegion, cache: dict[str, tuple[Any, Mask | None]]) -> Mask | None:
-    """The pixels of a region; an accepted region is mostly what was predicted, and is the same mask then, decoded once."""
+    """The pixels of a region.
+
+    An accepted region is mostly what was predicted, and is the same mask then, decoded once.
+    """
     body = one.size_hw, {key: value for key, value in one.value.items() if key in GEOMETRY}
     known = cache.get(one.id or "")
     mask = known[1] if known is not None and known[0] == body else region_mask(one)

@@ -1,4 +1,6 @@
-"""Two folders of labelme JSON as pairs: what people accepted, and what was predicted for the same pictures."""
+"""Two folders of labelme JSON as pairs: what people accepted, and what was predicted for the same
+pictures.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,10 @@ MISSING = "missing"
 
 
 def _picture(document: Mapping[str, Any], path: Path, folder: Path) -> Path | None:
-    """The picture beside a file; one that lies neither in the folder nor beside it is left alone, whatever the file says."""
+    """The picture beside a file.
+
+    One that lies neither in the folder nor beside it is left alone, whatever the file says.
+    """
     name = document.get("imagePath")
     picture = path.parent / name.replace("\\", "/") if isinstance(name, str) and name else None
     with suppress(OSError, ValueError):  # a name that the system cannot even look for
@@ -57,15 +62,14 @@ class FolderReader:
                 raise ConfigError(f"{folder}: no such folder")
         if accepted.resolve() == predicted.resolve():
             raise ConfigError(
-                f"{accepted}: is compared with itself; --predictions names the folder as it was before anybody edited it"
+                f"{accepted}: is compared with itself; --predictions names the folder as it was"
+                " before anybody edited it"
             )
-        self._accepted, self._predicted, self._classes, self._rename, self._missing = (
-            accepted,
-            predicted,
-            classes,
-            rename or {},
-            missing,
-        )
+        self._accepted = accepted
+        self._predicted = predicted
+        self._classes = classes
+        self._rename = rename or {}
+        self._missing = missing
         self.files = [
             path.relative_to(accepted) for path in find_files(accepted, (".json",), [predicted])
         ]
@@ -87,13 +91,16 @@ class FolderReader:
         except Exception as error:  # whatever a file holds, it costs only itself
             yield Fault(
                 relative.as_posix(),
-                as_sentence(error)
-                if isinstance(error, InputError)
-                else f"{self._accepted / relative}: {as_sentence(error)}",
+                (
+                    as_sentence(error)
+                    if isinstance(error, InputError)
+                    else f"{self._accepted / relative}: {as_sentence(error)}"
+                ),
             )
 
     def _pair(self, relative: Path) -> Pair:
-        path, other = self._accepted / relative, self._predicted / relative
+        path = self._accepted / relative
+        other = self._predicted / relative
         document = read_document(path)
         size_hw = size_of(document, str(path))
         accepted, void = self._regions(document, path)
@@ -112,7 +119,8 @@ class FolderReader:
             self.n_changed += version != "unknown" and made_by_us(other) is None
         elif not self._missing:
             raise InputError(
-                f"{path}: there is no {other}, so nothing to compare it with; --missing counts it as one that found nothing"
+                f"{path}: there is no {other}, so nothing to compare it with; --missing counts it"
+                " as one that found nothing"
             )
         picture = _picture(document, path, self._accepted)
         return Pair(
@@ -131,7 +139,8 @@ class FolderReader:
     def _regions(self, document: Mapping[str, Any], path: Path) -> tuple[list[Region], list[Mask]]:
         objects, others = labelled_masks(document, str(path))
         self.n_left_out += others
-        regions, void = [], []
+        regions = []
+        void = []
         for k, one in enumerate(objects):
             label = renamed(one.label, self._rename)
             self.renamed |= {one.label} & set(self._rename)

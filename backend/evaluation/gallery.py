@@ -1,4 +1,6 @@
-"""The images to look at first: the worst of everything, of every annotator and model version, and of every class."""
+"""The images to look at first: the worst of everything, of every annotator and model version, and
+of every class.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,8 @@ from backend.evaluation.pairs import Picture
 
 logger = logging.getLogger(__name__)
 
-_PER_GROUP, _PER_CLASS = 12, 4
+_PER_GROUP = 12
+_PER_CLASS = 4
 MOST = 24
 PANEL_WIDTH = 460
 LoadPicture = Callable[[Picture], Image]
@@ -31,7 +34,10 @@ LoadPicture = Callable[[Picture], Image]
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """One image that may be shown; its label maps are kept as PNG, because many are held for a while."""
+    """One image that may be shown.
+
+    Its label maps are kept as PNG, because many are held for a while.
+    """
 
     name: str
     cell: Cell
@@ -104,7 +110,9 @@ class Gallery:
             )
 
     def worst(self, most: int = MOST) -> list[Entry]:
-        """At most ``most`` images: from every group and class in turn its worst, then by how bad they are."""
+        """At most ``most`` images: from every group and class in turn its worst, then by how bad
+        they are.
+        """
         ranked = [
             [entry for _, _, entry in sorted(heap, key=lambda one: (-one[0], one[1]))]
             for heap in self._heaps.values()
@@ -140,7 +148,8 @@ def render(
 def _render(
     entry: Entry, names: Sequence[str], load: LoadPicture, captions: tuple[str, str]
 ) -> Shown:
-    truth, predicted = _unpacked(entry.truth_png), _unpacked(entry.predicted_png)
+    truth = _unpacked(entry.truth_png)
+    predicted = _unpacked(entry.predicted_png)
     image: Image | None = None
     note = ""
     try:
@@ -148,7 +157,10 @@ def _render(
         if found.shape[:2] == truth.shape:
             image = found
         else:
-            note = f"the picture is {found.shape[1]}x{found.shape[0]}, its regions {truth.shape[1]}x{truth.shape[0]}"
+            note = (
+                f"the picture is {found.shape[1]}x{found.shape[0]}, its regions"
+                f" {truth.shape[1]}x{truth.shape[0]}"
+            )
     except LabelingError as error:
         note = str(error)
         logger.info("%s: no picture for the report: %s", entry.name, error)

@@ -1,8 +1,12 @@
-"""Which predicted instance is which true one, and the counts that instance measures come from. numpy only.
+"""Which predicted instance is which true one, and the counts that instance measures come from.
 
-Matching is COCO's: predictions in order of descending score each take the free true instance of their class with the largest IoU, if that
-reaches the threshold. Dropping the least sure predictions therefore never changes what the others matched. Panoptic quality is defined in
-Kirillov, He, Girshick, Rother, Dollar, "Panoptic segmentation", 2019; for instances that do not overlap this matching is theirs.
+Numpy only.
+
+Matching is COCO's: predictions in order of descending score each take the free true instance of
+their class with the largest IoU, if that reaches the threshold. Dropping the least sure predictions
+therefore never changes what the others matched. Panoptic quality is defined in Kirillov, He,
+Girshick, Rother, Dollar, "Panoptic segmentation", 2019; for instances that do not overlap this
+matching is theirs.
 """
 
 from __future__ import annotations
@@ -18,7 +22,9 @@ from backend.core.types import Instance, Mask
 from backend.evaluation.semantic import Counts, Ratios, mean_of, ratio
 
 THRESHOLDS = (0.5, 0.75)
-_MOSTLY = 0.5  # a prediction with more than this share on ignored pixels is no false alarm (Kirillov et al., 2019)
+# A prediction with more than this share on ignored pixels is no false alarm (Kirillov et al.,
+# 2019).
+_MOSTLY = 0.5
 
 
 def iou_matrix(first: Sequence[Mask], second: Sequence[Mask]) -> NDArray[np.float64]:
@@ -39,7 +45,8 @@ def iou_matrix(first: Sequence[Mask], second: Sequence[Mask]) -> NDArray[np.floa
     high = np.minimum(boxes[0][:, None, 2:], boxes[1][None, :, 2:])
     for a, b in zip(*np.nonzero((low < high).all(2)), strict=True):
         (left, top), (right, bottom) = low[a, b], high[a, b]
-        one, other = first[a], second[b]
+        one = first[a]
+        other = second[b]
         part = one.crop[top - one.y : bottom - one.y, left - one.x : right - one.x]
         common = np.count_nonzero(
             part & other.crop[top - other.y : bottom - other.y, left - other.x : right - other.x]
@@ -59,11 +66,13 @@ def outside_void(
         void: (H, W), True where truth is ignored; None for nowhere.
 
     Returns:
-        The instances that have pixels left, and for each whether most of it was ignored: it may match, but is no false alarm.
+        The instances that have pixels left, and for each whether most of it was ignored: it may
+        match, but is no false alarm.
     """
     if void is None or not void.any():
         return list(instances), np.zeros(len(instances), np.bool_)
-    kept, mostly = [], []
+    kept = []
+    mostly = []
     for instance in instances:
         mask = instance.mask
         if mask is None:
@@ -181,7 +190,8 @@ def match_instances(
         void: (H, W), True where truth is ignored.
 
     Returns:
-        Counts per class, and what matched. Predictions that lie mostly on ignored pixels and match nothing are left out.
+        Counts per class, and what matched. Predictions that lie mostly on ignored pixels and match
+        nothing are left out.
     """
     kept, mostly_void = outside_void([i for i in predicted if i.mask is not None], void)
     iou = iou_matrix(
@@ -195,12 +205,10 @@ def match_instances(
     scores = np.array([i.score for i in kept], np.float64)
     at50 = match(iou, scores, same, THRESHOLDS[0])
     counted = (at50 >= 0) | ~mostly_void
-    kept, iou, same, at50 = (
-        [i for i, c in zip(kept, counted, strict=True) if c],
-        iou[counted],
-        same[counted],
-        at50[counted],
-    )
+    kept = [i for i, c in zip(kept, counted, strict=True) if c]
+    iou = iou[counted]
+    same = same[counted]
+    at50 = at50[counted]
     at75 = match(iou, scores[counted], same, THRESHOLDS[1])
     own = classes[0][counted]
 

@@ -1,7 +1,9 @@
-"""Confidence intervals by bootstrap over images: how far the figures could be off had other images been annotated.
+"""Confidence intervals by bootstrap over images: how far the figures could be off had other images
+been annotated.
 
-Percentile intervals (Efron and Tibshirani, "An introduction to the bootstrap", 1993): images are drawn with replacement as often as there
-are images, with everything that belongs to one image, and every figure is computed again from the summed counts.
+Percentile intervals (Efron and Tibshirani, "An introduction to the bootstrap", 1993): images are
+drawn with replacement as often as there are images, with everything that belongs to one image, and
+every figure is computed again from the summed counts.
 """
 
 from __future__ import annotations
@@ -70,7 +72,8 @@ def intervals(
         resamples: how many.
 
     Returns:
-        Name to (2, ...) lower and upper bound; nan where there are fewer than two images or a figure is mostly undefined.
+        Name to (2, ...) lower and upper bound; nan where there are fewer than two images or a
+        figure is mostly undefined.
     """
     if len(np.unique(units)) < 2:
         return {}
@@ -82,7 +85,8 @@ def intervals(
         enough = (~np.isnan(values)).mean(0) >= LEVEL
         with np.errstate(invalid="ignore"):
             bounds = np.full((2, *values.shape[1:]), np.nan)
-            flat, ok = values.reshape(len(values), -1), np.atleast_1d(enough).ravel()
+            flat = values.reshape(len(values), -1)
+            ok = np.atleast_1d(enough).ravel()
             if ok.any():
                 bounds.reshape(2, -1)[:, ok] = np.nanquantile(flat[:, ok], [tail, 1 - tail], axis=0)
         found[name] = bounds

@@ -1,4 +1,6 @@
-"""The counts of one image: truth and prediction as label maps, as instances, and as regions that a person edited."""
+"""The counts of one image: truth and prediction as label maps, as instances, and as regions that a
+person edited.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ from backend.evaluation.instances import Matched, match_instances, outside_void
 from backend.evaluation.pairs import Pair
 from backend.evaluation.semantic import Confusion, confusion
 
-_N_AREA, _N_EDGE, _N_INSTANCE = len(AREAS), len(BOUNDARIES), len(INSTANCES)
+_N_AREA = len(AREAS)
+_N_EDGE = len(BOUNDARIES)
+_N_INSTANCE = len(INSTANCES)
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +38,10 @@ class Measured:
 
     @property
     def worth(self) -> float:
-        """Mean IoU over the classes that occur, without background; nan where none does. To find the worst images by."""
+        """Mean IoU over the classes that occur, without background; nan where none does.
+
+        To find the worst images by.
+        """
         return float(self.confusion.areas.mean_iou_of_classes)
 
 
@@ -69,7 +76,8 @@ def measure(
     table[:, _N_AREA : _N_AREA + _N_EDGE] = np.stack(
         [edge.truth, edge.truth_hit, edge.predicted, edge.predicted_hit], 1
     )
-    matched, true_instances = None, list(truth or ())
+    matched = None
+    true_instances = list(truth or ())
     if truth is not None:
         void = truth_map == IGNORE
         true_instances, _ = outside_void(true_instances, void)
@@ -94,21 +102,23 @@ def measure(
 
 
 def painted(instances: Sequence[Instance], size_hw: tuple[int, int], overlap: str) -> LabelMap:
-    """A label map of instances; where they overlap, ``overlap`` of ``geometry.OVERLAPS`` decides who is seen."""
-    return paint(
-        [
-            (instances[k].mask, instances[k].class_id + 1)
-            for k in stacking_order(instances, overlap)
-        ],
-        size_hw,
-    )  # type: ignore[misc]
+    """A label map of instances.
+
+    Where they overlap, ``overlap``, of ``core.stacking.OVERLAPS``, decides who is seen.
+    """
+    ordered = (instances[k] for k in stacking_order(instances, overlap))
+    return paint([(i.mask, i.class_id + 1) for i in ordered if i.mask is not None], size_hw)
 
 
 def maps_of(pair: Pair, overlap: str) -> tuple[LabelMap, LabelMap]:
-    """The accepted and the predicted label map of a pair; ignored regions are 255 in the accepted one."""
+    """The accepted and the predicted label map of a pair.
+
+    Ignored regions are 255 in the accepted one.
+    """
     size_hw = pair.size_hw or (0, 0)
-    # Accepted regions lie as the predicted ones lay that they were, with their scores where they have none of their own: what was left untouched
-    # must not look changed. New ones come last, and with score 1 on top.
+    # Accepted regions lie as the predicted ones lay that they were, with their scores where they
+    # have none of their own: what was left untouched must not look changed. New ones come last, and
+    # with score 1 on top.
     places = {
         region.key: (k, region.instance.score)
         for k, region in enumerate(pair.predicted)
@@ -118,9 +128,11 @@ def maps_of(pair: Pair, overlap: str) -> tuple[LabelMap, LabelMap]:
         pair.accepted, key=lambda region: places.get(region.key or "", (len(places), 1.0))[0]
     )
     stacked = [
-        region.instance
-        if region.scored or region.key not in places
-        else replace(region.instance, score=places[region.key][1])
+        (
+            region.instance
+            if region.scored or region.key not in places
+            else replace(region.instance, score=places[region.key][1])
+        )
         for region in ordered
     ]
     truth = painted(stacked, size_hw, overlap)

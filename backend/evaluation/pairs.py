@@ -1,4 +1,6 @@
-"""What is compared: the accepted regions of one image beside the predicted ones, wherever they come from."""
+"""What is compared: the accepted regions of one image beside the predicted ones, wherever they come
+from.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,11 @@ IGNORE_LABEL = "__ignore__"  # labelme's name for regions that count neither for
 
 @dataclass(frozen=True, eq=False)
 class Region:
-    """One outlined object; ``key`` is the same for a predicted region and what became of it, where the source keeps such keys."""
+    """One outlined object.
+
+    ``key`` is the same for a predicted region and what became of it, where the source keeps such
+    keys.
+    """
 
     key: str | None
     instance: Instance
@@ -35,12 +41,14 @@ class Pair:
     """One annotation and one prediction of the same image.
 
     Attributes:
-        unit: what is resampled for confidence intervals: the task or the file; pairs of one image share it.
+        unit: what is resampled for confidence intervals: the task or the file; pairs of one image
+            share it.
         name: for people, such as ``task 12``.
         accepted: what a person accepted, or ground truth.
         predicted: what the model said.
         void: regions that count neither for nor against.
-        started_here: whether the annotator began from this prediction, so that the difference is the edits made.
+        started_here: whether the annotator began from this prediction, so that the difference is
+            the edits made.
     """
 
     unit: str
@@ -57,7 +65,10 @@ class Pair:
 
 @dataclass(frozen=True)
 class Fault:
-    """Something that could not be scored; ``sentence`` names task or file, field, what was expected and what was found."""
+    """Something that could not be scored.
+
+    ``sentence`` names task or file, field, what was expected and what was found.
+    """
 
     where: str
     sentence: str

@@ -31,7 +31,8 @@ def pictures(folder: Path | None, limits: ImageLimits, stored: Stored | None) ->
         if stored is not None and picture.uri is not None:
             return decode_image(stored.image(picture.uri, picture.task_id), name, limits)
         raise InputError(
-            "the picture is not at hand; --images DIR, or --url, --api-key and --project, let the page show it"
+            "the picture is not at hand; --images DIR, or --url, --api-key and --project, let the"
+            " page show it"
         )
 
     return load

@@ -13,9 +13,11 @@ _SAME_BOX = 0.5  # overlap of boxes from which a rectangle shows what a mask sho
 
 
 def repeats(regions: Sequence[Region], boxes: Sequence[bool], without: set[int]) -> dict[int, str]:
-    """Boxes that show the same object as a mask of the same label does, as a project with both tags has every object twice.
+    """Boxes that show the same object as a mask of the same label does, as a project with both tags
+    has every object twice.
 
-    Each mask takes one box at most, the one that fits best: a second box there is an object of its own.
+    Each mask takes one box at most, the one that fits best: a second box there is an object of its
+    own.
 
     Returns:
         Index of the box to the id of its mask.
@@ -39,7 +41,8 @@ def repeats(regions: Sequence[Region], boxes: Sequence[bool], without: set[int])
 
 
 def _box_iou(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
-    low, high = np.maximum(first[:2], second[:2]), np.minimum(first[2:], second[2:])
+    low = np.maximum(first[:2], second[:2])
+    high = np.minimum(first[2:], second[2:])
     common = float(np.prod(np.maximum(high - low, 0)))
     return common / (
         float(np.prod(first[2:] - first[:2]) + np.prod(second[2:] - second[:2])) - common

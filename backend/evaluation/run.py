@@ -1,4 +1,6 @@
-"""From options to a finished evaluation or scoring: the one place that knows which reader, which models and which pictures go together."""
+"""From options to a finished evaluation or scoring: the one place that knows which reader, which
+models and which pictures go together.
+"""
 
 from __future__ import annotations
 
@@ -73,7 +75,9 @@ def finish(
     load: LoadPicture,
     why: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Compute the document and write JSON and page; ``why`` explains where there is nothing to compute it from.
+    """Compute the document and write JSON and page.
+
+    ``why`` explains where there is nothing to compute it from.
 
     Raises:
         ConfigError: nothing could be scored; what was wrong with the first is told.
@@ -136,7 +140,8 @@ def _stored(service: ServiceSettings, options: ScoreOptions) -> Stored | None:
         return None
     if service.label_studio_url is None:
         raise ConfigError(
-            "--project: also give --url and --api-key, or set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY"
+            "--project: also give --url and --api-key, or set LABEL_STUDIO_URL and"
+            " LABEL_STUDIO_API_KEY"
         )
     return Stored(Fetcher(service), options.project)
 
@@ -208,7 +213,8 @@ def run_score(
     if options.source.is_dir():
         if options.predictions is None:
             raise ConfigError(
-                f"{options.source}: is a folder; to compare labelme JSON, name the folder as it was predicted with --predictions DIR; exports are files"
+                f"{options.source}: is a folder; to compare labelme JSON, name the folder as it was"
+                " predicted with --predictions DIR; exports are files"
             )
         reader = FolderReader(
             options.source, options.predictions, classes, options.rename, options.selection.missing
@@ -244,7 +250,8 @@ def run_score(
         why = _why_nothing(reader)
         if options.selection.tags and reader.tags and not options.selection.tags & reader.tags:
             raise ConfigError(
-                f"--tag: no region of {', '.join(sorted(options.selection.tags))}; there are {', '.join(sorted(reader.tags))}"
+                f"--tag: no region of {', '.join(sorted(options.selection.tags))}; there are"
+                f" {', '.join(sorted(reader.tags))}"
             )
     load = pictures(outputs.images, ImageLimits(), stored)
     return finish(
@@ -266,7 +273,8 @@ def _remarks(reader: FolderReader | TaskReader, options: ScoreOptions) -> list[s
         remarks.append(f"--rename: nothing is labelled {', '.join(unused)}")
     if isinstance(reader, FolderReader) and reader.n_changed:
         remarks.append(
-            f"{reader.n_changed} files in {options.predictions} were changed by hand since; are the folders the other way round?"
+            f"{reader.n_changed} files in {options.predictions} were changed by hand since; are the"
+            " folders the other way round?"
         )
     return remarks
 
@@ -278,7 +286,8 @@ def _why_nothing(reader: TaskReader) -> list[str]:
         return [f"none of its {reader.n_tasks} tasks has an annotation that counts{people}"]
     return (
         [
-            f"no annotated task has a prediction of the chosen version ({reader.n_without_version} have others)"
+            f"no annotated task has a prediction of the chosen version ({reader.n_without_version}"
+            " have others)"
         ]
         if reader.n_without_version
         else []
@@ -286,14 +295,18 @@ def _why_nothing(reader: TaskReader) -> list[str]:
 
 
 def _fetch(stored: Stored) -> FetchPredictions:
-    """Predictions of a task; once Label Studio has been silent for several tasks in a row, it is not asked again."""
+    """Predictions of a task.
+
+    Once Label Studio has been silent for several tasks in a row, it is not asked again.
+    """
     silent = 0
 
     def fetch(task: int) -> Sequence[Any]:
         nonlocal silent
         if silent >= _MOST_UNANSWERED:
             raise Unavailable(
-                f"task {task}: not asked for: Label Studio did not answer for {silent} tasks before it"
+                f"task {task}: not asked for: Label Studio did not answer for {silent} tasks"
+                " before it"
             )
         try:
             found = stored.predictions(task)
@@ -328,7 +341,8 @@ def run_evaluate(
         raise ConfigError(f"{root}: no such folder")
     if not is_voc(root):
         raise ConfigError(
-            f"{root}: is no VOC dataset; expected JPEGImages, SegmentationClass and ImageSets/Segmentation/<split>.txt in it"
+            f"{root}: is no VOC dataset; expected JPEGImages, SegmentationClass and"
+            " ImageSets/Segmentation/<split>.txt in it"
         )
     outputs.check()
     remarks: list[str] = []
@@ -347,12 +361,15 @@ def run_evaluate(
     )
     if names is None:  # a model's own names would be taken for values they have nothing to do with
         raise ConfigError(
-            f"{root}: has no class_names.txt or labels.txt; name the classes with --classes, in the order of their values"
+            f"{root}: has no class_names.txt or labels.txt; name the classes with --classes, in the"
+            " order of their values"
         )
     if predictions is not None:
-        run, version = evaluate_maps(dataset, predictions, names, options, stop), "label maps"
+        run = evaluate_maps(dataset, predictions, names, options, stop)
+        version = "label maps"
         remarks.append(
-            "label maps hold neither scores nor overlaps: there is no AP, and figures of instances can differ from the models' own"
+            "label maps hold neither scores nor overlaps: there is no AP, and figures of instances"
+            " can differ from the models' own"
         )
     else:
         if dataset.class_names is None and settings.prompts is None:
@@ -365,10 +382,17 @@ def run_evaluate(
         )
         version = loaded.cascade.model_version
     told = {
-        "dataset": str(root), "split": settings.split, "model_version": version, "predictions": str(predictions or "") or None,
-        "prompts": str(settings.prompts or "") or None, "conf": settings.conf if predictions is None else None, "rename": dict(rename),
-        "listed_images": len(dataset.image_ids), "stopped": "interrupted" if stop.is_set() else None, "remarks": remarks,
-    }  # fmt: skip
+        "dataset": str(root),
+        "split": settings.split,
+        "model_version": version,
+        "predictions": str(predictions or "") or None,
+        "prompts": str(settings.prompts or "") or None,
+        "conf": settings.conf if predictions is None else None,
+        "rename": dict(rename),
+        "listed_images": len(dataset.image_ids),
+        "stopped": "interrupted" if stop.is_set() else None,
+        "remarks": remarks,
+    }
     return finish(
         run,
         outputs,

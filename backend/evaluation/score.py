@@ -87,7 +87,8 @@ class Run:
         _, n_left_out = cells_to_show(self.tally)
         if n_left_out:
             remarks.append(
-                f"so many annotators and model versions that {n_left_out} of them and their pairs have no figures of their own"
+                f"so many annotators and model versions that {n_left_out} of them and their pairs"
+                " have no figures of their own"
             )
         return {
             "format": FORMAT,

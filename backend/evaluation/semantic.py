@@ -1,11 +1,13 @@
 """Semantic segmentation metrics from integer counts that add up over images. numpy and cv2 only.
 
-Ratios are taken once, at the end, from summed counts, so that every pixel of every image weighs the same. A class that
-occurs in neither truth nor prediction has no IoU (``nan``), which is not the same as 0.
+Ratios are taken once, at the end, from summed counts, so that every pixel of every image weighs the
+same. A class that occurs in neither truth nor prediction has no IoU (``nan``), which is not the
+same as 0.
 
-Definitions: IoU, pixel accuracy, mean accuracy and frequency-weighted IoU as in Long, Shelhamer, Darrell, "Fully convolutional
-networks for semantic segmentation", 2015; Dice is 2 IoU / (1 + IoU); the boundary F-score as in Csurka, Larlus, Perronnin, "What is a
-good evaluation measure for semantic segmentation?", 2013, except that boundary pixels are summed over images before dividing.
+Definitions: IoU, pixel accuracy, mean accuracy and frequency-weighted IoU as in Long, Shelhamer,
+Darrell, "Fully convolutional networks for semantic segmentation", 2015; Dice is 2 IoU / (1 + IoU);
+the boundary F-score as in Csurka, Larlus, Perronnin, "What is a good evaluation measure for
+semantic segmentation?", 2013, except that boundary pixels are summed over images before dividing.
 """
 
 from __future__ import annotations
@@ -27,11 +29,15 @@ Counts = NDArray[np.integer[Any]] | NDArray[np.floating[Any]]
 Ratios = NDArray[np.float64]
 _MOST_EXACT = 1 << 24  # cv2.calcHist counts in float32
 _PIECE = 1 << 18  # pixels; what is computed of so many stays in the processor's cache
-_BUSY = 16  # where more than one pixel in so many differs from the one before, a histogram is faster than runs
+# Where more than one pixel in so many differs from the one before, a histogram is faster than runs.
+_BUSY = 16
 
 
 def ratio(part: Counts, whole: Counts) -> Ratios:
-    """``part / whole`` where there is something to divide by, else nan; any shapes that broadcast."""
+    """``part / whole`` where there is something to divide by, else nan.
+
+    Any shapes that broadcast.
+    """
     part, whole = np.broadcast_arrays(np.asarray(part, np.float64), np.asarray(whole, np.float64))
     return np.asarray(np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0))
 
@@ -44,7 +50,10 @@ def mean_of(values: Ratios) -> Ratios:
 
 @dataclass(frozen=True, eq=False)
 class Areas:
-    """Pixels per label map value: in both truth and prediction, in truth, in the prediction. Leading axes are resamples or images."""
+    """Pixels per label map value: in both truth and prediction, in truth, in the prediction.
+
+    Leading axes are resamples or images.
+    """
 
     hit: Counts  # (..., C) with C = classes + background
     truth: Counts  # (..., C)
@@ -117,7 +126,10 @@ class Confusion:
 
     @property
     def mean_iou(self) -> float:
-        """Mean of ``iou`` over the values that occur, background included; nan without any pixel."""
+        """Mean of ``iou`` over the values that occur, background included.
+
+        Nan without any pixel.
+        """
         return float(self.areas.mean_iou)
 
     @property
@@ -142,13 +154,17 @@ def _as_bytes(values: LabelMap, n_values: int, name: str) -> NDArray[np.uint8]:
 
 
 def _stretch_ends(truth: NDArray[np.uint8], predicted: NDArray[np.uint8]) -> NDArray[np.intp]:
-    """The last pixel of every stretch over which neither map changes, piece by piece, so that nothing large is allocated."""
+    """The last pixel of every stretch over which neither map changes, piece by piece, so that
+    nothing large is allocated.
+    """
     last = truth.size - 1
-    changes, others = np.empty(_PIECE, np.bool_), np.empty(_PIECE, np.bool_)
+    changes = np.empty(_PIECE, np.bool_)
+    others = np.empty(_PIECE, np.bool_)
     found = []
     for start in range(0, last, _PIECE):
         stop = min(start + _PIECE, last)
-        here, other = changes[: stop - start], others[: stop - start]
+        here = changes[: stop - start]
+        other = others[: stop - start]
         np.not_equal(truth[start + 1 : stop + 1], truth[start:stop], out=here)
         np.not_equal(predicted[start + 1 : stop + 1], predicted[start:stop], out=other)
         found.append(np.flatnonzero(np.logical_or(here, other, out=here)) + start)
@@ -163,8 +179,9 @@ def _pairs(
 ) -> NDArray[np.int64]:
     """How often each pair of kinds occurs, (side, side).
 
-    Label maps are flat over long stretches, so both are compared with their own next pixel, which costs little more than reading them, and
-    only the ends of stretches are looked at. Where maps are noisy, a histogram is faster.
+    Label maps are flat over long stretches, so both are compared with their own next pixel, which
+    costs little more than reading them, and only the ends of stretches are looked at. Where maps
+    are noisy, a histogram is faster.
     """
     ends = _stretch_ends(truth, predicted)
     if len(ends) * _BUSY > truth.size:
@@ -203,14 +220,14 @@ def confusion(truth: LabelMap, predicted: LabelMap, n_values: int) -> Confusion:
         )
     if not truth.size:
         return Confusion(np.zeros((n_values, n_values), np.int64))
-    rows, columns = (
-        _as_bytes(truth, n_values, "truth"),
-        _as_bytes(predicted, n_values, "prediction"),
-    )
-    beyond, ignored = n_values, n_values + 1
+    rows = _as_bytes(truth, n_values, "truth")
+    columns = _as_bytes(predicted, n_values, "prediction")
+    beyond = n_values
+    ignored = n_values + 1
     kind = np.full(256, beyond, np.uint8)
     kind[:n_values] = np.arange(n_values)
-    of_truth, of_predicted = kind.copy(), kind.copy()
+    of_truth = kind.copy()
+    of_predicted = kind.copy()
     of_truth[IGNORE], of_predicted[IGNORE] = min(ignored, IGNORE), 0
     side = min(n_values + 2, 256)
     counts = _pairs(rows, columns, (of_truth, of_predicted), side)

@@ -1,4 +1,6 @@
-"""Figures out of sums: one summary for everything, and one for every annotator and model version, ready for JSON, text and page."""
+"""Figures out of sums: one summary for everything, and one for every annotator and model version,
+ready for JSON, text and page.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ MOST_VIEWS = 100  # pairs of annotator and model version that get a summary of t
 
 def headline(table: Table) -> dict[str, NDArray[np.float64]]:
     """The figures over all classes, each of the shape of the table's leading axes."""
-    pixels, found, done = areas(table), instances(table), total_effort(table)
+    pixels = areas(table)
+    found = instances(table)
+    done = total_effort(table)
     return {
         "pixel_accuracy": pixels.pixel_accuracy,
         "mean_iou": pixels.mean_iou,
@@ -61,7 +65,9 @@ def per_value(table: Table) -> dict[str, NDArray[np.float64]]:
     def shifted(values: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.concatenate([np.full((*values.shape[:-1], 1), np.nan), values], -1)
 
-    pixels, found, done = areas(table), instances(table), effort(table)
+    pixels = areas(table)
+    found = instances(table)
+    done = effort(table)
     return {
         "iou": pixels.iou,
         "dice": pixels.dice,
@@ -99,7 +105,9 @@ def _classes(
     table: Table, group: Group, names: Sequence[str], found: Mapping[str, NDArray[np.float64]]
 ) -> list[dict[str, Any]]:
     figures = per_value(table)
-    pixels, counted, done = areas(table), instances(table), effort(table)
+    pixels = areas(table)
+    counted = instances(table)
+    done = effort(table)
     _, ap = group.precision.figures(len(names))
     if group.unscored:
         ap = [float("nan")] * len(names)
@@ -147,7 +155,8 @@ def _effort(table: Table, group: Group, names: Sequence[str]) -> dict[str, Any]:
 
 def _scores(group: Group, names: Sequence[str]) -> dict[str, Any]:
     scores = np.array(group.scores, np.float64)
-    classes, hits = np.array(group.score_classes, np.intp), np.array(group.score_hits, np.bool_)
+    classes = np.array(group.score_classes, np.intp)
+    hits = np.array(group.score_hits, np.bool_)
     table = {}
     for k, name in enumerate([None, *names]):
         own = np.ones(len(scores), np.bool_) if name is None else classes == k - 1
@@ -272,7 +281,9 @@ _SEMANTIC = (
 
 
 def cells_to_show(tally: Tally) -> tuple[list[tuple[str | None, str | None]], int]:
-    """Annotators and model versions that get figures of their own (None stands for all), and how many pairs of them are too many for that."""
+    """Annotators and model versions that get figures of their own (None stands for all), and how
+    many pairs of them are too many for that.
+    """
     annotators: list[str | None] = [None, *(tally.annotators if len(tally.annotators) > 1 else ())]
     versions: list[str | None] = [
         None,
@@ -296,7 +307,8 @@ def views(
     with_effort: bool,
     resamples: int = RESAMPLES,
 ) -> list[dict[str, Any]]:
-    """A summary of everything (classes in ``order``), of each annotator, each model version, and each pair of them where there are several of both.
+    """A summary of everything (classes in ``order``), of each annotator, each model version, and
+    each pair of them where there are several of both.
 
     Returns:
         Summaries with ``annotator`` and ``model_version``; None stands for all.

@@ -50,7 +50,10 @@ def upstream_lines(view: Mapping[str, Any]) -> str:
     """The three lines that upstream YOLO-SAM2 prints."""
     figures = view["figures"]
     classes = " ".join(f"{one['value']}: {number(one['iou'])}" for one in view["classes"])
-    return f"Pixel_Accuracy: {number(figures['pixel_accuracy']['value'])}\nMean_IOU: {number(figures['mean_iou']['value'])}\nClass_IOU: {classes}"
+    return (
+        f"Pixel_Accuracy: {number(figures['pixel_accuracy']['value'])}\nMean_IOU:"
+        f" {number(figures['mean_iou']['value'])}\nClass_IOU: {classes}"
+    )
 
 
 def figures_text(view: Mapping[str, Any]) -> str:
@@ -94,7 +97,8 @@ def effort_text(view: Mapping[str, Any]) -> str:
     effort = view["effort"]
     if not effort or not effort["annotations"]:
         return "edit effort: no annotation began from one of these predictions"
-    n, share = effort["predicted"], effort["changed_share_of_reshaped"]
+    n = effort["predicted"]
+    share = effort["changed_share_of_reshaped"]
 
     def line(name: str, more: str = "") -> list[str]:
         return [
@@ -129,7 +133,8 @@ def groups_text(document: Mapping[str, Any]) -> str:
     for view in document["views"]:
         if view["annotator"] is None and view["model_version"] is None:
             continue
-        effort, figures = view["effort"], view["figures"]
+        effort = view["effort"]
+        figures = view["figures"]
         f1 = figures.get("f1_50", {"value": None})["value"]
         untouched = None if not effort else effort["untouched_share"]
         rows.append(
@@ -153,12 +158,16 @@ def suggestions_text(view: Mapping[str, Any]) -> str:
     """The thresholds, ready to paste, and what each would change."""
     scores = view["scores"]
     if not scores or not scores["suggested"]:
-        return "no threshold can be suggested: no predicted region has a score, or no class is both predicted and accepted"
+        return (
+            "no threshold can be suggested: no predicted region has a score, or no class is both"
+            " predicted and accepted"
+        )
     better = [one for one in scores["suggested"] if one["n_kept"] < one["n_predicted"]]
     as_good = [one["label"] for one in scores["suggested"] if one["n_kept"] == one["n_predicted"]]
     width = max((len(one["tag"]) for one in better), default=0)
     lines = [
-        f"{one['tag'].ljust(width)}  <!-- F1 {number(one['f1_now'], 3)} -> {number(one['f1'], 3)}, keeps {one['n_kept']} of {one['n_predicted']} -->"
+        f"{one['tag'].ljust(width)}  <!-- F1 {number(one['f1_now'], 3)} -> {number(one['f1'], 3)},"
+        f" keeps {one['n_kept']} of {one['n_predicted']} -->"
         for one in better
     ]
     if as_good:
@@ -166,7 +175,10 @@ def suggestions_text(view: Mapping[str, Any]) -> str:
     return "\n".join(
         [
             *lines,
-            f"<!-- the lowest score seen is {scores['lowest']:g}: what lies below was never predicted, so lower thresholds cannot be judged -->",
+            (
+                f"<!-- the lowest score seen is {scores['lowest']:g}: what lies below was never"
+                " predicted, so lower thresholds cannot be judged -->"
+            ),
         ]
     )
 
@@ -176,7 +188,8 @@ def stopped_text(document: Mapping[str, Any]) -> str:
     settings = document["settings"]
     listed = f" of {settings['listed_images']}" if "listed_images" in settings else ""
     return (
-        f"stopped early, {settings['stopped']}: these figures are of {images(document['views'][0]['images'])}{listed}"
+        f"stopped early, {settings['stopped']}: these figures are of"
+        f" {images(document['views'][0]['images'])}{listed}"
         if settings.get("stopped")
         else ""
     )
@@ -212,13 +225,15 @@ def one_sided(view: Mapping[str, Any]) -> list[str]:
         return []
     close = difflib.get_close_matches(accepted[0], predicted, 1, 0)[0]
     return [
-        f"only predicted: {', '.join(predicted)}; only accepted: {', '.join(accepted)}; the same under other names? --rename {accepted[0]}={close},.."
+        f"only predicted: {', '.join(predicted)}; only accepted: {', '.join(accepted)}; the same"
+        f" under other names? --rename {accepted[0]}={close},.."
     ]
 
 
 def score_texts(document: Mapping[str, Any], with_thresholds: bool) -> list[str]:
     """Everything that ``score`` prints."""
-    view, settings = document["views"][0], document["settings"]
+    view = document["views"][0]
+    settings = document["settings"]
     what = f"compared {images(view['images'])}" + (
         f" in {view['compared']} pairs of annotation and prediction"
         if view["compared"] != view["images"]
@@ -231,21 +246,25 @@ def score_texts(document: Mapping[str, Any], with_thresholds: bool) -> list[str]
         )
     if settings.get("tasks_without_chosen_version"):
         remarks.append(
-            f"{settings['tasks_without_chosen_version']} annotated tasks have no prediction of the chosen version and took no part"
+            f"{settings['tasks_without_chosen_version']} annotated tasks have no prediction of the"
+            " chosen version and took no part"
         )
     remarks += one_sided(view)
     if settings["regions_left_out"]:
         remarks.append(
-            f"{settings['regions_left_out']} regions were left out: no area, another tag, or a box that repeats a mask"
+            f"{settings['regions_left_out']} regions were left out: no area, another tag, or a box"
+            " that repeats a mask"
         )
     if len(document["model_versions"]) > 1:
         remarks.append(
-            "several model versions are added up first; the table at the end has each, --model-version chooses one"
+            "several model versions are added up first; the table at the end has each,"
+            " --model-version chooses one"
         )
     texts = ["\n".join(remarks), figures_text(view), classes_text(view), effort_text(view)]
     if view["scores"] and view["scores"]["by_class"][""]["expected_calibration_error"] is not None:
         texts.append(
-            f"calibration of scores: expected error {number(view['scores']['by_class']['']['expected_calibration_error'])}"
+            "calibration of scores: expected error"
+            f" {number(view['scores']['by_class']['']['expected_calibration_error'])}"
         )
     texts.append(groups_text(document))
     return [*texts, suggestions_text(view)] if with_thresholds else texts

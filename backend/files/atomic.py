@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import secrets
@@ -10,7 +9,7 @@ from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
-from backend.errors import ConfigError, InputError, disk_error
+from backend.errors import ConfigError, disk_error
 
 _STALE = re.compile(r"^\.yolosam2\.(?P<pid>\d+)\.[0-9a-f]{16}\.tmp$")
 
@@ -23,7 +22,8 @@ def write_atomic(path: Path, data: bytes) -> None:
         data: the whole content.
 
     Raises:
-        Unavailable: the disk is full, read-only or otherwise refuses; an existing file is untouched.
+        Unavailable: the disk is full, read-only or otherwise refuses; an existing file is
+            untouched.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -83,24 +83,11 @@ def write_new(path: Path, data: bytes) -> bool:
         raise disk_error(error, path) from error
 
 
-def json_bytes(value: object) -> bytes:
-    """A value as compact JSON in UTF-8; half a character, which UTF-8 cannot hold, is escaped.
-
-    Raises:
-        InputError: it holds a number that JSON does not have.
-    """
-    try:
-        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    except ValueError:
-        raise InputError("holds a number that JSON cannot hold: infinity or not a number") from None
-    try:
-        return text.encode()
-    except UnicodeEncodeError:
-        return json.dumps(value, separators=(",", ":")).encode()
-
-
 def sweep_stale(folder: Path) -> int:
-    """Remove what killed runs of ours left behind; files of living processes stay. Returns how many went."""
+    """Remove what killed runs of ours left behind; files of living processes stay.
+
+    Returns how many went.
+    """
     removed = 0
     for path in folder.rglob(".yolosam2.*.tmp") if folder.is_dir() else ():
         match = _STALE.match(path.name)
@@ -150,14 +137,18 @@ def file_digest(path: Path) -> str:
 
 
 def set_aside(path: Path) -> Path:
-    """Keep a copy of a file beside it before it is overwritten; returns the copy's path, ``name.bak`` or numbered.
+    """Keep a copy of a file beside it before it is overwritten.
+
+    Returns the copy's path, ``name.bak`` or numbered.
 
     Raises:
         Unavailable: the copy cannot be made; the file is untouched.
     """
-    copy, number = path.with_name(f"{path.name}.bak"), 2
+    copy = path.with_name(f"{path.name}.bak")
+    number = 2
     while copy.exists():
-        copy, number = path.with_name(f"{path.name}.bak{number}"), number + 1
+        copy = path.with_name(f"{path.name}.bak{number}")
+        number = number + 1
     try:
         data = path.read_bytes()
     except OSError as error:

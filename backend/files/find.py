@@ -8,7 +8,10 @@ from pathlib import Path
 
 
 def is_inside(path: Path, root: Path) -> bool:
-    """True if ``path``, links resolved, lies in ``root`` or is it; False where it cannot be resolved, such as a link to itself."""
+    """True if ``path``, links resolved, lies in ``root`` or is it.
+
+    False where it cannot be resolved, such as a link to itself.
+    """
     try:
         return path.resolve().is_relative_to(root.resolve())
     except (OSError, RuntimeError, ValueError):
@@ -30,7 +33,8 @@ def find_files(
     roots: Sequence[Path] = (),
     passed_over: list[Path] | None = None,
 ) -> Iterator[Path]:
-    """Files below a folder by suffix, in a stable order, hidden ones and links out of the folder left out.
+    """Files below a folder by suffix, in a stable order, hidden ones and links out of the folder
+    left out.
 
     Args:
         folder: where to look, recursively.
@@ -42,7 +46,8 @@ def find_files(
     Yields:
         Paths that begin with ``folder``.
     """
-    wanted, left_out = tuple(suffixes), {path.resolve() for path in skip}
+    wanted = tuple(suffixes)
+    left_out = {path.resolve() for path in skip}
     out = [] if passed_over is None else passed_over
     for root, folders, names in os.walk(folder):
         here = Path(root)
@@ -57,7 +62,8 @@ def find_files(
                 continue
             path = (
                 here / name
-            )  # folders that are links are not entered, so that only a file that is a link can lead out
+                # Links to folders are not entered, so that only a link to a file can lead out.
+            )
             if not path.is_symlink() or any(is_inside(path, root) for root in (folder, *roots)):
                 yield path
             else:
@@ -65,10 +71,14 @@ def find_files(
 
 
 def not_followed(links: Sequence[Path]) -> list[str]:
-    """What to tell a person about links that ``find_files`` passed over; nothing where there are none."""
+    """What to tell a person about links that ``find_files`` passed over.
+
+    Nothing where there are none.
+    """
     return (
         [
-            f"{len(links)} links that lead out of the folder, or nowhere, were not followed, such as {links[0]}"
+            f"{len(links)} links that lead out of the folder, or nowhere, were not followed, such"
+            f" as {links[0]}"
         ]
         if links
         else []

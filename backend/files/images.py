@@ -1,6 +1,7 @@
 """Safe decoding of untrusted image bytes into upright RGB arrays.
 
-Limits are checked on the header, before any pixel is decoded; Pillow's own global limit is never changed.
+Limits are checked on the header, before any pixel is decoded; Pillow's own global limit is never
+changed.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ def _not_an_image(data: bytes, name: str) -> InputError:
 def _check_size(width: int, height: int, name: str, limits: ImageLimits) -> None:
     if width * height > limits.max_pixels:
         raise InputError(
-            f"{name}: {width}x{height} is {width * height / 1e6:.1f} megapixels, the limit is {limits.max_pixels / 1e6:g}"
+            f"{name}: {width}x{height} is {width * height / 1e6:.1f} megapixels, the limit is"
+            f" {limits.max_pixels / 1e6:g}"
         )
     if max(width, height) > limits.max_side:
         raise InputError(f"{name}: {width}x{height} has a side over {limits.max_side} pixels")
@@ -69,7 +71,9 @@ def declared_size(
     names: tuple[str, str],
     limits: ImageLimits = DEFAULT_LIMITS,
 ) -> tuple[int, int]:
-    """The size of an image as a file declares it; nothing is allocated for one that is beyond the limits.
+    """The size of an image as a file declares it.
+
+    Nothing is allocated for one that is beyond the limits.
 
     Args:
         height: as the file has it.
@@ -93,27 +97,34 @@ def declared_size(
             or side != int(side)
         ):
             raise InputError(
-                f"{where}{name}: expected a number of pixels, got {'nothing' if side is None else str(side)[:40]}"
+                f"{where}{name}: expected a number of pixels, got"
+                f" {'nothing' if side is None else str(side)[:40]}"
             )
         sides.append(int(side))
     if sides[0] * sides[1] > limits.max_pixels:
         raise InputError(
-            f"{where}an image of {sides[1]}x{sides[0]} pixels is too large, the limit is {limits.max_pixels / 1e6:g} megapixels"
+            f"{where}an image of {sides[1]}x{sides[0]} pixels is too large, the limit is"
+            f" {limits.max_pixels / 1e6:g} megapixels"
         )
     return sides[0], sides[1]
 
 
 def _scaled(picture: PIL.Image.Image, name: str) -> PIL.Image.Image:
-    """Deep greys as 8-bit: by the full declared range (16 bits, or 0..1 for floats that stay there), never clipped."""
+    """Deep greys as 8-bit: by the full declared range (16 bits, or 0..1 for floats that stay
+    there), never clipped.
+    """
     values = np.asarray(picture)
     if picture.mode == "F":
         if not np.isfinite(values).all():
             raise InputError(f"{name}: holds pixels that are not finite numbers")
-        low, high = float(values.min()), float(values.max())
+        low = float(values.min())
+        high = float(values.max())
         if low >= 0 and high <= 1:
-            low, high = 0.0, 1.0
+            low = 0.0
+            high = 1.0
     else:
-        low, high = min(0.0, float(values.min())), max(65535.0, float(values.max()))
+        low = min(0.0, float(values.min()))
+        high = max(65535.0, float(values.max()))
     grey = (values.astype(np.float64) - low) * (255.0 / max(high - low, 1e-12))
     return PIL.Image.fromarray(np.rint(grey).astype(np.uint8))
 
@@ -210,8 +221,8 @@ def decode_image(data: bytes, name: str = "image", limits: ImageLimits = DEFAULT
         limits: what to refuse on sight of the header.
 
     Returns:
-        (H, W, 3) uint8 RGB with EXIF orientation applied, alpha composited on white, 16-bit greys scaled, and the first
-        frame of an animation.
+        (H, W, 3) uint8 RGB with EXIF orientation applied, alpha composited on white, 16-bit greys
+        scaled, and the first frame of an animation.
 
     Raises:
         InputError: not an image, too large or small, truncated, or in an unknown pixel mode.

@@ -11,10 +11,11 @@ from backend.errors import InputError
 
 
 def unique_stems(relatives: Sequence[Path]) -> list[str]:
-    """A name without suffix for each relative path, such that no two outputs collide, on no file system.
+    """A name without suffix for each relative path, such that no two outputs collide, on no file
+    system.
 
-    ``a.jpg`` and ``a.png`` in one folder, ``A.jpg`` and ``a.jpg``, or the same path from two sources keep their suffix or get
-    a number.
+    ``a.jpg`` and ``a.png`` in one folder, ``A.jpg`` and ``a.jpg``, or the same path from two
+    sources keep their suffix or get a number.
 
     Args:
         relatives: relative paths of inputs; the same path may come twice.
@@ -31,7 +32,8 @@ def unique_stems(relatives: Sequence[Path]) -> list[str]:
             base = stem = f"{stem}_{path.suffix.lstrip('.').lower()}"
             number = 2
             while stem.casefold() in taken:
-                stem, number = f"{base}_{number}", number + 1
+                stem = f"{base}_{number}"
+                number = number + 1
             taken.add(stem.casefold())
         stems.append(stem)
     return stems
@@ -50,7 +52,8 @@ def listable(text: str, where: str, kind: str = "label") -> str:
         kind: what it is, for messages.
 
     Raises:
-        InputError: empty, with blanks around it, line breaks or other control characters in it, or not UTF-8.
+        InputError: empty, with blanks around it, line breaks or other control characters in it, or
+            not UTF-8.
     """
     try:
         text.encode()
@@ -60,7 +63,8 @@ def listable(text: str, where: str, kind: str = "label") -> str:
         ) from None
     if not text or text != text.strip() or len(text.splitlines()) != 1 or _CONTROL.search(text):
         raise InputError(
-            f"{where}: the {kind} {text[:60]!r} cannot be in a list: it is empty, has blanks around it, or line breaks or control characters in it"
+            f"{where}: the {kind} {text[:60]!r} cannot be in a list: it is empty, has blanks around"
+            " it, or line breaks or control characters in it"
         )
     return text
 

@@ -1,4 +1,6 @@
-"""Finding the pictures that annotation files name, only below the folders a user gave, and what their headers tell."""
+"""Finding the pictures that annotation files name, only below the folders a user gave, and what
+their headers tell.
+"""
 
 from __future__ import annotations
 
@@ -21,13 +23,16 @@ _UPLOADED = re.compile(r"^[0-9a-f]{8}-")
 
 
 def uploaded_name(name: str) -> str:
-    """A file's name without the eight hexadecimal digits that Label Studio puts before the names of uploads."""
+    """A file's name without the eight hexadecimal digits that Label Studio puts before the names of
+    uploads.
+    """
     return _UPLOADED.sub("", name)
 
 
 _LIMITS = ImageLimits(min_side=1)  # there is no model here that needs more
 _QUALITY = 95  # of a JPEG that is turned upright
-_JPEG, _APP1 = b"\xff\xd8", 0xE1
+_JPEG = b"\xff\xd8"
+_APP1 = 0xE1
 
 
 class PictureFolder:
@@ -48,11 +53,15 @@ class PictureFolder:
 
     @classmethod
     def of(cls, folder: Path, skip: Iterable[Path] = ()) -> PictureFolder:
-        """The pictures below ``folder``, hidden files, links out of it and the folders in ``skip`` left out."""
+        """The pictures below ``folder``, hidden files, links out of it and the folders in ``skip``
+        left out.
+        """
         return cls(folder, find_files(folder, SUFFIXES, skip))
 
     def find(self, address: str, any_suffix: bool = False) -> Path | None:
-        """The file that shares most folder names with an address, from its end; None where none has its name, or several fit equally well.
+        """The file that shares most folder names with an address, from its end.
+
+        None where none has its name, or several fit equally well.
 
         Args:
             address: a path or URL.
@@ -81,7 +90,9 @@ class PictureFolder:
         return [file for file in named or () if shared(file) == best]
 
     def contradicts(self, address: str, file: Path) -> bool:
-        """True if both name folders below their roots, and not even the last is the same: most likely another picture of that name."""
+        """True if both name folders below their roots, and not even the last is the same: most
+        likely another picture of that name.
+        """
         text = address.replace("\\", "/")
         if "/upload/" in text:  # Label Studio's own folders
             return False
@@ -126,8 +137,9 @@ class Pictures:
     def find(self, direct: Path | None, *names: str) -> Path | None:
         """The picture at a path, or the one in the images folder that is called so.
 
-        A name without folders finds a picture anywhere, one with folders only where they agree: a frame of another video is worse than none. For the
-        same reason a picture is not found for two.
+        A name without folders finds a picture anywhere, one with folders only where they agree: a
+        frame of another video is worse than none. For the same reason a picture is not found for
+        two.
 
         Args:
             direct: where it should be.
@@ -155,7 +167,8 @@ class Pictures:
         return None
 
     def check(self, path: Path) -> None:
-        """Refuse a file of a dataset, such as its list of classes, that is a link to somewhere else; one that is not there will do.
+        """Refuse a file of a dataset, such as its list of classes, that is a link to somewhere
+        else; one that is not there will do.
 
         Raises:
             ConfigError: naming it.
@@ -164,7 +177,9 @@ class Pictures:
             raise ConfigError(f"{path}: is a link that leads outside of the folders given")
 
     def relative(self, picture: Path) -> PurePosixPath:
-        """A picture's path below the folder it lies in: the images folder, else the dataset's own folder of pictures, else the source."""
+        """A picture's path below the folder it lies in: the images folder, else the dataset's own
+        folder of pictures, else the source.
+        """
         for root in self._bases:
             with suppress(ValueError):
                 return PurePosixPath(picture.resolve().relative_to(root).as_posix())
@@ -186,12 +201,15 @@ def header_of(picture: Path | bytes, where: str, limits: ImageLimits = _LIMITS) 
         return read_header(picture, where if isinstance(picture, bytes) else str(picture), limits)
     except OSError as error:
         raise InputError(
-            f"{where if isinstance(picture, bytes) else picture}: cannot read: {(error.strerror or str(error)).lower()}"
+            f"{where if isinstance(picture, bytes) else picture}: cannot read:"
+            f" {(error.strerror or str(error)).lower()}"
         ) from None
 
 
 def upright_bytes(picture: Path | bytes, where: str) -> bytes:
-    """The picture turned as its EXIF orientation says, in its own format; a JPEG is encoded anew with quality 95.
+    """The picture turned as its EXIF orientation says, in its own format.
+
+    A JPEG is encoded anew with quality 95.
 
     Args:
         picture: a file, or the bytes of one.
@@ -219,8 +237,11 @@ def _encoded(image: PIL.Image.Image, original: PIL.Image.Image, **options: bytes
 
 
 def _without_segments(jpeg: bytes) -> bytes:
-    """A JPEG without its APP1 segments, in which EXIF lies (ITU T.81, B.1.1: a marker, then the length of what follows, itself included)."""
-    kept, at = [jpeg[:2]], 2
+    """A JPEG without its APP1 segments, in which EXIF lies (ITU T.81, B.1.1: a marker, then the
+    length of what follows, itself included).
+    """
+    kept = [jpeg[:2]]
+    at = 2
     while jpeg[at : at + 1] == b"\xff" and jpeg[at + 1 : at + 2] not in (
         b"\xda",
         b"",

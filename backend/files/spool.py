@@ -14,7 +14,8 @@ class Spool:
     """A temporary file beside its target; nobody sees the target half written.
 
     Args:
-        folder: made if missing; what a killed run leaves there is swept up by the next (``files.sweep_stale``).
+        folder: made if missing; what a killed run leaves there is swept up by the next
+            (``files.sweep_stale``).
 
     Raises:
         Unavailable: the disk refuses.

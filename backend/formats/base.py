@@ -1,4 +1,6 @@
-"""What every annotation format is read into and written from: one image at a time, with its instances in drawing order."""
+"""What every annotation format is read into and written from: one image at a time, with its
+instances in drawing order.
+"""
 
 from __future__ import annotations
 
@@ -93,7 +95,8 @@ class Sample:
         """
         if self.size_hw is None:
             raise InputError(
-                f"{self.where}: how large the picture is nobody says; name the folder of the pictures with --images"
+                f"{self.where}: how large the picture is nobody says; name the folder of the"
+                " pictures with --images"
             )
         return self.size_hw
 
@@ -107,7 +110,7 @@ class Fault:
 
     @classmethod
     def of(cls, where: str, error: Exception, named: str | None = None) -> Fault:
-        """What went wrong at a place, in a sentence that names it, or something within ``named``."""
+        """What went wrong at a place, in a sentence that names it, or a part of ``named``."""
         sentence = as_sentence(error)
         return cls(where, sentence if (named or where) in sentence else f"{where}: {sentence}")
 
@@ -117,7 +120,8 @@ class Copied:
     """What became of a picture.
 
     Attributes:
-        path: its place in the output, or where it lies, relative to the folders that were given; None where it is not at hand.
+        path: its place in the output, or where it lies, relative to the folders that were given;
+            None where it is not at hand.
         files: to be written for it.
         losses: what was changed or lost, and how many times.
     """
@@ -167,7 +171,8 @@ class Writer(Protocol):
     Attributes:
         per_split: whether each split has files of its own, in which the same names may come again.
         lists_names: whether labels have to stand in a list, a line each.
-        shared: patterns of the files that ``close`` writes and that images rely on, below the output folder; somebody else's make the folder unusable.
+        shared: patterns of the files that ``close`` writes and that images rely on, below the
+            output folder; somebody else's make the folder unusable.
     """
 
     per_split: bool
@@ -203,7 +208,9 @@ def extras_of(holder: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def count_notes(sample: Sample, instances: Sequence[DatasetInstance]) -> Counter[str]:
-    """What a format without room for it loses: scores, and everything noted on the image and its instances. A group is kept as one instance."""
+    """What a format without room for it loses: scores, and everything noted on the image and its
+    instances. A group is kept as one instance.
+    """
     n_scores = sum(one.score is not None for one in instances)
     n_notes = bool(sample.notes) + sum(
         not set(one.notes) <= {"group_id"} and not _is_score(one) for one in instances
@@ -229,7 +236,9 @@ def _is_score(instance: DatasetInstance) -> bool:
 
 
 def repeats_score(description: object) -> bool:
-    """True for a description that only tells the score, as labelme's AI tools and ours write it: a JSON object with a ``score``."""
+    """True for a description that only tells the score, as labelme's AI tools and ours write it: a
+    JSON object with a ``score``.
+    """
     try:
         found = json.loads(description) if isinstance(description, str) else None
     except (ValueError, RecursionError):

@@ -32,7 +32,9 @@ def read_tasks(stream: BinaryIO, path: Path) -> Iterator[Any]:
 
 
 def read_list(stream: BinaryIO, path: Path, name: str) -> Iterator[Any]:
-    """The items of one list of a file that holds an object, one after the other; none where the object has no such list.
+    """The items of one list of a file that holds an object, one after the other.
+
+    None where the object has no such list.
 
     Args:
         stream: of the file, at its start; can seek.
@@ -49,11 +51,13 @@ def read_list(stream: BinaryIO, path: Path, name: str) -> Iterator[Any]:
 
 
 def _start_of(stream: BinaryIO, path: Path) -> tuple[bytes, int]:
-    start, at = stream.read(1), 0
+    start = stream.read(1)
+    at = 0
     while (
         start and start in b" \t\r\n\xef\xbb\xbf"
     ):  # blanks, and the mark some editors put before everything
-        start, at = stream.read(1), at + 1
+        start = stream.read(1)
+        at = at + 1
     if not start:
         raise InputError(f"{path}: is empty")
     return start, at
@@ -89,13 +93,18 @@ def _items(stream: BinaryIO, path: Path, at: int, prefix: str, called: str) -> I
 
 
 class _Shallow:
-    """A stream that is refused where brackets nest deeper than any export does; parsers take memory and stack for every level.
+    """A stream that is refused where brackets nest deeper than any export does.
+
+    Parsers take memory and stack for every level.
 
     Brackets within strings do not nest; a string may go on in the next piece.
     """
 
     def __init__(self, stream: BinaryIO, path: Path) -> None:
-        self._stream, self._path, self._depth, self._left = stream, path, 0, b""
+        self._stream = stream
+        self._path = path
+        self._depth = 0
+        self._left = b""
 
     def read(self, size: int = -1) -> bytes:
         piece = self._stream.read(size)
@@ -123,16 +132,25 @@ def _foreign(head: bytes) -> str:
         return "is a zip archive; unpack it and name the JSON file in it, or export as JSON"
     text = " ".join(head.decode("utf-8", "replace").split())
     if text.startswith("{"):
-        return f"holds one object instead of a list of tasks: {text[:150]}; export as JSON, not COCO or another format"
+        return (
+            f"holds one object instead of a list of tasks: {text[:150]}; export as JSON, not COCO"
+            " or another format"
+        )
     if text.lower().startswith(("<!doctype", "<html")):
         return (
             "is a web page, perhaps a login page; download the export again with a token that works"
         )
-    return f"expected a list of tasks, as Label Studio exports it as JSON; it begins with {text[:40]!r}"
+    return (
+        "expected a list of tasks, as Label Studio exports it as JSON; it begins with"
+        f" {text[:40]!r}"
+    )
 
 
 def first_byte(path: Path) -> bytes:
-    """The first byte of a file that is no blank; empty where there is none, or it cannot be read."""
+    """The first byte of a file that is no blank.
+
+    Empty where there is none, or it cannot be read.
+    """
     try:
         with path.open("rb") as stream:
             return stream.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")[:1]

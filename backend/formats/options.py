@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from backend.errors import ConfigError
 
-ANNOTATIONS, PREDICTIONS, BEST = "annotations", "predictions", "best"
+ANNOTATIONS = "annotations"
+PREDICTIONS = "predictions"
+BEST = "best"
 
 
 @dataclass(frozen=True)

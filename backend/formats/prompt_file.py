@@ -2,9 +2,10 @@
 
     [{"image_id": "set1/23960", "category_id": 3, "bbox": [x1, y1, x2, y2], "score": 0.9}, {}]
 
-``image_id`` is the image's path below the source folder without its suffix (with it is accepted too), ``category_id`` a
-0-based index into the class names, ``bbox`` is xyxy in pixels of the upright image. Empty rows are skipped, as the format's
-origin (upstream YOLO-SAM2) writes one at the end.
+``image_id`` is the image's path below the source folder without its suffix (with it is accepted
+too), ``category_id`` a 0-based index into the class names, ``bbox`` is xyxy in pixels of the
+upright image. Empty rows are skipped, as the format's origin (upstream YOLO-SAM2) writes one at the
+end.
 """
 
 from __future__ import annotations
@@ -32,7 +33,10 @@ class PromptFile:
     by_image: Mapping[str, Detections]
 
     def lookup(self, relative: PurePosixPath) -> Detections | None:
-        """Detections of an image by its path below the source folder, with or without suffix; None if it has no rows."""
+        """Detections of an image by its path below the source folder, with or without suffix.
+
+        None if it has no rows.
+        """
         for key in (relative.with_suffix("").as_posix(), relative.as_posix()):
             if key in self.by_image:
                 return self.by_image[key]
@@ -125,7 +129,10 @@ def read_prompts(path: Path, n_classes: int) -> PromptFile:
 
 
 def prompt_rows(image_id: str, detections: Detections) -> Iterable[dict[str, Any]]:
-    """The rows of one image, ready for ``json.dumps``; coordinates rounded to a thousandth of a pixel."""
+    """The rows of one image, ready for ``json.dumps``.
+
+    Coordinates rounded to a thousandth of a pixel.
+    """
     for box, class_id, score in zip(
         detections.xyxy.tolist(),
         detections.class_ids.tolist(),

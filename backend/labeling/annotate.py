@@ -1,4 +1,6 @@
-"""One labelling run: items through cascade and pipeline into files, with progress, resumption and a summary."""
+"""One labelling run: items through cascade and pipeline into files, with progress, resumption and a
+summary.
+"""
 
 from __future__ import annotations
 
@@ -78,7 +80,8 @@ class Summary:
             )
         if self.hand_made:
             lines.append(
-                f"kept {self.hand_made} files that a person made or changed (--overwrite replaces them, with a .bak copy)"
+                f"kept {self.hand_made} files that a person made or changed (--overwrite replaces"
+                " them, with a .bak copy)"
             )
         lines += [f"wrote {path}" for path in self.outputs]
         if self.failed:
@@ -156,7 +159,11 @@ def _stages(
 
 
 def _write_files(sink: Sink, files: list[Output], overwrite: bool, summary: Summary) -> bool:
-    """Write one sink's files of one image; what a person made in the meantime is kept, or copied first with ``overwrite``. Returns whether it was written."""
+    """Write one sink's files of one image.
+
+    What a person made in the meantime is kept, or copied first with ``overwrite``. Returns whether
+    it was written.
+    """
     there = [path for path, _ in files if path.exists()]
     theirs = [path for path in there if not sink.ours(path)]
     if theirs and not overwrite:
@@ -176,7 +183,10 @@ def _write_files(sink: Sink, files: list[Output], overwrite: bool, summary: Summ
 def _jobs(
     items: Iterable[Item], sinks: Sequence[Sink], options: Options, summary: Summary
 ) -> list[_Job]:
-    """What is left to do; what is done, hand-made or cannot even be looked at goes into the summary."""
+    """What is left to do.
+
+    What is done, hand-made or cannot even be looked at goes into the summary.
+    """
     jobs = []
     for item in items:
         try:
@@ -199,7 +209,10 @@ def _jobs(
 
 
 def _close(sinks: Sequence[Sink], out: Path, overwrite: bool, summary: Summary) -> None:
-    """Write what needs the whole run; a disk that refuses now costs these files, not the summary."""
+    """Write what needs the whole run.
+
+    A disk that refuses now costs these files, not the summary.
+    """
     for sink in sinks:
         try:
             for path, data in sink.shared():
@@ -226,8 +239,9 @@ def annotate(
 ) -> Summary:
     """Label images into files.
 
-    What is there already is skipped, so the same command goes on after any interruption; a file that a person made or changed
-    is kept. A failed image is listed and does not stop the others; a full or read-only disk does.
+    What is there already is skipped, so the same command goes on after any interruption; a file
+    that a person made or changed is kept. A failed image is listed and does not stop the others; a
+    full or read-only disk does.
 
     Args:
         items: from ``sources.collect``.
@@ -243,8 +257,8 @@ def annotate(
         What was done.
 
     Raises:
-        ConfigError: the folder cannot be written or holds results for other classes, a picture would be overwritten, or the
-            prompt file is for other images.
+        ConfigError: the folder cannot be written or holds results for other classes, a picture
+            would be overwritten, or the prompt file is for other images.
     """
     ensure_writable(out)
     sweep_stale(out)
@@ -272,7 +286,8 @@ def annotate(
             jobs, stages, batch=options.batch, workers=options.workers, stop=stop
         ):
             if outcome.error is not None:
-                text, name = str(outcome.error), str(outcome.key.item.path)
+                text = str(outcome.error)
+                name = str(outcome.key.item.path)
                 summary.failed.append((name, text if name in text else f"{name}: {text}"))
                 bar.set_postfix(failed=len(summary.failed))
                 if is_disk_full(outcome.error):

@@ -21,7 +21,10 @@ _FORMAT = 1  # part of every model_version; raised when the same models come to 
 
 @dataclass(frozen=True, eq=False)
 class Raw:
-    """What the models said about one image, before pixels are made of it; ``masks`` is None where only boxes are wanted."""
+    """What the models said about one image, before pixels are made of it.
+
+    ``masks`` is None where only boxes are wanted.
+    """
 
     detections: Detections
     masks: Masks | None
@@ -41,8 +44,10 @@ class Cascade:
         segmenter: outlines what is in a box; None for boxes only.
         names: class index to name; None takes the detector's.
         conf: given boxes below this score are dropped, 0..1 (a detector has its own).
-        box_margin: masks are cut to their box grown by this share of its sides; None leaves them whole.
-        min_part: parts and holes smaller than this share of a mask are dropped and filled; None leaves them.
+        box_margin: masks are cut to their box grown by this share of its sides; None leaves them
+            whole.
+        min_part: parts and holes smaller than this share of a mask are dropped and filled; None
+            leaves them.
         given_version: identifies the source of given boxes.
 
     Raises:
@@ -64,11 +69,14 @@ class Cascade:
             raise ConfigError(
                 "without a detector, class names are needed: name them with --classes"
             )
-        self._detector, self._segmenter = detector, segmenter
+        self._detector = detector
+        self._segmenter = segmenter
         self.names: Mapping[int, str] = dict(
             names if names is not None else detector.names if detector else {}
         )
-        self._conf, self._box_margin, self._min_part = conf, box_margin, min_part
+        self._conf = conf
+        self._box_margin = box_margin
+        self._min_part = min_part
         parts = [
             detector.version if detector else f"prompts-{given_version}",
             segmenter.version if segmenter else "boxes",
@@ -90,29 +98,22 @@ class Cascade:
         Args:
             images: RGB uint8 (H, W, 3), any sizes.
             given: detections to use instead of the detector's, per image; None for none given.
-            thresholds: class index to lowest score; other classes are dropped before the segmenter sees them. None keeps all.
+            thresholds: class index to lowest score; other classes are dropped before the segmenter
+                sees them. None keeps all.
 
         Returns:
-            Per image the usable detections (clipped to the image, at least a pixel wide) and their masks.
+            Per image the usable detections (clipped to the image, at least a pixel wide) and their
+            masks.
 
         Raises:
-            InputError: given boxes that are not finite, or an image without given boxes where there is no detector.
+            InputError: given boxes that are not finite, or an image without given boxes where there
+                is no detector.
         """
-        found = (
-            self._detect(images)
-            if given is None or (self._detector is not None and None in given)
-            else None
-        )
-        kept = []
-        for k, image in enumerate(images):
-            own = given[k] if given is not None else None
-            if own is None and found is None:
-                raise InputError("no boxes were given for this image, and there is no detector")
-            kept.append(
-                self._usable(
-                    own if own is not None else found[k], image, own is not None, thresholds
-                )
-            )  # type: ignore[index]
+        detections = self._detections(images, given or [None] * len(images))
+        kept = [
+            self._usable(one, image, is_given=is_given, thresholds=thresholds)
+            for (one, is_given), image in zip(detections, images, strict=True)
+        ]
         masks: Sequence[Masks | None] = [None] * len(images)
         if self._segmenter is not None:
             masks = self._segmenter.segment(images, [d.xyxy for d in kept])
@@ -121,28 +122,42 @@ class Cascade:
             for d, m, image in zip(kept, masks, images, strict=True)
         ]
 
-    def _detect(self, images: Sequence[Image]) -> list[Detections] | None:
-        return self._detector.detect(images) if self._detector is not None else None
+    def _detections(
+        self, images: Sequence[Image], given: Sequence[Detections | None]
+    ) -> list[tuple[Detections, bool]]:
+        """The detections of each image, and whether they were given; the detector sees the others.
+
+        Raises:
+            InputError: an image without given boxes where there is no detector.
+        """
+        without = [image for image, own in zip(images, given, strict=True) if own is None]
+        if without and self._detector is None:
+            raise InputError("no boxes were given for this image, and there is no detector")
+        found = iter(self._detector.detect(without) if without and self._detector else ())
+        return [(next(found), False) if own is None else (own, True) for own in given]
 
     def _usable(
         self,
         detections: Detections,
         image: Image,
-        given: bool,
+        *,
+        is_given: bool,
         thresholds: Mapping[int, float] | None,
     ) -> Detections:
         boxes, keep = usable_boxes(check_boxes(detections.xyxy), (image.shape[0], image.shape[1]))
-        if given:
+        if is_given:
             keep &= detections.scores >= self._conf
         keep &= np.isfinite(detections.scores)
         if thresholds is not None:
-            keep &= detections.scores >= np.array(
-                [thresholds.get(int(k), np.inf) for k in detections.class_ids], np.float32
-            )
+            lowest = [thresholds.get(int(k), np.inf) for k in detections.class_ids]
+            keep &= detections.scores >= np.array(lowest, np.float32)
         return Detections(boxes[keep], detections.class_ids[keep], detections.scores[keep])
 
     def finish(self, raw: Raw) -> Prediction:
-        """Turn a model answer into a prediction; runs on any thread. Instances whose mask is empty are left out."""
+        """Turn a model answer into a prediction; runs on any thread.
+
+        Instances whose mask is empty are left out.
+        """
         masks = [None] * len(raw.detections) if raw.masks is None else crop_masks(raw.masks)
         instances = []
         for k, mask in enumerate(masks):

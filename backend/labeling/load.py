@@ -88,7 +88,8 @@ def load(
     names = settings.classes or dataset_names
     if names is None:
         raise ConfigError(
-            f"{settings.prompts}: its category_id are indices; name the classes with --classes, in their order"
+            f"{settings.prompts}: its category_id are indices; name the classes with --classes, in"
+            " their order"
         )
     prompts = read_prompts(settings.prompts, len(names))
     version = file_digest(settings.prompts)[:8]

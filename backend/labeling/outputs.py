@@ -1,4 +1,6 @@
-"""Output formats of a run: what is there already, what to write for an image, and what to write at the end."""
+"""Output formats of a run: what is there already, what to write for an image, and what to write at
+the end.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +16,7 @@ from backend.drawing import overlays
 from backend.drawing.comparison import compare
 from backend.errors import ConfigError, InputError
 from backend.files.atomic import write_atomic
+from backend.formats.json_text import json_bytes
 from backend.formats.label_studio import results as labelstudio
 from backend.formats.label_studio.label_config import make_config
 from backend.formats.voc.class_names import BACKGROUND, class_names_text
@@ -45,7 +48,10 @@ class Sink(Protocol):
         """The content of ``paths``, in that order; runs on any thread."""
 
     def shared(self) -> list[Output]:
-        """Small files that all images of the folder share, such as the class names; a run with others is refused."""
+        """Small files that all images of the folder share, such as the class names.
+
+        A run with others is refused.
+        """
 
     def close(self) -> list[Path]:
         """Write what needs all images; returns the files to point the user at."""
@@ -56,11 +62,13 @@ class LabelmeSink:
 
     Args:
         out: folder.
-        names: of the classes, for a ``labels.txt`` that fixes their numbers in what is made of the files; None writes none.
+        names: of the classes, for a ``labels.txt`` that fixes their numbers in what is made of the
+            files; None writes none.
     """
 
     def __init__(self, out: Path, names: Sequence[str] | None = None) -> None:
-        self._out, self._names = out, names
+        self._out = out
+        self._names = names
 
     def paths(self, item: Item) -> list[Path]:
         return [self._out / f"{item.stem}.json"]
@@ -87,10 +95,14 @@ class LabelmeSink:
 
 
 class LabelStudioSink:
-    """``label-studio/``: a task file per image, so that a run can be resumed, joined into ``import.json`` at the end."""
+    """``label-studio/``: a task file per image, so that a run can be resumed, joined into
+    ``import.json`` at the end.
+    """
 
     def __init__(self, out: Path, names: Sequence[str], url_prefix: str) -> None:
-        self._out, self._names, self._prefix = out / "label-studio", names, url_prefix
+        self._out = out / "label-studio"
+        self._names = names
+        self._prefix = url_prefix
         self._tasks = self._out / "tasks"
 
     def paths(self, item: Item) -> list[Path]:
@@ -101,7 +113,7 @@ class LabelStudioSink:
 
     def encode(self, item: Item, image: Image, prediction: Prediction) -> list[Output]:
         url = self._prefix + quote(item.relative.as_posix())
-        return [(self.paths(item)[0], labelstudio.task_json(prediction, url).encode())]
+        return [(self.paths(item)[0], json_bytes(labelstudio.task_object(prediction, url)))]
 
     def shared(self) -> list[Output]:
         return [(self._out / "label_config.xml", make_config(self._names).encode())]
@@ -113,7 +125,8 @@ class LabelStudioSink:
             text = path.read_bytes()
             if texts and size + len(text) > _IMPORT_BYTES:
                 yield b"[" + b",\n".join(texts) + b"]\n"
-                texts, size = [], 0
+                texts = []
+                size = 0
             texts.append(text)
             size += len(text) + 2
         yield b"[" + b",\n".join(texts) + b"]\n"
@@ -134,7 +147,8 @@ class VocSink:
     """Indexed PNGs: ``SegmentationClass/``, ``SegmentationObject/`` and ``class_names.txt``."""
 
     def __init__(self, out: Path, names: Sequence[str]) -> None:
-        self._out, self._names = out, names
+        self._out = out
+        self._names = names
 
     def paths(self, item: Item) -> list[Path]:
         return [
@@ -154,7 +168,8 @@ class VocSink:
     def shared(self) -> list[Output]:
         if len(self._names) > _MOST_CLASSES:
             raise ConfigError(
-                f"--format voc: a label map holds at most {_MOST_CLASSES} classes, these are {len(self._names)}"
+                f"--format voc: a label map holds at most {_MOST_CLASSES} classes, these are"
+                f" {len(self._names)}"
             )
         return [(self._out / "class_names.txt", class_names_text(self._names).encode())]
 
@@ -209,7 +224,8 @@ class ComparisonSink:
         names: Sequence[str],
         rename: Mapping[str, str],
     ) -> None:
-        self._out, self._names = out, names
+        self._out = out
+        self._names = names
         self._mapping = class_mapping(model_names, names, rename)
 
     def paths(self, item: Item) -> list[Path]:
@@ -224,7 +240,8 @@ class ComparisonSink:
         truth = read_label_map(path)
         if truth.shape != image.shape[:2]:
             raise InputError(
-                f"{path}: is {truth.shape[1]}x{truth.shape[0]}, its picture {image.shape[1]}x{image.shape[0]}"
+                f"{path}: is {truth.shape[1]}x{truth.shape[0]}, its picture"
+                f" {image.shape[1]}x{image.shape[0]}"
             )
         known = replace(
             prediction,
@@ -252,12 +269,15 @@ def make_sinks(
         formats: of ``FORMATS`` and ``DATASETS``.
         out: output folder.
         names: class names in order.
-        url_prefix: put before an image's quoted relative path to make the URL in Label Studio tasks.
+        url_prefix: put before an image's quoted relative path to make the URL in Label Studio
+            tasks.
     """
     table: dict[str, Sink] = {
-        "labelme": LabelmeSink(out / LABELME_FOLDER, names)
-        if set(DATASETS) & set(formats)
-        else LabelmeSink(out),
+        "labelme": (
+            LabelmeSink(out / LABELME_FOLDER, names)
+            if set(DATASETS) & set(formats)
+            else LabelmeSink(out)
+        ),
         "label-studio": LabelStudioSink(out, names, url_prefix),
         "voc": VocSink(out, names),
         "overlay": OverlaySink(out / "overlays" if set(formats) != {"overlay"} else out),
@@ -281,7 +301,8 @@ def state(sink: Sink, item: Item) -> str | None:
 
 
 def check_outputs(sinks: Sequence[Sink], items: Sequence[Item], overwrite: bool) -> None:
-    """Refuse, before any work, what would destroy an input or mix two sets of classes in one folder.
+    """Refuse, before any work, what would destroy an input or mix two sets of classes in one
+    folder.
 
     Raises:
         ConfigError: naming the file.
@@ -292,10 +313,12 @@ def check_outputs(sinks: Sequence[Sink], items: Sequence[Item], overwrite: bool)
             for path in sink.paths(item):
                 if path.resolve() in inputs:
                     raise ConfigError(
-                        f"{path}: is one of the pictures to label, and would be overwritten; choose another --out"
+                        f"{path}: is one of the pictures to label, and would be overwritten; choose"
+                        " another --out"
                     )
         for path, data in sink.shared():
             if path.exists() and not overwrite and path.read_bytes().strip() != data.strip():
                 raise ConfigError(
-                    f"{path}: is there already, for other classes; choose another --out, or --overwrite to replace it (a .bak copy is kept)"
+                    f"{path}: is there already, for other classes; choose another --out, or"
+                    " --overwrite to replace it (a .bak copy is kept)"
                 )

@@ -1,7 +1,9 @@
-"""Streaming batch work: load threads -> batches -> model -> finish threads -> writer, in order, with bounded queues.
+"""Streaming batch work: load threads -> batches -> model -> finish threads -> writer, in order,
+with bounded queues.
 
-Every stage runs while the others do, so the whole takes as long as its slowest stage. At most four batches are in flight
-(two loading or with the model, one or two being finished and written), so memory does not grow with the number of items.
+Every stage runs while the others do, so the whole takes as long as its slowest stage. At most four
+batches are in flight (two loading or with the model, one or two being finished and written), so
+memory does not grow with the number of items.
 """
 
 from __future__ import annotations
@@ -27,7 +29,10 @@ F = TypeVar("F")  # finished item, ready to be written
 
 @dataclass(frozen=True)
 class Stages(Generic[K, L, R, F]):
-    """The work itself. ``load`` and ``finish`` run on threads, ``infer`` and ``write`` on one thread each, in order."""
+    """The work itself.
+
+    ``load`` and ``finish`` run on threads, ``infer`` and ``write`` on one thread each, in order.
+    """
 
     load: Callable[[K], L]
     infer: Callable[[Sequence[L]], Sequence[R]]
@@ -44,7 +49,10 @@ class Outcome(Generic[K]):
 
 
 def _as_failure(error: BaseException) -> LabelingError:
-    """An expected error as it is; anything else (a bug, a broken codec) as this one item's failure, logged in full."""
+    """An expected error as it is.
+
+    Anything else (a bug, a broken codec) as this one item's failure, logged in full.
+    """
     if isinstance(error, LabelingError):
         return error
     return UnexpectedError(as_sentence(error))
@@ -54,19 +62,21 @@ class _Run(Generic[K, L, R, F]):
     def __init__(
         self, stages: Stages[K, L, R, F], batch: int, workers: int, stop: threading.Event
     ) -> None:
-        self._stages, self._batch, self._stop = stages, batch, stop
+        self._stages = stages
+        self._batch = batch
+        self._stop = stop
         self._abandoned = threading.Event()  # nobody takes the outcomes any more
         self._finishing: queue.Queue[tuple[K, Future[F]] | None] = queue.Queue(batch)
         self._outcomes: queue.Queue[Outcome[K] | BaseException | None] = queue.Queue()
-        self._loaders, self._finishers = (
-            ThreadPoolExecutor(workers, "load"),
-            ThreadPoolExecutor(workers, "finish"),
-        )
+        self._loaders = ThreadPoolExecutor(workers, "load")
+        self._finishers = ThreadPoolExecutor(workers, "finish")
         self._error: BaseException | None = None
         self._ahead = 2 * batch  # one batch loads while the model works on the other
 
     def _infer(self, items: list[tuple[K, Future[L]]]) -> None:
-        """Run the model on what could be loaded and hand everything, failures too, to the writer in order."""
+        """Run the model on what could be loaded and hand everything, failures too, to the writer in
+        order.
+        """
         loaded: deque[tuple[K, L | _Failure]] = deque()
         while (
             items
@@ -92,7 +102,10 @@ class _Run(Generic[K, L, R, F]):
             self._finishing.put((key, future))
 
     def _answers(self, items: list[L]) -> list[R | _Failure]:
-        """The model's answers; if a batch fails, its items go one by one, so that one bad image is one failure."""
+        """The model's answers.
+
+        If a batch fails, its items go one by one, so that one bad image is one failure.
+        """
         if not items:
             return []
         try:
@@ -155,7 +168,8 @@ class _Run(Generic[K, L, R, F]):
                 yield outcome
         finally:
             self._abandoned.set()
-            # If the caller was interrupted, the interpreter would wait at its exit for everything that is queued here.
+            # If the caller was interrupted, the interpreter would wait at its exit for everything
+            # that is queued here.
             for pool in (self._loaders, self._finishers):
                 pool.shutdown(wait=False, cancel_futures=True)
 
@@ -185,7 +199,8 @@ def run(
         stages: the work.
         batch: items per model call.
         workers: threads for loading, and as many again for finishing.
-        stop: when set, no further batch goes to the model; the one that is there is finished, written and yielded.
+        stop: when set, no further batch goes to the model; the one that is there is finished,
+            written and yielded.
 
     Yields:
         One outcome per item begun. A failed item does not stop the others.

@@ -1,4 +1,6 @@
-"""What to work on: files, folders and VOC datasets as one list of items with names for their outputs."""
+"""What to work on: files, folders and VOC datasets as one list of items with names for their
+outputs.
+"""
 
 from __future__ import annotations
 
@@ -86,9 +88,11 @@ def collect(sources: Sequence[Path], split: str, out: Path | None = None) -> Wor
             found, own = _voc_paths(source, split)
             if names is not None and own is not None and own != names:
                 raise ConfigError(
-                    f"{source}: its class names differ from those of the dataset before it; label them in separate runs"
+                    f"{source}: its class names differ from those of the dataset before it; label"
+                    " them in separate runs"
                 )
-            pairs, names = pairs + found, own or names
+            pairs = pairs + found
+            names = own or names
         else:
             pairs.extend(
                 (path, path.relative_to(source))
@@ -117,7 +121,9 @@ def collect(sources: Sequence[Path], split: str, out: Path | None = None) -> Wor
 
 
 def _not_pictures(source: Path, out: Path | None) -> list[Path]:
-    """Folders below a source that hold results: the output folder, overlays of an earlier run, or where a run into the source itself writes pictures."""
+    """Folders below a source that hold results: the output folder, overlays of an earlier run, or
+    where a run into the source itself writes pictures.
+    """
     overlays = source / "overlays"
     drawn = next(find_files(overlays, (".jpg",)), None)
     earlier = [overlays] if drawn is not None and made_by_us(drawn) else []
@@ -138,6 +144,7 @@ def check_distinct(items: Sequence[Item]) -> None:
     for item in items:
         if item.relative in seen:
             raise ConfigError(
-                f"{item.relative}: is in two of the sources, which a prompt file or Label Studio cannot tell apart; label them in separate runs"
+                f"{item.relative}: is in two of the sources, which a prompt file or Label Studio"
+                " cannot tell apart; label them in separate runs"
             )
         seen.add(item.relative)

@@ -43,13 +43,16 @@ class Watcher:
     """
 
     def __init__(self, folders: Sequence[Path], skip: Sequence[Path] = ()) -> None:
-        self._folders, self._skip = folders, skip
+        self._folders = folders
+        self._skip = skip
         self._there: dict[Path, list[Path]] = {}  # folder to all its pictures
         self._before: dict[Path, _Seen] = {}
         self._taken: dict[Path, _Seen] = {}
 
     def look(self) -> list[Path]:
-        """Pictures that landed, or were replaced, since they were last given, and that nobody writes any more."""
+        """Pictures that landed, or were replaced, since they were last given, and that nobody
+        writes any more.
+        """
         now: dict[Path, _Seen] = {}
         for folder in self._folders:
             self._there[folder] = list(find_files(folder, SUFFIXES, self._skip))
@@ -66,7 +69,10 @@ class Watcher:
         return ready  # what is gone stays known: it may land again, with other content
 
     def take(self, path: Path) -> bool:
-        """This one is being worked on, and is not given again unless it changes; returns whether it was worked on before."""
+        """This one is being worked on, and is not given again unless it changes.
+
+        Returns whether it was worked on before.
+        """
         known = path in self._taken
         self._taken[path] = self._before[path]
         return known
@@ -76,7 +82,9 @@ class Watcher:
         self._taken.pop(path, None)
 
     def items(self, paths: Sequence[Path]) -> Iterator[tuple[Path, list[Item]]]:
-        """Pictures by folder, named as among all pictures of the folder, so that no two outputs collide."""
+        """Pictures by folder, named as among all pictures of the folder, so that no two outputs
+        collide.
+        """
         wanted = set(paths)
         for folder, there in self._there.items():
             relatives = [path.relative_to(folder) for path in there]
@@ -102,15 +110,16 @@ def check_watch(
     """Refuse what cannot be watched.
 
     Raises:
-        ConfigError: no folder, several with one output folder, another format than labelme's, or ``--overwrite``, which would replace a person's work
-            behind her back.
+        ConfigError: no folder, several with one output folder, another format than labelme's, or
+            ``--overwrite``, which would replace a person's work behind her back.
     """
     for source in sources:
         if not source.is_dir():
             raise ConfigError(f"{source}: --watch needs a folder")
     if out is not None and len(sources) > 1:
         raise ConfigError(
-            "--watch: several folders cannot share one --out, as pictures may have the same names; leave it out, or watch them one by one"
+            "--watch: several folders cannot share one --out, as pictures may have the same names;"
+            " leave it out, or watch them one by one"
         )
     if overwrite:
         raise ConfigError(
@@ -118,7 +127,8 @@ def check_watch(
         )
     if list(formats) != ["labelme"]:
         raise ConfigError(
-            f"--watch: writes labelme JSON, not {', '.join(formats)}; yolosam2 convert makes other formats of it"
+            f"--watch: writes labelme JSON, not {', '.join(formats)}; yolosam2 convert makes other"
+            " formats of it"
         )
     if not 0 < interval_s <= 3600:
         raise ConfigError(
@@ -140,14 +150,12 @@ class _Watch:
         watcher: Watcher,
         stop: threading.Event,
     ) -> None:
-        self._cascade, self._out, self._options, self._say, self._watcher, self._stop = (
-            cascade,
-            out,
-            options,
-            say,
-            watcher,
-            stop,
-        )
+        self._cascade = cascade
+        self._out = out
+        self._options = options
+        self._say = say
+        self._watcher = watcher
+        self._stop = stop
         self._failed: dict[
             Path, tuple[str, int, float]
         ] = {}  # sentence, tries, and when the next is
@@ -189,17 +197,17 @@ class _Watch:
                 self._watcher.give_back(path)
 
     def _report(self, done: Summary, items: Sequence[Item]) -> None:
-        clock, names = (
-            time.strftime("%H:%M:%S"),
-            [item.relative.as_posix() for item in done.done_now],
-        )
+        clock = time.strftime("%H:%M:%S")
+        names = [item.relative.as_posix() for item in done.done_now]
         if names:
             counts = (
                 ", ".join(f"{n} {label}" for label, n in done.per_class.most_common())
                 or "nothing found"
             )
             self._say(
-                f"{clock} {', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}: {counts}"
+                f"{clock}"
+                f" {', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}:"
+                f" {counts}"
             )
         failed = {Path(path): sentence for path, sentence in done.failed}
         for path, sentence in failed.items():
@@ -236,8 +244,9 @@ def watch(
 ) -> Summary:
     """Label what is there, then what comes, until stopped.
 
-    Files that a person made or changed are never touched, and one that appears while a picture is being labelled wins. What fails is tried again a few
-    times, at growing distances. A full disk ends the watch.
+    Files that a person made or changed are never touched, and one that appears while a picture is
+    being labelled wins. What fails is tried again a few times, at growing distances. A full disk
+    ends the watch.
 
     Args:
         sources: folders.

@@ -22,7 +22,8 @@ def resolve_device(device: str) -> str:
         return "cuda" if there["cuda"] else "mps" if there["mps"] else "cpu"
     if not there.get(device.split(":")[0], False):
         raise ConfigError(
-            f"device {device} is not available here; available: {', '.join(name for name, has in there.items() if has)}"
+            f"device {device} is not available here; available:"
+            f" {', '.join(name for name, has in there.items() if has)}"
         )
     return device
 
@@ -42,5 +43,8 @@ def torchvision_fault() -> str | None:
     try:
         import torchvision  # noqa: F401
     except Exception as error:  # an extension built for another torch fails in many ways
-        return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+        return (
+            f"{type(error).__name__}:"
+            f" {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+        )
     return None

@@ -61,7 +61,10 @@ def fetched_weights(path: Path, name: str, download: Callable[[Path], object]) -
 
 
 def _not_on_disk(path: Path, name: str) -> str:
-    return f"model {name} is not on disk and could not be fetched: put {path.name} into {path.parent.resolve()}, or name `demo` to use the embedded model"
+    return (
+        f"model {name} is not on disk and could not be fetched: put {path.name} into"
+        f" {path.parent.resolve()}, or name `demo` to use the embedded model"
+    )
 
 
 def looks_like_file(name: str) -> bool:

@@ -1,4 +1,6 @@
-"""The Ultralytics detector behind the ``Detector`` protocol: arrays in, arrays out, no network, no surprises."""
+"""The Ultralytics detector behind the ``Detector`` protocol: arrays in, arrays out, no network, no
+surprises.
+"""
 
 from __future__ import annotations
 
@@ -22,10 +24,11 @@ _TASKS = ("detect", "segment")
 
 
 def quiet_ultralytics(offline: bool) -> None:
-    """Keep Ultralytics from installing packages, sending events and, if ``offline``, from any use of the network.
+    """Keep Ultralytics from installing packages, sending events and, if ``offline``, from any use
+    of the network.
 
-    It reads these variables when it is first imported, so this comes before every import of it. ``offline`` is False only
-    where a person named a model that has to be downloaded.
+    It reads these variables when it is first imported, so this comes before every import of it.
+    ``offline`` is False only where a person named a model that has to be downloaded.
     """
     os.environ["YOLO_AUTOINSTALL"] = "false"
     os.environ["YOLO_OFFLINE"] = "true" if offline else "false"
@@ -33,7 +36,8 @@ def quiet_ultralytics(offline: bool) -> None:
     from ultralytics.utils import events, patches
 
     events.events.enabled = False
-    # Its import replaces Pillow's `open` for the whole process by one that installs a decoder for whatever Pillow refuses.
+    # Its import replaces Pillow's `open` for the whole process by one that installs a decoder for
+    # whatever Pillow refuses.
     PIL.Image.open = patches._image_open
 
 
@@ -41,7 +45,8 @@ class YoloDetector:
     """A YOLO model with its thresholds.
 
     Args:
-        path: weights of an Ultralytics detection or segmentation model. Trusted: loading a ``.pt`` runs code in it.
+        path: weights of an Ultralytics detection or segmentation model. Trusted: loading a ``.pt``
+            runs code in it.
         device: torch device.
         conf: detections below are dropped, 0..1.
         iou: of non-maximum suppression, 0..1.
@@ -69,10 +74,12 @@ class YoloDetector:
 
         try:
             self._model = YOLO(str(path))
-            task, names = str(self._model.task), dict(self._model.names)
+            task = str(self._model.task)
+            names = dict(self._model.names)
         except Exception as error:  # unpickling foreign files raises anything
             raise ConfigError(
-                f"{path}: is not a YOLO model that Ultralytics can load: {type(error).__name__}: {error}"
+                f"{path}: is not a YOLO model that Ultralytics can load: {type(error).__name__}:"
+                f" {error}"
             ) from None
         if task not in _TASKS:
             raise ConfigError(
@@ -104,7 +111,8 @@ class YoloDetector:
         missing = [name for name in classes if name not in ids]
         if missing:
             raise ConfigError(
-                f"--classes: {', '.join(missing)} not among the classes of {path.name}: {', '.join(self._names.values())}"
+                f"--classes: {', '.join(missing)} not among the classes of {path.name}:"
+                f" {', '.join(self._names.values())}"
             )
         return [ids[name] for name in classes]
 
@@ -121,8 +129,9 @@ class YoloDetector:
     def detect(self, images: Sequence[Image]) -> list[Detections]:
         """Find objects.
 
-        Images of one shape go through the model together; those of another shape separately, because padding to a common
-        shape would make an image's result depend on its neighbours in the batch.
+        Images of one shape go through the model together; those of another shape separately,
+        because padding to a common shape would make an image's result depend on its neighbours in
+        the batch.
 
         Args:
             images: RGB uint8 (H, W, 3), any sizes.

@@ -1,4 +1,5 @@
-"""Put trained weights into the package: stripped to what inference needs, half precision, with their checksums.
+"""Put trained weights into the package: stripped to what inference needs, half precision, with
+their checksums.
 
 python -m backend.training.checkpoint --yolo OUT/yolo/weights/best.pt --sam2 OUT/sam2.pt
 """
@@ -21,7 +22,10 @@ _KEPT_ARGUMENTS = (
 
 
 def strip_yolo(source: Path, target: Path) -> None:
-    """Keep a YOLO checkpoint's model and class names; drop optimiser, metrics, dates, paths and training arguments."""
+    """Keep a YOLO checkpoint's model and class names.
+
+    Drop optimiser, metrics, dates, paths and training arguments.
+    """
     checkpoint = torch.load(
         source, map_location="cpu", weights_only=False
     )  # our own file, written by the trainer
@@ -65,7 +69,8 @@ def main() -> None:
     parser.add_argument("--yolo", type=Path, help="trained YOLO checkpoint")
     parser.add_argument("--sam2", type=Path, help="trained SAM 2.1 checkpoint")
     args = parser.parse_args()
-    yolo, sam2 = EMBEDDED / "demo_yolov8.pt", EMBEDDED / "demo_sam2.1.pt"
+    yolo = EMBEDDED / "demo_yolov8.pt"
+    sam2 = EMBEDDED / "demo_sam2.1.pt"
     if args.yolo is not None:
         strip_yolo(args.yolo, yolo)
     if args.sam2 is not None:

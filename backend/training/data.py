@@ -1,7 +1,8 @@
-"""Crops of generated scenes as training batches for the micro SAM 2.1: pictures, object masks and prompts.
+"""Crops of generated scenes as training batches for the micro SAM 2.1: pictures, object masks and
+prompts.
 
-A crop of a fraction of the picture, resized to a small square, teaches the same local features as the whole picture at full
-size does, at a tenth of the cost; the sizes grow during training.
+A crop of a fraction of the picture, resized to a small square, teaches the same local features as
+the whole picture at full size does, at a tenth of the cost; the sizes grow during training.
 """
 
 from __future__ import annotations
@@ -72,8 +73,10 @@ class Scenes:
     def _crop(self, image: np.ndarray, objects: np.ndarray, size: int, zoom: float) -> _Crop | None:
         rng = self._rng
         height, width = objects.shape
-        h, w = int(height * zoom), int(width * min(1.0, zoom * rng.uniform(0.85, 1.15)))
-        y, x = int(rng.integers(0, height - h + 1)), int(rng.integers(0, width - w + 1))
+        h = int(height * zoom)
+        w = int(width * min(1.0, zoom * rng.uniform(0.85, 1.15)))
+        y = int(rng.integers(0, height - h + 1))
+        x = int(rng.integers(0, width - w + 1))
         whole = np.bincount(objects.ravel(), minlength=256)
         part = objects[y : y + h, x : x + w]
         small = cv2.resize(part, (size, size), interpolation=cv2.INTER_NEAREST)
@@ -92,11 +95,14 @@ class Scenes:
 
     def _augment(self, crop: _Crop) -> _Crop:
         rng = self._rng
-        image, objects = crop.image, crop.objects
+        image = crop.image
+        objects = crop.objects
         if rng.random() < 0.5:
-            image, objects = image[:, ::-1], objects[:, ::-1]
+            image = image[:, ::-1]
+            objects = objects[:, ::-1]
         if rng.random() < 0.3:
-            image, objects = image[::-1], objects[::-1]
+            image = image[::-1]
+            objects = objects[::-1]
         if rng.random() < 0.3:
             image = image[..., rng.permutation(3)]
         bright = image.astype(np.float32) * rng.uniform(0.75, 1.25) + rng.uniform(-15, 15)
@@ -110,8 +116,14 @@ class Scenes:
                 return self._augment(crop), classes
 
     def batch(self, count: int, per_image: int, size: int, zoom: tuple[float, float]) -> Batch:
-        """Draw a batch of ``count`` crops, each ``zoom`` of its picture, with ``per_image`` objects each."""
-        images, masks, others, boxes, classes = [], [], [], [], []
+        """Draw a batch of ``count`` crops, each ``zoom`` of its picture, with ``per_image`` objects
+        each.
+        """
+        images = []
+        masks = []
+        others = []
+        boxes = []
+        classes = []
         for _ in range(count):
             crop, class_ids = self._sample(size, zoom)
             picks = self._rng.permutation(crop.chosen)[:per_image]
@@ -134,7 +146,9 @@ class Scenes:
 
 
 def jittered(boxes: Tensor, size: int, generator: torch.Generator) -> Tensor:
-    """Boxes as a detector would give them: each side off by 2.5 to 8 % (standard deviation) of the box."""
+    """Boxes as a detector would give them: each side off by 2.5 to 8 % (standard deviation) of the
+    box.
+    """
     extent = (
         (boxes[..., 2:] - boxes[..., :2])
         .repeat_interleave(2, -1)
@@ -148,7 +162,10 @@ def jittered(boxes: Tensor, size: int, generator: torch.Generator) -> Tensor:
 
 
 def point_in(masks: Tensor, generator: torch.Generator) -> Tensor:
-    """One random pixel of each mask: (N, S, S) in any float weight -> (N, 2) x, y float32; empty masks give a random pixel."""
+    """One random pixel of each mask: (N, S, S) in any float weight -> (N, 2) x, y float32.
+
+    Empty masks give a random pixel.
+    """
     count, size, _ = masks.shape
     weights = masks.reshape(count, -1) + 1e-9
     flat = torch.multinomial(weights, 1, generator=generator)[:, 0]

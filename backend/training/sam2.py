@@ -1,8 +1,9 @@
 """Train the micro SAM 2.1 of the embedded pair from nothing, on generated scenes.
 
-The model is the package's own ``SAM2Base``; only the channel counts differ (``models/demo_sam2.1.yaml``). Three things make
-this affordable on a CPU: crops that grow during training, Fourier features for positions that reach high enough frequencies
-from the start, and a dense class map read off the image embedding as a side task that is thrown away afterwards.
+The model is the package's own ``SAM2Base``; only the channel counts differ
+(``models/demo_sam2.1.yaml``). Three things make this affordable on a CPU: crops that grow during
+training, Fourier features for positions that reach high enough frequencies from the start, and a
+dense class map read off the image embedding as a side task that is thrown away afterwards.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from backend.models.weights import DEMO_SAM2_CONFIG
 from backend.training.data import Batch, Scenes, jittered, point_in
 
 logger = logging.getLogger(__name__)
-_BOXES, _CLASSES = 4, 7
+_BOXES = 4
+_CLASSES = 7
 _UNTRAINED = (
     "memory_attention",
     "memory_encoder",
@@ -40,7 +42,9 @@ _UNTRAINED = (
 
 @dataclass(frozen=True)
 class Phase:
-    """From ``start`` (share of the budget) on: square side in pixels, pictures per batch, range of crop shares."""
+    """From ``start`` (share of the budget) on: square side in pixels, pictures per batch, range of
+    crop shares.
+    """
 
     start: float
     size: int
@@ -70,7 +74,8 @@ def build() -> Any:
     model: Any = instantiate(OmegaConf.load(DEMO_SAM2_CONFIG).model, _recursive_=True)
     gaussian = model.sam_prompt_encoder.pe_layer.positional_encoding_gaussian_matrix
     half = gaussian.shape[1] // 2
-    # Coordinates run over -1..1; 0.12 to 10 half-turns separate neighbouring cells without losing the global position.
+    # Coordinates run over -1..1; 0.12 to 10 half-turns separate neighbouring cells without losing
+    # the global position.
     steps = torch.logspace(math.log10(0.12), math.log10(5.0), half)
     gaussian.zero_()
     gaussian[0, :half] = steps
@@ -84,11 +89,9 @@ def resize_model(model: Any, size: int) -> None:
     model.image_size = size
     model.sam_image_embedding_size = side
     encoder = model.sam_prompt_encoder
-    encoder.image_embedding_size, encoder.input_image_size, encoder.mask_input_size = (
-        (side, side),
-        (size, size),
-        (4 * side, 4 * side),
-    )
+    encoder.image_embedding_size = (side, side)
+    encoder.input_image_size = (size, size)
+    encoder.mask_input_size = (4 * side, 4 * side)
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +117,9 @@ def embed(model: Any, images: Tensor) -> Embedded:
 
 @dataclass(frozen=True, eq=False)
 class Decoded:
-    """All four mask tokens of N prompts: ``logits`` (N, 4, S/4, S/4), ``iou`` (N, 4), ``present`` (N, 1)."""
+    """All four mask tokens of N prompts: ``logits`` (N, 4, S/4, S/4), ``iou`` (N, 4), ``present``
+    (N, 1).
+    """
 
     logits: Tensor
     iou: Tensor
@@ -124,7 +129,10 @@ class Decoded:
 def decode(
     model: Any, features: Embedded, points: Tensor, labels: Tensor, masks: Tensor | None
 ) -> Decoded:
-    """Decode one prompt per row; the single-mask token is index 0, the multimask tokens are 1 to 3."""
+    """Decode one prompt per row.
+
+    The single-mask token is index 0, the multimask tokens are 1 to 3.
+    """
     sparse, dense = model.sam_prompt_encoder(points=(points, labels), boxes=None, masks=masks)
     logits, iou, _, present = model.sam_mask_decoder.predict_masks(
         image_embeddings=features.image,
@@ -138,12 +146,16 @@ def decode(
 
 
 def _mask_losses(logits: Tensor, target: Tensor, boxes: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """BCE weighted near the object plus dice, and the true IoU, per row and token: (N, T) each; at half resolution."""
+    """BCE weighted near the object plus dice, and the true IoU, per row and token: (N, T) each.
+
+    At half resolution.
+    """
     up = F.interpolate(logits, size=(size // 2, size // 2), mode="bilinear", align_corners=False)
     goal = F.avg_pool2d(target[:, None], 2).expand_as(up)
     axis = (torch.arange(size // 2) + 0.5) * 2
     margin = 0.15 * (boxes[:, 2:] - boxes[:, :2]) + 4
-    low, high = boxes[:, :2] - margin, boxes[:, 2:] + margin
+    low = boxes[:, :2] - margin
+    high = boxes[:, 2:] + margin
     near_x = (axis >= low[:, :1]) & (axis <= high[:, :1])
     near_y = (axis >= low[:, 1:]) & (axis <= high[:, 1:])
     weight = 0.05 + 0.95 * (near_y[:, :, None] & near_x[:, None]).float()
@@ -152,13 +164,18 @@ def _mask_losses(logits: Tensor, target: Tensor, boxes: Tensor, size: int) -> tu
     share = up.sigmoid()
     dice = 1 - (2 * (share * goal).sum((2, 3)) + 1) / (share.sum((2, 3)) + goal.sum((2, 3)) + 1)
     with torch.no_grad():
-        hit, truth = up > 0, goal > 0.5
+        hit = up > 0
+        truth = goal > 0.5
         iou = (hit & truth).sum((2, 3)) / (hit | truth).sum((2, 3)).clamp(min=1)
     return 4 * bce + dice, iou
 
 
 def prompt_loss(out: Decoded, target: Tensor, boxes: Tensor, real: Tensor, size: int) -> Tensor:
-    """Mean loss over rows; ``real`` (N,) is 0 where the prompt points at no object (only IoU and presence are taught there)."""
+    """Mean loss over rows.
+
+    ``real`` (N,) is 0 where the prompt points at no object (only IoU and presence are taught
+    there).
+    """
     loss, iou = _mask_losses(out.logits, target, boxes, size)
     mask_loss = loss[:, 0] + loss[:, 1:].min(1).values
     quality = (out.iou - iou * real[:, None]).abs().mean(1)
@@ -177,8 +194,8 @@ def _other_prompts(
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor, Tensor]:
     """Points, labels, masks, which object of ``first`` each row is about, and whether there is one.
 
-    A third of the batches click once (a third of those clicks on nothing), a third click several times, a third correct the
-    mask that the box gave, with or without the box.
+    A third of the batches click once (a third of those clicks on nothing), a third click several
+    times, a third correct the mask that the box gave, with or without the box.
     """
     count, per_image, size, _ = batch.masks.shape
     rows = torch.arange(count) * per_image
@@ -206,10 +223,8 @@ def _other_prompts(
     labels = masks[torch.arange(len(rows)), at[:, 1], at[:, 0]][:, None]
     if torch.rand(1, generator=generator) < 0.5:
         corners, kinds = _first_prompts(batch, generator)
-        points, labels = (
-            torch.cat([corners[rows], points], 1),
-            torch.cat([kinds[rows].float(), labels], 1),
-        )
+        points = torch.cat([corners[rows], points], 1)
+        labels = torch.cat([kinds[rows].float(), labels], 1)
     return points, labels, before, rows, real
 
 
@@ -219,7 +234,8 @@ def step_loss(
     """Loss of one batch and the mean IoU of its box prompts."""
     size = batch.images.shape[-1]
     features = embed(model, batch.images)
-    masks, boxes = batch.masks.view(-1, size, size), batch.boxes.view(-1, 4)
+    masks = batch.masks.view(-1, size, size)
+    boxes = batch.boxes.view(-1, 4)
     points, labels = _first_prompts(batch, generator)
     first = decode(model, features.repeat(_BOXES), points, labels, None)
     loss = prompt_loss(first, masks, boxes, torch.ones(len(boxes)), size)
@@ -243,7 +259,8 @@ def train(
     """Train for a budget of time; writes ``sam2.pt`` (averaged weights, fp16) every minute."""
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
-    model, scenes = build(), Scenes(data / "train", seed)
+    model = build()
+    scenes = Scenes(data / "train", seed)
     phases: tuple[Phase, ...] = PHASES
     if init is not None:
         model.load_state_dict(torch.load(init, weights_only=True)["model"])
@@ -255,7 +272,9 @@ def train(
     optimiser = torch.optim.AdamW(trained, lr=1e-3, weight_decay=0.02, betas=(0.9, 0.98))
     averaged = copy.deepcopy(model)
     model.train()
-    start, step, shown = time.monotonic(), 0, time.monotonic()
+    start = time.monotonic()
+    step = 0
+    shown = time.monotonic()
     seen: list[tuple[float, float]] = []
     out.mkdir(parents=True, exist_ok=True)
     while (progress := (time.monotonic() - start) / 60 / minutes) < 1:

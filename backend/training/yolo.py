@@ -1,6 +1,7 @@
 """Train the micro YOLOv8 of the embedded pair from nothing, on generated scenes, without a network.
 
-Best after ``python -m backend.demo.training_data --out DATA``. On two CPU cores this takes about half an hour.
+Best after ``python -m backend.demo.training_data --out DATA``. On two CPU cores this takes about
+half an hour.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import sys
 from pathlib import Path
 
 from backend.models.weights import EMBEDDED
@@ -16,7 +18,10 @@ YOLO_CONFIG = EMBEDDED / "demo_yolov8.yaml"
 
 
 def offline(home: Path) -> None:
-    """Keep Ultralytics from downloading a font, packages or settings; must run before its first import."""
+    """Keep Ultralytics from downloading a font, packages or settings.
+
+    Must run before its first import.
+    """
     import matplotlib
 
     home.mkdir(parents=True, exist_ok=True)
@@ -75,7 +80,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     best = train(args.data, args.out.resolve(), args.epochs, args.threads)
-    print(f"best weights: {best}")  # noqa: T201
+    sys.stdout.write(f"best weights: {best}\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""Write generated scenes as a VOC dataset with a prompt file of true boxes: ``python -m backend.demo.scenes``."""
+"""Write generated scenes as a VOC dataset with a prompt file of true boxes: ``python -m
+backend.demo.scenes``.
+"""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
 """Generated pictures of six kinds of object with exact instance masks: a pure function of the seed.
 
-They stand in for photographs wherever none may be had: the embedded models are trained on them, the bundled samples come
-from here, and so does the ground truth of every test of the whole chain.
+They stand in for photographs wherever none may be had: the embedded models are trained on them, the
+bundled samples come from here, and so does the ground truth of every test of the whole chain.
 
-    python -m backend.demo.scenes.compose --seed 7 --count 20 --out DIR      writes a VOC dataset and a prompt file of true boxes
+    python -m backend.demo.scenes.compose --seed 7 --count 20 --out DIR      writes a VOC dataset
+    and a prompt file of true boxes
 """
 
 from __future__ import annotations
@@ -45,10 +46,14 @@ class Scene:
 def _place(
     patch: Patch, x: int, y: int, height: int, width: int
 ) -> tuple[slice, slice, slice, slice]:
-    """Row and column slices into the frame, then into the patch, for a patch whose corner lies at (x, y)."""
+    """Row and column slices into the frame, then into the patch, for a patch whose corner lies at
+    (x, y).
+    """
     n = patch.alpha.shape[0]
-    top, left = max(0, y), max(0, x)
-    bottom, right = min(height, y + n), min(width, x + n)
+    top = max(0, y)
+    left = max(0, x)
+    bottom = min(height, y + n)
+    right = min(width, x + n)
     return (
         slice(top, bottom),
         slice(left, right),
@@ -103,7 +108,8 @@ def _shadow(
     wide = cv2.copyMakeBorder(patch.alpha, pad, pad, pad, pad, cv2.BORDER_CONSTANT)
     soft = np.asarray(cv2.GaussianBlur(wide, (0, 0), 1 + reach * 0.6), np.float32)
     cast = Patch(patch.rgb, soft)
-    dx, dy = int(shift[0] / 6 * reach), int(shift[1] / 6 * reach)
+    dx = int(shift[0] / 6 * reach)
+    dy = int(shift[1] / 6 * reach)
     rows, cols, patch_rows, patch_cols = _place(cast, x - pad + dx, y - pad + dy, *frame.shape[:2])
     if rows.start < rows.stop and cols.start < cols.stop:
         frame[rows, cols] *= 1 - 0.55 * soft[patch_rows, patch_cols, None]
@@ -133,7 +139,8 @@ def generate(seed: int, size_hw: tuple[int, int] | None = None) -> Scene:
     """
     rng = np.random.default_rng([2026, seed])
     height, width = SIZES_HW[rng.integers(len(SIZES_HW))] if size_hw is None else size_hw
-    around, lift = rng.uniform(0, 2 * np.pi), rng.uniform(0.5, 0.85)
+    around = rng.uniform(0, 2 * np.pi)
+    lift = rng.uniform(0.5, 0.85)
     flat = np.sqrt(1 - lift**2)
     light = np.array([flat * np.cos(around), flat * np.sin(around), lift], np.float32)
     shift = (-float(light[0]) * 7, -float(light[1]) * 7)

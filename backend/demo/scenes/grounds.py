@@ -172,7 +172,9 @@ def _cable(ground: Floats, rng: Rng, shift: tuple[float, float]) -> None:
 def _stain(ground: Floats, rng: Rng, shift: tuple[float, float]) -> None:
     h, w = ground.shape[:2]
     y, x = np.mgrid[:h, :w].astype(np.float32)
-    cx, cy, size = rng.uniform(0, w), rng.uniform(0, h), rng.uniform(0.04, 0.12) * h
+    cx = rng.uniform(0, w)
+    cy = rng.uniform(0, h)
+    size = rng.uniform(0.04, 0.12) * h
     blob = np.exp(-((x - cx) ** 2 + (y - cy) ** 2) / (2 * size**2)) * noise(rng, h, w, 18)
     ground *= 1 - 0.7 * np.clip(blob, 0, 1)[..., None] * (1 - colour(rng, (0.1, 0.6), (0.2, 0.8)))
 
@@ -181,7 +183,10 @@ _CLUTTER = (_paper, _book, _pen, _cable, _stain)
 
 
 def lay(rng: Rng, height: int, width: int, shift: tuple[float, float]) -> Floats:
-    """A cluttered ground (height, width, 3), float32 in 0..1; ``shift`` is where shadows fall, in pixels (x, y)."""
+    """A cluttered ground (height, width, 3), float32 in 0..1.
+
+    ``shift`` is where shadows fall, in pixels (x, y).
+    """
     ground = np.ascontiguousarray(_GROUNDS[rng.integers(len(_GROUNDS))](rng, height, width))
     for _ in range(int(rng.integers(0, 6))):
         _CLUTTER[rng.integers(len(_CLUTTER))](ground, rng, shift)

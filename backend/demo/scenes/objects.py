@@ -1,7 +1,8 @@
-"""The six kinds of thing that generated scenes show, each drawn as a lit, textured patch with an exact outline.
+"""The six kinds of thing that generated scenes show, each drawn as a lit, textured patch with an
+exact outline.
 
-A patch is drawn at twice its size and averaged down, so its alpha is the covered share of each pixel. Geometry turns with
-the object; light does not, because one lamp lights the whole picture.
+A patch is drawn at twice its size and averaged down, so its alpha is the covered share of each
+pixel. Geometry turns with the object; light does not, because one lamp lights the whole picture.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _MARGIN = 1.06  # half side of the patch in object radii; every outline stays in
 
 @dataclass(frozen=True, eq=False)
 class Patch:
-    """A drawn object: premultiplied ``rgb`` (n, n, 3) and ``alpha`` (n, n), both float32 in 0..1."""
+    """A drawn object: premultiplied ``rgb`` (n, n, 3) and ``alpha`` (n, n), float32 in 0..1."""
 
     rgb: Floats
     alpha: Floats
@@ -30,7 +31,9 @@ class Patch:
 
 @dataclass(frozen=True, eq=False)
 class _Canvas:
-    """Pixel coordinates in object radii: ``x``/``y`` on the screen, ``u``/``v`` turned with the object; ``light`` is a unit vector."""
+    """Pixel coordinates in object radii: ``x``/``y`` on the screen, ``u``/``v`` turned with the
+    object; ``light`` is a unit vector.
+    """
 
     x: Floats
     y: Floats
@@ -53,8 +56,9 @@ def colour(
 
 
 def noise(rng: Rng, height: int, width: int, cell: float) -> Floats:
-    """Smooth noise (height, width), float32 in 0..1, whose features are about ``cell`` pixels wide."""
-    rows, cols = max(2, int(height / cell) + 2), max(2, int(width / cell) + 2)
+    """Smooth noise (height, width), float32 in 0..1, with features about ``cell`` pixels wide."""
+    rows = max(2, int(height / cell) + 2)
+    cols = max(2, int(width / cell) + 2)
     coarse = rng.random((rows, cols), np.float32)
     return np.asarray(
         np.clip(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC), 0, 1),
@@ -91,7 +95,8 @@ def _ball(c: _Canvas, rng: Rng) -> tuple[Floats, NDArray[np.bool_]]:
     normal = np.stack([c.x, c.y, np.sqrt(np.maximum(1 - squared, 0))], -1)
     axes = np.linalg.qr(rng.normal(size=(3, 3)))[0].astype(np.float32)
     p = normal @ axes
-    first, second = colour(rng), colour(rng)
+    first = colour(rng)
+    second = colour(rng)
     kind = rng.integers(4)
     if kind == 0:  # beach ball
         rgb = _paint(
@@ -110,14 +115,17 @@ def _ball(c: _Canvas, rng: Rng) -> tuple[Floats, NDArray[np.bool_]]:
 
 def _box(c: _Canvas, rng: Rng) -> tuple[Floats, NDArray[np.bool_]]:
     side = rng.choice([-1.0, 1.0])
-    width, height = rng.uniform(0.95, 1.3), rng.uniform(0.75, 1.15)
+    width = rng.uniform(0.95, 1.3)
+    height = rng.uniform(0.75, 1.15)
     depth = np.array([side * rng.uniform(0.3, 0.5), -rng.uniform(0.3, 0.45)])
     corners = np.array([[-width / 2, -height / 2], [width / 2, height / 2]]) - depth / 2
     front = np.array([[x, y] for x in corners[:, 0] for y in corners[:, 1]])
     reach = np.linalg.norm(np.concatenate([front, front + depth]), axis=1).max()
-    u, v = c.u * reach, c.v * reach
+    u = c.u * reach
+    v = c.v * reach
     (left, top), right = corners[0], corners[1, 0]
-    body, ribbon = colour(rng), colour(rng)
+    body = colour(rng)
+    ribbon = colour(rng)
     wooden = rng.random() < 0.35
     if wooden:
         body = np.array([0.68, 0.47, 0.3], np.float32) * np.float32(rng.uniform(0.6, 1.15))
@@ -132,7 +140,8 @@ def _box(c: _Canvas, rng: Rng) -> tuple[Floats, NDArray[np.bool_]]:
         ((u - climb * depth[0] - left) / width, climb, (0.0, -0.85, 0.5)),
         (run, (v - run * depth[1] - top) / height, (side * 0.85, 0.1, 0.5)),
     ]
-    rgb, inside = np.zeros((*u.shape, 3), np.float32), np.zeros(u.shape, bool)
+    rgb = np.zeros((*u.shape, 3), np.float32)
+    inside = np.zeros(u.shape, bool)
     grain = noise(rng, u.shape[0], u.shape[1], 5)[..., None]
     for s, t, normal in faces:
         here = (s >= 0) & (s <= 1) & (t >= 0) & (t <= 1)
@@ -157,7 +166,8 @@ def _star(c: _Canvas, rng: Rng) -> tuple[Floats, NDArray[np.bool_]]:
     local = angle - sector * fold
     flip = sector % 2 == 1
     local = np.where(flip, fold - local, local)  # 0 at a tip, `fold` at a notch
-    px, py = radius * np.cos(local), radius * np.sin(local)
+    px = radius * np.cos(local)
+    py = radius * np.sin(local)
     edge = np.array([inner * np.cos(fold) - 1, inner * np.sin(fold)])
     across = (px - 1) * edge[1] - py * edge[0]
     slope = np.array([edge[1], -edge[0]]) / np.hypot(*edge)  # outward, in the folded frame
@@ -171,19 +181,24 @@ def _star(c: _Canvas, rng: Rng) -> tuple[Floats, NDArray[np.bool_]]:
 
 def _cup(c: _Canvas, rng: Rng) -> tuple[Floats, NDArray[np.bool_]]:
     side = rng.choice([-1.0, 1.0])
-    u, v = c.u * side + 0.2, c.v
-    top, bottom = -0.62, rng.uniform(0.55, 0.68)
-    broad, taper = rng.uniform(0.46, 0.56), rng.uniform(0.0, 0.18)
+    u = c.u * side + 0.2
+    v = c.v
+    top = -0.62
+    bottom = rng.uniform(0.55, 0.68)
+    broad = rng.uniform(0.46, 0.56)
+    taper = rng.uniform(0.0, 0.18)
     lip = rng.uniform(0.1, 0.16)
     half = broad - taper * (v - top) / (bottom - top) * broad
     across = np.clip(u / half, -1, 1)
     curve = lip * np.sqrt(1 - across**2)
     body = (np.abs(u) <= half) & (v >= top - curve) & (v <= bottom + curve * 0.8)
     mouth = (u / broad) ** 2 + ((v - top) / lip) ** 2
-    hu, hv = u - broad * 0.92, v - (top + bottom) / 2
+    hu = u - broad * 0.92
+    hv = v - (top + bottom) / 2
     grip = np.hypot(hu / 0.42, hv / 0.44)
     handle = (grip <= 1) & (grip >= 0.58) & (u > half * 0.9) & ~body
-    base, second = colour(rng, (0.0, 0.9), (0.5, 0.95)), colour(rng)
+    base = colour(rng, (0.0, 0.9), (0.5, 0.95))
+    second = colour(rng)
     kind = rng.integers(3)
     rgb = _paint(body, base, base)
     if kind == 1:
@@ -217,7 +232,8 @@ def _cup(c: _Canvas, rng: Rng) -> tuple[Floats, NDArray[np.bool_]]:
 
 def _leaf(c: _Canvas, rng: Rng) -> tuple[Floats, NDArray[np.bool_]]:
     bend = rng.uniform(-0.18, 0.18)
-    u, v = c.u / 0.98, c.v - bend * (1 - c.u**2)
+    u = c.u / 0.98
+    v = c.v - bend * (1 - c.u**2)
     wide = rng.uniform(0.42, 0.58)
     teeth = rng.choice([0.0, 0.05, 0.08])
     saw = np.abs((u * rng.uniform(6, 10)) % 1 - 0.5) * 2
@@ -248,11 +264,13 @@ def _ring(c: _Canvas, rng: Rng) -> tuple[Floats, NDArray[np.bool_]]:
     v = c.v / squash
     radius = np.hypot(c.u, v)
     hole = rng.uniform(0.38, 0.56)
-    middle, half = (1 + hole) / 2, (1 - hole) / 2
+    middle = (1 + hole) / 2
+    half = (1 - hole) / 2
     tube = np.clip((radius - middle) / half, -1, 1)
     safe = np.maximum(radius, 1e-3)
     normal = _screen(c, tube * c.u / safe, tube * v / safe, np.sqrt(1 - tube**2) + 0.05)
-    first, second = colour(rng), colour(rng)
+    first = colour(rng)
+    second = colour(rng)
     kind = rng.integers(3)
     if kind == 0:  # lifebuoy
         rgb = _paint(
@@ -274,7 +292,9 @@ def _sprinkled(icing: Floats, shape: tuple[int, ...], rng: Rng) -> Floats:
     rgb = np.empty((*shape, 3), np.float32)
     rgb[:] = icing
     for _ in range(50):
-        x, y, angle = rng.uniform(0, n), rng.uniform(0, n), rng.uniform(0, np.pi)
+        x = rng.uniform(0, n)
+        y = rng.uniform(0, n)
+        angle = rng.uniform(0, np.pi)
         end = (int(x + n * 0.03 * np.cos(angle)), int(y + n * 0.03 * np.sin(angle)))
         cv2.line(rgb, (int(x), int(y)), end, [float(k) for k in colour(rng)], max(1, n // 60))
     return rgb
@@ -309,9 +329,11 @@ def draw(name: str, radius: float, light: Floats, rng: Rng) -> Patch:
     axis = ((np.arange(big, dtype=np.float32) + 0.5) / big * 2 - 1) * np.float32(n / 2 / radius)
     x, y = (np.asarray(grid, np.float32) for grid in np.meshgrid(axis, axis))
     angle = rng.uniform(-0.35, 0.35) if name in _UPRIGHT else rng.uniform(0, 2 * np.pi)
-    cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
+    cos = np.float32(np.cos(angle))
+    sin = np.float32(np.sin(angle))
     turn = np.array([[cos, -sin], [sin, cos]], np.float32)
-    u, v = np.asarray(x * cos + y * sin, np.float32), np.asarray(y * cos - x * sin, np.float32)
+    u = np.asarray(x * cos + y * sin, np.float32)
+    v = np.asarray(y * cos - x * sin, np.float32)
     canvas = _Canvas(x, y, u, v, turn, light)
     rgb, inside = _DRAW[name](canvas, rng)
     grain = 1 + 0.05 * (rng.random((big, big, 1), np.float32) - 0.5)

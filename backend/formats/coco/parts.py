@@ -1,4 +1,6 @@
-"""The parts of instances, where other formats hold an instance as one mask: kept beside it, so that labelme and label maps get back what was drawn."""
+"""The parts of instances, where other formats hold an instance as one mask: kept beside it, so that
+labelme and label maps get back what was drawn.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ DRAWN = "drawn"  # key of an instance's extras
 
 
 def _matters(instances: Sequence[DatasetInstance]) -> bool:
-    """True if one mask per instance would lose notes on a part, or the place of a part that is drawn over another instance."""
+    """True if one mask per instance would lose notes on a part, or the place of a part that is
+    drawn over another instance.
+    """
     for one in (one for one in instances if len(one.parts) > 1):
         if any(part.notes is not None for part in one.parts):
             return True
@@ -31,7 +35,9 @@ def _matters(instances: Sequence[DatasetInstance]) -> bool:
 
 
 def keep(instances: Sequence[DatasetInstance], size_hw: tuple[int, int]) -> list[dict[str, Any]]:
-    """What ``restore`` needs, for every instance of an image; empty where one mask each says it all.
+    """What ``restore`` needs, for every instance of an image.
+
+    Empty where one mask each says it all.
 
     Args:
         instances: in any order.
@@ -57,10 +63,13 @@ def _part(part: Part, size_hw: tuple[int, int], is_piece: bool) -> dict[str, Any
 def restore(
     found: Sequence[tuple[DatasetInstance, object]], size_hw: tuple[int, int] | None
 ) -> tuple[DatasetInstance, ...]:
-    """Instances with their parts as they were drawn; one whose mask was changed since stays in one part.
+    """Instances with their parts as they were drawn.
+
+    One whose mask was changed since stays in one part.
 
     Args:
-        found: instances in one part, in drawing order, and what was kept with each, which may be anything.
+        found: instances in one part, in drawing order, and what was kept with each, which may be
+            anything.
         size_hw: of the image.
     """
     parts = [
@@ -73,9 +82,11 @@ def restore(
     return tuple(
         replace(
             instance,
-            parts=known
-            if known is not None
-            else tuple(replace(part, order=part.order + beyond) for part in instance.parts),
+            parts=(
+                known
+                if known is not None
+                else tuple(replace(part, order=part.order + beyond) for part in instance.parts)
+            ),
         )
         for (instance, _), known in zip(found, parts, strict=True)
     )

@@ -1,4 +1,8 @@
-"""COCO instance annotations as samples. Annotations may come in any order, so they are sorted by image in a temporary database, not in memory."""
+"""COCO instance annotations as samples.
+
+Annotations may come in any order, so they are sorted by image in a temporary database, not in
+memory.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +52,9 @@ _SPLITS = ("train", "val", "test")
 
 
 def coco_files(folder: Path) -> list[Path]:
-    """The annotation files of a dataset: ``annotations/instances_*.json``, else every JSON file in the folder that looks like one."""
+    """The annotation files of a dataset: ``annotations/instances_*.json``, else every JSON file in
+    the folder that looks like one.
+    """
     found = sorted((folder / "annotations").glob("instances_*.json"))
     found = found or sorted([*folder.glob(f"*/{_ROBOFLOW}"), *folder.glob(_ROBOFLOW)])
     return found or sorted(path for path in folder.glob("*.json") if is_coco(path))
@@ -83,8 +89,8 @@ class CocoReader:
     """Annotation files, one after the other.
 
     Args:
-        request: its source is a file, or a folder with ``annotations/instances_*.json``; a split chooses one of several files, and is the name of a
-            single one.
+        request: its source is a file, or a folder with ``annotations/instances_*.json``; a split
+            chooses one of several files, and is the name of a single one.
 
     Raises:
         ConfigError: no file.
@@ -92,7 +98,9 @@ class CocoReader:
     """
 
     def __init__(self, request: ReadRequest) -> None:
-        source, pictures, split = request.source, request.pictures, request.options.split
+        source = request.source
+        pictures = request.pictures
+        split = request.options.split
         files = [source] if source.is_file() else coco_files(source)
         if not files:
             raise ConfigError(f"{source}: no annotations/instances_*.json there")
@@ -100,7 +108,8 @@ class CocoReader:
             files = [path for path in files if _split_of(path) == split]
             if not files:
                 raise ConfigError(f"{source}: no annotations/instances_{split}*.json there")
-        self._split, self._pictures = split, pictures
+        self._split = split
+        self._pictures = pictures
         self._root = source if source.is_dir() else source.parent
         self._categories: dict[Path, dict[str, str]] = {}
         self._broken: list[Fault] = []
@@ -116,7 +125,8 @@ class CocoReader:
                     n_images = sum(1 for _ in read_list(stream, path, "images"))
                 if not found and not n_images:
                     raise InputError(
-                        f"{path}: has neither categories nor images; is it an instance annotation file of COCO?"
+                        f"{path}: has neither categories nor images; is it an instance annotation"
+                        " file of COCO?"
                     )
                 self._categories[path] = found
                 self.total += n_images
@@ -131,7 +141,8 @@ class CocoReader:
             yield from self._all()
         except sqlite3.Error as error:
             raise Unavailable(
-                f"{tempfile.gettempdir()}: {error}; annotations are sorted there, and TMPDIR names another folder"
+                f"{tempfile.gettempdir()}: {error}; annotations are sorted there, and TMPDIR names"
+                " another folder"
             ) from None
 
     def _all(self) -> Iterator[Sample | Fault]:
@@ -194,7 +205,8 @@ class CocoReader:
         if lost := known - seen:
             yield Fault(
                 str(path),
-                f"{path}: annotations of {len(lost)} images that are not listed, such as id {min(lost)}",
+                f"{path}: annotations of {len(lost)} images that are not listed, such as id"
+                f" {min(lost)}",
             )
 
     def _sample(
@@ -249,7 +261,10 @@ class CocoReader:
     def _picture(
         self, path: Path, text: str, where: str, split: str | None
     ) -> tuple[PurePosixPath, Path | None]:
-        """What the picture is called, and where it is; a name that leads elsewhere only helps to find it below ``--images``."""
+        """What the picture is called, and where it is.
+
+        A name that leads elsewhere only helps to find it below ``--images``.
+        """
         try:
             name = safe_name(text, where)
         except InputError:
@@ -303,11 +318,9 @@ class CocoReader:
             left_out["annotations that cover no pixel"] += 1
             return None
         extra = dict(extras_of(row))
-        crowd, number, _ = (
-            extra.pop("iscrowd", None),
-            extra.pop("voc_object", None),
-            extra.pop(parts.DRAWN, None),
-        )
+        crowd = extra.pop("iscrowd", None)
+        number = extra.pop("voc_object", None)
+        _ = extra.pop(parts.DRAWN, None)
         score = row.get("score")
         valid = isinstance(score, int | float) and not isinstance(score, bool) and 0 <= score <= 1
         notes = {
@@ -339,7 +352,8 @@ def category_names(paths: Sequence[Path]) -> tuple[str, ...]:
         for key, name in found.items():
             if known.setdefault(key, name) != name:
                 raise ConfigError(
-                    f"{path}: category {key} is {name!r} here, but {known[key]!r} in {paths[0].parent}; choose another OUT"
+                    f"{path}: category {key} is {name!r} here, but {known[key]!r} in"
+                    f" {paths[0].parent}; choose another OUT"
                 )
     ids = sorted(known, key=lambda key: (not key.isdigit(), int(key) if key.isdigit() else 0))
     return tuple(dict.fromkeys(known[key] for key in ids if known[key] not in NOT_CLASSES))

@@ -1,8 +1,10 @@
 """COCO segmentations, from and to cropped masks: run lengths, their compressed text, and polygons.
 
-Run lengths count pixels column by column, beginning with background. The compressed text writes each, from the fourth on as the difference to the
-one before last, in groups of five bits, the lowest first: 32 says that more follow, 16 in the last group is the sign, and 48 is added to make it
-printable (maskApi.c of pycocotools). Damaged counts are refused here, before they could reach any C code.
+Run lengths count pixels column by column, beginning with background. The compressed text writes
+each, from the fourth on as the difference to the one before last, in groups of five bits, the
+lowest first: 32 says that more follow, 16 in the last group is the sign, and 48 is added to make it
+printable (maskApi.c of pycocotools). Damaged counts are refused here, before they could reach any C
+code.
 """
 
 from __future__ import annotations
@@ -70,7 +72,8 @@ def encode(mask: Mask, size_hw: tuple[int, int]) -> dict[str, Any]:
         size_hw: of the upright image.
 
     Returns:
-        ``{"size": [height, width], "counts": text}``, equal to pycocotools' ``encode`` of the full frame.
+        ``{"size": [height, width], "counts": text}``, equal to pycocotools' ``encode`` of the full
+        frame.
     """
     return {"size": [size_hw[0], size_hw[1]], "counts": _to_text(_counts(mask, size_hw))}
 
@@ -93,14 +96,16 @@ def _decode(counts: Any, size_hw: tuple[int, int], where: str) -> Mask | None:
     n_pixels = size_hw[0] * size_hw[1]
     if runs.min() < 0 or runs.max() > n_pixels or runs.sum() != n_pixels:
         raise InputError(
-            f"{where}.counts: the run lengths do not add up to {n_pixels} for {size_hw[1]}x{size_hw[0]} pixels"
+            f"{where}.counts: the run lengths do not add up to {n_pixels} for"
+            f" {size_hw[1]}x{size_hw[0]} pixels"
         )
     return _of_runs(runs, size_hw)
 
 
 def _of_runs(runs: NDArray[np.int64], size_hw: tuple[int, int]) -> Mask | None:
     ends = np.cumsum(runs)
-    starts, ends = ends[:-1:2], ends[1::2]
+    starts = ends[:-1:2]
+    ends = ends[1::2]
     kept = ends > starts
     return (
         _transposed(mask_of_stretches(starts[kept], ends[kept], size_hw[0])) if kept.any() else None
@@ -110,17 +115,17 @@ def _of_runs(runs: NDArray[np.int64], size_hw: tuple[int, int]) -> Mask | None:
 def _polygons(polygons: list[Any], size_hw: tuple[int, int], where: str) -> Mask | None:
     from pycocotools import mask as coco_mask  # reads polygons as COCO's own tools do
 
-    far, length = (
-        _REACH * max(size_hw),
-        0.0,
-    )  # pycocotools takes memory for every pixel of the way round
+    # pycocotools takes memory for every pixel of the way round
+    far = _REACH * max(size_hw)
+    length = 0.0
     for k, ring in enumerate(polygons):
         numbers = isinstance(ring, list) and all(
             isinstance(v, int | float) and not isinstance(v, bool) and abs(v) <= far for v in ring
         )
         if not numbers or len(ring) < 6 or len(ring) % 2 or len(ring) > 2 * _MOST_POINTS:
             raise InputError(
-                f"{where}[{k}]: expected a polygon as a list of at least three pairs of numbers of pixels, within {far}"
+                f"{where}[{k}]: expected a polygon as a list of at least three pairs of numbers of"
+                f" pixels, within {far}"
             )
         points = np.array(ring, np.float64).reshape(-1, 2)
         length += float(np.abs(points - np.roll(points, 1, 0)).sum())
@@ -153,6 +158,7 @@ def decode(segmentation: Any, size_hw: tuple[int, int], where: str = "segmentati
         )
     if list(segmentation.get("size") or ()) != [size_hw[0], size_hw[1]]:
         raise InputError(
-            f"{where}.size: is {str(segmentation.get('size'))[:40]}, the image is {[size_hw[0], size_hw[1]]}"
+            f"{where}.size: is {str(segmentation.get('size'))[:40]}, the image is"
+            f" {[size_hw[0], size_hw[1]]}"
         )
     return _decode(segmentation.get("counts"), size_hw, where)

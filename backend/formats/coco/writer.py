@@ -1,4 +1,6 @@
-"""Samples as COCO instance annotations with compressed run lengths: one JSON file a split, written as images come."""
+"""Samples as COCO instance annotations with compressed run lengths: one JSON file a split, written
+as images come.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,6 @@ import numpy as np
 
 from backend.core.classes import BACKGROUND_LABEL, IGNORE_LABEL, number_of
 from backend.core.masks import mask_xyxy
-from backend.files.atomic import json_bytes
 from backend.files.spool import Spool
 from backend.formats.base import (
     EMBEDDED,
@@ -24,6 +25,7 @@ from backend.formats.base import (
 )
 from backend.formats.coco import parts
 from backend.formats.coco import segmentation as coco
+from backend.formats.json_text import json_bytes
 
 _SPECIAL = {
     IGNORE_LABEL: 65535,
@@ -35,20 +37,31 @@ class _Split:
     """The two lists of a file, and how many entries each has."""
 
     def __init__(self, folder: Path) -> None:
-        self.images, self.annotations = Spool(folder), Spool(folder)
+        self.images = Spool(folder)
+        self.annotations = Spool(folder)
         self.n_images = self.n_annotations = 0
 
 
-def _after_id(row: dict[str, Any]) -> bytes:
-    """An object as JSON without its opening brace, so that ids can be put before; what cannot be written fails here, before ids are given."""
-    return json_bytes(row)[1:]
+def _row(place: int, ids: dict[str, Any], rest: bytes) -> bytes:
+    """An entry of a list: ids first, then what was encoded before they were known.
+
+    Args:
+        place: in the list, from 1.
+        ids: of the entry.
+        rest: a JSON object that is not empty.
+    """
+    comma = b",\n" if place > 1 else b""
+    return comma + json_bytes(ids)[:-1] + b"," + rest[1:]
 
 
 class CocoWriter:
-    """``annotations/instances_<split>.json``; the id of an image or annotation is its place in its list.
+    """``annotations/instances_<split>.json``.
+
+    The id of an image or annotation is its place in its list.
 
     Args:
-        request: its copies put pictures into ``images/<split>``; the category id is the index of a class plus one.
+        request: its copies put pictures into ``images/<split>``; the category id is the index of a
+            class plus one.
     """
 
     per_split = True
@@ -56,15 +69,18 @@ class CocoWriter:
     shared: Sequence[str] = ("annotations/instances_*.json",)
 
     def __init__(self, request: WriteRequest) -> None:
-        self._folder, self._names = request.out / "annotations", request.names
-        self._copies, self._split = request.copies, request.options.split
+        self._folder = request.out / "annotations"
+        self._names = request.names
+        self._copies = request.copies
+        self._split = request.options.split
         self._splits: dict[str, _Split] = {}
         self._whole: Spool | None = None  # what is being put together
         self._used: set[str] = set()  # of the special labels
 
     def encode(self, sample: Sample, stem: str) -> Encoded:
         size_hw = sample.known_size()
-        instances, losses = sample.instances, Counter[str]()
+        instances = sample.instances
+        losses = Counter[str]()
         split = sample.split or self._split
         name = PurePosixPath(stem + sample.name.suffix)
         copied = self._copies.place(sample, PurePosixPath("images", split) / name)
@@ -83,14 +99,14 @@ class CocoWriter:
             image[EXTRA] = dict(sample.notes)
         kept = parts.keep(instances, size_hw)
         annotations = [
-            (one.label, _after_id(self._annotation(one, size_hw, drawn)))
+            (one.label, json_bytes(self._annotation(one, size_hw, drawn)))
             for one, drawn in zip(instances, kept, strict=True)
         ]
         return Encoded(
             Counter(one.label for one in instances),
             copied.files,
             losses,
-            (split, _after_id(image), annotations),
+            (split, json_bytes(image), annotations),
         )
 
     def _annotation(
@@ -124,15 +140,15 @@ class CocoWriter:
             self._splits[split] = _Split(self._folder)
         known = self._splits[split]
         known.n_images += 1
-        known.images.write(
-            (b",\n" if known.n_images > 1 else b"") + f'{{"id":{known.n_images},'.encode() + image
-        )
+        known.images.write(_row(known.n_images, {"id": known.n_images}, image))
         for label, annotation in annotations:
             known.n_annotations += 1
-            ids = f'{{"id":{known.n_annotations},"image_id":{known.n_images},"category_id":{self._category(label)},'
-            known.annotations.write(
-                (b",\n" if known.n_annotations > 1 else b"") + ids.encode() + annotation
-            )
+            ids = {
+                "id": known.n_annotations,
+                "image_id": known.n_images,
+                "category_id": self._category(label),
+            }
+            known.annotations.write(_row(known.n_annotations, ids, annotation))
 
     def close(self) -> Iterator[tuple[PurePosixPath, Spool]]:
         ids = {

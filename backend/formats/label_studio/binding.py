@@ -1,12 +1,14 @@
-"""How a labeling config and the classes of a model meet: what goes into which tag, under which label, above which score.
+"""How a labeling config and the classes of a model meet: what goes into which tag, under which
+label, above which score.
 
-The rules of ``predicted_values`` and the ``model_*`` attributes are those of the YOLO example of label-studio-ml-backend.
+The rules of ``predicted_values`` and the ``model_*`` attributes are those of the YOLO example of
+label-studio-ml-backend.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 
 from backend.errors import InputError
@@ -30,11 +32,16 @@ class Output:
     thresholds: Mapping[int, float]
     max_regions: int | None = None
     min_area: float = 0.0
+    # Only instances without a mask. Not in the repr, of which digests of bindings are made.
+    boxes_only: bool = field(default=False, repr=False)
 
 
 @dataclass(frozen=True)
 class Group:
-    """Outputs that share an image and a detector; ``thresholds`` is the lowest any of them asks for, per class."""
+    """Outputs that share an image and a detector.
+
+    ``thresholds`` is the lowest any of them asks for, per class.
+    """
 
     to_name: str
     data_key: str
@@ -45,7 +52,10 @@ class Group:
 
 @dataclass(frozen=True)
 class Binding:
-    """A label config bound to the classes of the models; ``digest`` changes whenever results can."""
+    """A label config bound to the classes of the models.
+
+    ``digest`` changes whenever results can.
+    """
 
     groups: tuple[Group, ...]
     notes: tuple[str, ...]
@@ -62,14 +72,15 @@ def _index(names: Mapping[int, str], fold: bool) -> dict[str, list[int]]:
 def map_labels(labels: Iterable[LabelTag], names: Mapping[int, str]) -> dict[int, LabelTag]:
     """Class index to the label it becomes.
 
-    A label's ``predicted_values`` are tried first; only if none of them is a class, its own value is. The first label to claim a class
-    keeps it.
+    A label's ``predicted_values`` are tried first; only if none of them is a class, its own value
+    is. The first label to claim a class keeps it.
 
     Args:
         labels: of one tag.
         names: class index to name.
     """
-    exact, folded = _index(names, False), _index(names, True)
+    exact = _index(names, False)
+    folded = _index(names, True)
 
     def wanted(label: LabelTag) -> list[str]:
         known = [name for name in label.predicted if name in exact or name.casefold() in folded]
@@ -88,7 +99,10 @@ def map_labels(labels: Iterable[LabelTag], names: Mapping[int, str]) -> dict[int
 
 
 def _is_filled(tag: ControlTag, config: LabelConfig) -> bool:
-    """A smart rectangle is a tool to prompt with; it is filled only where it says so, or where nothing else would be."""
+    """A smart rectangle is a tool to prompt with.
+
+    It is filled only where it says so, or where nothing else would be.
+    """
     if tag.kind not in OUTPUT_KINDS or tag.skip:
         return False
     if not tag.smart or tag.skip is False or tag.kind in MASK_KINDS:
@@ -118,9 +132,10 @@ def _output(tag: ControlTag, names: Mapping[int, str], default: float) -> tuple[
             f'{tag.kind} "{tag.name}": classes without a label are dropped: {listed(dropped)}'
         )
     labels = {k: label.written for k, label in mapped.items()}
-    return Output(
-        tag.kind, tag.name, tag.to_name, labels, thresholds, tag.max_regions, tag.min_area
-    ), notes
+    return (
+        Output(tag.kind, tag.name, tag.to_name, labels, thresholds, tag.max_regions, tag.min_area),
+        notes,
+    )
 
 
 def listed(names: Iterable[str], most: int = 12) -> str:
@@ -136,19 +151,23 @@ def bind(
 
     Args:
         config: the tags.
-        names_of: class index to name of the detector that a ``model_path`` names; None is the default one.
+        names_of: class index to name of the detector that a ``model_path`` names; None is the
+            default one.
         threshold: for labels and tags without ``model_score_threshold``, 0..1.
 
     Returns:
-        The outputs, grouped by image and detector; none at all where every tag says ``model_skip="true"``.
+        The outputs, grouped by image and detector; none at all where every tag says
+        ``model_skip="true"``.
 
     Raises:
-        InputError: no tag that could show a mask or a box, or none of the labels is a class of its detector; both sides are listed.
+        InputError: no tag that could show a mask or a box, or none of the labels is a class of its
+            detector; both sides are listed.
     """
     outputs = [tag for tag in config.tags if tag.kind in OUTPUT_KINDS]
     if not outputs:
         raise InputError(
-            "The labeling config has no BrushLabels, BitmaskLabels, PolygonLabels or RectangleLabels on an Image; `yolosam2 make-config` prints one"
+            "The labeling config has no BrushLabels, BitmaskLabels, PolygonLabels or"
+            " RectangleLabels on an Image; `yolosam2 make-config` prints one"
         )
     filled = [tag for tag in outputs if _is_filled(tag, config)]
     groups: dict[tuple[str, str | None], Group] = {}
@@ -158,7 +177,8 @@ def bind(
         notes += remarks
         if not output.labels:
             notes.append(
-                f'{tag.kind} "{tag.name}": none of its labels is a class of the model; it stays empty'
+                f'{tag.kind} "{tag.name}": none of its labels is a class of the model; it stays'
+                " empty"
             )
             continue
         group = groups.setdefault(
@@ -174,8 +194,10 @@ def bind(
             name for tag in filled for name in names_of(tag.model_path).values()
         )
         raise InputError(
-            f"No label is a class of the model. Labels: {listed(labels)}. Classes: {listed(classes)}. "
-            f'Rename labels, or add predicted_values="{next(iter(classes), "class")}" to a Label; for clicks and boxes only set model_skip="true"'
+            f"No label is a class of the model. Labels: {listed(labels)}. Classes:"
+            f" {listed(classes)}. "
+            f'Rename labels, or add predicted_values="{next(iter(classes), "class")}" to a Label;'
+            ' for clicks and boxes only set model_skip="true"'
         )
     digest = sha256(
         repr(list(groups.values())).encode("utf-8", "backslashreplace")
@@ -184,7 +206,9 @@ def bind(
 
 
 def project_version(versions: Iterable[str], binding: Binding) -> str:
-    """The ``model_version`` of a project's predictions: the models' own, and a short digest of the bound label config."""
+    """The ``model_version`` of a project's predictions: the models' own, and a short digest of the
+    bound label config.
+    """
     return f"{'~'.join(versions)}.{binding.digest[:8]}"
 
 
@@ -197,8 +221,9 @@ def prompt_target(config: LabelConfig, from_name: str, label: str | None) -> tup
         label: the prompt's own label, or None if it has none.
 
     Returns:
-        The first tag for masks on the same image that has this label (exactly, else without case, else by ``predicted_values``, else because
-        it has only one), and the label as it is written there.
+        The first tag for masks on the same image that has this label (exactly, else without case,
+        else by ``predicted_values``, else because it has only one), and the label as it is written
+        there.
 
     Raises:
         InputError: unknown tag, no tag for masks on its image, or no such label, naming both sides.
@@ -212,7 +237,8 @@ def prompt_target(config: LabelConfig, from_name: str, label: str | None) -> tup
     )
     if not targets:
         raise InputError(
-            f'add a BrushLabels tag for Image "{prompt.to_name}": the masks of "{from_name}" need one'
+            f'add a BrushLabels tag for Image "{prompt.to_name}": the masks of "{from_name}"'
+            " need one"
         )
     own = next((tag for tag in prompt.labels if label in (tag.value, tag.alias)), None)
     wanted = {label, *((own.value, *own.predicted) if own else ())} - {None}
@@ -229,5 +255,6 @@ def prompt_target(config: LabelConfig, from_name: str, label: str | None) -> tup
         return targets[0], targets[0].labels[0].written
     there = listed(tag.value for target in targets for tag in target.labels)
     raise InputError(
-        f'label {str(label)[:80]!r} of "{from_name}" is not a label of "{targets[0].name}"; use the same names in both: {there}'
+        f'label {str(label)[:80]!r} of "{from_name}" is not a label of "{targets[0].name}"; use the'
+        f" same names in both: {there}"
     )

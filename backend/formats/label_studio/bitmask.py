@@ -20,8 +20,8 @@ def bitmask_url(mask: Mask, size_hw: tuple[int, int]) -> str:
         size_hw: of the upright image.
 
     Returns:
-        A data URL of a 1-bit palette PNG of the image's size whose background is transparent; without alpha the editor would fill the
-        whole picture.
+        A data URL of a 1-bit palette PNG of the image's size whose background is transparent;
+        without alpha the editor would fill the whole picture.
     """
     picture = PIL.Image.fromarray(full_frame(mask, size_hw).astype(np.uint8))
     picture = picture.convert("P")

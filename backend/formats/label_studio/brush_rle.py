@@ -1,11 +1,13 @@
 """Label Studio's brush RLE, from and to cropped masks, byte for byte as label-studio-sdk writes it.
 
-The format is rle-pack of thi.ng/umbrella, most significant bit first. Header of 53 bits: number of values (32), word size
-minus one (5), four size fields minus one (4 each). Then blocks: a flag (1 = run, 0 = literals), a slot number (2) that picks
-one of the four sizes, the count minus one in that many bits, and one word (run) or ``count`` words (literals).
+The format is rle-pack of thi.ng/umbrella, most significant bit first. Header of 53 bits: number of
+values (32), word size minus one (5), four size fields minus one (4 each). Then blocks: a flag (1 =
+run, 0 = literals), a slot number (2) that picks one of the four sizes, the count minus one in that
+many bits, and one word (run) or ``count`` words (literals).
 
-The values are the bytes of an RGBA image; Label Studio looks at alpha only. The SDK writes each mask pixel as four equal
-bytes, 0 or 255, sizes 3, 4, 8, 16, splits runs over 65536, and adds a whole zero byte when the last bit already ends a byte.
+The values are the bytes of an RGBA image; Label Studio looks at alpha only. The SDK writes each
+mask pixel as four equal bytes, 0 or 255, sizes 3, 4, 8, 16, splits runs over 65536, and adds a
+whole zero byte when the last bit already ends a byte.
 """
 
 from __future__ import annotations
@@ -39,7 +41,8 @@ def run_lengths(mask: Mask, size_hw: tuple[int, int]) -> Runs:
         size_hw: of the image.
 
     Returns:
-        Lengths in pixels, (N,) int64, alternating between background and foreground, and whether the first is foreground.
+        Lengths in pixels, (N,) int64, alternating between background and foreground, and whether
+        the first is foreground.
     """
     height, width = size_hw
     h, w = mask.crop.shape
@@ -70,7 +73,8 @@ def _pack(lengths: NDArray[np.int64], first: bool, n_pixels: int) -> bytes:
     if split:
         last = np.cumsum(pieces) - 1
         rest = counts - (pieces - 1) * _LONGEST
-        values, pieces = np.repeat(values, pieces), np.repeat(pieces, pieces)
+        values = np.repeat(values, pieces)
+        pieces = np.repeat(pieces, pieces)
         counts = np.full(len(values), _LONGEST, np.int64)
         counts[last] = rest
     slot = np.searchsorted((8, 16, 256), counts)
@@ -81,9 +85,11 @@ def _pack(lengths: NDArray[np.int64], first: bool, n_pixels: int) -> bytes:
     widths = bits + 11
     ends = np.cumsum(widths)
     total = _HEADER_BITS + int(ends[-1] if len(ends) else 0)
-    # No two codes share a bit, so adding is or-ing; a double holds any sum of parts of one 32-bit word exactly.
+    # No two codes share a bit, so adding is or-ing; a double holds any sum of parts of one 32-bit
+    # word exactly.
     starts = ends - widths + _HEADER_BITS
-    word, offset = starts >> 5, starts & 31
+    word = starts >> 5
+    offset = starts & 31
     wide = codes << (64 - widths - offset)
     n_words = total // 32 + 2
     packed = np.bincount(word, (wide >> 32) & 0xFFFFFFFF, n_words) + np.bincount(
@@ -107,10 +113,12 @@ def encode(mask: Mask | None, size_hw: tuple[int, int]) -> bytes:
         size_hw: of the upright image.
 
     Returns:
-        One byte per list element; ``list(encode(...))`` equals label-studio-sdk's ``mask2rle`` of the full frame in 0 and 255.
+        One byte per list element; ``list(encode(...))`` equals label-studio-sdk's ``mask2rle`` of
+        the full frame in 0 and 255.
 
     Raises:
-        InputError: the image has no pixels or more than the format can count, or the crop reaches beyond it.
+        InputError: the image has no pixels or more than the format can count, or the crop reaches
+            beyond it.
     """
     height, width = size_hw
     if height < 1 or width < 1 or 4 * height * width >= 1 << 32:
@@ -120,7 +128,8 @@ def encode(mask: Mask | None, size_hw: tuple[int, int]) -> bytes:
     h, w = mask.crop.shape
     if mask.x < 0 or mask.y < 0 or mask.x + w > width or mask.y + h > height:
         raise InputError(
-            f"rle: crop {w}x{h} at ({mask.x}, {mask.y}) reaches beyond the image of {width}x{height}"
+            f"rle: crop {w}x{h} at ({mask.x}, {mask.y}) reaches beyond the image of"
+            f" {width}x{height}"
         )
     lengths, first = run_lengths(mask, size_hw)
     return _pack(lengths, first, height * width)
@@ -140,8 +149,12 @@ def to_json(rle: bytes) -> str:
 def _any_blocks(
     data: bytes, start: int, n_values: int, sizes: list[int]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Counts and values of runs and literals of 8-bit words, block by block; a literal is a run of one."""
-    # 40 bits from every byte on: enough for the longest run block (27 bits) at any bit offset within the byte.
+    """Counts and values of runs and literals of 8-bit words, block by block.
+
+    A literal is a run of one.
+    """
+    # 40 bits from every byte on: enough for the longest run block (27 bits) at any bit offset
+    # within the byte.
     raw = np.frombuffer(data + bytes(8), np.uint8).astype(np.int64)
     n = len(data)
     windows = (
@@ -153,11 +166,14 @@ def _any_blocks(
     ).tolist()
     counts: list[int] = []
     values: list[int] = []
-    at, filled, end = start, 0, 8 * n
+    at = start
+    filled = 0
+    end = 8 * n
     while filled < n_values:
         if at + 3 > end:
             raise InputError(f"rle: ends after {filled} of {n_values} values")
-        window, skip = windows[at >> 3], at & 7
+        window = windows[at >> 3]
+        skip = at & 7
         head = window >> (37 - skip) & 7
         size = sizes[head & 3]
         body = window >> (29 - size - skip)
@@ -184,10 +200,12 @@ def _any_blocks(
 def _run_blocks(
     data: bytes, start: int, n_values: int, sizes: list[int]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
-    """Counts and values of a stream of runs of 8-bit words, or None if it holds literals or ends early.
+    """Counts and values of a stream of runs of 8-bit words, or None if it holds literals or ends
+    early.
 
-    Where a block begins is known only after the one before it. So the distance to the next block is computed for every bit,
-    as if a block began there; following it eight blocks at a time leaves little to do one after the other.
+    Where a block begins is known only after the one before it. So the distance to the next block is
+    computed for every bit, as if a block began there; following it eight blocks at a time leaves
+    little to do one after the other.
     """
     bits = np.unpackbits(np.frombuffer(data, np.uint8))
     head = bits[:-2] << 2 | bits[1:-1] << 1 | bits[2:]
@@ -200,7 +218,8 @@ def _run_blocks(
     jumps = [jump]
     for _ in range(3):
         jumps.append(np.take(jumps[-1], jumps[-1]))
-    at, far = start, jumps[-1]
+    at = start
+    far = jumps[-1]
     found = [at]
     while (ahead := int(far[at])) != at:
         found.append(ahead)
@@ -211,9 +230,12 @@ def _run_blocks(
     keep = np.flatnonzero(np.diff(positions) <= 0)
     positions = positions[: keep[0] + 1] if len(keep) else positions
     slot = head[positions]
-    positions, slot = positions[slot > 3].astype(np.int64), (slot[slot > 3] & 3)
+    positions = positions[slot > 3].astype(np.int64)
+    slot = slot[slot > 3] & 3
     raw = np.frombuffer(data + bytes(8), np.uint8).astype(np.int64)
-    byte, skip, size = positions >> 3, positions & 7, np.array(sizes)[slot]
+    byte = positions >> 3
+    skip = positions & 7
+    size = np.array(sizes)[slot]
     window = (
         raw[byte] << 32
         | raw[byte + 1] << 24
@@ -241,7 +263,8 @@ def _foreground(
 
 
 def decode(rle: Sequence[int] | bytes, size_hw: tuple[int, int]) -> Mask | None:
-    """Decode Label Studio's ``value.rle``, whoever wrote it (the editor colours R, G and B and may use literals).
+    """Decode Label Studio's ``value.rle``, whoever wrote it (the editor colours R, G and B and may
+    use literals).
 
     Args:
         rle: the list of bytes.
@@ -263,10 +286,12 @@ def decode(rle: Sequence[int] | bytes, size_hw: tuple[int, int]) -> Mask | None:
     if len(data) * 8 < _HEADER_BITS:
         raise InputError(f"rle: {len(data)} bytes are too few for a header")
     header = int.from_bytes(data[:7], "big") >> 3
-    n_values, word_size = header >> 21, (header >> 16 & 31) + 1
+    n_values = header >> 21
+    word_size = (header >> 16 & 31) + 1
     if n_values != 4 * height * width or n_values > _MAX_VALUES:
         raise InputError(
-            f"rle: holds {n_values} values, expected {4 * height * width} for {width}x{height} pixels"
+            f"rle: holds {n_values} values, expected {4 * height * width} for {width}x{height}"
+            " pixels"
         )
     if word_size != 8:
         raise InputError(f"rle: word size {word_size}, expected 8")
@@ -286,8 +311,10 @@ def mask_of_stretches(starts: NDArray[np.int64], ends: NDArray[np.int64], width:
         width: of the frame.
     """
     row, column = np.divmod(starts, width)
-    top, bottom = int(row[0]), int(ends[-1] - 1) // width + 1
-    left, right = int(column.min()), int((column + ends - starts).max())
+    top = int(row[0])
+    bottom = int(ends[-1] - 1) // width + 1
+    left = int(column.min())
+    right = int((column + ends - starts).max())
     if (
         right > width
     ):  # some stretch wraps into the next row, so only painting tells which columns are used

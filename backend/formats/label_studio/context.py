@@ -1,7 +1,8 @@
 """What the editor's smart tools send, as prompts in pixels.
 
-``context.result`` holds regions in percent of the image: key points, which accumulate from click to click, and rectangles. A point is
-positive unless ``is_positive`` (or ``value.positive``) says false.
+``context.result`` holds regions in percent of the image: key points, which accumulate from click to
+click, and rectangles. A point is positive unless ``is_positive`` (or ``value.positive``) says
+false.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ import numpy as np
 from backend.core.types import Prompts
 from backend.errors import InputError
 
-MAX_PROMPTS, MAX_OBJECTS = 200, 32  # all of them are one job on the lane
+# all of them are one job on the lane
+MAX_PROMPTS = 200
+MAX_OBJECTS = 32
 _KINDS = {"keypointlabels": "point", "rectanglelabels": "box"}
 
 
@@ -52,7 +55,8 @@ def _numbers(value: Mapping[str, Any], names: Sequence[str], where: str) -> list
         number = value.get(name)
         if isinstance(number, bool) or not isinstance(number, int | float) or not abs(number) < 1e9:
             raise InputError(
-                f"{where}.value.{name}: expected a finite number of percent, got {type(number).__name__}"
+                f"{where}.value.{name}: expected a finite number of percent, got"
+                f" {type(number).__name__}"
             )
         numbers.append(float(number))
     return numbers
@@ -64,9 +68,11 @@ def _mark(region: Any, where: str) -> Mark:
     kind = _KINDS.get(str(region.get("type")))
     if kind is None:
         raise InputError(
-            f"{where}.type: {str(region.get('type'))[:40]!r} cannot prompt; supported are keypointlabels and rectanglelabels"
+            f"{where}.type: {str(region.get('type'))[:40]!r} cannot prompt; supported are"
+            " keypointlabels and rectanglelabels"
         )
-    value, from_name = region["value"], region.get("from_name")
+    value = region["value"]
+    from_name = region.get("from_name")
     if not isinstance(from_name, str):
         raise InputError(f"{where}.from_name: expected the name of a tag")
     labels = value.get(str(region["type"]), value.get("labels"))
@@ -95,8 +101,8 @@ def _contains(box: Mark, point: Mark) -> bool:
 def read_context(context: Mapping[str, Any]) -> list[Target]:
     """Group what was drawn into objects.
 
-    Every box is an object, and the points inside it belong to it. Without boxes, the points of one label are one object. Negative points
-    that belong nowhere count for every object.
+    Every box is an object, and the points inside it belong to it. Without boxes, the points of one
+    label are one object. Negative points that belong nowhere count for every object.
 
     Args:
         context: ``params.context`` of a /predict call.
@@ -138,7 +144,8 @@ def read_context(context: Mapping[str, Any]) -> list[Target]:
             and first.from_name == point.from_name
         ]
         home = boxes[:1] or same[:1] or ([] if point.positive else [group for _, group in groups])
-        if not home:  # a positive point outside every box refines the only box, or starts an object of its own
+        # A positive point outside every box refines the only box, or starts an object of its own.
+        if not home:
             home = [groups[0][1]] if len(groups) == 1 else []
             groups += [] if home else [(point, [])]
             home = home or [groups[-1][1]]

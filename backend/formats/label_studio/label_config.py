@@ -1,7 +1,9 @@
-"""Label Studio's labeling config: which control tags there are on images, with their labels and our attributes.
+"""Label Studio's labeling config: which control tags there are on images, with their labels and our
+attributes.
 
-Tags and their attributes are those of Label Studio 1.23; ``predicted_values`` and the ``model_*`` attributes follow the YOLO example of
-label-studio-ml-backend, so that its configs work here unchanged. A config is untrusted: a DTD, a megabyte or deep nesting is refused.
+Tags and their attributes are those of Label Studio 1.23; ``predicted_values`` and the ``model_*``
+attributes follow the YOLO example of label-studio-ml-backend, so that its configs work here
+unchanged. A config is untrusted: a DTD, a megabyte or deep nesting is refused.
 """
 
 from __future__ import annotations
@@ -23,8 +25,13 @@ from backend.errors import InputError
 MASK_KINDS = ("brushlabels", "bitmasklabels", "polygonlabels")
 OUTPUT_KINDS = (*MASK_KINDS, "rectanglelabels")
 PROMPT_KINDS = ("keypointlabels", "rectanglelabels")
-MAX_CHARS, MAX_DEPTH, MAX_LABELS, MAX_TAGS, MAX_IMAGES = 1 << 20, 64, 10_000, 100, 8
-_TRUE, _FALSE = ("1", "true", "yes"), ("0", "false", "no")
+MAX_CHARS = 1 << 20
+MAX_DEPTH = 64
+MAX_LABELS = 10_000
+MAX_TAGS = 100
+MAX_IMAGES = 8
+_TRUE = ("1", "true", "yes")
+_FALSE = ("0", "false", "no")
 
 
 @dataclass(frozen=True)
@@ -105,7 +112,9 @@ def _parse(text: str) -> Element:
         raise InputError("label config: a DTD or entity declarations are not allowed") from None
     except (ParseError, ValueError) as error:
         raise InputError(f"label config: is not well-formed XML: {error}") from None
-    level, depth, labels = [root], 0, 0
+    level = [root]
+    depth = 0
+    labels = 0
     while level:
         depth += 1
         labels += sum(element.tag in ("Label", "label") for element in level)
@@ -160,7 +169,8 @@ def _check_counts(tags: list[ControlTag]) -> None:
     """Bound what one task can cost."""
     if len(tags) > MAX_TAGS or len({tag.to_name for tag in tags}) > MAX_IMAGES:
         raise InputError(
-            f"label config: more than {MAX_TAGS} control tags, or tags on more than {MAX_IMAGES} images"
+            f"label config: more than {MAX_TAGS} control tags, or tags on more than {MAX_IMAGES}"
+            " images"
         )
     if sum(1 + len(label.predicted) for tag in tags for label in tag.labels) > MAX_LABELS:
         raise InputError(f"label config: more than {MAX_LABELS} labels and predicted values")
@@ -176,7 +186,8 @@ def parse_label_config(text: str) -> LabelConfig:
         The control tags that point at an Image.
 
     Raises:
-        InputError: not XML, too large or deep, with a DTD, or an attribute of ours that cannot be read, naming tag and attribute.
+        InputError: not XML, too large or deep, with a DTD, or an attribute of ours that cannot be
+            read, naming tag and attribute.
     """
     root = _parse(text)
     images: dict[str, str] = {}
@@ -188,11 +199,13 @@ def parse_label_config(text: str) -> LabelConfig:
                 images[name] = value[1:]
             else:
                 notes.append(
-                    f'Image "{name}": its value is not a field of the task such as $image; it gets no predictions'
+                    f'Image "{name}": its value is not a field of the task such as $image; it gets'
+                    " no predictions"
                 )
     tags = []
     for element in root.iter():
-        kind, to_name = str(element.tag).lower(), element.get("toName", "")
+        kind = str(element.tag).lower()
+        to_name = element.get("toName", "")
         if kind not in OUTPUT_KINDS + PROMPT_KINDS or not element.get("name"):
             continue
         if to_name not in images:
@@ -206,9 +219,11 @@ def parse_label_config(text: str) -> LabelConfig:
 
 
 def make_config(names: Sequence[str]) -> str:
-    """A labeling config for class names: masks from the detector, and a smart point and a smart box for refining by hand.
+    """A labeling config for class names: masks from the detector, and a smart point and a smart box
+    for refining by hand.
 
-    Colours of neighbouring classes are far apart, as Label Studio's own choice for a name may be close to the object's.
+    Colours of neighbouring classes are far apart, as Label Studio's own choice for a name may be
+    close to the object's.
     """
     colours = [
         f"#{int(255 * r):02x}{int(255 * g):02x}{int(255 * b):02x}"
@@ -219,11 +234,11 @@ def make_config(names: Sequence[str]) -> str:
         for name, colour in zip(names, colours, strict=True)
     )
     return (
-        '<View>\n  <Image name="image" value="$image" zoom="true" zoomControl="true"/>\n'
-        '  <Header size="6" value="Masks"/>\n'
-        f'  <BrushLabels name="brush" toName="image" smart="false">\n{labels}\n  </BrushLabels>\n'
-        '  <Header size="6" value="Smart point"/>\n'
-        f'  <KeyPointLabels name="point" toName="image" smart="true" smartOnly="true">\n{labels}\n  </KeyPointLabels>\n'
-        '  <Header size="6" value="Smart box"/>\n'
-        f'  <RectangleLabels name="box" toName="image" smart="true" smartOnly="true" model_skip="true">\n{labels}\n  </RectangleLabels>\n</View>\n'
+        '<View>\n  <Image name="image" value="$image" zoom="true" zoomControl="true"/>\n  <Header'
+        ' size="6" value="Masks"/>\n  <BrushLabels name="brush" toName="image"'
+        f' smart="false">\n{labels}\n  </BrushLabels>\n  <Header size="6" value="Smart point"/>\n '
+        f' <KeyPointLabels name="point" toName="image" smart="true" smartOnly="true">\n{labels}\n '
+        ' </KeyPointLabels>\n  <Header size="6" value="Smart box"/>\n  <RectangleLabels name="box"'
+        f' toName="image" smart="true" smartOnly="true" model_skip="true">\n{labels}\n '
+        " </RectangleLabels>\n</View>\n"
     )

@@ -68,7 +68,9 @@ class LabelStudioReader:
 
     def __init__(self, request: ReadRequest) -> None:
         source = request.source
-        self._source, self._files, self._pictures = source, export_files(source), request.pictures
+        self._source = source
+        self._files = export_files(source)
+        self._pictures = request.pictures
         self._what = request.options.what or What(ANNOTATIONS)
         self._prefix = request.options.url_prefix
         if not self._files:
@@ -91,7 +93,8 @@ class LabelStudioReader:
                 yield Fault(str(path), str(error))
         if self._n_several:
             self.remarks.append(
-                f"{self._n_several} tasks have several {self._what.kind}: the ground truth is taken, else the newest"
+                f"{self._n_several} tasks have several {self._what.kind}: the ground truth is"
+                " taken, else the newest"
             )
         if self._n_unlabelled:
             wanted = (
@@ -101,7 +104,10 @@ class LabelStudioReader:
             )
             told = f"; there are {', '.join(sorted(self._versions)[:10])}" if self._versions else ""
             if self._n_predicted and self._what.kind == ANNOTATIONS:
-                told = f"; {self._n_predicted} of them have predictions: --what predictions takes those, --what best where nobody annotated"
+                told = (
+                    f"; {self._n_predicted} of them have predictions: --what predictions takes"
+                    " those, --what best where nobody annotated"
+                )
             self.remarks.append(f"{self._n_unlabelled} tasks without {wanted} left out{told}")
 
     def _task(self, task: Any, path: Path, place: int) -> Iterator[Sample | Fault]:
@@ -126,18 +132,23 @@ class LabelStudioReader:
     def _choose(
         self, task: Mapping[str, Any], where: str
     ) -> tuple[str, str, Mapping[str, Any]] | None:
-        """The annotation or prediction that is wanted: of which kind, how to call it, and itself; None where there is none."""
+        """The annotation or prediction that is wanted: of which kind, how to call it, and itself.
+
+        None where there is none.
+        """
         for key in [ANNOTATIONS, PREDICTIONS] if self._what.kind == BEST else [self._what.kind]:
             found = task.get(key, task.get("completions") if key == ANNOTATIONS else None)
             if found is None and (ANNOTATIONS in task or PREDICTIONS in task):
                 continue
             if not isinstance(found, list):
                 raise InputError(
-                    f"{where}: {key}: expected a list, got {json_kind(found)}; export as JSON, not as JSON_MIN or another format"
+                    f"{where}: {key}: expected a list, got {json_kind(found)}; export as JSON, not"
+                    " as JSON_MIN or another format"
                 )
             if any(isinstance(one, int) for one in found):
                 raise InputError(
-                    f"{where}: {key}: holds only their ids; export a snapshot with full predictions (see yolosam2 score --help)"
+                    f"{where}: {key}: holds only their ids; export a snapshot with full predictions"
+                    " (see yolosam2 score --help)"
                 )
             lists = [
                 (f"{key}[{k}]", one)
@@ -177,7 +188,8 @@ class LabelStudioReader:
             sizes = {region.size_hw for region in own}
             if len(sizes) > 1:
                 raise InputError(
-                    f"{where}: {at}: regions of several image sizes: {' and '.join(f'{w}x{h}' for h, w in sorted(sizes))}"
+                    f"{where}: {at}: regions of several image sizes:"
+                    f" {' and '.join(f'{w}x{h}' for h, w in sorted(sizes))}"
                 )
             key, address = _address(data, image, where)
             name, picture = self._picture(address, task, where)
@@ -186,7 +198,8 @@ class LabelStudioReader:
                 actual = header_of(picture, where).size_hw
                 if size_hw is not None and actual != size_hw:
                     raise InputError(
-                        f"{where}: {at}: regions are of {size_hw[1]}x{size_hw[0]}, but its picture is {actual[1]}x{actual[0]}"
+                        f"{where}: {at}: regions are of {size_hw[1]}x{size_hw[0]}, but its picture"
+                        f" is {actual[1]}x{actual[0]}"
                     )
                 size_hw = actual
             made = [
@@ -217,9 +230,12 @@ class LabelStudioReader:
                 picture = base64.b64decode(body, validate=True)
             except (ValueError, binascii.Error) as error:
                 raise InputError(f"{where}: data: {head[:40]}: {error}") from None
-            return PurePosixPath(
-                f"task_{task.get('id', 'x')}.{header_of(picture, where).format.lower()}"
-            ), picture
+            return (
+                PurePosixPath(
+                    f"task_{task.get('id', 'x')}.{header_of(picture, where).format.lower()}"
+                ),
+                picture,
+            )
         path = path_of(
             address[len(self._prefix) :]
             if self._prefix and address.startswith(self._prefix)
@@ -250,7 +266,8 @@ def _rank(pair: tuple[int, tuple[str, Mapping[str, Any]]]) -> tuple[bool, str, i
 
 
 def _address(data: Mapping[str, Any], image: str, where: str) -> tuple[str, Any]:
-    """The key and the address of the picture that a tag shows, by the tag's name, or as the only one there is.
+    """The key and the address of the picture that a tag shows, by the tag's name, or as the only
+    one there is.
 
     Raises:
         InputError: the task has several, and none goes by that name.
@@ -274,7 +291,10 @@ def _address(data: Mapping[str, Any], image: str, where: str) -> tuple[str, Any]
         raise InputError(f"{where}: data: no address of a picture in it")
     if not image and "image" in addresses:
         return "image", data["image"]
-    told = f"has several pictures, {', '.join(addresses)[:80]}, and none by the name of the tag {image!r}"
+    told = (
+        f"has several pictures, {', '.join(addresses)[:80]}, and none by the name of the tag"
+        f" {image!r}"
+    )
     raise InputError(f"{where}: data: {told}; give the tag the name of its picture")
 
 
@@ -284,11 +304,9 @@ def _instance(region: StoredRegion, order: int, left_out: Counter[str]) -> Datas
         left_out["regions that cover no pixel"] += 1
         return None
     extra = dict(extras_of(region.meta))
-    crowd, number, _ = (
-        extra.pop("iscrowd", 0),
-        extra.pop("voc_object", None),
-        extra.pop(parts.DRAWN, None),
-    )
+    crowd = extra.pop("iscrowd", 0)
+    number = extra.pop("voc_object", None)
+    _ = extra.pop(parts.DRAWN, None)
     texts = region.meta.get("text")
     if isinstance(texts, list | str) and texts:
         extra["description"] = texts if isinstance(texts, str) else "\n".join(map(str, texts))

@@ -1,7 +1,9 @@
-"""Regions of a Label Studio result as masks, whoever made them: brush, bitmask, polygon, rectangle, ellipse.
+"""Regions of a Label Studio result as masks, whoever made them: brush, bitmask, polygon, rectangle,
+ellipse.
 
-What a region is follows from what its ``value`` holds, not from its ``type``, because generic tags (``Labels`` with ``Brush``) store geometry and
-label as two entries with one id, and per-region choices share that id too. Coordinates are percent of the upright image; a rectangle is turned
+What a region is follows from what its ``value`` holds, not from its ``type``, because generic tags
+(``Labels`` with ``Brush``) store geometry and label as two entries with one id, and per-region
+choices share that id too. Coordinates are percent of the upright image; a rectangle is turned
 around its first corner, an ellipse around its centre (Label Studio 1.23).
 """
 
@@ -98,8 +100,8 @@ def read_regions(result: Any, where: str) -> tuple[list[StoredRegion], int]:
         where: how to call it in messages, such as ``annotations[0].result``.
 
     Returns:
-        Regions that cover an area, in order, and how many others there are: key points, lines, vectors. Choices, texts and relations are
-        no regions.
+        Regions that cover an area, in order, and how many others there are: key points, lines,
+        vectors. Choices, texts and relations are no regions.
 
     Raises:
         InputError: naming the entry and field.
@@ -120,14 +122,16 @@ def read_regions(result: Any, where: str) -> tuple[list[StoredRegion], int]:
         found = _labels(entry, value)
         if found and labels.setdefault(key, found) != found:
             raise InputError(
-                f"{where}[{k}]: is labelled {found[0][:40]!r}, and under the same id {labels[key][0][:40]!r}"
+                f"{where}[{k}]: is labelled {found[0][:40]!r}, and under the same id"
+                f" {labels[key][0][:40]!r}"
             )
         kind = next((name for mark, name in _KINDS.items() if mark in value), None)
         if kind and key in seen:
             first, geometry = seen[key]
             if {name: value.get(name) for name in GEOMETRY} != geometry:
                 raise InputError(
-                    f"{where}[{k}].id: {str(entry.get('id'))[:40]!r} is the id of {where}[{first}] too, which is another region"
+                    f"{where}[{k}].id: {str(entry.get('id'))[:40]!r} is the id of {where}[{first}]"
+                    " too, which is another region"
                 )
         elif kind:
             seen[key] = (k, {name: value.get(name) for name in GEOMETRY})
@@ -156,7 +160,8 @@ def _stored(
         raise InputError(f"{where}: the region has no label")
     if len(labels) > 1:
         raise InputError(
-            f"{where}: the region has several labels, {', '.join(labels)[:80]}; only one can be compared"
+            f"{where}: the region has several labels, {', '.join(labels)[:80]}; only one can be"
+            " compared"
         )
     name = entry.get("id") if isinstance(entry.get("id"), str) else None
     meta = entry["meta"] if isinstance(entry.get("meta"), dict) else {}
@@ -205,7 +210,8 @@ def _bitmask(region: StoredRegion) -> Mask | None:
         ) as picture:
             if picture.size != region.size_hw[::-1]:
                 raise InputError(
-                    f"{field}: is {picture.width}x{picture.height}, expected {region.size_hw[1]}x{region.size_hw[0]}"
+                    f"{field}: is {picture.width}x{picture.height}, expected"
+                    f" {region.size_hw[1]}x{region.size_hw[0]}"
                 )
             alpha = "A" in picture.mode or "transparency" in picture.info
             pixels: NDArray[np.uint8] = np.array(
@@ -239,8 +245,9 @@ def _polygon(region: StoredRegion) -> Mask | None:
                 f"{field}: expected pairs of numbers of percent, got {str(point)[:60]}"
             )
     height, width = region.size_hw
-    # Half a pixel, because our polygons run through the centres of border pixels, while a percent counts from the edge of the image. Rounded,
-    # because percents are, and a corner a hair before a pixel's centre would take in the pixel before.
+    # Half a pixel, because our polygons run through the centres of border pixels, while a percent
+    # counts from the edge of the image. Rounded, because percents are, and a corner a hair before a
+    # pixel's centre would take in the pixel before.
     return polygon_mask(
         [(round(x * width / 100 - 0.5, 2), round(y * height / 100 - 0.5, 2)) for x, y in points],
         region.size_hw,
@@ -274,7 +281,8 @@ def region_mask(region: StoredRegion) -> Mask | None:
         return _bitmask(region)
     if region.kind == "polygon":
         return _polygon(region)
-    x, y = _percent(region, "x", width), _percent(region, "y", height)
+    x = _percent(region, "x", width)
+    y = _percent(region, "y", height)
     turned = _percent(region, "rotation", 100, 0.0)
     if region.kind == "ellipse":
         radii = _percent(region, "radiusX", width), _percent(region, "radiusY", height)

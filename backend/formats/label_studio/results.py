@@ -1,13 +1,16 @@
-"""Predictions as Label Studio regions and tasks, and back. The only module that speaks in percent of the image.
+"""Predictions as Label Studio regions and tasks, and back.
 
-Region and task layout as Label Studio 1.23 stores them; ``original_width`` and ``original_height`` are the upright size and
-``image_rotation`` is 0, because the editor works on the image with EXIF applied.
+The only module that speaks in percent of the image.
+
+Region and task layout as Label Studio 1.23 stores them; ``original_width`` and ``original_height``
+are the upright size and ``image_rotation`` is 0, because the editor works on the image with EXIF
+applied.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
@@ -15,40 +18,78 @@ import numpy as np
 
 from backend.core.masks import mask_xyxy
 from backend.core.outlines import outlines
-from backend.core.types import Instance, Prediction
+from backend.core.types import Instance, Mask, Prediction
 from backend.errors import InputError
+from backend.formats.json_text import RawJson, json_text
 from backend.formats.label_studio import brush_rle as rle
 from backend.formats.label_studio.binding import Output
 from backend.formats.label_studio.bitmask import bitmask_url
 from backend.formats.label_studio.regions import StoredRegion, read_regions, region_mask
 
-BRUSH, BITMASK, POLYGON, RECTANGLE = (
-    "brushlabels",
-    "bitmasklabels",
-    "polygonlabels",
-    "rectanglelabels",
-)
-_PLACE = "\0rle"  # no text from an XML file can hold a zero
+BRUSH = "brushlabels"
+BITMASK = "bitmasklabels"
+POLYGON = "polygonlabels"
+RECTANGLE = "rectanglelabels"
 _MOST_PARTS = 20  # polygons of one instance
-_PLACE_JSON = json.dumps(_PLACE)
 
 
-def region_id(prediction: Prediction, index: int, salt: str = "") -> str:
-    """Ten characters that are the same whenever the same prediction is written, and differ within one.
+def region(
+    *,
+    key: str,
+    kind: str,
+    from_name: str,
+    to_name: str,
+    size_hw: tuple[int, int],
+    value: Mapping[str, Any],
+    label: str,
+    origin: str | None = None,
+    score: float | None = None,
+    meta: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """One region of a ``result`` list.
 
     Args:
-        prediction: what is written.
-        index: of the instance.
-        salt: tells regions of one instance apart, such as those in several tags.
+        key: what tells this region from all others; the id is made of it.
+        kind: type of the control tag, such as ``brushlabels``.
+        from_name: of the control tag.
+        to_name: of the Image tag.
+        size_hw: of the upright image.
+        value: the geometry.
+        label: as the tag has it.
+        origin: ``prediction`` for a model's region.
+        score: 0..1.
+        meta: what Label Studio shows, or keeps, with the region.
     """
-    instance = prediction.instances[index]
-    key = f"{prediction.model_version}|{index}|{instance.label}|{instance.xyxy.tolist()}|{prediction.size_hw}{salt}"
-    return blake2b(key.encode(), digest_size=5).hexdigest()
+    made: dict[str, Any] = {
+        "id": blake2b(key.encode("utf-8", "surrogatepass"), digest_size=5).hexdigest(),
+        "type": kind,
+        "from_name": from_name,
+        "to_name": to_name,
+        "original_width": size_hw[1],
+        "original_height": size_hw[0],
+        "image_rotation": 0,
+    }
+    if origin is not None:
+        made["origin"] = origin
+    if score is not None:
+        made["score"] = score
+    made["value"] = {**value, kind: [label]}
+    if meta:
+        made["meta"] = meta
+    return made
 
 
-def prediction_score(prediction: Prediction) -> float:
-    """One number to sort tasks by, 0..1: the mean of detection score times mask quality; 0 without instances."""
-    products = [i.score * (1.0 if i.quality is None else i.quality) for i in prediction.instances]
+def brush_value(mask: Mask, size_hw: tuple[int, int]) -> dict[str, Any]:
+    """The value of a brush region; its run lengths are JSON text already."""
+    return {"format": "rle", "rle": RawJson(rle.to_json(rle.encode(mask, size_hw)))}
+
+
+def prediction_score(instances: Sequence[Instance]) -> float:
+    """One number to sort tasks by, 0..1: the mean of detection score times mask quality.
+
+    0 without instances.
+    """
+    products = [i.score * (1.0 if i.quality is None else i.quality) for i in instances]
     return round(float(np.clip(np.mean(products), 0, 1)), 4) if products else 0.0
 
 
@@ -65,159 +106,176 @@ def _box_percent(instance: Instance, size_hw: tuple[int, int]) -> dict[str, Any]
 
 
 def _values(
-    instance: Instance, size_hw: tuple[int, int], kind: str, min_area: float
+    instance: Instance, size_hw: tuple[int, int], output: Output
 ) -> list[tuple[dict[str, Any], int]]:
-    """What the regions of one instance hold in a tag of this kind, and how many holes each cannot show. Brush masks get a place holder."""
-    if kind == RECTANGLE:
+    """What the regions of one instance hold in a tag, and how many holes each cannot show."""
+    if output.kind == RECTANGLE:
         return [(_box_percent(instance, size_hw), 0)]
     if instance.mask is None:
         return []
-    if kind == BRUSH:
-        return [({"format": "rle", "rle": _PLACE}, 0)]
-    if kind == BITMASK:
+    if output.kind == BRUSH:
+        return [(brush_value(instance.mask, size_hw), 0)]
+    if output.kind == BITMASK:
         return [({"imageDataURL": bitmask_url(instance.mask, size_hw)}, 0)]
     scale = 100 / np.array(size_hw[::-1])
-    kept = [
-        ring for k, ring in enumerate(outlines(instance.mask)) if k == 0 or ring.area >= min_area
-    ][:_MOST_PARTS]
-    rings = [
-        (np.clip(outline.points_xy * scale, 0, 100).round(4).tolist(), outline.n_holes)
-        for outline in kept
+    rings = enumerate(outlines(instance.mask))
+    kept = [ring for k, ring in rings if k == 0 or ring.area >= output.min_area][:_MOST_PARTS]
+    return [
+        (
+            {
+                "points": np.clip(ring.points_xy * scale, 0, 100).round(4).tolist(),
+                "closed": True,
+            },
+            ring.n_holes,
+        )
+        for ring in kept
     ]
-    return [({"points": points, "closed": True}, holes) for points, holes in rings]
 
 
 def _regions(prediction: Prediction, index: int, output: Output) -> list[dict[str, Any]]:
-    height, width = prediction.size_hw
+    """The regions of one instance in a tag.
+
+    Their ids are the same whenever the same prediction is written, and differ within one.
+    """
     instance = prediction.instances[index]
+    size_hw = prediction.size_hw
+    about = f"{instance.label}|{instance.xyxy.tolist()}|{size_hw}|{output.from_name}"
     made = []
-    for part, (value, holes) in enumerate(
-        _values(instance, prediction.size_hw, output.kind, output.min_area)
-    ):
-        region = {
-            "id": region_id(prediction, index, f"|{output.from_name}|{part}"),
-            "type": output.kind,
-            "from_name": output.from_name,
-            "to_name": output.to_name,
-            "original_width": width,
-            "original_height": height,
-            "image_rotation": 0,
-            "origin": "prediction",
-            "score": round(float(instance.score), 4),
-            "value": {**value, output.kind: [output.labels.get(instance.class_id, instance.label)]},
-        }
+    for part, (value, holes) in enumerate(_values(instance, size_hw, output)):
+        meta = None
         if holes:
-            region["meta"] = {
-                "text": [
-                    f"{holes} hole{'s' if holes > 1 else ''} not shown: a polygon cannot have any"
-                ]
-            }
-        made.append(region)
+            noun = "holes" if holes > 1 else "hole"
+            meta = {"text": [f"{holes} {noun} not shown: a polygon cannot have any"]}
+        made.append(
+            region(
+                key=f"{prediction.model_version}|{index}|{about}|{part}",
+                kind=output.kind,
+                from_name=output.from_name,
+                to_name=output.to_name,
+                size_hw=size_hw,
+                value=value,
+                label=output.labels.get(instance.class_id, instance.label),
+                origin="prediction",
+                score=round(float(instance.score), 4),
+                meta=meta,
+            )
+        )
     return made
 
 
 def chosen(prediction: Prediction, output: Output) -> list[int]:
-    """Indices of the instances that a tag shows: labelled by it, over its thresholds, the best ``max_regions`` of them, in their own order."""
+    """Indices of the instances that a tag shows, in their own order.
+
+    They are labelled by it, over its thresholds, and the best ``max_regions`` of those.
+    """
     kept = []
     for k, instance in enumerate(prediction.instances):
-        height, width = instance.xyxy[3] - instance.xyxy[1], instance.xyxy[2] - instance.xyxy[0]
-        area = height * width if instance.mask is None else np.count_nonzero(instance.mask.crop)
-        if (
-            instance.class_id in output.labels
-            and instance.score >= output.thresholds[instance.class_id]
-            and area >= output.min_area
-        ):
+        if instance.class_id not in output.labels:
+            continue
+        if output.boxes_only and instance.mask is not None:
+            continue
+        height = instance.xyxy[3] - instance.xyxy[1]
+        width = instance.xyxy[2] - instance.xyxy[0]
+        area = height * width
+        if instance.mask is not None:
+            area = np.count_nonzero(instance.mask.crop)
+        threshold = output.thresholds[instance.class_id]
+        if instance.score >= threshold and area >= output.min_area:
             kept.append(k)
     best = sorted(kept, key=lambda k: -prediction.instances[k].score)[: output.max_regions]
     return sorted(best)
 
 
-def outputs_json(prediction: Prediction, outputs: Iterable[Output]) -> tuple[list[str], int]:
-    """Regions for every tag that is to be filled, as compact JSON texts; brush masks never become lists of integers.
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """The regions of one image in all tags that are filled.
+
+    Attributes:
+        regions: their JSON texts with commas between; text, so that it can be kept in memory.
+        score: to sort tasks by, 0..1.
+        n_instances: how many instances are shown.
+        n_holed: how many polygons hide holes.
+    """
+
+    regions: str
+    score: float
+    n_instances: int
+    n_holed: int
+
+
+def result_of(prediction: Prediction, outputs: Sequence[Output]) -> Result:
+    """Fill tags with a prediction.
 
     Args:
         prediction: of one image.
         outputs: the tags, their labels and limits.
-
-    Returns:
-        One text per region, and how many holes polygons could not show.
     """
-    texts, holes = [], 0
-    for output in outputs:
-        for k in chosen(prediction, output):
-            instance = prediction.instances[k]
-            for region in _regions(prediction, k, output):
-                text = json.dumps(region, ensure_ascii=False, separators=(",", ":"))
-                if output.kind == BRUSH:
-                    text = text.replace(
-                        _PLACE_JSON, rle.to_json(rle.encode(instance.mask, prediction.size_hw)), 1
-                    )
-                texts.append(text)
-                holes += "meta" in region
-    return texts, holes
-
-
-def _plain(
-    prediction: Prediction, brush_name: str, box_name: str, to_name: str
-) -> tuple[Output, Output]:
-    """Every instance as it is: masks into the brush tag, instances without one into the rectangle tag."""
-    labels = {i.class_id: i.label for i in prediction.instances}
-    zero = dict.fromkeys(labels, 0.0)
-    return Output(BRUSH, brush_name, to_name, labels, zero), Output(
-        RECTANGLE, box_name, to_name, labels, zero
+    shown = [(output, chosen(prediction, output)) for output in outputs]
+    regions = [
+        one for output, indices in shown for k in indices for one in _regions(prediction, k, output)
+    ]
+    instances = sorted({k for _, indices in shown for k in indices})
+    return Result(
+        regions=json_text(regions)[1:-1],
+        score=prediction_score([prediction.instances[k] for k in instances]),
+        n_instances=len(instances),
+        n_holed=sum("meta" in one for one in regions),
     )
 
 
-def to_result(
-    prediction: Prediction, brush_name: str = "brush", box_name: str = "box", to_name: str = "image"
-) -> list[dict[str, Any]]:
-    """The ``result`` list of a Label Studio prediction.
+def prediction_object(results: Sequence[Result], model_version: str) -> dict[str, Any]:
+    """One prediction as Label Studio takes it, ready for ``json_text``.
 
     Args:
-        prediction: what to show; instances without a mask become rectangles.
-        brush_name: name of the BrushLabels tag.
-        box_name: name of the RectangleLabels tag.
-        to_name: name of the Image tag.
-
-    Returns:
-        One region per instance, in the same order.
+        results: of all images of a task.
+        model_version: of the prediction.
     """
-    return list(json.loads(result_json(prediction, brush_name, box_name, to_name)))
+    regions = ",".join(result.regions for result in results if result.regions)
+    score = float(np.mean([result.score for result in results])) if results else 0.0
+    return {
+        "model_version": model_version,
+        "score": round(score, 4),
+        "result": RawJson(f"[{regions}]"),
+    }
 
 
-def result_json(
+def plain_outputs(
     prediction: Prediction, brush_name: str = "brush", box_name: str = "box", to_name: str = "image"
-) -> str:
-    """``to_result`` as compact JSON text."""
-    brush, box = _plain(prediction, brush_name, box_name, to_name)
-    texts = []
-    for k, instance in enumerate(prediction.instances):
-        (region,) = _regions(prediction, k, box if instance.mask is None else brush)
-        text = json.dumps(region, ensure_ascii=False, separators=(",", ":"))
-        if instance.mask is not None:
-            text = text.replace(
-                _PLACE_JSON, rle.to_json(rle.encode(instance.mask, prediction.size_hw)), 1
-            )
-        texts.append(text)
-    return f"[{','.join(texts)}]"
+) -> list[Output]:
+    """Every instance as it is: masks into the brush tag, others into the rectangle tag."""
+    labels = {i.class_id: i.label for i in prediction.instances}
+    zero = dict.fromkeys(labels, 0.0)
+    return [
+        Output(kind=BRUSH, from_name=brush_name, to_name=to_name, labels=labels, thresholds=zero),
+        Output(
+            kind=RECTANGLE,
+            from_name=box_name,
+            to_name=to_name,
+            labels=labels,
+            thresholds=zero,
+            boxes_only=True,
+        ),
+    ]
 
 
-def task_json(prediction: Prediction, image_url: str) -> str:
-    """One importable task with its prediction, as compact JSON text.
+def task_object(prediction: Prediction, image_url: str) -> dict[str, Any]:
+    """One importable task with its prediction, ready for ``json_text``.
 
     Args:
         prediction: of the image.
         image_url: what ``data.image`` holds.
     """
-    head = json.dumps({"image": image_url}, ensure_ascii=False)
-    version = json.dumps(prediction.model_version, ensure_ascii=False)
-    score = prediction_score(prediction)
-    return f'{{"data":{head},"predictions":[{{"model_version":{version},"score":{score},"result":{result_json(prediction)}}}]}}'
+    result = result_of(prediction, plain_outputs(prediction))
+    return {
+        "data": {"image": image_url},
+        "predictions": [prediction_object([result], prediction.model_version)],
+    }
 
 
 def _instance(region: StoredRegion, class_ids: Mapping[str, int]) -> Instance | None:
     """A region as an instance; a rectangle stays a box, everything else becomes a mask."""
-    class_id, score = class_ids.get(region.label, -1), region.score or 0.0
+    class_id = class_ids.get(region.label, -1)
+    score = region.score or 0.0
     if region.kind != "rectangle":
         mask = region_mask(region)
         return (

@@ -12,7 +12,8 @@ def looks_like_address(text: str) -> bool:
 
 
 def address_of(data: Any, image: str) -> str | None:
-    """The address of a task's picture: what goes by the tag's name or by ``image``, or the only text that looks like one.
+    """The address of a task's picture: what goes by the tag's name or by ``image``, or the only
+    text that looks like one.
 
     Args:
         data: of the task.
@@ -30,5 +31,7 @@ def address_of(data: Any, image: str) -> str | None:
 
 
 def path_of(address: str) -> str:
-    """The path in an address, unquoted: of local files (``/data/local-files/?d=a/b.jpg``) the one below their root."""
+    """The path in an address, unquoted: of local files (``/data/local-files/?d=a/b.jpg``) the one
+    below their root.
+    """
     return unquote(address.partition("?d=")[2] or address.partition("?")[0])

@@ -1,4 +1,6 @@
-"""Samples as Label Studio tasks with brush masks, ready for import, and the labeling config they need."""
+"""Samples as Label Studio tasks with brush masks, ready for import, and the labeling config they
+need.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,6 @@ from typing import Any
 from urllib.parse import quote
 
 from backend.core.classes import NOT_CLASSES
-from backend.files.atomic import json_bytes
 from backend.files.spool import Spool
 from backend.formats.base import (
     EMBEDDED,
@@ -24,6 +25,7 @@ from backend.formats.base import (
     repeats_score,
 )
 from backend.formats.coco import parts
+from backend.formats.json_text import json_bytes
 from backend.formats.label_studio import brush_rle as rle
 from backend.formats.label_studio.label_config import make_config
 from backend.formats.label_studio.reader import DATA
@@ -37,8 +39,8 @@ class LabelStudioWriter:
     """``import.json``, further files of 64 MB, and ``label_config.xml``.
 
     Args:
-        request: its prefix is put before a picture's path to make its address; ``what`` says whether tasks get annotations or predictions, and None goes by
-            who made them.
+        request: its prefix is put before a picture's path to make its address; ``what`` says
+            whether tasks get annotations or predictions, and None goes by who made them.
     """
 
     per_split = False
@@ -46,14 +48,18 @@ class LabelStudioWriter:
     shared: Sequence[str] = ("import*.json", "label_config.xml")
 
     def __init__(self, request: WriteRequest) -> None:
-        self._out, self._names, self._pictures = request.out, request.names, request.pictures
-        self._prefix, self._what = request.options.url_prefix, request.options.what
+        self._out = request.out
+        self._names = request.names
+        self._pictures = request.pictures
+        self._prefix = request.options.url_prefix
+        self._what = request.options.what
         self._done: list[Spool] = []
         self._open: Spool | None = None
         self._special: set[str] = set()
 
     def encode(self, sample: Sample, stem: str) -> Encoded:
-        instances, losses = sample.instances, Counter[str]()
+        instances = sample.instances
+        losses = Counter[str]()
         size_hw = sample.known_size() if instances else (0, 0)
         relative = (
             self._pictures.relative(sample.picture)
@@ -160,7 +166,10 @@ class LabelStudioWriter:
 
 
 def _meta(one: DatasetInstance, drawn: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What people noted as the text that Label Studio shows with a region; everything else where only this program looks."""
+    """What people noted as the text that Label Studio shows with a region.
+
+    Everything else where only this program looks.
+    """
     extra = {**one.notes, **drawn}
     meta = (
         dict(extra.pop("label_studio_meta", None) or {})

@@ -1,4 +1,6 @@
-"""The class names of a VOC dataset: ``class_names.txt`` begins with ``_background_``, as labelme2voc writes it."""
+"""The class names of a VOC dataset: ``class_names.txt`` begins with ``_background_``, as
+labelme2voc writes it.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ def class_names_text(names: Sequence[str]) -> str:
 
 
 def read_class_names(path: Path) -> tuple[str, ...]:
-    """Class names of a ``class_names.txt`` or ``labels.txt``, background and ignore left out; none where it lists only those.
+    """Class names of a ``class_names.txt`` or ``labels.txt``, background and ignore left out.
+
+    None where it lists only those.
 
     Raises:
         ConfigError: unreadable, or without a line.
@@ -39,7 +43,9 @@ def read_class_names(path: Path) -> tuple[str, ...]:
 
 
 def own_class_names(root: Path) -> tuple[str, ...] | None:
-    """The class names that a dataset's ``class_names.txt`` or ``labels.txt`` lists; None without either.
+    """The class names that a dataset's ``class_names.txt`` or ``labels.txt`` lists.
+
+    None without either.
 
     Raises:
         ConfigError: unreadable or empty.

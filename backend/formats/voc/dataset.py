@@ -81,7 +81,8 @@ def _frames(root: Path, split: str) -> list[str]:
         )
         if not found:
             raise ConfigError(
-                f"{listing}: {folder!r}: no such folder of frames in {root / 'JPEGImages'}, or no image in it"
+                f"{listing}: {folder!r}: no such folder of frames in {root / 'JPEGImages'}, or no"
+                " image in it"
             )
         ids.extend(f"{folder}/{path.stem}" for path in found)
     return ids

@@ -26,7 +26,9 @@ _MARK = "yolosam2"
 
 @cache
 def palette() -> NDArray[np.uint8]:
-    """The VOC palette, (256, 3) uint8 RGB: bit k of the index goes to bit 7 - k // 3 of channel k % 3 (VOC devkit)."""
+    """The VOC palette, (256, 3) uint8 RGB: bit k of the index goes to bit 7 - k // 3 of channel k %
+    3 (VOC devkit).
+    """
     index = np.arange(256)
     colours = np.zeros((256, 3), np.uint8)
     for bit in range(8):
@@ -53,7 +55,10 @@ def encode_png(label_map: LabelMap) -> bytes:
 
 
 def made_by_us(path: Path) -> bool:
-    """True for a label map that ``encode_png`` wrote; editors and other programs drop or replace its mark."""
+    """True for a label map that ``encode_png`` wrote.
+
+    Editors and other programs drop or replace its mark.
+    """
     try:
         with PIL.Image.open(path, formats=("PNG",)) as picture:
             return picture.info.get("Software") == _MARK
@@ -90,7 +95,8 @@ def label_maps(prediction: Prediction, overlap: str = "score") -> tuple[LabelMap
         overlap: of ``geometry.OVERLAPS``: which instance is seen where several are.
 
     Returns:
-        Two (H, W) maps. Objects count from 1 in the order of ``prediction.instances``, leaving out 255.
+        Two (H, W) maps. Objects count from 1 in the order of ``prediction.instances``, leaving out
+        255.
     """
     pairs = [(prediction.instances[k], k) for k in stacking_order(prediction.instances, overlap)]
     classes = paint(
@@ -132,14 +138,16 @@ def instances_of(
         where: for messages.
 
     Returns:
-        One instance per object value, with score 1 and the class that most of its pixels have; objects without a class are left out.
+        One instance per object value, with score 1 and the class that most of its pixels have;
+        objects without a class are left out.
 
     Raises:
         InputError: the maps differ in size, or a class value is beyond the names.
     """
     if classes.shape != objects.shape:
         raise InputError(
-            f"{where}: SegmentationObject is {objects.shape[1]}x{objects.shape[0]}, SegmentationClass {classes.shape[1]}x{classes.shape[0]}"
+            f"{where}: SegmentationObject is {objects.shape[1]}x{objects.shape[0]},"
+            f" SegmentationClass {classes.shape[1]}x{classes.shape[0]}"
         )
     found = []
     for value in np.unique(objects):

@@ -1,7 +1,8 @@
 """Label maps in PASCAL VOC layout as samples, so that writing them again gives the very same maps.
 
-Every distinct pair of class and object value becomes an instance that remembers its object value. Pixels of a class that belong to no object (0) or to
-no single one (255) are a crowd; class 255 is an instance called ``__ignore__``.
+Every distinct pair of class and object value becomes an instance that remembers its object value.
+Pixels of a class that belong to no object (0) or to no single one (255) are a crowd; class 255 is
+an instance called ``__ignore__``.
 """
 
 from __future__ import annotations
@@ -46,23 +47,23 @@ class VocReader:
     """The images of a dataset's lists.
 
     Args:
-        request: its source is a folder with ``SegmentationClass``; without a list of class names there, its names must be given by the user. Its split
-            says which list is read; None for all.
+        request: its source is a folder with ``SegmentationClass``; without a list of class names
+            there, its names must be given by the user. Its split says which list is read; None for
+            all.
 
     Raises:
         ConfigError: nothing to read, or no names.
     """
 
     def __init__(self, request: ReadRequest) -> None:
-        root, names, pictures, split = (
-            request.source,
-            request.names,
-            request.pictures,
-            request.options.split,
-        )
+        root = request.source
+        names = request.names
+        pictures = request.pictures
+        split = request.options.split
         if not root.is_dir():
             raise ConfigError(f"{root}: expected the folder of a voc dataset")
-        self._root, self._pictures = root, pictures
+        self._root = root
+        self._pictures = pictures
         pictures.add_base(root / "JPEGImages")
         found = _splits(root, split)
         self._split_of: dict[str, str | None] = {}
@@ -84,7 +85,8 @@ class VocReader:
         self._names = names.given if own is None else own
         if own is None and not self._names:
             raise ConfigError(
-                f"{root}: has no class_names.txt or labels.txt; name its classes with --classes, in the order of their values"
+                f"{root}: has no class_names.txt or labels.txt; name its classes with --classes, in"
+                " the order of their values"
             )
         names.add(self._names)
         self._has_objects = (root / "SegmentationObject").is_dir()
@@ -93,7 +95,8 @@ class VocReader:
             []
             if self._has_objects
             else [
-                "there is no SegmentationObject: every connected part of a class is taken for one object"
+                "there is no SegmentationObject: every connected part of a class is taken for one"
+                " object"
             ]
         )
         if n_again:
@@ -120,7 +123,8 @@ class VocReader:
         objects = read_label_map(beside) if self._has_objects else None
         if objects is not None and objects.shape != classes.shape:
             raise InputError(
-                f"{where}: is {classes.shape[1]}x{classes.shape[0]}, its SegmentationObject {objects.shape[1]}x{objects.shape[0]}"
+                f"{where}: is {classes.shape[1]}x{classes.shape[0]}, its SegmentationObject"
+                f" {objects.shape[1]}x{objects.shape[0]}"
             )
         try:
             picture: Path | None = self._dataset.image_path(image_id)
@@ -129,7 +133,8 @@ class VocReader:
         picture = self._pictures.find(picture, f"{image_id}.jpg")
         if picture is not None and (size := header_of(picture, where).size_hw) != classes.shape:
             raise InputError(
-                f"{where}: is {classes.shape[1]}x{classes.shape[0]}, its picture {size[1]}x{size[0]}"
+                f"{where}: is {classes.shape[1]}x{classes.shape[0]}, its picture"
+                f" {size[1]}x{size[0]}"
             )
         pieces = _connected(classes) if objects is None else _pairs(classes, objects)
         instances = tuple(
@@ -162,7 +167,7 @@ class VocReader:
 
 
 def _pairs(classes: LabelMap, objects: LabelMap) -> list[tuple[int, int | None, Mask]]:
-    """Class value, object value and pixels of every pair that is not background, by object value."""
+    """Class value, object value and pixels of every pair but background, by object value."""
     return [
         (key & 0xFFFF, key >> 16, mask)
         for key, mask in _masks_by_value(objects.astype(np.int64) << 16 | classes)
@@ -170,18 +175,23 @@ def _pairs(classes: LabelMap, objects: LabelMap) -> list[tuple[int, int | None, 
 
 
 def _masks_by_value(values: NDArray[np.int64]) -> list[tuple[int, Mask]]:
-    """The pixels of every value but 0, in the order of values; takes time in proportion to the pixels, however many values there are."""
+    """The pixels of every value but 0, in the order of values.
+
+    Takes time in proportion to the pixels, however many values there are.
+    """
     at = np.flatnonzero(values)
     if not len(at):
         return []
     keys = values.ravel()[at]
     order = np.argsort(keys, kind="stable")
-    at, keys = at[order], keys[order]
+    at = at[order]
+    keys = keys[order]
     starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
     found = []
     for start, end in zip(starts, [*starts[1:], len(keys)], strict=True):
         rows, columns = np.divmod(at[start:end], values.shape[1])
-        x, y = int(columns.min()), int(rows[0])
+        x = int(columns.min())
+        y = int(rows[0])
         crop = np.zeros((int(rows[-1]) - y + 1, int(columns.max()) - x + 1), np.bool_)
         crop[rows - y, columns - x] = True
         found.append((int(keys[start]), Mask(x, y, crop)))

@@ -28,7 +28,8 @@ _MOST_CLASSES = 254  # 0 is background and 255 ignore
 
 
 class VocWriter:
-    """``JPEGImages``, ``SegmentationClass``, ``SegmentationObject``, a list per split, and ``class_names.txt``.
+    """``JPEGImages``, ``SegmentationClass``, ``SegmentationObject``, a list per split, and
+    ``class_names.txt``.
 
     Args:
         request: its copies put pictures into ``JPEGImages``.
@@ -39,16 +40,15 @@ class VocWriter:
     shared: Sequence[str] = ("class_names.txt",)
 
     def __init__(self, request: WriteRequest) -> None:
-        self._names, self._copies, self._split = (
-            request.names,
-            request.copies,
-            request.options.split,
-        )
+        self._names = request.names
+        self._copies = request.copies
+        self._split = request.options.split
         self._lists: defaultdict[str, list[str]] = defaultdict(list)
 
     def encode(self, sample: Sample, stem: str) -> Encoded:
         listable(stem, sample.where, "picture's name")
-        instances, losses = sample.instances, Counter[str]()
+        instances = sample.instances
+        losses = Counter[str]()
         losses += count_notes(sample, instances)
         classes, objects, hidden = self._paint(instances, sample)
         losses += hidden
@@ -70,7 +70,10 @@ class VocWriter:
     def _paint(
         self, instances: Sequence[DatasetInstance], sample: Sample
     ) -> tuple[LabelMap, LabelMap, Counter[str]]:
-        """Class and object values, and what of instances others cover; later parts are painted over earlier ones."""
+        """Class and object values, and what of instances others cover.
+
+        Later parts are painted over earlier ones.
+        """
         parts = sorted(
             ((part, k + 1) for k, one in enumerate(instances) for part in one.parts),
             key=lambda pair: pair[0].order,
@@ -79,12 +82,13 @@ class VocWriter:
         values = np.array([0, *(self._value(one.label, sample) for one in instances)], np.uint8)
         numbers = np.array([0, *_numbers(instances)], np.uint16)
         hidden = {
-            "pixels of instances under others": sum(
-                int(np.count_nonzero(one.mask.crop)) for one in instances
-            )
-            - int(np.count_nonzero(index)),
-            "instances that others cover completely": len(instances)
-            - len(np.unique(index[index > 0])),
+            "pixels of instances under others": (
+                sum(int(np.count_nonzero(one.mask.crop)) for one in instances)
+                - int(np.count_nonzero(index))
+            ),
+            "instances that others cover completely": (
+                len(instances) - len(np.unique(index[index > 0]))
+            ),
         }
         objects: LabelMap = numbers[index]
         narrow = objects.max(initial=0) <= IGNORE
@@ -100,7 +104,8 @@ class VocWriter:
         index = self._names.index(label)
         if index is None or index >= _MOST_CLASSES:
             raise InputError(
-                f"{sample.where}: {label!r} is beyond the {_MOST_CLASSES} classes that a label map can tell apart"
+                f"{sample.where}: {label!r} is beyond the {_MOST_CLASSES} classes that a label map"
+                " can tell apart"
             )
         return index + 1
 
@@ -121,9 +126,11 @@ class VocWriter:
 
 
 def _numbers(instances: Sequence[DatasetInstance]) -> list[int]:
-    """The object value of every instance: the one it was read with, 255 for a crowd, 0 for what is to be ignored, else its place among all.
+    """The object value of every instance: the one it was read with, 255 for a crowd, 0 for what is
+    to be ignored, else its place among all.
 
-    Places count from 1 over all instances, ignored ones too, as in labelme2voc; 255 and values that others were read with are left out.
+    Places count from 1 over all instances, ignored ones too, as in labelme2voc; 255 and values that
+    others were read with are left out.
     """
     taken = {one.number for one in instances} | {0, IGNORE}
     seen: set[tuple[str, int]] = set()

@@ -1,7 +1,9 @@
-"""YOLO segmentation labels: a text line per instance, and the ``data.yaml`` around them, as Ultralytics reads them.
+"""YOLO segmentation labels: a text line per instance, and the ``data.yaml`` around them, as
+Ultralytics reads them.
 
-A line is the class index and the corners of one closed ring as shares of the image, ``x / width y / height``. We write the centres of pixels,
-``(x + 0.5) / width``, so that a reader that cuts off fractions at the image's own size gets the very pixel back.
+A line is the class index and the corners of one closed ring as shares of the image, ``x / width y /
+height``. We write the centres of pixels, ``(x + 0.5) / width``, so that a reader that cuts off
+fractions at the image's own size gets the very pixel back.
 """
 
 from __future__ import annotations
@@ -103,7 +105,8 @@ def read_line(text: str, size_hw: tuple[int, int], n_classes: int, where: str) -
         raise InputError(f"{where}: expected at least three corners, got {len(numbers) // 2}")
     if any(not -_SLACK <= one <= 1 + _SLACK for one in numbers):
         raise InputError(
-            f"{where}: expected shares of the image from 0 to 1, got {next(n for n in numbers if not -_SLACK <= n <= 1 + _SLACK):g}"
+            f"{where}: expected shares of the image from 0 to 1, got"
+            f" {next(n for n in numbers if not -_SLACK <= n <= 1 + _SLACK):g}"
         )
     height, width = size_hw
     if len(numbers) == 4:
@@ -123,7 +126,10 @@ def read_line(text: str, size_hw: tuple[int, int], n_classes: int, where: str) -
 
 
 def data_yaml(names: Sequence[str], splits: Sequence[str]) -> str:
-    """The ``data.yaml`` of a dataset whose pictures lie in ``images/<split>``; without a second split, training and validation use the same."""
+    """The ``data.yaml`` of a dataset whose pictures lie in ``images/<split>``.
+
+    Without a second split, training and validation use the same.
+    """
     train = "train" if "train" in splits else splits[0]
     val = next(
         (name for name in splits if name.startswith("val")),
@@ -149,8 +155,9 @@ def read_data_yaml(text: str, where: str) -> tuple[tuple[str, ...], dict[str, li
         where: for messages.
 
     Returns:
-        Names in the order of their index; split to its entries as written, which may be anything where it is none of train, val and test; and the root
-        they are relative to, as written, or an empty text.
+        Names in the order of their index; split to its entries as written, which may be anything
+        where it is none of train, val and test; and the root they are relative to, as written, or
+        an empty text.
 
     Raises:
         ConfigError: not YAML, or without names.

@@ -1,4 +1,6 @@
-"""YOLO segmentation labels as samples: pictures in ``images``, a text file for each in ``labels``, names in ``data.yaml``."""
+"""YOLO segmentation labels as samples: pictures in ``images``, a text file for each in ``labels``,
+names in ``data.yaml``.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,9 @@ def _beginning(path: Path) -> bytes:
 
 
 def has_labels(root: Path) -> bool:
-    """True for a folder with label files in ``labels``, or with a list of classes and label files beside it."""
+    """True for a folder with label files in ``labels``, or with a list of classes and label files
+    beside it.
+    """
     if (root / "labels").is_dir():
         return next((root / "labels").rglob("*.txt"), None) is not None
     return any((root / name).is_file() for name in CLASS_FILES) and any(
@@ -65,15 +69,15 @@ class YoloReader:
     """
 
     def __init__(self, request: ReadRequest) -> None:
-        root, names, pictures, split = (
-            request.source,
-            request.names,
-            request.pictures,
-            request.options.split,
-        )
+        root = request.source
+        names = request.names
+        pictures = request.pictures
+        split = request.options.split
         if not root.is_dir():
             raise ConfigError(f"{root}: expected the folder of a yolo dataset")
-        self._root, self._pictures, self._skip = root, pictures, request.skip
+        self._root = root
+        self._pictures = pictures
+        self._skip = request.skip
         self.remarks: list[str] = []
         self._labels_of: dict[Path, Path] = {}  # of pictures that were found by their label file
         pictures.add_base(root / "images")
@@ -97,7 +101,8 @@ class YoloReader:
             own = self._class_file() or names.given
             if not own:
                 raise ConfigError(
-                    f"{root}: has no data.yaml or classes.txt; name its classes with --classes, in the order of their numbers"
+                    f"{root}: has no data.yaml or classes.txt; name its classes with --classes, in"
+                    " the order of their numbers"
                 )
         names.add(own)
         self._names = own
@@ -108,7 +113,8 @@ class YoloReader:
         self._files = found or self._loose(split)
         if not self._files:
             told = missing or [
-                f"{root}: no pictures in images, nor beside labels; a label file says nothing about the size of its picture"
+                f"{root}: no pictures in images, nor beside labels; a label file says nothing about"
+                " the size of its picture"
             ]
             raise ConfigError(f"{told[0]}; --images names the folder of the pictures")
         self.remarks += missing if found else []
@@ -127,10 +133,9 @@ class YoloReader:
         self._pictures.check(found[0])
         names = tuple(
             line.strip()
-            for line in found[0]
-            .read_text(encoding="utf-8-sig", errors="replace")
-            .rstrip()
-            .splitlines()
+            for line in (
+                found[0].read_text(encoding="utf-8-sig", errors="replace").rstrip().splitlines()
+            )
         )
         if "" in names or len(set(names)) < len(names):
             told = (
@@ -145,7 +150,9 @@ class YoloReader:
         return list(find_files(folder, SUFFIXES, self._skip, self._pictures.roots))
 
     def _loose(self, split: str | None) -> list[tuple[Path, str | None]]:
-        """The pictures that no file lists: in ``images``, else beside their labels, else the ones that labels have in another folder."""
+        """The pictures that no file lists: in ``images``, else beside their labels, else the ones
+        that labels have in another folder.
+        """
         folder = self._root / "images"
         if found := self._below(folder):
             return [
@@ -154,7 +161,8 @@ class YoloReader:
         if (self._root / "labels").is_dir():
             folder = self._root / "labels"
         else:
-            folder, found = self._root, self._below(self._root)
+            folder = self._root
+            found = self._below(self._root)
             if any(path.with_suffix(".txt").exists() for path in found):
                 return [(path, split) for path in found]
         for labels in find_files(folder, (".txt",), self._skip):
@@ -171,7 +179,11 @@ class YoloReader:
     def _listed(
         self, splits: dict[str, list[str]], base: Path, where: Path
     ) -> tuple[list[tuple[Path, str | None]], list[str]]:
-        """Pictures of every split, each once; an entry is a folder, or a text file with a picture a line. And what is listed, but not there."""
+        """Pictures of every split, each once.
+
+        An entry is a folder, or a text file with a picture a line. And what is listed, but not
+        there.
+        """
         found: dict[Path, str | None] = {}
         missing: list[str] = []
         for split, entries in splits.items():

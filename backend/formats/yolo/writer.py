@@ -1,4 +1,6 @@
-"""Samples as YOLO segmentation labels that Ultralytics trains on: pictures, a text file beside each, and ``data.yaml``."""
+"""Samples as YOLO segmentation labels that Ultralytics trains on: pictures, a text file beside
+each, and ``data.yaml``.
+"""
 
 from __future__ import annotations
 
@@ -26,11 +28,13 @@ _LEAST = 10  # pixels a side, in Ultralytics 8.4
 
 
 def outdated(left: Sequence[str], written: Collection[str]) -> list[str]:
-    """Files of an earlier conversion that do not belong to the dataset any more: those of splits that were written now, and of images that are in
-    another split now. Splits that were converted apart stay.
+    """Files of an earlier conversion that do not belong to the dataset any more: those of splits
+    that were written now, and of images that are in another split now. Splits that were converted
+    apart stay.
 
     Args:
-        left: files that an earlier conversion wrote and this one did not, such as ``labels/train/a.txt``.
+        left: files that an earlier conversion wrote and this one did not, such as
+            ``labels/train/a.txt``.
         written: what this one wrote.
     """
     places = [PurePosixPath(name) for name in written if name.startswith("labels/")]
@@ -61,7 +65,8 @@ class YoloWriter:
     """``images/<split>``, ``labels/<split>`` and ``data.yaml``.
 
     Args:
-        request: its copies put pictures into ``images``; a ring may leave the edge of its mask by its tolerance, 0 is exact.
+        request: its copies put pictures into ``images``; a ring may leave the edge of its mask by
+            its tolerance, 0 is exact.
     """
 
     per_split = True
@@ -69,14 +74,18 @@ class YoloWriter:
     shared: Sequence[str] = ("data.yaml",)
 
     def __init__(self, request: WriteRequest) -> None:
-        self._out, self._names, self._copies = request.out, request.names, request.copies
-        self._split, self._tolerance = request.options.split, request.options.tolerance or 0.0
+        self._out = request.out
+        self._names = request.names
+        self._copies = request.copies
+        self._split = request.options.split
+        self._tolerance = request.options.tolerance or 0.0
         self._needs_pictures = self._copies.mode != "none"
         self._splits: dict[str, None] = {}
 
     def encode(self, sample: Sample, stem: str) -> Encoded:
         size_hw = sample.known_size() if sample.instances else (0, 0)
-        instances, losses = sample.instances, Counter[str]()
+        instances = sample.instances
+        losses = Counter[str]()
         losses += count_notes(sample, instances)
         lines: list[str] = []
         written: Counter[str] = Counter()
@@ -106,7 +115,8 @@ class YoloWriter:
         losses.update(copied.losses)
         if copied.path is None and self._needs_pictures:
             raise InputError(
-                f"{sample.where}: its picture is not at hand, and nothing can be trained without; name the folder of the pictures with --images"
+                f"{sample.where}: its picture is not at hand, and nothing can be trained without;"
+                " name the folder of the pictures with --images"
             )
         text = "".join(f"{line}\n" for line in lines)
         return Encoded(

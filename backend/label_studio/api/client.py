@@ -1,7 +1,9 @@
-"""Label Studio's API as a pre-labelling run needs it, on label-studio-sdk: tasks, predictions, the label config.
+"""Label Studio's API as a pre-labelling run needs it, on label-studio-sdk: tasks, predictions, the
+label config.
 
-The SDK's transport is used, which knows both kinds of token, and not its typed models, which would look at every number of every mask. What
-may be tried again and what must be looked at first is decided here, because the SDK cannot know that a prediction must not come twice.
+The SDK's transport is used, which knows both kinds of token, and not its typed models, which would
+look at every number of every mask. What may be tried again and what must be looked at first is
+decided here, because the SDK cannot know that a prediction must not come twice.
 """
 
 from __future__ import annotations
@@ -21,8 +23,10 @@ logger = logging.getLogger(__name__)
 
 PAGE = 100  # tasks that are listed at once
 _FULL_PAGE = 20  # with everything that belongs to them
-_TIMEOUT_S = 300.0  # Label Studio takes seconds for a large import; giving up early makes it unclear what came of it
-_FIRST_WAIT_S, _MOST_WAIT_S = 1.0, 60.0
+# Label Studio takes seconds for a large import; giving up early makes it unclear what came of it.
+_TIMEOUT_S = 300.0
+_FIRST_WAIT_S = 1.0
+_MOST_WAIT_S = 60.0
 PATIENCE_S = 600.0  # for a Label Studio that restarts
 _MODEL_VERSIONS = "filter:tasks:predictions_model_versions"
 
@@ -82,7 +86,8 @@ class Client:
         from label_studio_sdk import LabelStudio
         from label_studio_sdk.core.api_error import ApiError
 
-        self._stop, self._patience_s = stop or threading.Event(), patience_s
+        self._stop = stop or threading.Event()
+        self._patience_s = patience_s
         self._sleep: Callable[[float], Any] = sleep or self._stop.wait
         self.n_requests = 0
         try:
@@ -127,7 +132,9 @@ class Client:
                 raise Ambiguous(
                     f"{method} {path}: no answer: {type(error).__name__} {error}"
                 ) from None
-            except ValueError as error:  # the answer to an exchange of tokens is no JSON, as while Label Studio restarts behind a proxy
+            # The answer to an exchange of tokens is no JSON, as while Label Studio restarts behind
+            # a proxy.
+            except ValueError as error:
                 raise Unavailable(
                     f"{method} {path}: the access token could not be renewed: {str(error)[:100]}"
                 ) from None
@@ -150,7 +157,8 @@ class Client:
             if 300 <= reply.status_code < 400:
                 where = str(reply.headers.get("location", ""))
                 raise ConfigError(
-                    f"Label Studio redirects {method} {path} to {where[:200]}; give the address that this leads to as --url"
+                    f"Label Studio redirects {method} {path} to {where[:200]}; give the address"
+                    " that this leads to as --url"
                 )
             self._judge(reply.status_code, reply.headers, reply.text[:300], f"{method} {path}")
             return reply
@@ -162,7 +170,8 @@ class Client:
             return
         if status in (401, 403):
             raise AuthError(
-                f"Label Studio answered {status} to {what}: {text}; check the token and that its user may see the project"
+                f"Label Studio answered {status} to {what}: {text}; check the token and that its"
+                " user may see the project"
             )
         if status == 429:
             raise _Slower(
@@ -174,17 +183,19 @@ class Client:
 
     def _patiently(self, call: Callable[[], Any]) -> Any:
         """Try until there is an answer, for calls that may be repeated."""
-        waited, wait = 0.0, _FIRST_WAIT_S
+        waited = 0.0
+        wait = _FIRST_WAIT_S
         while True:
             try:
                 return call()
             except Unavailable as error:
-                pause = max(wait, getattr(error, "after_s", 0.0)) * random.uniform(0.8, 1.2)  # noqa: S311 - so that many do not come at once
+                pause = max(wait, getattr(error, "after_s", 0.0)) * random.uniform(0.8, 1.2)  # noqa: S311
                 if waited + pause > self._patience_s or self._stop.is_set():
                     raise
                 logger.info("%s; trying again in %.1f s", error, pause)
                 self._sleep(pause)
-                waited, wait = waited + pause, min(2 * wait, _MOST_WAIT_S)
+                waited = waited + pause
+                wait = min(2 * wait, _MOST_WAIT_S)
 
     def _get(self, path: str, params: Mapping[str, Any] | None = None) -> Any:
         reply = self._patiently(lambda: self._once("GET", path, params, None))
@@ -238,7 +249,9 @@ class Client:
     def tasks(
         self, project: int, filters: Sequence[Mapping[str, Any]] = (), *, full: bool = False
     ) -> Iterator[Row]:
-        """The tasks that pass the filters, by their numbers; whatever is added or deleted meanwhile, none is skipped and none comes twice.
+        """The tasks that pass the filters, by their numbers.
+
+        Whatever is added or deleted meanwhile, none is skipped and none comes twice.
 
         Args:
             project: its number.
@@ -313,7 +326,8 @@ class Client:
             created = None
         if created != len(texts):
             raise Ambiguous(
-                f"Label Studio answered {reply.status_code} to an import of {len(texts)}, but says it made {created}"
+                f"Label Studio answered {reply.status_code} to an import of {len(texts)}, but says"
+                f" it made {created}"
             )
 
     def delete(self, prediction: int) -> None:
@@ -340,7 +354,8 @@ class Client:
         items = list(filters.get("items") or ())
         if len(items) > 1 and filters.get("conjunction") == "or":
             raise InputError(
-                f"view {view}: its filters are joined by or, which cannot be read in pages; make one with and, or name tasks with --ids"
+                f"view {view}: its filters are joined by or, which cannot be read in pages; make"
+                " one with and, or name tasks with --ids"
             )
         return items
 

@@ -1,7 +1,9 @@
-"""Image bytes for a task: from Label Studio, from allowed hosts, from cloud storage through Label Studio, or inline.
+"""Image bytes for a task: from Label Studio, from allowed hosts, from cloud storage through Label
+Studio, or inline.
 
-Whom to contact is decided in ``origins``; time and size limits are held in ``transport``. Redirects are followed here, by hand, and every hop
-is judged like the first. The token goes to Label Studio's origin and nowhere else. Nothing is kept on disk.
+Whom to contact is decided in ``origins``; time and size limits are held in ``transport``. Redirects
+are followed here, by hand, and every hop is judged like the first. The token goes to Label Studio's
+origin and nowhere else. Nothing is kept on disk.
 """
 
 from __future__ import annotations
@@ -32,9 +34,13 @@ from backend.label_studio.api.origins import (
 from backend.label_studio.api.tokens import Tokens
 from backend.label_studio.api.transport import Limits, Reply, TimedOut, request
 
-MAX_HOPS, MAX_TRIES, MAX_WAIT_S, MAX_RENEWALS = 3, 4, 60.0, 3
+MAX_HOPS = 3
+MAX_TRIES = 4
+MAX_WAIT_S = 60.0
+MAX_RENEWALS = 3
 _CLOUD = ("s3://", "gs://", "azure-blob://", "azure_blob://", "azure_spi://", "redis://")
-# Where Label Studio keeps images. The token must not be spent on other paths because a task says so.
+# Where Label Studio keeps images. The token must not be spent on other paths because a task says
+# so.
 _IMAGE_PATHS = ("/data/", "/storage-data/", "/tasks/", "/static/", "/media/")
 _DATA_URL = re.compile(r"data:image/[\w.+-]+((?:;[\w.=+-]+)*),", re.ASCII)
 
@@ -61,7 +67,8 @@ def _classify(reply: Reply, url: Url) -> None:
         return
     if status in (401, 403):
         raise AuthError(
-            f"{url}: answered {status}; check LABEL_STUDIO_API_KEY and that its user may see the project"
+            f"{url}: answered {status}; check LABEL_STUDIO_API_KEY and that its user may see the"
+            " project"
         )
     if status in (408, 425, 429) or status >= 500:
         raise _Later(f"{url}: answered {status}", _retry_after(reply))
@@ -75,8 +82,9 @@ class Fetcher:
         settings: addresses, token, limits.
         resolve: host and port to addresses.
         sleep: waits between tries.
-        patience_s: longest wait between tries; where a host asks for more, the image is for later. A server keeps this short, because
-            the threads that wait are those that fetch for everybody.
+        patience_s: longest wait between tries; where a host asks for more, the image is for later.
+            A server keeps this short, because the threads that wait are those that fetch for
+            everybody.
         limits: of one request; its ``max_bytes`` is taken from the settings.
     """
 
@@ -89,7 +97,9 @@ class Fetcher:
         limits: Limits | None = None,
         patience_s: float = MAX_WAIT_S,
     ) -> None:
-        self._settings, self._sleep, self._patience_s = settings, sleep, patience_s
+        self._settings = settings
+        self._sleep = sleep
+        self._patience_s = patience_s
         self._base = parse_url(settings.label_studio_url) if settings.label_studio_url else None
         self._public = (
             parse_url(settings.label_studio_public_url)
@@ -104,13 +114,19 @@ class Fetcher:
         self.tokens = Tokens(settings.label_studio_api_key, self._exchange)
 
     def setup_fault(self) -> str | None:
-        """Why no image of a usual project could be fetched, as advice to the operator; None if nothing speaks against it."""
+        """Why no image of a usual project could be fetched, as advice to the operator.
+
+        None if nothing speaks against it.
+        """
         if (
             self._base is None
             and not self._settings.allowed_hosts
             and self._settings.local_files_root is None
         ):
-            return "Start the backend with LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY: without them it cannot fetch images"
+            return (
+                "Start the backend with LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY: without them it"
+                " cannot fetch images"
+            )
         return None
 
     def fetch(self, uri: str, task_id: int | None, deadline: float) -> bytes:
@@ -142,8 +158,8 @@ class Fetcher:
                 asked = error.after_s if isinstance(error, _Later) else None
                 wait = min(
                     MAX_WAIT_S,
-                    asked if asked is not None else 0.5 * 2**tries * random.uniform(0.5, 1.0),
-                )  # noqa: S311
+                    asked if asked is not None else 0.5 * 2**tries * random.uniform(0.5, 1.0),  # noqa: S311
+                )
                 hopeless = (
                     isinstance(error, TimedOut) and self._patience_s < MAX_WAIT_S
                 )  # a server has no thread to spare for a silent host
@@ -186,7 +202,8 @@ class Fetcher:
             raise SourceRefused("data: image: expected data:image/<type>;base64,...")
         if len(uri) * 3 // 4 > self._settings.max_image_bytes:
             raise InputError(
-                f"data: image: larger than the limit of {self._settings.max_image_bytes / (1 << 20):g} MiB"
+                "data: image: larger than the limit of"
+                f" {self._settings.max_image_bytes / (1 << 20):g} MiB"
             )
         payload = uri[head.end() :]
         if not head.group(1).endswith(";base64"):
@@ -221,7 +238,8 @@ class Fetcher:
         if uri.startswith(_CLOUD):
             if task_id is None:
                 raise InputError(
-                    f"{shown(uri)}: cloud storage is reached through Label Studio, which needs the task's id"
+                    f"{shown(uri)}: cloud storage is reached through Label Studio, which needs the"
+                    " task's id"
                 )
             return self._join(
                 f"/tasks/{task_id}/presign/?fileuri={base64.urlsafe_b64encode(uri.encode()).decode('ascii')}"
@@ -231,7 +249,10 @@ class Fetcher:
         return self._mapped(parse_url(uri))
 
     def _mapped(self, url: Url) -> Url:
-        """Label Studio's public name as the address it is reached at; its paths checked, other hosts as they are."""
+        """Label Studio's public name as the address it is reached at.
+
+        Its paths checked, other hosts as they are.
+        """
         if self._public is not None and url.origin == self._public.origin:
             prefix = self._public.target.rstrip("/")
             return self._checked_path(self._join(url.target.removeprefix(prefix)))
@@ -263,7 +284,8 @@ class Fetcher:
                     "content-type", ""
                 ).startswith("text/html"):
                     raise AuthError(
-                        f"{url}: answered with a web page instead of an image, a login page perhaps; check LABEL_STUDIO_URL and the key"
+                        f"{url}: answered with a web page instead of an image, a login page"
+                        " perhaps; check LABEL_STUDIO_URL and the key"
                     )
                 return reply.body
             location = reply.headers.get("location")
@@ -275,7 +297,10 @@ class Fetcher:
         raise InputError(f"{url}: more than {MAX_HOPS} redirects")
 
     def _hop(self, url: Url, location: str) -> Url:
-        """Where a redirect leads. Where Label Studio really is, is the operator's to correct, not the image's fault."""
+        """Where a redirect leads.
+
+        Where Label Studio really is, is the operator's to correct, not the image's fault.
+        """
         try:
             target = parse_url(urljoin(f"{url.scheme}://{url.host_header}{url.target}", location))
         except ValueError:
@@ -284,13 +309,15 @@ class Fetcher:
             return self._mapped(target)
         if target.host == url.host and target.origin != url.origin and target.target == url.target:
             raise Unavailable(
-                f"{url}: Label Studio redirects to {target.scheme}://{target.host_header}; set LABEL_STUDIO_URL to that"
+                f"{url}: Label Studio redirects to {target.scheme}://{target.host_header}; set"
+                " LABEL_STUDIO_URL to that"
             )
         try:
             following = self._mapped(target)
         except SourceRefused:
             raise AuthError(
-                f"{url}: Label Studio redirects to {target}, a login page perhaps; check LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY"
+                f"{url}: Label Studio redirects to {target}, a login page perhaps; check"
+                " LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY"
             ) from None
         if following == url:
             raise Unavailable(
@@ -309,7 +336,8 @@ class Fetcher:
         reply = self._send(url, headers, deadline, method, body)
         for _ in range(
             MAX_RENEWALS
-        ):  # more than once, because with many threads an access token may end between renewal and use
+            # More than once: with many threads an access token may end between renewal and use.
+        ):
             if reply.status != 401 or header is None or self.tokens.kind != "personal":
                 break
             header = self.tokens.renew(header, deadline)
@@ -353,7 +381,8 @@ class Fetcher:
         with contextlib.suppress(ValueError, KeyError, TypeError):
             if reply.status == 200:
                 return str(json.loads(reply.body)["access"])
-        # Whatever is wrong here is no fault of the image that was asked for, so it must not count as one.
+        # Whatever is wrong here is no fault of the image that was asked for, so it must not count
+        # as one.
         raise Unavailable(
             f"{url}: answered {reply.status} without an access token; is LABEL_STUDIO_URL right?"
         )

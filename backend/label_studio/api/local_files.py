@@ -38,7 +38,8 @@ def read_local_file(root: Path, relative: str, max_bytes: int) -> bytes:
         max_bytes: larger files are refused.
 
     Raises:
-        InputError: outside, missing, not a regular file, or too large. The message does not tell which of the first two.
+        InputError: outside, missing, not a regular file, or too large. The message does not tell
+            which of the first two.
         Unavailable: the disk failed.
     """
     missing = InputError(f"{PREFIX}: no such file in the local files folder")

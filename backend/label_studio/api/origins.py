@@ -1,6 +1,9 @@
-"""Which address may be contacted at all. The decision is made on the resolved address, and that very address is then connected to.
+"""Which address may be contacted at all.
 
-Task data is written by anyone who can import a task, so a URL is a request to be judged, not an order.
+The decision is made on the resolved address, and that very address is then connected to.
+
+Task data is written by anyone who can import a task, so a URL is a request to be judged, not an
+order.
 """
 
 from __future__ import annotations
@@ -57,7 +60,9 @@ class Url:
 
 
 def shown(uri: str) -> str:
-    """An address as it may appear in logs and messages: without query, user and inline data, and not longer than a line."""
+    """An address as it may appear in logs and messages: without query, user and inline data, and
+    not longer than a line.
+    """
     if uri.startswith("data:"):
         return "data: image"
     head = uri.split("?")[0].split("#")[0]
@@ -74,7 +79,8 @@ def parse_url(text: str) -> Url:
     """Read an absolute http(s) URL.
 
     Raises:
-        SourceRefused: another scheme, a backslash, a user name, control characters, or no usable host and port.
+        SourceRefused: another scheme, a backslash, a user name, control characters, or no usable
+            host and port.
     """
     name = shown(text)
     if len(text) > _MAX_URL or any(
@@ -83,12 +89,15 @@ def parse_url(text: str) -> Url:
         raise SourceRefused(f"{name}: is too long for a URL or holds control characters")
     try:
         parts = urlsplit(text)
-        host, port, user = parts.hostname, parts.port, parts.username
+        host = parts.hostname
+        port = parts.port
+        user = parts.username
     except ValueError:
         raise SourceRefused(f"{name}: is not a URL that can be read") from None
     if parts.scheme not in _PORTS:
         raise SourceRefused(
-            f"{name}: only http, https, paths of Label Studio, cloud storage of Label Studio and data: images are fetched"
+            f"{name}: only http, https, paths of Label Studio, cloud storage of Label Studio and"
+            " data: images are fetched"
         )
     if (
         not host
@@ -157,8 +166,8 @@ class Policy:
 
     Args:
         label_studio: its origin, which may be on any address because the operator named it.
-        allowed_hosts: ``name``, ``name:port``, ``*.name``, an address or a network. A name must lead to public addresses, unless they lie in
-            one of the networks.
+        allowed_hosts: ``name``, ``name:port``, ``*.name``, an address or a network. A name must
+            lead to public addresses, unless they lie in one of the networks.
         resolve: host and port to addresses.
     """
 
@@ -168,7 +177,8 @@ class Policy:
         allowed_hosts: Sequence[str],
         resolve: Resolve = resolve_host,
     ) -> None:
-        self._label_studio, self._resolve = label_studio, resolve
+        self._label_studio = label_studio
+        self._resolve = resolve
         self._names: list[str] = []
         self._networks: list[tuple[IPv4Network | IPv6Network, int | None]] = []
         for entry in allowed_hosts:
@@ -212,7 +222,8 @@ class Policy:
         """The addresses that may be connected to; the name is looked up once.
 
         Raises:
-            SourceRefused: neither Label Studio nor allowed, with what the operator would have to set.
+            SourceRefused: neither Label Studio nor allowed, with what the operator would have to
+                set.
             Unavailable: the name cannot be resolved now.
         """
         if self.is_label_studio(url):
@@ -225,12 +236,14 @@ class Policy:
             return [str(literal)]
         if literal is not None or not self._listed(url):
             raise HostRefused(
-                f"{url}: host {url.host} is neither Label Studio nor in ALLOWED_HOSTS; to allow it, start the backend with ALLOWED_HOSTS={url.host}"
+                f"{url}: host {url.host} is neither Label Studio nor in ALLOWED_HOSTS; to allow it,"
+                f" start the backend with ALLOWED_HOSTS={url.host}"
             )
         found = [_unwrapped(ip_address(text.split("%")[0])) for text in self._lookup(url)]
         allowed = [str(ip) for ip in found if _is_public(ip) or self._in_networks(ip, url.port)]
         if allowed:
             return allowed
         raise HostRefused(
-            f"{url}: host {url.host} leads to a private address; if that is meant, add its network to ALLOWED_HOSTS"
+            f"{url}: host {url.host} leads to a private address; if that is meant, add its network"
+            " to ALLOWED_HOSTS"
         )

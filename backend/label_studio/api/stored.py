@@ -1,4 +1,6 @@
-"""What Label Studio keeps that exports leave out: predictions of a task, pictures, the label config."""
+"""What Label Studio keeps that exports leave out: predictions of a task, pictures, the label
+config.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,8 @@ from typing import Any
 from backend.errors import InputError, Unavailable, json_kind
 from backend.label_studio.api.fetch import Fetcher
 
-_TRIES, _FIRST_WAIT_S = 4, 0.5
+_TRIES = 4
+_FIRST_WAIT_S = 0.5
 _IMAGE_S = 30.0
 
 
@@ -25,7 +28,9 @@ class Stored:
     def __init__(
         self, fetcher: Fetcher, project: int, sleep: Callable[[float], None] = time.sleep
     ) -> None:
-        self._fetcher, self._project, self._sleep = fetcher, project, sleep
+        self._fetcher = fetcher
+        self._project = project
+        self._sleep = sleep
 
     def _json(self, path: str) -> Any:
         for attempt in range(_TRIES):
@@ -48,7 +53,8 @@ class Stored:
         found = self._json(f"/api/predictions?project={self._project}&task={task}")
         if not isinstance(found, list):
             raise InputError(
-                f"task {task}: predictions: expected a list from Label Studio, got {json_kind(found)}"
+                f"task {task}: predictions: expected a list from Label Studio, got"
+                f" {json_kind(found)}"
             )
         return found
 

@@ -32,7 +32,8 @@ class Task:
                 value = value.get(part) if isinstance(value, dict) else None
         if not isinstance(value, str) or not value.strip():
             raise InputError(
-                f"task {self.id}: data.{key}: expected the address of an image, got {type(value).__name__ if value is not None else 'nothing'}"
+                f"task {self.id}: data.{key}: expected the address of an image, got"
+                f" {type(value).__name__ if value is not None else 'nothing'}"
             )
         try:
             value.encode()

@@ -1,7 +1,8 @@
 """Label Studio's two kinds of token as an Authorization header.
 
-A legacy token is 40 hexadecimal digits and is sent as it is. A personal access token is a JWT that is good for nothing but fetching an
-access token at ``/api/token/refresh/``, which lives five minutes.
+A legacy token is 40 hexadecimal digits and is sent as it is. A personal access token is a JWT that
+is good for nothing but fetching an access token at ``/api/token/refresh/``, which lives five
+minutes.
 """
 
 from __future__ import annotations
@@ -19,12 +20,17 @@ _EARLY_S = 20.0  # renewed this long before it ends
 
 
 def is_personal(key: str) -> bool:
-    """Whether a token is a personal access token, by its shape: three parts of base64 with dots between."""
+    """Whether a token is a personal access token, by its shape: three parts of base64 with dots
+    between.
+    """
     return key.count(".") == 2
 
 
 def _expiry(access: str) -> float:
-    """When an access token ends, in seconds since 1970; one that cannot be read is taken to last five minutes."""
+    """When an access token ends, in seconds since 1970.
+
+    One that cannot be read is taken to last five minutes.
+    """
     try:
         middle = access.split(".")[1]
         ends = json.loads(base64.urlsafe_b64decode(middle + "=" * (-len(middle) % 4)))["exp"]
@@ -38,11 +44,13 @@ class Tokens:
 
     Args:
         key: the token as the operator gave it.
-        exchange: personal access token and deadline to access token; raises ``AuthError`` when refused.
+        exchange: personal access token and deadline to access token; raises ``AuthError`` when
+            refused.
     """
 
     def __init__(self, key: Secret, exchange: Callable[[str, float], str]) -> None:
-        self._key, self._exchange = key, exchange
+        self._key = key
+        self._exchange = exchange
         self._lock = threading.Lock()
         self._access: Secret | None = None
         self._ends = 0.0
@@ -73,7 +81,8 @@ class Tokens:
         try:
             if self._access is None or time.time() > self._ends - _EARLY_S:
                 access = self._exchange(self._key.reveal(), deadline)
-                self._access, self._ends = Secret(access), _expiry(access)
+                self._access = Secret(access)
+                self._ends = _expiry(access)
             return f"Bearer {self._access.reveal()}"
         finally:
             self._lock.release()

@@ -1,7 +1,8 @@
-"""One HTTP request with limits that hold: to a given address, within a total time, up to a number of decoded bytes.
+"""One HTTP request with limits that hold: to a given address, within a total time, up to a number
+of decoded bytes.
 
-Built on ``http.client`` because the usual clients look names up themselves, follow redirects, read ``.netrc`` and proxies, and have no
-limit on time or size as a whole.
+Built on ``http.client`` because the usual clients look names up themselves, follow redirects, read
+``.netrc`` and proxies, and have no limit on time or size as a whole.
 """
 
 from __future__ import annotations
@@ -142,7 +143,8 @@ def request(
 
     def cut() -> None:
         late.set()
-        # Not of the connection: http.client lets go of its socket while the body is still being read from it.
+        # Not of the connection: http.client lets go of its socket while the body is still being
+        # read from it.
         for sock in live[-1:]:
             with contextlib.suppress(OSError):
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)

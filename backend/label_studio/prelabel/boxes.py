@@ -1,4 +1,6 @@
-"""Boxes that a task brings along, instead of a detector's: rectangles of its annotations or predictions, or rows of a prompt file."""
+"""Boxes that a task brings along, instead of a detector's: rectangles of its annotations or
+predictions, or rows of a prompt file.
+"""
 
 from __future__ import annotations
 
@@ -37,8 +39,12 @@ def _upright(region: StoredRegion) -> list[float]:
         )
     except (TypeError, ValueError):
         raise InputError(f"{region.where}.value: expected numbers of percent") from None
-    x, y, w, h = x * width / 100, y * height / 100, w * width / 100, h * height / 100
-    cos, sin = np.cos(np.radians(turned)), np.sin(np.radians(turned))
+    x = x * width / 100
+    y = y * height / 100
+    w = w * width / 100
+    h = h * height / 100
+    cos = np.cos(np.radians(turned))
+    sin = np.sin(np.radians(turned))
     corners = np.array(
         [
             (x + u * cos - v * sin, y + u * sin + v * cos)
@@ -53,7 +59,8 @@ def rectangles(row: Row, source: str, class_ids: Mapping[str, int], to_name: str
 
     Args:
         row: with annotations and predictions.
-        source: of ``SOURCES``: the last annotation that was not skipped, or the newest prediction, that has rectangles.
+        source: of ``SOURCES``: the last annotation that was not skipped, or the newest prediction,
+            that has rectangles.
         class_ids: label to class index; other labels are left out.
         to_name: of the image tag.
 
@@ -89,7 +96,9 @@ def from_tasks(
 
 
 def rows_for(prompts: PromptFile, data_key: str, row: Row) -> Detections | None:
-    """The rows for the picture of a task, by its path or its name, with or without what Label Studio puts before uploads; None for none."""
+    """The rows for the picture of a task, by its path or its name, with or without what Label
+    Studio puts before uploads; None for none.
+    """
     address: Any = row.data.get(data_key)
     path = PurePosixPath(path_of(str(address or "")).lstrip("/"))
     names = [
@@ -103,7 +112,8 @@ def rows_for(prompts: PromptFile, data_key: str, row: Row) -> Detections | None:
 
 
 def check_rows(prompts: PromptFile, data_key: str, rows: Iterable[Row]) -> None:
-    """Refuse a prompt file that has rows for none of the tasks' pictures, before empty predictions are uploaded for all of them.
+    """Refuse a prompt file that has rows for none of the tasks' pictures, before empty predictions
+    are uploaded for all of them.
 
     Raises:
         ConfigError: with an example of both sides.
@@ -116,7 +126,8 @@ def check_rows(prompts: PromptFile, data_key: str, rows: Iterable[Row]) -> None:
     if example is not None:
         theirs = next(iter(prompts.by_image), "nothing")
         raise ConfigError(
-            f"{prompts.path}: has boxes for none of the tasks' pictures; it names for example {theirs!r}, a task {str(example)[:100]!r}"
+            f"{prompts.path}: has boxes for none of the tasks' pictures; it names for example"
+            f" {theirs!r}, a task {str(example)[:100]!r}"
         )
 
 

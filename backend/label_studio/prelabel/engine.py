@@ -20,4 +20,7 @@ class Engine(Protocol):
         fail: Callable[[int, Exception], None],
         stop: threading.Event,
     ) -> None:
-        """Work through everything; ``put`` and ``fail`` are called from one thread at a time, and ``put`` may raise to end it."""
+        """Work through everything.
+
+        ``put`` and ``fail`` are called from one thread at a time, and ``put`` may raise to end it.
+        """

@@ -22,7 +22,10 @@ class LocalEngine:
     """
 
     def __init__(self, loader: Loader, labeller: Labeller, batch: int, workers: int) -> None:
-        self._loader, self._labeller, self._batch, self._workers = loader, labeller, batch, workers
+        self._loader = loader
+        self._labeller = labeller
+        self._batch = batch
+        self._workers = workers
 
     def run(
         self,

@@ -1,7 +1,9 @@
-"""The same three steps on Ray Data: pictures on CPU workers, models in actors, finished predictions streamed to this process, which uploads.
+"""The same three steps on Ray Data: pictures on CPU workers, models in actors, finished predictions
+streamed to this process, which uploads.
 
-Runs on Ray's local workers and, with an address, on a cluster whose machines have this package installed. Fault tolerance is Ray's: what a killed
-worker had in hand is done again by another, and nothing is uploaded from a worker, so nothing comes twice.
+Runs on Ray's local workers and, with an address, on a cluster whose machines have this package
+installed. Fault tolerance is Ray's: what a killed worker had in hand is done again by another, and
+nothing is uploaded from a worker, so nothing comes twice.
 """
 
 from __future__ import annotations
@@ -58,10 +60,11 @@ class _Load:
         self._loader = make()
 
     def __call__(self, batch: _ROW) -> _ROW:
-        loaded, faults = [], []
+        loaded = []
+        faults = []
         for text in batch["work"]:
             try:
-                loaded.append(pickle.dumps(self._loader(pickle.loads(text))))  # noqa: S301 - made by this program a moment ago
+                loaded.append(pickle.dumps(self._loader(pickle.loads(text))))  # noqa: S301 - made by us
                 faults.append(b"")
             except Exception as error:
                 loaded.append(b"")
@@ -70,15 +73,19 @@ class _Load:
 
 
 class _Predict:
-    """In an actor that holds the models: pictures to predictions; one bad picture is one failure."""
+    """In an actor that holds the models: pictures to predictions.
+
+    One bad picture is one failure.
+    """
 
     def __init__(self, make: Callable[[], Labeller]) -> None:
         self._labeller = make()
 
     def __call__(self, batch: _ROW) -> _ROW:
-        texts, faults = [b""] * len(batch["task"]), list(batch["fault"])
+        texts = [b""] * len(batch["task"])
+        faults = list(batch["fault"])
         good = [k for k, fault in enumerate(faults) if not fault]
-        loaded = [pickle.loads(batch["loaded"][k]) for k in good]  # noqa: S301 - made by this program a moment ago
+        loaded = [pickle.loads(batch["loaded"][k]) for k in good]  # noqa: S301 - made by us
         for k, answer in zip(good, self._answers(loaded), strict=True):
             try:
                 if isinstance(answer, Exception):
@@ -167,7 +174,7 @@ class RayEngine:
                     batch["task"], batch["text"], batch["fault"], strict=True
                 ):
                     if fault:
-                        kind, reason = pickle.loads(fault)  # noqa: S301 - made by our own workers
+                        kind, reason = pickle.loads(fault)  # noqa: S301 - made by us
                         fail(int(task), _FAULTS[kind](reason))
                     else:
                         put(Finished(int(task), bytes(text).decode()))

@@ -1,7 +1,8 @@
 """What a pre-labelling run has done, on disk, so that it can be killed at any moment and go on.
 
-One JSON line per event with a checksum before it; a line that was cut off by a crash is ignored, and so is everything that follows from it.
-Label Studio is the truth about what exists; the journal tells what was on its way there, and what failed.
+One JSON line per event with a checksum before it; a line that was cut off by a crash is ignored,
+and so is everything that follows from it. Label Studio is the truth about what exists; the journal
+tells what was on its way there, and what failed.
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ class Journal:
     """
 
     def __init__(self, path: Path, project: str, model_version: str) -> None:
-        self.path, self._lock = path, threading.Lock()
+        self.path = path
+        self._lock = threading.Lock()
         self.done: set[int] = set()
         self.failed: dict[int, str] = {}
         self.sent: dict[
@@ -103,7 +105,8 @@ class Journal:
         return f" (process {pids[-1]})" if pids else ""
 
     def _read(self, project: str, model_version: str) -> None:
-        damaged, whole = 0, True
+        damaged = 0
+        whole = True
         with self.path.open("rb") as lines:
             events = []
             for line in lines:
@@ -117,7 +120,8 @@ class Journal:
                 model_version,
             ):
                 raise ConfigError(
-                    f"{self.path}: is the journal of {event.get('project')} with {event.get('model_version')}; name another with --journal"
+                    f"{self.path}: is the journal of {event.get('project')} with"
+                    f" {event.get('model_version')}; name another with --journal"
                 )
             self._apply(event)
         if damaged:

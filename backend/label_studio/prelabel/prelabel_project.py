@@ -68,7 +68,9 @@ class Ready:
 
 
 def label_names(config: LabelConfig) -> list[str]:
-    """The labels of the tags that show masks or boxes, in their order: the classes where boxes come with labels."""
+    """The labels of the tags that show masks or boxes, in their order: the classes where boxes come
+    with labels.
+    """
     return list(
         dict.fromkeys(
             label.value
@@ -98,18 +100,19 @@ def prepare(settings: Settings, options: Options, label_config: str) -> Ready:
         config = parse_label_config(label_config)
         if any(tag.model_path is not None and not tag.skip for tag in config.tags):
             raise ConfigError(
-                "the labeling config chooses detectors with model_path, which only `yolosam2 serve` can do; take it out"
+                "the labeling config chooses detectors with model_path, which only `yolosam2 serve`"
+                " can do; take it out"
             )
-        names, version = None, ""
+        names = None
+        version = ""
         prompts: PromptFile | None = None
         if settings.prompts is not None:
             names = list(settings.classes or label_names(config))
-            prompts, version = (
-                read_prompts(settings.prompts, len(names)),
-                file_digest(settings.prompts)[:8],
-            )
+            prompts = read_prompts(settings.prompts, len(names))
+            version = file_digest(settings.prompts)[:8]
         elif options.from_boxes is not None:
-            names, version = label_names(config), options.from_boxes
+            names = label_names(config)
+            version = options.from_boxes
         cascade = load_cascade(settings, names, version)
         binding = bind(
             config,
@@ -120,7 +123,8 @@ def prepare(settings: Settings, options: Options, label_config: str) -> Ready:
         raise ConfigError(f"project {options.project}: {error}") from None
     if not binding.groups:
         raise ConfigError(
-            f"project {options.project}: no tag of its labeling config is filled; `yolosam2 make-config` prints one that is"
+            f"project {options.project}: no tag of its labeling config is filled; `yolosam2"
+            " make-config` prints one that is"
         )
     given: Callable[[Row], Any] | None = None
     if prompts is not None:
@@ -143,7 +147,9 @@ def prepare(settings: Settings, options: Options, label_config: str) -> Ready:
 
 
 def default_journal(url: str, project: int, model_version: str) -> Path:
-    """Where the journal lies unless it is said: one for every project and version, in the current folder."""
+    """Where the journal lies unless it is said: one for every project and version, in the current
+    folder.
+    """
     host = "".join(c if c.isalnum() or c in "-." else "-" for c in url.partition("://")[2])
     return Path("prelabel") / f"{host}-{project}-{model_version}.journal"
 
@@ -276,7 +282,8 @@ def make_labeller(
     cascade = load_cascade(settings, names, given_version)
     if project_version([cascade.model_version], binding) != model_version:
         raise ConfigError(
-            f"the models of this machine are {cascade.model_version}, not {model_version}; install the same weights everywhere"
+            f"the models of this machine are {cascade.model_version}, not {model_version}; install"
+            " the same weights everywhere"
         )
     return Labeller(binding, cascade, model_version)
 
@@ -326,12 +333,14 @@ def _dry_run(
     limits: ImageLimits,
     n_left: int,
 ) -> dict[str, Any]:
-    """What a run would do, and what it would take, from a few tasks that are predicted and not uploaded."""
-    loader, labeller = (
-        Loader(ready.binding, Fetcher(service).fetch, limits),
-        Labeller(ready.binding, ready.cascade, ready.model_version),
-    )
-    seconds, sizes, faults = [], [], []
+    """What a run would do, and what it would take, from a few tasks that are predicted and not
+    uploaded.
+    """
+    loader = Loader(ready.binding, Fetcher(service).fetch, limits)
+    labeller = Labeller(ready.binding, ready.cascade, ready.model_version)
+    seconds = []
+    sizes = []
+    faults = []
     filters = filters_of(
         client, options.project, options.choice, without_version(ready.model_version)
     )[0]
@@ -380,7 +389,8 @@ def _dry_run(
 def dry_run_text(report: Mapping[str, Any]) -> str:
     """A dry run for people."""
     lines = [
-        f"project {report['project']}, {report['title']!r}: {report['tasks_to_predict']} tasks to predict as {report['model_version']}"
+        f"project {report['project']}, {report['title']!r}: {report['tasks_to_predict']} tasks to"
+        f" predict as {report['model_version']}"
     ]
     lines += [
         f"  {one['tag']}: {one['class']} becomes {one['label']} from {one['threshold']:g}"
@@ -397,7 +407,8 @@ def dry_run_text(report: Mapping[str, Any]) -> str:
             else f"{seconds / 3600:.1f} hours"
         )
         lines.append(
-            f"about {span} and {report['estimated_bytes'] / 1e6:.1f} MB, going by {report['sampled']} of them"
+            f"about {span} and {report['estimated_bytes'] / 1e6:.1f} MB, going by"
+            f" {report['sampled']} of them"
         )
     lines += [f"  {fault}" for fault in report["faults"]]
     return "\n".join([*lines, "nothing was uploaded"])

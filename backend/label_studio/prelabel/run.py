@@ -1,7 +1,9 @@
-"""A whole project, task by task: what is missing is predicted and uploaded, and every task gets one prediction of a version, whatever happens.
+"""A whole project, task by task: what is missing is predicted and uploaded, and every task gets one
+prediction of a version, whatever happens.
 
-Label Studio is asked for the tasks that have no prediction of this version yet, so a run that is repeated goes on where the last one ended.
-Annotations and drafts are never touched; what is deleted, with ``replace``, are predictions that this program made.
+Label Studio is asked for the tasks that have no prediction of this version yet, so a run that is
+repeated goes on where the last one ended. Annotations and drafts are never touched; what is
+deleted, with ``replace``, are predictions that this program made.
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ from backend.label_studio.prelabel.uploads import Uploader
 
 logger = logging.getLogger(__name__)
 SETTLE_S = 10.0  # what a killed run had sent may still be on its way this long
-# detector + segmenter - digest . digest of the label config; see ``Cascade.model_version`` and ``binding.project_version``
+# detector + segmenter - digest . digest of the label config; see ``Cascade.model_version`` and
+# ``binding.project_version``
 _OURS = re.compile(r"^.+\+.+-[0-9a-f]{10}\.[0-9a-f]{8}$")
 
 
@@ -52,7 +55,9 @@ class Choice:
 def filters_of(
     client: LabelStudio, project: int, choice: Choice, first: Mapping[str, Any]
 ) -> list[list[Mapping[str, Any]]]:
-    """What Label Studio is asked for, one list of filters after the other: tasks named by their numbers fit into an address a hundred at a time."""
+    """What Label Studio is asked for, one list of filters after the other: tasks named by their
+    numbers fit into an address a hundred at a time.
+    """
     filters: list[Mapping[str, Any]] = [first]
     if choice.only_unlabelled:
         filters.append(unlabelled())
@@ -89,7 +94,8 @@ class Run:
         project: its number.
         model_version: of the predictions to make.
         journal: open, of this project and version.
-        on_progress: called whenever a task ended, with the summary and how many predictions wait for the upload.
+        on_progress: called whenever a task ended, with the summary and how many predictions wait
+            for the upload.
     """
 
     client: LabelStudio
@@ -145,7 +151,8 @@ class Run:
         Args:
             engine: does the work.
             choice: which tasks.
-            given: a task to its boxes, where they do not come from the detector; may raise ``InputError``.
+            given: a task to its boxes, where they do not come from the detector; may raise
+                ``InputError``.
 
         Returns:
             What was done. ``summary.error`` is what ended it early.
@@ -167,7 +174,8 @@ class Run:
             engine.run(self._work(choice, given), self._uploader.put, self._fail, self.stop)
         except LabelingError as error:
             self.summary.error = self.summary.error or error
-        self._uploader.close()  # not where somebody ends the program at once, as it may take a while
+        # Not where somebody ends the program at once, as it may take a while.
+        self._uploader.close()
         self.summary.error = self._uploader.error or self.summary.error
         self.summary.n_bytes = self._uploader.n_bytes
         try:
@@ -198,7 +206,10 @@ class Run:
         self.on_progress(self.summary, self._uploader.waiting)
 
     def _fail(self, task: int, error: Exception) -> None:
-        """A task that did not get there; the run ends where Label Studio itself refuses, or the uploader has ended."""
+        """A task that did not get there.
+
+        The run ends where Label Studio itself refuses, or the uploader has ended.
+        """
         if error is self._uploader.error or (isinstance(error, AuthError) and self._refused()):
             self.summary.error = self.summary.error or self._uploader.error
             self.summary.halted = True
@@ -224,7 +235,10 @@ class Run:
         return False
 
     def _delete_older(self, choice: Choice) -> None:
-        """Of every task that has this version, what this program predicted before; what was interrupted is gone on with."""
+        """Of every task that has this version, what this program predicted before.
+
+        What was interrupted is gone on with.
+        """
         parts = filters_of(self.client, self.project, choice, with_version(self.model_version))
         for row in itertools.chain.from_iterable(
             self.client.tasks(self.project, part) for part in parts
@@ -247,7 +261,9 @@ class Run:
             self.journal.replace([row.id])
 
     def _once_only(self) -> None:
-        """Where a request was carried out after all and repeated, a task may have two predictions of this version; the older one stays."""
+        """Where a request was carried out after all and repeated, a task may have two predictions
+        of this version; the older one stays.
+        """
         if not (doubtful := sorted(self.journal.unclear)):
             return
         self._let_settle(time.time())

@@ -1,20 +1,20 @@
-"""A task to a prediction in three steps, the same for every engine: load its pictures, run the models, write the regions."""
+"""A task to a prediction in three steps, the same for every engine: load its pictures, run the
+models, write the regions.
+"""
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
-
 from backend.core.types import Detections, Image, Prediction
 from backend.errors import InputError
 from backend.files.images import ImageLimits, decode_image
+from backend.formats.json_text import json_text
 from backend.formats.label_studio.binding import Binding
-from backend.formats.label_studio.results import chosen, outputs_json, prediction_score
+from backend.formats.label_studio.results import prediction_object, result_of
 from backend.label_studio.api.origins import shown
 from backend.label_studio.api.tasks import Task
 
@@ -61,11 +61,9 @@ class Loader:
     """
 
     def __init__(self, binding: Binding, fetch: FetchImage, limits: ImageLimits) -> None:
-        self._keys, self._fetch, self._limits = (
-            [group.data_key for group in binding.groups],
-            fetch,
-            limits,
-        )
+        self._keys = [group.data_key for group in binding.groups]
+        self._fetch = fetch
+        self._limits = limits
 
     def __call__(self, work: Work) -> Loaded:
         """Load the pictures of a task.
@@ -99,11 +97,9 @@ class Labeller:
     """
 
     def __init__(self, binding: Binding, predictor: Predictor, model_version: str) -> None:
-        self._groups, self._predictor, self._version = (
-            binding.groups,
-            predictor,
-            json.dumps(model_version),
-        )
+        self._groups = binding.groups
+        self._predictor = predictor
+        self._version = model_version
 
     def infer(self, loaded: Sequence[Loaded]) -> list[list[Any]]:
         """Per task what the models said, one answer per group."""
@@ -120,18 +116,9 @@ class Labeller:
 
     def finish(self, task: int, raws: Sequence[Any]) -> str:
         """The prediction of a task as an importable JSON object."""
-        texts: list[str] = []
-        scores: list[float] = []
-        for group, raw in zip(self._groups, raws, strict=True):
-            prediction = self._predictor.finish(raw)
-            regions, _ = outputs_json(prediction, group.outputs)
-            texts += regions
-            shown_ones = sorted({k for output in group.outputs for k in chosen(prediction, output)})
-            own = Prediction(
-                tuple(prediction.instances[k] for k in shown_ones),
-                prediction.size_hw,
-                prediction.model_version,
-            )
-            scores.append(prediction_score(own))
-        score = round(float(np.mean(scores)), 4) if scores else 0.0
-        return f'{{"task":{task},"score":{score},"model_version":{self._version},"result":[{",".join(texts)}]}}'
+        predictions = (self._predictor.finish(raw) for raw in raws)
+        results = [
+            result_of(prediction, group.outputs)
+            for prediction, group in zip(predictions, self._groups, strict=True)
+        ]
+        return json_text({"task": task, **prediction_object(results, self._version)})

@@ -31,11 +31,19 @@ class Summary:
     def as_dict(self) -> dict[str, Any]:
         """For ``--json``."""
         return {
-            "predicted": self.n_done, "uploaded_bytes": self.n_bytes, "skipped_failed_earlier": self.n_skipped, "deleted_older": self.n_deleted,
-            "failed": [{"task": task, "reason": reason} for task, reason in sorted(self.failed.items())],
-            "later": [{"task": task, "reason": reason} for task, reason in sorted(self.later.items())],
-            "reasons": dict(self.reasons().most_common()), "stopped": self.stopped,
-        }  # fmt: skip
+            "predicted": self.n_done,
+            "uploaded_bytes": self.n_bytes,
+            "skipped_failed_earlier": self.n_skipped,
+            "deleted_older": self.n_deleted,
+            "failed": [
+                {"task": task, "reason": reason} for task, reason in sorted(self.failed.items())
+            ],
+            "later": [
+                {"task": task, "reason": reason} for task, reason in sorted(self.later.items())
+            ],
+            "reasons": dict(self.reasons().most_common()),
+            "stopped": self.stopped,
+        }
 
     def as_text(self) -> str:
         """For people: a line a fact, then a table by reason, then the tasks."""
@@ -44,7 +52,8 @@ class Summary:
             lines.append(f"deleted {self.n_deleted} older predictions of this program")
         if self.n_skipped:
             lines.append(
-                f"skipped {self.n_skipped} that failed in an earlier run (--retry-failed tries them again)"
+                f"skipped {self.n_skipped} that failed in an earlier run (--retry-failed tries them"
+                " again)"
             )
         for title, table in (
             ("failed", self.failed),

@@ -1,4 +1,6 @@
-"""Predictions on their way to Label Studio: in chunks, each written down before it is sent and after it was confirmed, none twice."""
+"""Predictions on their way to Label Studio: in chunks, each written down before it is sent and
+after it was confirmed, none twice.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +18,19 @@ from backend.label_studio.prelabel.journal import Journal
 
 logger = logging.getLogger(__name__)
 
-CHUNK_TASKS, CHUNK_BYTES = 100, 16 << 20  # of one request; Label Studio takes 250 MB
+# of one request; Label Studio takes 250 MB
+CHUNK_TASKS = 100
+CHUNK_BYTES = 16 << 20
 _OLDEST_S = 30.0  # what is finished does not wait longer than this to be sent
-_FIRST_WAIT_S, _MOST_WAIT_S, _LAST_PATIENCE_S = 1.0, 60.0, 10.0
+_FIRST_WAIT_S = 1.0
+_MOST_WAIT_S = 60.0
+_LAST_PATIENCE_S = 10.0
 _POISONED = 3  # times that a chunk fails while Label Studio answers otherwise, before it is divided
 _GIVE_UP = 5  # single tasks in a row
-# What may wait for the uploader before everything before it waits: a request's worth while another is under way, however large masks are.
-_QUEUED, _QUEUED_BYTES = 2 * CHUNK_TASKS, 4 * CHUNK_BYTES
+# What may wait for the uploader before everything before it waits: a request's worth while another
+# is under way, however large masks are.
+_QUEUED = 2 * CHUNK_TASKS
+_QUEUED_BYTES = 4 * CHUNK_BYTES
 
 
 class Target(Protocol):
@@ -52,7 +60,8 @@ class Uploader:
         on_done: called with the tasks that Label Studio has now.
         on_failed: called with a task that it does not take, and why.
         sleep: waits between tries; on ``stop`` if None.
-        stop: when set, what is finished is still sent, but nobody waits long for a silent Label Studio.
+        stop: when set, what is finished is still sent, but nobody waits long for a silent Label
+            Studio.
         patience_s: how long Label Studio may be silent before the run ends.
         chunk_tasks: most predictions of a request.
     """
@@ -134,7 +143,8 @@ class Uploader:
     def _chunk(self) -> tuple[list[Finished], bool]:
         """What to send next, and whether it is the last."""
         chunk: list[Finished] = []
-        size, deadline = 0, float("inf")
+        size = 0
+        deadline = float("inf")
         while len(chunk) < self.chunk_tasks and size < CHUNK_BYTES:
             try:
                 one = self._queue.get(timeout=max(0.0, min(deadline - time.monotonic(), 3600.0)))
@@ -153,7 +163,9 @@ class Uploader:
     def _deliver(self, chunk: Sequence[Finished]) -> None:
         """Send a chunk until Label Studio has all of it, or refused what it refuses."""
         self.journal.sending([one.task for one in chunk])
-        waited, wait, looked = 0.0, _FIRST_WAIT_S, 0
+        waited = 0.0
+        wait = _FIRST_WAIT_S
+        looked = 0
         while chunk:
             tasks = [one.task for one in chunk]
             try:
@@ -182,7 +194,8 @@ class Uploader:
                     pause,
                 )
                 self._pause(pause)
-                waited, wait = waited + pause, min(2 * wait, _MOST_WAIT_S)
+                waited = waited + pause
+                wait = min(2 * wait, _MOST_WAIT_S)
                 if unclear:
                     chunk = self._look(chunk)
                     looked += 1

@@ -1,7 +1,8 @@
 """The HTTP side of the Label Studio ML backend: a Flask app over a service. Knows no models.
 
-Protocol of Label Studio 1.23: it reads only the status and the reason phrase of an error, so the sentence for the user goes there as well as
-into the body. Bodies, tokens and query strings are never logged.
+Protocol of Label Studio 1.23: it reads only the status and the reason phrase of an error, so the
+sentence for the user goes there as well as into the body. Bodies, tokens and query strings are
+never logged.
 """
 
 from __future__ import annotations
@@ -73,20 +74,25 @@ def _body(limit: int) -> bytes:
     """
     if (request.content_length or 0) > limit:
         raise TooLarge(
-            f"body: larger than the limit of {limit / (1 << 20):g} MiB; raise MAX_BODY_MB or select fewer tasks"
+            f"body: larger than the limit of {limit / (1 << 20):g} MiB; raise MAX_BODY_MB or select"
+            " fewer tasks"
         )
-    parts, size = [], 0
+    parts = []
+    size = 0
     try:
         while piece := request.stream.read(min(1 << 20, limit + 1 - size)):
             size += len(piece)
             if size > limit:
                 raise TooLarge(
-                    f"body: larger than the limit of {limit / (1 << 20):g} MiB; raise MAX_BODY_MB or select fewer tasks"
+                    f"body: larger than the limit of {limit / (1 << 20):g} MiB; raise MAX_BODY_MB"
+                    " or select fewer tasks"
                 )
             parts.append(piece)
     except TooLarge:
         raise
-    except Exception:  # cut off, too slow, or chunks that are none; the server below has error classes of its own for each
+    # Cut off, too slow, or chunks that are none; the server below has error classes of its own for
+    # each.
+    except Exception:
         raise InputError("body: did not arrive") from None
     return b"".join(parts)
 
@@ -95,7 +101,8 @@ def _add_checks(app: Flask, service: Service) -> None:
     @app.get("/")
     @app.get("/health")
     def health() -> Response:
-        # 200 from the first moment: Label Studio takes anything else for "Disconnected" and stops asking.
+        # 200 from the first moment: Label Studio takes anything else for "Disconnected" and stops
+        # asking.
         return _reply({"status": "UP", "model_class": MODEL_CLASS, "state": service.gate.state})
 
     @app.get("/livez")
@@ -147,7 +154,8 @@ def _add_protocol(app: Flask, service: Service) -> None:
 
     @app.post("/webhook")
     def webhook() -> Response:
-        # Label Studio waits for the answer inside the annotator's own request; nothing is learned from these events yet.
+        # Label Studio waits for the answer inside the annotator's own request; nothing is learned
+        # from these events yet.
         if b'"START_TRAINING"' in _body(limit)[:200]:
             logger.warning("training from Label Studio is not supported; nothing was started")
         return _reply({}, 201)
@@ -158,7 +166,8 @@ def _add_frame(app: Flask, service: Service) -> None:
 
     @app.before_request
     def check_access() -> Response | None:
-        g.id, g.start = uuid.uuid4().hex[:8], time.perf_counter()
+        g.id = uuid.uuid4().hex[:8]
+        g.start = time.perf_counter()
         if is_allowed(service.settings, request.path, request.headers.get("Authorization")):
             return None
         response = _error(401, "user name or password is missing or wrong")

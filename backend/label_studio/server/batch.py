@@ -1,24 +1,25 @@
-"""A list of tasks to a list of Label Studio predictions, in the same order and of the same length, whatever happens to single ones.
+"""A list of tasks to a list of Label Studio predictions, in the same order and of the same length,
+whatever happens to single ones.
 
-Images are fetched ahead while the lane works; results are remembered by what the image is, so that a request that ran into Label Studio's
-time limit has not worked in vain: the next one finds what was done.
+Images are fetched ahead while the lane works; results are remembered by what the image is, so that
+a request that ran into Label Studio's time limit has not worked in vain: the next one finds what
+was done.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-
-import numpy as np
+from typing import Any
 
 from backend.core.types import Image, Prediction
 from backend.errors import InputError, LabelingError, Unavailable
 from backend.files.images import ImageLimits
+from backend.formats.json_text import RawJson, json_text
 from backend.formats.label_studio.binding import Group
-from backend.formats.label_studio.results import chosen, outputs_json, prediction_score
+from backend.formats.label_studio.results import Result, prediction_object, result_of
 from backend.label_studio.api.origins import HostRefused
 from backend.label_studio.api.tasks import Task
 from backend.label_studio.server.cache import ByteLru
@@ -34,19 +35,11 @@ _JOB_S = 2.0  # what one job on the lane should take at most
 
 
 @dataclass(frozen=True)
-class Result:
-    """Regions of one image as JSON texts with commas between, and the score to sort by."""
-
-    regions: str
-    score: float
-
-
-@dataclass(frozen=True)
 class Item:
-    """What becomes of one task: text of the answer, and how it ended (done, failed for good, or later)."""
+    """What becomes of one task."""
 
-    text: str
-    outcome: str
+    answer: RawJson
+    outcome: str  # done, failed for good, or later
     reason: str = ""
 
 
@@ -54,7 +47,10 @@ Found = dict[str, Result | BaseException]  # by digest of the image bytes
 
 
 def _key(digest: str, project: Project, group: int) -> tuple[str, str, str, int]:
-    """What a result depends on. The version is short, for people; the digest of the binding is the whole one."""
+    """What a result depends on. The version is short, for people.
+
+    The digest of the binding is the whole one.
+    """
     return digest, project.model_version, project.binding.digest, group
 
 
@@ -95,7 +91,9 @@ class BatchPredictor:
         fetch_workers: int = 8,
         limits: ImageLimits | None = None,
     ) -> None:
-        self._predictors, self._gate, self._monitor = predictors, gate, monitor
+        self._predictors = predictors
+        self._gate = gate
+        self._monitor = monitor
         self._results: ByteLru[Result] = ByteLru(cache_bytes)
         self._batch = batch
         self._seconds_per_image = 0.0  # what the lane took lately
@@ -154,7 +152,9 @@ class BatchPredictor:
         return items
 
     def _chunk(self) -> int:
-        """Images for one job on the lane: few enough that a click does not wait long, and that a deadline finds most work done."""
+        """Images for one job on the lane: few enough that a click does not wait long, and that a
+        deadline finds most work done.
+        """
         return max(1, min(self._batch, int(_JOB_S / max(self._seconds_per_image, 1e-6))))
 
     def _run(
@@ -199,9 +199,12 @@ class BatchPredictor:
         deadline: float,
         keep: Callable[[Found], None],
     ) -> Found:
-        """Results by digest. If a batch fails for a reason of its content, its images are tried one by one.
+        """Results by digest.
 
-        What the lane finishes after the deadline goes to ``keep``, so that the next request finds it.
+        If a batch fails for a reason of its content, its images are tried one by one.
+
+        What the lane finishes after the deadline goes to ``keep``, so that the next request finds
+        it.
         """
         if not images:
             return {}
@@ -254,36 +257,24 @@ class BatchPredictor:
             return error
 
     def _result(self, prediction: Prediction, group: Group) -> Result:
-        texts, holed = outputs_json(prediction, group.outputs)
-        if holed:
-            logger.info("%d polygons cannot show the holes of their masks", holed)
-        indices = sorted({k for output in group.outputs for k in chosen(prediction, output)})
-        self._monitor.instances.inc(len(indices))
-        own = Prediction(
-            tuple(prediction.instances[k] for k in indices),
-            prediction.size_hw,
-            prediction.model_version,
-        )
-        return Result(",".join(texts), prediction_score(own))
+        result = result_of(prediction, group.outputs)
+        if result.n_holed:
+            logger.info("%d polygons cannot show the holes of their masks", result.n_holed)
+        self._monitor.instances.inc(result.n_instances)
+        return result
 
     def _item(
         self, task: Task, results: dict[int, Result | BaseException], project: Project
     ) -> Item:
-        version = json.dumps(project.model_version)
         errors = [result for result in results.values() if isinstance(result, BaseException)]
         if errors:
             outcomes = [_describe(error) for error in errors]
             outcome, reason = next((o for o in outcomes if o[0] == "later"), outcomes[0])
             logger.warning("task %s: %s", task.id, reason)
-            error_text = json.dumps(reason)
+            answer: dict[str, Any] = {"score": 0.0, "error": reason}
             if outcome == "failed":
-                return Item(
-                    f'{{"result":[],"score":0.0,"model_version":{version},"error":{error_text}}}',
-                    outcome,
-                    reason,
-                )
-            return Item(f'{{"score":0.0,"error":{error_text}}}', outcome, reason)
+                answer = {**prediction_object([], project.model_version), "error": reason}
+            return Item(RawJson(json_text(answer)), outcome, reason)
         good = [result for result in results.values() if isinstance(result, Result)]
-        score = round(float(np.mean([result.score for result in good])), 4) if good else 0.0
-        regions = ",".join(result.regions for result in good if result.regions)
-        return Item(f'{{"result":[{regions}],"score":{score},"model_version":{version}}}', "done")
+        answer = prediction_object(good, project.model_version)
+        return Item(RawJson(json_text(answer)), "done")

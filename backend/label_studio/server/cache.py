@@ -1,4 +1,6 @@
-"""What is remembered in memory: bounded by bytes, least recently used out first, safe for many threads."""
+"""What is remembered in memory: bounded by bytes, least recently used out first, safe for many
+threads.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +13,16 @@ V = TypeVar("V")
 
 
 class ByteLru(Generic[V]):
-    """A mapping that forgets the least recently used entries once they take more than a number of bytes together.
+    """A mapping that forgets the least recently used entries once they take more than a number of
+    bytes together.
 
     Args:
         budget_bytes: of all entries; a larger single entry is not kept at all.
     """
 
     def __init__(self, budget_bytes: int) -> None:
-        self._budget, self._used = budget_bytes, 0
+        self._budget = budget_bytes
+        self._used = 0
         self._entries: OrderedDict[Hashable, tuple[V, int]] = OrderedDict()
         self._lock = threading.Lock()
 

@@ -1,12 +1,13 @@
-"""A click or a rough box to a mask: the image is encoded once, then every further prompt costs a decoder call.
+"""A click or a rough box to a mask: the image is encoded once, then every further prompt costs a
+decoder call.
 
-Everything remembered is found by what the image is and what was prompted, never by who asked, so two people on two images cannot get each
-other's mask, and a second person on the same image finds it encoded.
+Everything remembered is found by what the image is and what was prompted, never by who asked, so
+two people on two images cannot get each other's mask, and a second person on the same image finds
+it encoded.
 """
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 import uuid
@@ -21,10 +22,11 @@ from backend.core.masks import mask_xyxy
 from backend.core.types import Embedding, Image, Instance, Mask, Masks, Prediction
 from backend.errors import InputError, Unavailable
 from backend.files.images import ImageLimits, decode_image
+from backend.formats.json_text import RawJson, json_text
 from backend.formats.label_studio.binding import Output, prompt_target
 from backend.formats.label_studio.context import Target, read_context, to_prompts
 from backend.formats.label_studio.label_config import ControlTag
-from backend.formats.label_studio.results import outputs_json, prediction_score
+from backend.formats.label_studio.results import Result, prediction_object, result_of
 from backend.label_studio.api.origins import shown
 from backend.label_studio.api.tasks import Task
 from backend.label_studio.server.cache import ByteLru
@@ -46,6 +48,17 @@ class _Wanted:
     target: Target
     tag: ControlTag
     label: str
+
+    @property
+    def output(self) -> Output:
+        """The tag, which takes whatever was outlined."""
+        return Output(
+            kind=self.tag.kind,
+            from_name=self.tag.name,
+            to_name=self.tag.to_name,
+            labels={0: self.label},
+            thresholds={0: 0.0},
+        )
 
 
 class InteractivePredictor:
@@ -70,7 +83,10 @@ class InteractivePredictor:
         cache_bytes: int = 1024 << 20,
         limits: ImageLimits | None = None,
     ) -> None:
-        self._predictors, self._gate, self._fetch, self._monitor = predictors, gate, fetch, monitor
+        self._predictors = predictors
+        self._gate = gate
+        self._fetch = fetch
+        self._monitor = monitor
         self._embeddings: ByteLru[Embedding] = ByteLru(cache_bytes)
         self._logits: ByteLru[np.ndarray] = ByteLru(_LOGITS_BYTES)
         self._recent: dict[tuple[int | None, str], tuple[str, float]] = {}
@@ -79,7 +95,7 @@ class InteractivePredictor:
 
     def predict(
         self, task: Task, context: Mapping[str, Any], project: Project, deadline: float
-    ) -> str:
+    ) -> RawJson:
         """The answer for one task as JSON text.
 
         Args:
@@ -99,33 +115,20 @@ class InteractivePredictor:
         by_image: dict[str, list[_Wanted]] = {}
         for one in wanted:
             by_image.setdefault(one.tag.data_key, []).append(one)
-        texts: list[str] = []
-        scores: list[float] = []
+        results: list[Result] = []
         for data_key, on_image in by_image.items():
             masks = self._masks(task, task.image(data_key), on_image, deadline)
             found = self._predictors.default().outline(masks)
             for one, mask, quality in zip(on_image, found, masks.quality, strict=True):
                 if mask is not None:
                     prediction = _prediction(mask, float(quality), one.label, masks.size_hw)
-                    texts += outputs_json(
-                        prediction,
-                        [
-                            Output(
-                                one.tag.kind,
-                                one.tag.name,
-                                one.tag.to_name,
-                                {0: one.label},
-                                {0: 0.0},
-                            )
-                        ],
-                    )[0]
-                    scores.append(prediction_score(prediction))
+                    results.append(result_of(prediction, [one.output]))
         self._monitor.prompts.inc(len(wanted))
-        score = round(float(np.mean(scores)), 4) if scores else 0.0
-        return f'{{"result":[{",".join(texts)}],"score":{score},"model_version":{json.dumps(project.model_version)}}}'
+        return RawJson(json_text(prediction_object(results, project.model_version)))
 
     def _masks(self, task: Task, uri: str, wanted: Sequence[_Wanted], deadline: float) -> Masks:
-        digest, image = self._known(task.id, uri), None
+        digest = self._known(task.id, uri)
+        image = None
         if digest is None:
             digest, image = self._load(task, uri, deadline)
         masks = self._refine(digest, image, wanted, deadline)
@@ -137,7 +140,9 @@ class InteractivePredictor:
         return masks
 
     def _known(self, task_id: int | None, uri: str) -> str | None:
-        """Digest of the image if this address was fetched a short while ago and the image is still encoded."""
+        """Digest of the image if this address was fetched a short while ago and the image is still
+        encoded.
+        """
         with self._lock:
             digest, until = self._recent.get(_address(task_id, uri), ("", 0.0))
         return (
@@ -148,7 +153,8 @@ class InteractivePredictor:
 
     def _load(self, task: Task, uri: str, deadline: float) -> tuple[str, Image]:
         data = self._fetch(uri, task.id, deadline)
-        digest, now = sha256(data).hexdigest(), time.monotonic()
+        digest = sha256(data).hexdigest()
+        now = time.monotonic()
         with self._lock:
             self._recent = (
                 {k: v for k, v in self._recent.items() if v[1] > now}
@@ -194,13 +200,20 @@ class InteractivePredictor:
 
 
 def _address(task_id: int | None, uri: str) -> tuple[int | None, str]:
-    """What an image is asked for by; inline images by their digest, as they may be megabytes long."""
-    return task_id, uri if len(uri) < 4096 else sha256(
-        uri.encode("utf-8", "surrogatepass")
-    ).hexdigest()
+    """What an image is asked for by.
+
+    Inline images by their digest, as they may be megabytes long.
+    """
+    return task_id, (
+        uri if len(uri) < 4096 else sha256(uri.encode("utf-8", "surrogatepass")).hexdigest()
+    )
 
 
 def _prediction(mask: Mask, quality: float, label: str, size_hw: tuple[int, int]) -> Prediction:
-    """One instance; its version is random so that its region id is new, as the editor may hold an accepted region from the same click."""
+    """One instance.
+
+    Its version is random so that its region id is new, as the editor may hold an accepted region
+    from the same click.
+    """
     instance = Instance(label, 0, max(0.0, min(1.0, quality)), mask_xyxy(mask), mask)
     return Prediction((instance,), size_hw, uuid.uuid4().hex)

@@ -1,8 +1,9 @@
-"""The same backend for those who run ``label-studio-ml start``: a thin model class over our service, for label-studio-ml 1.0.9 and 2.x.
+"""The same backend for those who run ``label-studio-ml start``: a thin model class over our
+service, for label-studio-ml 1.0.9 and 2.x.
 
-``yolosam2 serve`` needs none of this and does more: readable errors, access control, a bounded queue at the door. Settings come from the
-environment, as there. Put a ``model.py`` with ``from backend.label_studio.model import YoloSam2`` beside the ``_wsgi.py`` that
-label-studio-ml makes.
+``yolosam2 serve`` needs none of this and does more: readable errors, access control, a bounded
+queue at the door. Settings come from the environment, as there. Put a ``model.py`` with ``from
+backend.label_studio.model import YoloSam2`` beside the ``_wsgi.py`` that label-studio-ml makes.
 """
 
 from __future__ import annotations
@@ -31,7 +32,10 @@ _services: list[Service] = []
 
 
 def service() -> Service:
-    """The one service of this process; label-studio-ml makes a new model object for every request, so it cannot live in there."""
+    """The one service of this process.
+
+    Label-studio-ml makes a new model object for every request, so it cannot live in there.
+    """
     with _lock:
         if not _services:
             made = build_service(
@@ -101,8 +105,8 @@ class YoloSam2(LabelStudioMLBase):  # type: ignore[misc]
 def _adapt_1x() -> None:
     """Give 1.0.9 a manager that knows several projects and the true version.
 
-    Its own keeps one model for all projects, calls every version INITIAL, so that Label Studio asks for the same predictions again and
-    again, and starts a process for every webhook.
+    Its own keeps one model for all projects, calls every version INITIAL, so that Label Studio asks
+    for the same predictions again and again, and starts a process for every webhook.
     """
     import label_studio_ml.api as api
 

@@ -1,4 +1,6 @@
-"""Images of tasks, fetched and decoded ahead of their use: so many at once, and never more than so many bytes."""
+"""Images of tasks, fetched and decoded ahead of their use: so many at once, and never more than so
+many bytes.
+"""
 
 from __future__ import annotations
 
@@ -59,11 +61,11 @@ class Ahead(Generic[R]):
     """
 
     def __init__(self, fetch: Fetch, workers: int, at_once: int, limits: ImageLimits) -> None:
-        self._fetch, self._limits = fetch, limits
-        self._at_once, self._running = (
-            max(at_once, workers),
-            max(2, workers // 2),
-        )  # one request leaves threads to the others
+        self._fetch = fetch
+        self._limits = limits
+        # one request leaves threads to the others
+        self._at_once = max(at_once, workers)
+        self._running = max(2, workers // 2)
         self._largest = float(_FIRST_GUESS)  # bytes of a decoded image, the largest of late
         self.pool = ThreadPoolExecutor(workers, thread_name_prefix="fetch")
 
@@ -87,7 +89,9 @@ class Ahead(Generic[R]):
         return Ready(digest, None, image)
 
     def _room(self, pending: Sequence[tuple[Unit, Future[Ready[R]]]]) -> int:
-        """How many more units may start, by count and by the bytes that are there and to be expected."""
+        """How many more units may start, by count and by the bytes that are there and to be
+        expected.
+        """
         done = [future for _, future in pending if future.done()]
         held = sum(
             future.result().n_bytes

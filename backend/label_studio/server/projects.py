@@ -62,7 +62,8 @@ class Predictors:
     """Cascades by detector, loaded on the lane and kept.
 
     Args:
-        load: the ``model_path`` of a tag, or None for the default detector, to a loaded and warmed-up predictor.
+        load: the ``model_path`` of a tag, or None for the default detector, to a loaded and
+            warmed-up predictor.
         threshold: detections below are dropped where the label config does not say.
         allow_paths: whether a label config may choose detectors.
         most: custom detectors kept at once.
@@ -76,12 +77,10 @@ class Predictors:
         allow_paths: bool = False,
         most: int = 4,
     ) -> None:
-        self._load, self._threshold, self._allow_paths, self._most = (
-            load,
-            threshold,
-            allow_paths,
-            most,
-        )
+        self._load = load
+        self._threshold = threshold
+        self._allow_paths = allow_paths
+        self._most = most
         self._loaded: dict[str | None, Predictor] = {}
         self._announced: set[str] = set()
         self._projects: ByteLru[Project] = ByteLru(_PROJECT_BYTES)
@@ -100,7 +99,8 @@ class Predictors:
         if model_path not in self._loaded:
             if len(self._loaded) > self._most:
                 raise InputError(
-                    f"model_path: at most {self._most} detectors are kept loaded; restart the backend to forget those of old configs"
+                    f"model_path: at most {self._most} detectors are kept loaded; restart the"
+                    " backend to forget those of old configs"
                 )
             self._loaded[model_path] = self._load(model_path)
         return self._loaded[model_path]
@@ -138,7 +138,8 @@ class Predictors:
         }
         if paths and not self._allow_paths:
             raise InputError(
-                f"model_path={listed(sorted(paths))} in the labeling config needs ALLOW_CUSTOM_MODEL_PATH=1 on the backend"
+                f"model_path={listed(sorted(paths))} in the labeling config needs"
+                " ALLOW_CUSTOM_MODEL_PATH=1 on the backend"
             )
         for path in paths - self._loaded.keys():
             gate.run(lambda path=path: self.get(path), deadline)  # type: ignore[misc]
@@ -160,14 +161,17 @@ class Predictors:
         )
 
     def _announce(self, project: Project) -> None:
-        """Once per version: which tag gets which model and labels, so that a silent mismatch has a place to be seen."""
+        """Once per version: which tag gets which model and labels, so that a silent mismatch has a
+        place to be seen.
+        """
         if project.model_version in self._announced:
             return
         self._announced.add(project.model_version)
         for group in project.binding.groups:
             for output in group.outputs:
                 pairs = listed(
-                    f"{self._loaded[group.model_path].names[k]} -> {label} from {output.thresholds[k]:g}"
+                    f"{self._loaded[group.model_path].names[k]} -> {label} from"
+                    f" {output.thresholds[k]:g}"
                     for k, label in output.labels.items()
                 )
                 model = group.model_path or "the default detector"

@@ -1,4 +1,7 @@
-"""Request bodies checked field by field. What is not needed, such as logins and old predictions, is dropped on receipt."""
+"""Request bodies checked field by field.
+
+What is not needed, such as logins and old predictions, is dropped on receipt.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,11 @@ class PredictRequest:
 
 @dataclass(frozen=True)
 class SetupRequest:
-    """What /setup is told. The host name and token that come with it are not kept: anyone who reaches the port can send them."""
+    """What /setup is told.
+
+    The host name and token that come with it are not kept: anyone who reaches the port can send
+    them.
+    """
 
     project: str
     label_config: str
@@ -33,10 +40,13 @@ class SetupRequest:
 def drop_masks(body: bytes) -> bytes:
     """A body without the numbers of its brush masks.
 
-    Label Studio embeds all old predictions of every task, which nobody here reads; parsing a hundred megabytes of them would hold
-    every other thread up. Quotes inside JSON text are escaped, so the name can only be a key.
+    Label Studio embeds all old predictions of every task, which nobody here reads; parsing a
+    hundred megabytes of them would hold every other thread up. Quotes inside JSON text are escaped,
+    so the name can only be a key.
     """
-    parts, start, look = [], 0, 0
+    parts = []
+    start = 0
+    look = 0
     while (key := body.find(b'"rle":', look)) >= 0:
         opening = key + 6 + (body[key + 6 : key + 7] == b" ")
         look = opening
@@ -104,7 +114,8 @@ def read_setup(content: Mapping[str, Any]) -> SetupRequest:
 def _task(value: Any, where: str) -> Task:
     if not isinstance(value, dict):
         raise InputError(f"{where}: expected an object, got {type(value).__name__}")
-    task_id, data = value.get("id"), value.get("data")
+    task_id = value.get("id")
+    data = value.get("data")
     if isinstance(task_id, str) and task_id.isascii() and task_id.isdigit() and len(task_id) < 19:
         task_id = int(task_id)
     if task_id is not None and (
@@ -122,7 +133,8 @@ def read_predict(content: Mapping[str, Any]) -> PredictRequest:
     Raises:
         InputError: naming the field.
     """
-    tasks, params = content.get("tasks"), content.get("params")
+    tasks = content.get("tasks")
+    params = content.get("params")
     if not isinstance(tasks, list):
         raise InputError(f"tasks: expected a list, got {type(tasks).__name__}")
     if params is not None and not isinstance(params, dict):

@@ -1,4 +1,6 @@
-"""From settings to a running server: the models are wired to the service, and gunicorn runs it in one process with threads."""
+"""From settings to a running server: the models are wired to the service, and gunicorn runs it in
+one process with threads.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +63,8 @@ def cascade_loader(settings: Settings) -> Callable[[str | None], Cascade]:
     """What loads cascades for a server; the segmenter is loaded once and shared.
 
     Args:
-        settings: of the models; ``conf`` becomes the threshold of labels that have none, which the service applies.
+        settings: of the models; ``conf`` becomes the threshold of labels that have none, which the
+            service applies.
     """
     shared: Segmenter | None = None
 
@@ -115,7 +118,8 @@ class _Master(Arbiter):  # type: ignore[misc]
 
 
 class Server(BaseApplication):  # type: ignore[misc]
-    """gunicorn around an app that is made in the worker, after the fork, because neither CUDA nor threads survive one.
+    """gunicorn around an app that is made in the worker, after the fork, because neither CUDA nor
+    threads survive one.
 
     Args:
         make: makes the service in the worker.
@@ -123,7 +127,8 @@ class Server(BaseApplication):  # type: ignore[misc]
     """
 
     def __init__(self, make: Callable[[], Service], settings: ServiceSettings) -> None:
-        self._make, self._settings = make, settings
+        self._make = make
+        self._settings = settings
         super().__init__()
 
     def load_config(self) -> None:
@@ -134,7 +139,9 @@ class Server(BaseApplication):  # type: ignore[misc]
             "workers": 1,
             "threads": self._settings.threads,
             "worker_class": "gthread",
-            "timeout": 0,  # for gthread it would be a heartbeat, not a limit on requests; the gate has its own watchdog
+            # For gthread it would be a heartbeat, not a limit on requests; the gate has its own
+            # watchdog.
+            "timeout": 0,
             "graceful_timeout": int(self._settings.deadline_s) + 5,
             "preload_app": False,
             "control_socket_disable": True,
@@ -155,9 +162,13 @@ class Server(BaseApplication):  # type: ignore[misc]
 
 
 def _drain_on_sigterm(worker: Any) -> None:
-    """New requests are refused from the signal on; gunicorn waits for the others. A second signal ends them too."""
+    """New requests are refused from the signal on; gunicorn waits for the others.
+
+    A second signal ends them too.
+    """
     for listener in worker.sockets:
-        # Inherited by accepted connections: whoever sends nothing for this long must not keep a thread.
+        # Inherited by accepted connections: whoever sends nothing for this long must not keep a
+        # thread.
         listener.sock.setsockopt(
             socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", _RECEIVE_S, 0)
         )
@@ -180,7 +191,8 @@ def _check_free(settings: ServiceSettings) -> None:
             probe.bind((settings.host, settings.port))
     except OSError as error:
         raise ConfigError(
-            f"{settings.host}:{settings.port}: cannot listen there: {(error.strerror or str(error)).lower()}; name another --port"
+            f"{settings.host}:{settings.port}: cannot listen there:"
+            f" {(error.strerror or str(error)).lower()}; name another --port"
         ) from None
 
 
@@ -200,11 +212,13 @@ def serve(settings: Settings, service_settings: ServiceSettings) -> None:
     )
     if not service_settings.label_studio_url:
         logger.warning(
-            "LABEL_STUDIO_URL is not set, so no image can be fetched: start with LABEL_STUDIO_URL=http://... LABEL_STUDIO_API_KEY=..."
+            "LABEL_STUDIO_URL is not set, so no image can be fetched: start with"
+            " LABEL_STUDIO_URL=http://... LABEL_STUDIO_API_KEY=..."
         )
     elif not service_settings.label_studio_api_key:
         logger.warning(
-            "LABEL_STUDIO_API_KEY is not set, so Label Studio will refuse to hand out images: make a token under Account & Settings"
+            "LABEL_STUDIO_API_KEY is not set, so Label Studio will refuse to hand out images: make"
+            " a token under Account & Settings"
         )
 
     def make() -> Service:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from backend.config.service import ServiceSettings
 from backend.errors import InputError, Unavailable
 from backend.files.images import ImageLimits
+from backend.formats.json_text import json_text
 from backend.label_studio.api.fetch import Fetcher
 from backend.label_studio.server.batch import BatchPredictor, Item
 from backend.label_studio.server.cache import ByteLru
@@ -43,7 +44,8 @@ class Service:
     """The backend behind its routes; safe for many threads.
 
     Args:
-        load: the ``model_path`` of a tag, or None for the settings' own detector, to a loaded predictor; called on the inference thread only.
+        load: the ``model_path`` of a tag, or None for the settings' own detector, to a loaded
+            predictor; called on the inference thread only.
         settings: all of them.
         fetcher: gets image bytes; made from the settings if None.
         threshold: detections below are dropped where the label config does not say, 0..1.
@@ -119,7 +121,8 @@ class Service:
         return done
 
     def setup(self, request: SetupRequest) -> str:
-        """Check a project's label config and tell which ``model_version`` its predictions will carry.
+        """Check a project's label config and tell which ``model_version`` its predictions will
+        carry.
 
         Raises:
             InputError: the config, or the way the backend was started, cannot work.
@@ -169,16 +172,17 @@ class Service:
         with self.gate.admit(BATCH if request.context is None else CLICK):
             project = self._project(request, deadline)
             if request.context is not None:
-                return Answer(
-                    f'{{"results":[{self._interactive.predict(request.tasks[0], request.context, project, deadline)}]}}'
+                only = self._interactive.predict(
+                    request.tasks[0], request.context, project, deadline
                 )
+                return Answer(json_text({"results": [only]}))
             items = self._batch.predict(request.tasks, project, deadline)
         later = [item for item in items if item.outcome == "later"]
         if later and len(later) == len(items):
             if time.monotonic() >= deadline:
                 raise DeadlineExceeded(later[0].reason)
             raise Unavailable(later[0].reason)
-        return Answer(f'{{"results":[{",".join(item.text for item in items)}]}}', tuple(items))
+        return Answer(json_text({"results": [item.answer for item in items]}), tuple(items))
 
     @property
     def ready(self) -> bool:

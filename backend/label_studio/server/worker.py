@@ -1,7 +1,9 @@
-"""The one inference lane: a single thread owns the models, a few requests may wait for it, and none waits for ever.
+"""The one inference lane: a single thread owns the models, a few requests may wait for it, and none
+waits for ever.
 
-Requests are admitted (``admit``) up to a bound and refused at once beyond it; what an admitted request wants computed goes through
-``run`` in small jobs, so that a click does not wait for a thousand images. Jobs whose deadline has passed are never started.
+Requests are admitted (``admit``) up to a bound and refused at once beyond it; what an admitted
+request wants computed goes through ``run`` in small jobs, so that a click does not wait for a
+thousand images. Jobs whose deadline has passed are never started.
 """
 
 from __future__ import annotations
@@ -22,8 +24,15 @@ from backend.errors import LabelingError, Unavailable
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
-LOADING, READY, FAILED, DRAINING, STUCK = "LOADING", "READY", "FAILED", "DRAINING", "STUCK"
-CLICK, BATCH, STOP = 0, 1, 2  # order in the queue
+LOADING = "LOADING"
+READY = "READY"
+FAILED = "FAILED"
+DRAINING = "DRAINING"
+STUCK = "STUCK"
+# order in the queue
+CLICK = 0
+BATCH = 1
+STOP = 2
 CLICK_PLACES = 2
 
 
@@ -55,7 +64,8 @@ class Gate:
         load: loads and warms the models up, on the lane; until it returns the gate is LOADING.
         queue_size: requests that may wait beside the one that runs.
         stuck_after_s: a job that runs longer makes the gate STUCK.
-        on_stuck: called once then, on the watchdog's thread; a server ends its process there, for a supervisor to start it again.
+        on_stuck: called once then, on the watchdog's thread; a server ends its process there, for a
+            supervisor to start it again.
     """
 
     def __init__(
@@ -66,12 +76,10 @@ class Gate:
         stuck_after_s: float = 120.0,
         on_stuck: Callable[[], None] | None = None,
     ) -> None:
-        self._load, self._queue_size, self._stuck_after_s, self._on_stuck = (
-            load,
-            queue_size,
-            stuck_after_s,
-            on_stuck,
-        )
+        self._load = load
+        self._queue_size = queue_size
+        self._stuck_after_s = stuck_after_s
+        self._on_stuck = on_stuck
         self._jobs: queue.PriorityQueue[_Job] = queue.PriorityQueue()
         self._numbers = itertools.count()
         self._lock = threading.Lock()
@@ -109,10 +117,12 @@ class Gate:
             if self._state == LOADING:
                 self._state = READY
         except LabelingError as error:
-            self._state, self.fault = FAILED, str(error)
+            self._state = FAILED
+            self.fault = str(error)
             logger.error("the models cannot be loaded: %s", error)
         except Exception as error:  # whatever a model library raises; the server stays up to say so
-            self._state, self.fault = FAILED, f"the models cannot be loaded: {type(error).__name__}"
+            self._state = FAILED
+            self.fault = f"the models cannot be loaded: {type(error).__name__}"
             logger.exception("the models cannot be loaded")
         self._loaded.set()
         while True:
@@ -170,7 +180,8 @@ class Gate:
         """Count one request in for as long as the block runs.
 
         Args:
-            order: of its work; a few places are kept for clicks, so that long batches do not shut annotators out.
+            order: of its work; a few places are kept for clicks, so that long batches do not shut
+                annotators out.
 
         Raises:
             Busy: as many as allowed are in already, or the server is shutting down.

@@ -1,7 +1,8 @@
-"""SAM 2 behind the ``Segmenter`` protocol: one encoder batch, boxes of all images decoded together, small logits out.
+"""SAM 2 behind the ``Segmenter`` protocol: one encoder batch, boxes of all images decoded together,
+small logits out.
 
-The arithmetic is that of ``sam2.sam2_image_predictor.SAM2ImagePredictor``; its state (one current image) is not used, and
-full-size masks are never made here.
+The arithmetic is that of ``sam2.sam2_image_predictor.SAM2ImagePredictor``; its state (one current
+image) is not used, and full-size masks are never made here.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ T = TypeVar("T")
 _MEAN = (0.485, 0.456, 0.406)  # of sam2.utils.transforms.SAM2Transforms
 _STD = (0.229, 0.224, 0.225)
 _CPU_CHUNK = 4  # on a CPU a few boxes at a time stay in its caches
-# What `build_sam2` adds unless told otherwise: an unstable single mask gives way to the best of three.
+# What `build_sam2` adds unless told otherwise: an unstable single mask gives way to the best of
+# three.
 _BUILD_SAM2_EXTRAS = {
     "dynamic_multimask_via_stability": True,
     "dynamic_multimask_stability_delta": 0.05,
@@ -57,7 +59,8 @@ def _build(config: str, checkpoint: Path) -> Any:
         from sam2.build_sam import build_sam2
 
         return build_sam2(config, str(checkpoint), device="cpu")
-    # `build_sam2` finds packaged files only; outside them its steps are done here, without hydra's global state.
+    # `build_sam2` finds packaged files only; outside them its steps are done here, without hydra's
+    # global state.
     from hydra.utils import instantiate
     from omegaconf import OmegaConf
 
@@ -72,7 +75,8 @@ def load_model(config: str, checkpoint: Path) -> Any:
     """Build a ``SAM2Base`` and load its weights.
 
     Args:
-        config: name inside the sam2 package, such as ``configs/sam2.1/sam2.1_hiera_t.yaml``, or a yaml file.
+        config: name inside the sam2 package, such as ``configs/sam2.1/sam2.1_hiera_t.yaml``, or a
+            yaml file.
         checkpoint: weights as sam2 publishes them; loaded with ``weights_only``.
 
     Raises:
@@ -80,7 +84,8 @@ def load_model(config: str, checkpoint: Path) -> Any:
     """
     try:
         return _build(config, checkpoint).eval()
-    except Exception as error:  # sam2 raises a RuntimeError without text for wrong keys; hydra has a tree of its own
+    # Sam2 raises a RuntimeError without text for wrong keys; hydra has a tree of its own.
+    except Exception as error:
         reason = (
             str(error).strip().splitlines()[0]
             if str(error).strip()
@@ -97,7 +102,9 @@ def _size(image: Image) -> tuple[int, int]:
 
 @dataclass(frozen=True, eq=False)
 class _Features:
-    """Of B images on the device: ``image`` (B, C, s/16, s/16) and the two finer levels for the decoder."""
+    """Of B images on the device: ``image`` (B, C, s/16, s/16) and the two finer levels for the
+    decoder.
+    """
 
     image: Tensor
     fine: tuple[Tensor, ...]
@@ -121,7 +128,8 @@ class Sam2Segmenter:
         self._device = torch.device(device)
         self._chunk = min(box_chunk, _CPU_CHUNK) if self._device.type == "cpu" else box_chunk
         recipe = file_digest(Path(config)) if Path(config).is_file() else config
-        self._version = f"{checkpoint.stem}-{sha256((file_digest(checkpoint) + recipe).encode()).hexdigest()[:8]}"
+        digest = sha256((file_digest(checkpoint) + recipe).encode()).hexdigest()[:8]
+        self._version = f"{checkpoint.stem}-{digest}"
 
     @property
     def version(self) -> str:
@@ -140,7 +148,10 @@ class Sam2Segmenter:
     def _in_chunks(
         self, count: int, chunk: int, what: str, run: Callable[[int, int], T]
     ) -> list[T]:
-        """``run(start, stop)`` over all rows; running out of memory halves the chunk and goes on."""
+        """``run(start, stop)`` over all rows.
+
+        Running out of memory halves the chunk and goes on.
+        """
         results: list[T] = []
         start = 0
         while start < count:
@@ -152,7 +163,8 @@ class Sam2Segmenter:
                     raise
                 if stop - start == 1:
                     raise Unavailable(
-                        f"{self._device}: out of memory with one of the {what}; use a smaller --segmenter or --device cpu"
+                        f"{self._device}: out of memory with one of the {what}; use a smaller"
+                        " --segmenter or --device cpu"
                     ) from None
                 chunk = (stop - start) // 2
                 option = "--sam-batch" if what == "boxes" else "--batch"
@@ -167,7 +179,9 @@ class Sam2Segmenter:
         return results
 
     def _prepare(self, images: Sequence[Image]) -> Tensor:
-        """(B, 3, s, s) float32 on the device, resized as SAM2Transforms does it: antialiased, ignoring the aspect."""
+        """(B, 3, s, s) float32 on the device, resized as SAM2Transforms does it: antialiased,
+        ignoring the aspect.
+        """
         side = self.model.image_size
         device = (
             torch.device("cpu") if self._device.type == "mps" else self._device
@@ -236,7 +250,9 @@ class Sam2Segmenter:
     def _decode_boxes(
         self, features: _Features, owner: Tensor, corners: Tensor
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Logits (N, h, w) float16 and quality (N,) float32 on the host, for N boxes of any of the images."""
+        """Logits (N, h, w) float16 and quality (N,) float32 on the host, for N boxes of any of the
+        images.
+        """
         labels = torch.tensor([[2, 3]], dtype=torch.int, device=self._device)
 
         def run(start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
@@ -258,8 +274,8 @@ class Sam2Segmenter:
     def segment(self, images: Sequence[Image], boxes: Sequence[Boxes]) -> list[Masks]:
         """Outline the object in each box.
 
-        Images without boxes never reach the encoder; the others share one encoder batch, and their boxes are decoded in
-        chunks that may span images.
+        Images without boxes never reach the encoder; the others share one encoder batch, and their
+        boxes are decoded in chunks that may span images.
 
         Args:
             images: RGB uint8 (H, W, 3), any sizes.
@@ -294,7 +310,9 @@ class Sam2Segmenter:
         return answers
 
     def _scale(self, size_hw: tuple[int, ...]) -> np.ndarray:
-        """What to divide x, y, x, y in pixels of the image by to get pixels of the model's square input."""
+        """What to divide x, y, x, y in pixels of the image by to get pixels of the model's square
+        input.
+        """
         side = self.model.image_size
         return np.array([size_hw[1] / side, size_hw[0] / side] * 2, np.float32)
 
@@ -312,12 +330,13 @@ class Sam2Segmenter:
     def refine(self, embedding: Embedding, prompts: Sequence[Prompts]) -> Masks:
         """Outline the object that each prompt describes.
 
-        A single point without box or previous mask is ambiguous: the model then answers with three masks, and the one it
-        thinks best is kept.
+        A single point without box or previous mask is ambiguous: the model then answers with three
+        masks, and the one it thinks best is kept.
 
         Args:
             embedding: of this segmenter.
-            prompts: one per object; coordinates in pixels of the image, ``logits`` from an earlier answer for the object.
+            prompts: one per object; coordinates in pixels of the image, ``logits`` from an earlier
+                answer for the object.
 
         Returns:
             One mask per prompt.
@@ -327,7 +346,8 @@ class Sam2Segmenter:
         """
         if not isinstance(embedding.features, _Features):
             raise InputError("embedding: was made by another segmenter")
-        logits, quality = [], []
+        logits = []
+        quality = []
         with self._scope():
             for prompt in prompts:
                 one, sure = self._refine_one(embedding, prompt)
@@ -344,7 +364,8 @@ class Sam2Segmenter:
 
     def _refine_one(self, embedding: Embedding, prompt: Prompts) -> tuple[np.ndarray, float]:
         scale = self._scale(embedding.size_hw)
-        points, labels = [prompt.points_xy / scale[:2]], [prompt.positive.astype(np.int32)]
+        points = [prompt.points_xy / scale[:2]]
+        labels = [prompt.positive.astype(np.int32)]
         if prompt.xyxy is not None:
             points.insert(0, (prompt.xyxy / scale).reshape(2, 2))
             labels.insert(0, np.array([2, 3], np.int32))
@@ -389,6 +410,7 @@ def load(path: Path, config: str | None, settings: Settings, device: str) -> Sam
     """
     if config is None:
         raise ConfigError(
-            f"--segmenter: {path} needs --segmenter-config, a yaml file or a name inside the sam2 package"
+            f"--segmenter: {path} needs --segmenter-config, a yaml file or a name inside the sam2"
+            " package"
         )
     return Sam2Segmenter(path, config, device=device, box_chunk=settings.sam_batch)

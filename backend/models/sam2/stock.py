@@ -17,14 +17,15 @@ def use_one_thread() -> None:
 
 
 def full_masks(logits: NDArray[Any], size_hw: tuple[int, int]) -> NDArray[np.float32]:
-    """Full-size float masks as ``SAM2ImagePredictor.predict`` returns them: (N, H, W) of 0 and 1."""
+    """Full-size masks as ``SAM2ImagePredictor.predict`` returns them: (N, H, W) of 0 and 1."""
     grid = torch.from_numpy(logits.astype(np.float32))[:, None]
     masks = F.interpolate(grid, size_hw, mode="bilinear", align_corners=False) > 0
     return masks.squeeze(1).float().numpy()
 
 
 def untrained_sam2(folder: Path, config: str = "configs/sam2.1/sam2.1_hiera_t.yaml") -> Path:
-    """A checkpoint of a stock SAM 2 with random weights: it costs what the real one costs, and its masks mean nothing.
+    """A checkpoint of a stock SAM 2 with random weights: it costs what the real one costs, and its
+    masks mean nothing.
 
     Args:
         folder: gets the file.
