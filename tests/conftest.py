@@ -15,7 +15,7 @@ from backend.core.types import Detections, Embedding, Image, Masks, Prompts
 from backend.demo.scenes.compose import TEST_SEEDS, Scene, generate
 from backend.labeling.cascade import Cascade
 from backend.labeling.load import load
-from tests.lab import lab  # noqa: F401 - a fixture
+from tests.support.lab import lab  # noqa: F401 - a fixture
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"
