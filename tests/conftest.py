@@ -136,7 +136,7 @@ def run_cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     """Run ``yolosam2`` in this process: arguments -> (exit code, stdout, stderr)."""
     import signal
 
-    from backend.cli import main
+    from backend.cli.main import main
 
     def run(*arguments: object) -> tuple[int, str, str]:
         before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)

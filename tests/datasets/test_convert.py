@@ -840,7 +840,7 @@ def test_an_interrupted_run_ends_with_130_and_goes_on(tmp_path: Path) -> None:
 _PEAK = """
 import sys
 from pathlib import Path
-from backend.cli import main
+from backend.cli.main import main
 code = main(["convert", sys.argv[1], sys.argv[2], "--to", sys.argv[3]])
 status = Path("/proc/self/status").read_text()
 print(code, next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])

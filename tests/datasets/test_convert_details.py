@@ -271,7 +271,7 @@ def test_label_studio_addresses(tmp_path: Path) -> None:
         "labelme",
         "--no-progress",
     ]
-    from backend.cli import main
+    from backend.cli.main import main
 
     write_picture(tmp_path / "p/f.webp", 60, 80)
     assert (

@@ -92,7 +92,7 @@ def served(source: Path) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def project(lab: Lab, source: Path, served: str, tmp_path_factory: pytest.TempPathFactory) -> int:
     """A project with the labeling config and the tasks that ``convert`` wrote."""
-    from backend.cli import main
+    from backend.cli.main import main
 
     out = tmp_path_factory.mktemp("tasks")
     assert (

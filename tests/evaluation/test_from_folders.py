@@ -30,7 +30,7 @@ DEMO = (
 @pytest.fixture(scope="module")
 def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The samples as ``annotate`` labels them."""
-    from backend.cli import main
+    from backend.cli.main import main
 
     out = tmp_path_factory.mktemp("labelled")
     assert main(["annotate", str(SAMPLES / "JPEGImages"), "--out", str(out), *DEMO]) == 0

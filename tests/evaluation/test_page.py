@@ -62,7 +62,7 @@ def tasks() -> list[dict]:
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from backend.cli import main
+    from backend.cli.main import main
 
     folder = tmp_path_factory.mktemp("report")
     write(
@@ -241,7 +241,7 @@ def contrast(first: str, second: str) -> float:
 
 @needs_chromium
 def test_forty_classes_with_long_names(tmp_path: Path) -> None:
-    from backend.cli import main
+    from backend.cli.main import main
 
     names = [f"vehicle of the municipal fleet, kind number {k}" for k in range(39)] + [
         "constructor"

@@ -14,7 +14,7 @@ from tests.support.exports import disc, regions, task
 _PEAK = """
 import sys
 from pathlib import Path
-from backend.cli import main
+from backend.cli.main import main
 options = ["--json", sys.argv[2], "--report", sys.argv[3], "--resamples", "100"]
 code = main(["score", sys.argv[1], *options])
 status = Path("/proc/self/status").read_text()

@@ -205,7 +205,7 @@ def drive(window: Any) -> None:
 def main() -> int:
     import labelme.app
 
-    from backend.cli import main as yolosam2
+    from backend.cli.main import main as yolosam2
 
     if (OUT / "points.json").is_file():
         SEEN_POINTS.update(json.loads((OUT / "points.json").read_text()))
