@@ -11,17 +11,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from backend.core.masks import check_mask
-from backend.core.stacking import painting_order
-from backend.core.types import Prediction
 from backend.errors import InputError
-from backend.formats.json_text import json_bytes
-from labelme_plugin.shapes import mask_of, to_shape
+from labelme_plugin.shapes import mask_of
 
 VERSION = "5.5.0"  # the oldest format with masks; every later labelme reads it
 MARK = "yolo_sam2"  # labelme keeps top-level keys it does not know
 _MOST_BYTES = 128 << 20  # of a JSON file
-_SMALLEST_MASK = 2  # labelme 5.5 loses the second point of a one-pixel mask on saving
 
 
 def _digest(document: Mapping[str, Any]) -> str:
@@ -69,36 +64,6 @@ def make_document(
     if model_version is not None:
         document[MARK] = {"model_version": model_version, "digest": _digest(document)}
     return document
-
-
-def to_document(prediction: Prediction, image_path: str) -> dict[str, Any]:
-    """A prediction as labelme's JSON document.
-
-    Args:
-        prediction: large objects are written first, because labelme draws and exports later shapes
-            on top.
-        image_path: of the image, relative to the JSON file, with forward slashes.
-
-    Returns:
-        The document. Masks of a single pixel are left out, because labelme cannot hold them.
-
-    Raises:
-        InputError: a mask that is empty or reaches beyond the image.
-    """
-    shapes = []
-    for k in painting_order(prediction.instances):
-        instance = prediction.instances[k]
-        if instance.mask is not None:
-            check_mask(instance.mask, prediction.size_hw)
-            if instance.mask.crop.size < _SMALLEST_MASK:
-                continue
-        shapes.append(to_shape(instance))
-    return make_document(shapes, image_path, prediction.size_hw, prediction.model_version)
-
-
-def to_json(prediction: Prediction, image_path: str) -> bytes:
-    """The bytes of a labelme file; see ``to_document``."""
-    return json_bytes(to_document(prediction, image_path)) + b"\n"
 
 
 def _parse(path: Path) -> dict[str, Any]:

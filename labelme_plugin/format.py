@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from backend.formats.base import Format
+from labelme_plugin.document import made_by_us
 from labelme_plugin.reader import LabelmeReader, is_labelme
 from labelme_plugin.writer import LabelmeWriter
 
@@ -19,6 +20,10 @@ _LOOKED_AT = 200  # files of a folder
 def _is_folder(folder: Path) -> bool:
     documents = [*sorted(folder.glob("*.json")), *sorted((folder / "labelme").glob("*.json"))]
     return any(is_labelme(path) for path in itertools.islice(documents, _LOOKED_AT))
+
+
+def _is_marked(path: Path) -> bool:
+    return made_by_us(path) is not None
 
 
 def _check(source: Path, images: Path | None, progress: bool) -> Any:
@@ -40,6 +45,7 @@ FORMAT = Format(
     read=LabelmeReader,
     write=LabelmeWriter,
     knows_lists=False,
+    is_marked=_is_marked,
     check=_check,
     open_window=_open_window,
 )

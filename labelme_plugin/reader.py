@@ -19,7 +19,8 @@ from backend.files.find import find_files, not_followed
 from backend.files.images import SUFFIXES
 from backend.files.names import safe_name
 from backend.files.pictures import header_of, without_exif
-from backend.formats.base import DatasetInstance, Fault, Part, ReadRequest, Sample, object_value
+from backend.formats.base import ReadRequest
+from backend.formats.sample import DatasetInstance, Fault, Part, Sample, object_value
 from backend.formats.voc.class_names import read_class_names
 from labelme_plugin.document import MARK, read_document, unchanged_version
 from labelme_plugin.instances import AREAS, LINES, LabelledMask, labelled_masks, score_of, size_of

@@ -14,7 +14,7 @@ import io
 import json
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ import PIL.Image
 from numpy.typing import NDArray
 
 from backend.core.masks import mask_xyxy
-from backend.core.types import Instance, Mask
+from backend.core.types import Mask
 from backend.errors import InputError
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -114,14 +114,15 @@ def polygon_shape(label: str, points: list[list[float]]) -> dict[str, Any]:
     return _shape(label, points, "polygon")
 
 
-def to_shape(instance: Instance) -> dict[str, Any]:
-    """An instance as a labelme shape with its score; without a mask it becomes a rectangle."""
-    if instance.mask is None:
-        x0, y0, x1, y1 = (round(float(v), 2) for v in instance.xyxy)
-        shape = _shape(instance.label, [[x0, y0], [x1, y1]], "rectangle")
-    else:
-        shape = mask_shape(instance.label, instance.mask)
-    return {**shape, **score_keys(round(float(instance.score), 4))}
+def box_shape(label: str, xyxy: Sequence[float]) -> dict[str, Any]:
+    """A box as a labelme rectangle.
+
+    Args:
+        label: of the instance.
+        xyxy: in pixels.
+    """
+    x0, y0, x1, y1 = (round(float(value), 2) for value in xyxy)
+    return _shape(label, [[x0, y0], [x1, y1]], "rectangle")
 
 
 def score_keys(score: float) -> dict[str, Any]:

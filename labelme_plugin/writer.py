@@ -18,19 +18,12 @@ from backend.core.rings import part_rings
 from backend.core.types import Mask
 from backend.errors import InputError
 from backend.files.names import listable
-from backend.formats.base import (
-    LISTS,
-    NOT_AT_HAND,
-    DatasetInstance,
-    Encoded,
-    Part,
-    Sample,
-    WriteRequest,
-)
+from backend.formats.base import NOT_AT_HAND, Encoded, WriteRequest
 from backend.formats.json_text import json_bytes
+from backend.formats.sample import LISTS, DatasetInstance, Part, Sample
 from labelme_plugin.document import make_document, relative_image_path
 from labelme_plugin.reader import DRAWN, OWN
-from labelme_plugin.shapes import mask_shape, polygon_shape, score_keys
+from labelme_plugin.shapes import box_shape, mask_shape, polygon_shape, score_keys
 
 APART = "source"  # key for what the source has under names that labelme uses for something else
 _TOLERANCE = 0.75  # pixels; a polygon for people should not have a corner at every pixel
@@ -57,6 +50,9 @@ class LabelmeWriter:
         self._tolerance = _TOLERANCE if tolerance is None else tolerance
         self._simplified = tolerance is not None
 
+    def paths(self, stem: str) -> list[PurePosixPath]:
+        return [PurePosixPath(f"{stem}.json")]
+
     def encode(self, sample: Sample, stem: str) -> Encoded:
         size_hw = sample.known_size()
         instances = sample.instances
@@ -68,14 +64,16 @@ class LabelmeWriter:
             if not isinstance(one.notes.get("group_id"), list | dict)
         }
         taken: set[tuple[str, Any]] = set()
+        predicted = sample.model_version is not None
         for instance in instances:
             drawn = [
                 (part.order, shape)
                 for part in instance.parts
-                for shape in self._shapes(
-                    part, instance, size_hw, sample.model_version is not None, losses
-                )
+                for shape in self._shapes(part, instance, size_hw, predicted, losses)
             ]
+            if not instance.parts and instance.xyxy is not None:
+                box = box_shape(instance.label, instance.xyxy)
+                drawn.append((instance.order, {**box, **_extras(instance, predicted)}))
             group = drawn[0][1]["group_id"] if drawn else None
             if (group is None and len(drawn) > 1) or (
                 group is not None and (instance.label, group) in taken
@@ -85,7 +83,7 @@ class LabelmeWriter:
                 drawn = [(order, {**shape, "group_id": group}) for order, shape in drawn]
             taken.add((instance.label, group))
             pieces += drawn
-        path = PurePosixPath(f"{stem}.json")
+        (path,) = self.paths(stem)
         copied = self._copies.place(
             sample, PurePosixPath(f"{stem}{sample.name.suffix}"), always=True
         )
@@ -159,12 +157,13 @@ class LabelmeWriter:
     def add(self, encoded: Encoded) -> None:
         return
 
-    def close(self) -> Iterator[tuple[PurePosixPath, bytes]]:
+    def class_files(self) -> list[tuple[PurePosixPath, bytes]]:
         names = [name for name in self._names.names if _is_listable(name)]
-        yield (
-            PurePosixPath("labels.txt"),
-            ("\n".join([IGNORE_LABEL, BACKGROUND_LABEL, *names]) + "\n").encode(),
-        )
+        lines = "\n".join([IGNORE_LABEL, BACKGROUND_LABEL, *names]) + "\n"
+        return [(PurePosixPath("labels.txt"), lines.encode())]
+
+    def close(self) -> Iterator[tuple[PurePosixPath, bytes]]:
+        yield from self.class_files()
 
     def abort(self) -> None:
         return

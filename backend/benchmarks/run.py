@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import cv2
@@ -24,16 +24,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backend.config.process import limit_arenas
+from backend.core.classes import ClassNames
 from backend.core.masks import full_frame, mask_from_full, mask_xyxy
 from backend.core.types import Instance, Mask, Masks, Prediction
 from backend.core.upsample import crop_masks
 from backend.files.atomic import write_atomic
+from backend.files.pictures import Pictures
+from backend.formats.base import NoCopies, WriteRequest
 from backend.formats.coco import segmentation as coco
 from backend.formats.json_text import json_bytes
 from backend.formats.label_studio import brush_rle as rle
 from backend.formats.label_studio import results as labelstudio
+from backend.formats.options import WriteOptions
+from backend.formats.registry import format_of
+from backend.formats.sample import sample_of
 from backend.labeling import pipeline
-from labelme_plugin import document as labelme
 
 SIZE_HW = (1080, 1920)
 _BOXES = 10
@@ -121,6 +126,23 @@ def _ratio(
     )
 
 
+def labelme_file_of(prediction: Prediction) -> bytes:
+    """The labelme file of a prediction, as ``annotate`` writes it."""
+    made = format_of("labelme")
+    writer = made.write(
+        WriteRequest(
+            out=Path(),
+            names=ClassNames(),
+            pictures=Pictures([], None),
+            copies=NoCopies(),
+            options=WriteOptions(resumable=True),
+        )
+    )
+    sample = sample_of(prediction, name=PurePosixPath("a.jpg"), drawing_order=made.drawing_order)
+    ((_, content),) = writer.encode(sample, "a").files
+    return content if isinstance(content, bytes) else b""
+
+
 def _routes(repeats: int, folder: Path) -> list[Row]:
     from backend.benchmarks.yardsticks import label_studio_json, labelme_file
     from backend.models.sam2.stock import use_one_thread
@@ -144,7 +166,7 @@ def _routes(repeats: int, folder: Path) -> list[Row]:
     ours = folder / "ours.json"
     files = _ratio(
         lambda: labelme_file(half, SIZE_HW, labels, theirs),
-        lambda: ours.write_bytes(labelme.to_json(_prediction(half), "a.jpg")),
+        lambda: ours.write_bytes(labelme_file_of(_prediction(half))),
         repeats,
     )
     names = (
@@ -258,7 +280,7 @@ def stub_run(count: int, size_hw: tuple[int, int] = (540, 960)) -> int:
             tuple(_instance(k, mask) for k, mask in enumerate(masks)), answer.size_hw, "stub"
         )
         return [
-            labelme.to_json(prediction, "a.jpg"),
+            labelme_file_of(prediction),
             json_bytes(labelstudio.task_object(prediction, "a.jpg")),
         ]
 

@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     from backend.formats.voc.dataset import has_truth
     from backend.labeling.annotate import annotate
     from backend.labeling.load import load
-    from backend.labeling.outputs import ComparisonSink, Sink
+    from backend.labeling.outputs import Output, comparisons
     from backend.labeling.sources import collect
 
     settings = model_settings(args)
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
         print_status(remark)
     loaded = load(settings, args.mode, work.class_names)
     formats = ["overlay"]
-    comparisons: list[Sink] = []
+    sheets: list[Output] = []
     if not args.plain and all(has_truth(source) for source in args.sources):
         names = work.class_names or settings.classes
         if names is None:
@@ -70,14 +70,14 @@ def run(args: argparse.Namespace) -> int:
             )
         rename = parse_rename(args.rename)
         formats = []
-        comparisons = [ComparisonSink(args.out, loaded.cascade.names, names, rename)]
+        sheets = [comparisons(args.out, loaded.cascade.names, names, rename)]
     summary = annotate(
         work.items,
         loaded.cascade,
         formats,
         args.out,
         run_options(args, settings, loaded.prompts),
-        more_sinks=comparisons,
+        more_outputs=sheets,
         stop=stop_on_interrupt(),
     )
     if args.json:

@@ -12,29 +12,18 @@ from tqdm import tqdm
 from backend.core.classes import NOT_CLASSES, ClassNames
 from backend.datasets.copying import Copies
 from backend.datasets.lists import repeated
-from backend.datasets.ownership import Target
 from backend.datasets.report import Summary
 from backend.datasets.splits import Division
 from backend.datasets.stems import Stems
 from backend.errors import ConfigError, InputError, LabelingError, Unavailable, is_disk_full
 from backend.files.atomic import ensure_writable, sweep_stale
 from backend.files.find import is_inside
+from backend.files.ownership import OutputFolder
 from backend.files.pictures import Pictures
-from backend.formats.base import (
-    LISTS,
-    NOT_AT_HAND,
-    TURNED,
-    UNWANTED,
-    Fault,
-    Reader,
-    ReadRequest,
-    Sample,
-    Writer,
-    WriteRequest,
-    chosen,
-)
+from backend.formats.base import NOT_AT_HAND, TURNED, Reader, ReadRequest, Writer, WriteRequest
 from backend.formats.options import ReadOptions, WriteOptions
 from backend.formats.registry import detect_format, format_of
+from backend.formats.sample import LISTS, UNWANTED, Fault, Sample, chosen
 from backend.formats.yolo.writer import outdated
 
 _HARMLESS = (NOT_AT_HAND, TURNED, LISTS)  # told, but nothing of the annotations is lost by it
@@ -110,7 +99,9 @@ def convert(
     ensure_writable(out)
     sweep_stale(out)
     stop = stop or threading.Event()
-    place = Target(out, target, options.overwrite)
+    place = OutputFolder(
+        out, target, overwrite=options.overwrite, is_marked=format_of(target).is_marked
+    )
     try:
         return _convert(source, place, kind, target, options, stop)
     finally:
@@ -144,7 +135,12 @@ def _class_names(out: Path, target: str, options: Options) -> ClassNames:
 
 
 def _convert(
-    source: Path, place: Target, kind: str, target: str, options: Options, stop: threading.Event
+    source: Path,
+    place: OutputFolder,
+    kind: str,
+    target: str,
+    options: Options,
+    stop: threading.Event,
 ) -> Summary:
     out = place.root
     root = source if source.is_dir() else source.parent
@@ -243,7 +239,7 @@ def _stream(
     writer: Writer,
     names: ClassNames,
     stems: Stems,
-    place: Target,
+    place: OutputFolder,
     options: Options,
     summary: Summary,
     stop: threading.Event,
@@ -303,7 +299,12 @@ def _placed(sample: Sample, writer: Writer, options: Options) -> Sample:
 
 
 def _one(
-    sample: Sample, stem: str, writer: Writer, place: Target, options: Options, summary: Summary
+    sample: Sample,
+    stem: str,
+    writer: Writer,
+    place: OutputFolder,
+    options: Options,
+    summary: Summary,
 ) -> None:
     encoded = writer.encode(sample, stem)
     lost = [
@@ -323,7 +324,7 @@ def _one(
         summary.per_split[sample.split or options.write.split] += 1
 
 
-def _close(writer: Writer, place: Target, summary: Summary, stems: Stems) -> None:
+def _close(writer: Writer, place: OutputFolder, summary: Summary, stems: Stems) -> None:
     """Write what all images share, and look after what an earlier conversion left."""
     kind = summary.target_format
     removed = 0

@@ -6,7 +6,8 @@ from collections import Counter
 from pathlib import Path, PurePosixPath
 
 from backend.files.pictures import Pictures, header_of, picture_bytes, upright_bytes
-from backend.formats.base import TURNED, Copied, Sample
+from backend.formats.base import TURNED, Copied
+from backend.formats.sample import Sample
 
 MODES = ("copy", "link", "none")
 

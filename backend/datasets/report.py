@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from backend.formats.base import EMBEDDED, NOT_AT_HAND, TURNED, Encoded, Sample
+from backend.formats.base import EMBEDDED, NOT_AT_HAND, TURNED, Encoded
+from backend.formats.sample import Sample
 
 _EXAMPLES = 3  # images named with each loss
 _SHOWN = 50  # lines of failures in the text

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from backend.files.images import SUFFIXES
-from backend.formats.base import Sample
+from backend.formats.sample import Sample
 
 
 class Stems:

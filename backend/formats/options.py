@@ -60,3 +60,6 @@ class WriteOptions:
     copy: str | None = None  # copy, link or none: what becomes of pictures
     url_prefix: str = "/data/local-files/?d="  # put before a picture's path to make its address
     what: What | None = None  # what Label Studio's tasks get
+    # Whether every image has files of its own, and what images share is made of those that are
+    # there at the end: so a run that was interrupted can be gone on with.
+    resumable: bool = False

@@ -18,12 +18,13 @@ from backend.core.boxes import no_detections
 from backend.core.protocols import Labeler
 from backend.core.types import Detections, Image, Prediction
 from backend.errors import ConfigError, LabelingError, disk_error, is_disk_full
-from backend.files.atomic import ensure_writable, set_aside, sweep_stale, write_atomic, write_new
+from backend.files.atomic import ensure_writable, sweep_stale
 from backend.files.find import is_newer
 from backend.files.images import DEFAULT_LIMITS, ImageLimits, read_image
+from backend.files.ownership import state_of, write_together
 from backend.formats.prompt_file import PromptFile
 from backend.labeling import pipeline
-from backend.labeling.outputs import Output, Sink, check_outputs, make_sinks, state
+from backend.labeling.outputs import Files, Output, check_outputs, make_outputs
 from backend.labeling.sources import Item, check_distinct
 
 
@@ -114,13 +115,13 @@ def check_prompts(prompts: PromptFile, items: Sequence[Item]) -> None:
 
 @dataclass(frozen=True)
 class _Job:
-    """An item and the sinks that still want it."""
+    """An item and the outputs that still want it."""
 
     item: Item
-    sinks: tuple[Sink, ...]
+    outputs: tuple[Output, ...]
 
 
-_Finished = tuple[Prediction, list[tuple[Sink, list[Output]]]]
+_Finished = tuple[Prediction, list[tuple[Output, Files]]]
 
 
 def _stages(
@@ -141,13 +142,16 @@ def _stages(
 
     def finish(job: _Job, loaded: _Loaded, raw: Any) -> _Finished:
         prediction = cascade.finish(raw)
-        return prediction, [
-            (sink, sink.encode(job.item, loaded.image, prediction)) for sink in job.sinks
-        ]
+        encoded = [(one, one.encode(job.item, loaded.image, prediction)) for one in job.outputs]
+        return prediction, encoded
 
     def write(job: _Job, finished: _Finished) -> None:
-        prediction, outputs = finished
-        written = [_write_files(sink, files, options.overwrite, summary) for sink, files in outputs]
+        prediction, encoded = finished
+        written = [
+            write_together(files, output.is_ours, overwrite=options.overwrite)
+            for output, files in encoded
+        ]
+        summary.hand_made += written.count(False)
         if not any(written):
             return
         summary.labelled += 1
@@ -158,30 +162,8 @@ def _stages(
     return pipeline.Stages(load, infer, finish, write)
 
 
-def _write_files(sink: Sink, files: list[Output], overwrite: bool, summary: Summary) -> bool:
-    """Write one sink's files of one image.
-
-    What a person made in the meantime is kept, or copied first with ``overwrite``. Returns whether
-    it was written.
-    """
-    there = [path for path, _ in files if path.exists()]
-    theirs = [path for path in there if not sink.ours(path)]
-    if theirs and not overwrite:
-        summary.hand_made += 1
-        return False
-    for path in theirs:
-        set_aside(path)
-    for path, data in files:
-        if overwrite or path in there:  # then it is ours
-            write_atomic(path, data)
-        elif not write_new(path, data):  # a person was faster
-            summary.hand_made += 1
-            return False
-    return True
-
-
 def _jobs(
-    items: Iterable[Item], sinks: Sequence[Sink], options: Options, summary: Summary
+    items: Iterable[Item], outputs: Sequence[Output], options: Options, summary: Summary
 ) -> list[_Job]:
     """What is left to do.
 
@@ -190,40 +172,43 @@ def _jobs(
     jobs = []
     for item in items:
         try:
-            states = {sink: None if options.overwrite else state(sink, item) for sink in sinks}
-            if options.refresh:
-                states = {sink: None if one == "done" else one for sink, one in states.items()}
+            states = [_state(output, item, options) for output in outputs]
         except OSError as error:
             summary.failed.append((str(item.path), str(disk_error(error, item.path))))
             continue
-        summary.hand_made += sum(one == "hand-made" for one in states.values())
-        wanted = tuple(sink for sink, one in states.items() if one is None)
+        summary.hand_made += states.count("hand-made")
+        wanted = [one for one, state in zip(outputs, states, strict=True) if state is None]
         if wanted:
-            jobs.append(_Job(item, wanted))
-        elif "done" in states.values():
+            jobs.append(_Job(item, tuple(wanted)))
+        elif "done" in states:
             summary.done += 1
-            summary.outdated += any(
-                is_newer(item.path, path) for sink in sinks for path in sink.paths(item)
-            )
+            paths = [path for output in outputs for path in output.paths(item)]
+            summary.outdated += any(is_newer(item.path, path) for path in paths)
     return jobs
 
 
-def _close(sinks: Sequence[Sink], out: Path, overwrite: bool, summary: Summary) -> None:
+def _state(output: Output, item: Item, options: Options) -> str | None:
+    if options.overwrite:
+        return None
+    state = state_of(output.paths(item), output.is_ours)
+    return None if options.refresh and state == "done" else state
+
+
+def _close(outputs: Sequence[Output], out: Path, overwrite: bool, summary: Summary) -> None:
     """Write what needs the whole run.
 
     A disk that refuses now costs these files, not the summary.
     """
-    for sink in sinks:
+    for output in outputs:
         try:
-            for path, data in sink.shared():
-                if overwrite and path.exists() and path.read_bytes().strip() != data.strip():
-                    set_aside(path)
-                write_atomic(path, data)
-            summary.outputs += sink.close()
+            files, n_kept = output.close(overwrite)
         except LabelingError as error:
             summary.failed.append((str(out), str(error)))
         except OSError as error:
             summary.failed.append((str(out), str(disk_error(error, out))))
+        else:
+            summary.outputs += files
+            summary.hand_made += n_kept
 
 
 def annotate(
@@ -234,7 +219,7 @@ def annotate(
     options: Options,
     *,
     url_prefix: str = "/data/local-files/?d=",
-    more_sinks: Sequence[Sink] = (),
+    more_outputs: Sequence[Output] = (),
     stop: threading.Event | None = None,
 ) -> Summary:
     """Label images into files.
@@ -246,11 +231,11 @@ def annotate(
     Args:
         items: from ``sources.collect``.
         cascade: loaded models, or a stand-in for them.
-        formats: of ``sinks.FORMATS``.
+        formats: of ``outputs.FORMATS`` and ``outputs.DATASETS``.
         out: output folder, made if missing.
         options: see ``Options``.
         url_prefix: for Label Studio tasks.
-        more_sinks: besides those of ``formats``.
+        more_outputs: besides those of ``formats``.
         stop: set it to finish what is in flight and end.
 
     Returns:
@@ -268,12 +253,10 @@ def annotate(
         check_prompts(options.prompts, items)
     stop = stop or threading.Event()
     summary = Summary()
-    sinks = [
-        *make_sinks(formats, out, [cascade.names[k] for k in sorted(cascade.names)], url_prefix),
-        *more_sinks,
-    ]
-    check_outputs(sinks, items, options.overwrite)
-    jobs = _jobs(items, sinks, options, summary)
+    names = [cascade.names[k] for k in sorted(cascade.names)]
+    outputs = [*make_outputs(formats, out, names, url_prefix), *more_outputs]
+    check_outputs(outputs, items, options.overwrite)
+    jobs = _jobs(items, outputs, options, summary)
     stages = _stages(cascade, options, summary)
     with tqdm(
         total=len(jobs),
@@ -297,5 +280,5 @@ def annotate(
     if stop.is_set() and summary.stopped is None:
         summary.stopped = "interrupted"
     if summary.stopped in (None, "interrupted"):
-        _close(sinks, out, options.overwrite, summary)
+        _close(outputs, out, options.overwrite, summary)
     return summary

@@ -1,214 +1,194 @@
-"""Output formats of a run: what is there already, what to write for an image, and what to write at
-the end.
-"""
+"""What a run writes: annotation files through the writers of formats, and pictures to look at."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import quote
 
-from backend.core.classes import class_mapping, map_instances
+from backend.core.classes import ClassNames, class_mapping, map_instances
 from backend.core.types import Image, Prediction
 from backend.drawing import overlays
 from backend.drawing.comparison import compare
 from backend.errors import ConfigError, InputError
-from backend.files.atomic import write_atomic
-from backend.formats.json_text import json_bytes
-from backend.formats.label_studio import results as labelstudio
-from backend.formats.label_studio.label_config import make_config
-from backend.formats.voc.class_names import BACKGROUND, class_names_text
-from backend.formats.voc.label_maps import encode_png, label_maps, made_by_us, read_label_map
+from backend.files.atomic import set_aside, write_atomic
+from backend.files.ownership import OutputFolder
+from backend.files.pictures import Pictures
+from backend.formats.base import Format, NoCopies, WriteRequest
+from backend.formats.options import WriteOptions
+from backend.formats.registry import format_of
+from backend.formats.sample import sample_of
+from backend.formats.voc.label_maps import label_maps, read_label_map
 from backend.labeling.sources import Item
-from labelme_plugin import document as labelme
 
 FORMATS = ("labelme", "label-studio", "voc", "overlay")
 DATASETS = ("coco", "yolo")  # made of labelme files once these are complete
 LABELME_FOLDER = "labelme"  # of those
-_IMPORT_BYTES = (
-    64 << 20
-)  # Label Studio refuses uploads over 250 MB; smaller files keep our own memory small too
-_MOST_CLASSES = 254  # 0 is background and 255 ignore
 
-Output = tuple[Path, bytes]
+Files = list[tuple[Path, bytes]]
 
 
-class Sink(Protocol):
-    """One output format under one folder."""
+class Output(Protocol):
+    """One kind of result of a run."""
 
     def paths(self, item: Item) -> list[Path]:
         """The files of one image."""
 
-    def ours(self, path: Path) -> bool:
-        """False if a person made or changed this existing file."""
+    def is_ours(self, path: Path) -> bool:
+        """Whether nobody but this program made an existing file, or changed it since."""
 
-    def encode(self, item: Item, image: Image, prediction: Prediction) -> list[Output]:
+    def encode(self, item: Item, image: Image, prediction: Prediction) -> Files:
         """The content of ``paths``, in that order; runs on any thread."""
 
-    def shared(self) -> list[Output]:
-        """Small files that all images of the folder share, such as the class names.
+    def class_files(self) -> Files:
+        """Small files that tell the classes of all images; a run with others is refused."""
 
-        A run with others is refused.
+    def close(self, overwrite: bool) -> tuple[list[Path], int]:
+        """Write what needs all images.
+
+        Returns:
+            The files to point the user at, and how many a person made, which were kept.
         """
 
-    def close(self) -> list[Path]:
-        """Write what needs all images; returns the files to point the user at."""
 
-
-class LabelmeSink:
-    """``<stem>.json`` for labelme, beside the pictures or in a folder of its own.
+class AnnotationFiles:
+    """Predictions in an annotation format.
 
     Args:
-        out: folder.
-        names: of the classes, for a ``labels.txt`` that fixes their numbers in what is made of the
-            files; None writes none.
+        made: the format.
+        root: folder.
+        names: of the classes, in order.
+        url_prefix: put before a picture's path to make its address in Label Studio.
+        with_class_files: whether the files that only tell the classes are written.
+
+    Raises:
+        ConfigError: more classes than the format can hold.
     """
 
-    def __init__(self, out: Path, names: Sequence[str] | None = None) -> None:
-        self._out = out
-        self._names = names
-
-    def paths(self, item: Item) -> list[Path]:
-        return [self._out / f"{item.stem}.json"]
-
-    def ours(self, path: Path) -> bool:
-        return labelme.made_by_us(path) is not None
-
-    def encode(self, item: Item, image: Image, prediction: Prediction) -> list[Output]:
-        (path,) = self.paths(item)
-        return [(path, labelme.to_json(prediction, labelme.relative_image_path(item.path, path)))]
-
-    def shared(self) -> list[Output]:
-        if self._names is None:
-            return []
-        return [
-            (
-                self._out / "labels.txt",
-                "\n".join(["__ignore__", BACKGROUND, *self._names, ""]).encode(),
-            )
-        ]
-
-    def close(self) -> list[Path]:
-        return [self._out]
-
-
-class LabelStudioSink:
-    """``label-studio/``: a task file per image, so that a run can be resumed, joined into
-    ``import.json`` at the end.
-    """
-
-    def __init__(self, out: Path, names: Sequence[str], url_prefix: str) -> None:
-        self._out = out / "label-studio"
-        self._names = names
-        self._prefix = url_prefix
-        self._tasks = self._out / "tasks"
-
-    def paths(self, item: Item) -> list[Path]:
-        return [self._tasks / f"{item.stem}.json"]
-
-    def ours(self, path: Path) -> bool:
-        return True
-
-    def encode(self, item: Item, image: Image, prediction: Prediction) -> list[Output]:
-        url = self._prefix + quote(item.relative.as_posix())
-        return [(self.paths(item)[0], json_bytes(labelstudio.task_object(prediction, url)))]
-
-    def shared(self) -> list[Output]:
-        return [(self._out / "label_config.xml", make_config(self._names).encode())]
-
-    def _chunks(self) -> Iterator[bytes]:
-        texts: list[bytes] = []
-        size = 0
-        for path in sorted(self._tasks.rglob("*.json")):
-            text = path.read_bytes()
-            if texts and size + len(text) > _IMPORT_BYTES:
-                yield b"[" + b",\n".join(texts) + b"]\n"
-                texts = []
-                size = 0
-            texts.append(text)
-            size += len(text) + 2
-        yield b"[" + b",\n".join(texts) + b"]\n"
-
-    def close(self) -> list[Path]:
-        written = []
-        for number, chunk in enumerate(self._chunks(), 1):
-            path = self._out / ("import.json" if number == 1 else f"import-{number}.json")
-            write_atomic(path, chunk)
-            written.append(path)
-        for stale in set(self._out.glob("import-*.json")) - set(written):
-            if stale.stem.removeprefix("import-").isdigit():  # others of the pattern are a person's
-                stale.unlink()
-        return [*written, self._out / "label_config.xml"]
-
-
-class VocSink:
-    """Indexed PNGs: ``SegmentationClass/``, ``SegmentationObject/`` and ``class_names.txt``."""
-
-    def __init__(self, out: Path, names: Sequence[str]) -> None:
-        self._out = out
-        self._names = names
-
-    def paths(self, item: Item) -> list[Path]:
-        return [
-            self._out / folder / f"{item.stem}.png"
-            for folder in ("SegmentationClass", "SegmentationObject")
-        ]
-
-    def ours(self, path: Path) -> bool:
-        return made_by_us(path)
-
-    def encode(self, item: Item, image: Image, prediction: Prediction) -> list[Output]:
-        return [
-            (path, encode_png(one))
-            for path, one in zip(self.paths(item), label_maps(prediction), strict=True)
-        ]
-
-    def shared(self) -> list[Output]:
-        if len(self._names) > _MOST_CLASSES:
+    def __init__(
+        self,
+        made: Format,
+        root: Path,
+        names: Sequence[str],
+        *,
+        url_prefix: str,
+        with_class_files: bool = True,
+    ) -> None:
+        if made.most_classes is not None and len(names) > made.most_classes:
             raise ConfigError(
-                f"--format voc: a label map holds at most {_MOST_CLASSES} classes, these are"
-                f" {len(self._names)}"
+                f"--format {made.name}: a label map holds at most {made.most_classes} classes,"
+                f" these are {len(names)}"
             )
-        return [(self._out / "class_names.txt", class_names_text(self._names).encode())]
-
-    def close(self) -> list[Path]:
-        return [self._out / "SegmentationClass", self._out / "class_names.txt"]
-
-
-class OverlaySink:
-    """A picture with masks, outlines and labels drawn over it."""
-
-    def __init__(self, out: Path) -> None:
-        self._out = out
+        self._format = made
+        self._root = root
+        self._prefix = url_prefix
+        self._with_class_files = with_class_files
+        self._writer = made.write(
+            WriteRequest(
+                out=root,
+                names=ClassNames(names, fixed=True),
+                pictures=Pictures([], None),
+                copies=NoCopies(),
+                options=WriteOptions(url_prefix=url_prefix, resumable=True),
+            )
+        )
 
     def paths(self, item: Item) -> list[Path]:
-        return [self._out / f"{item.stem}.jpg"]
+        return [self._root / path for path in self._writer.paths(item.stem)]
 
-    def ours(self, path: Path) -> bool:
+    def is_ours(self, path: Path) -> bool:
+        own = self._format.own_folder
+        if own is not None and path.is_relative_to(self._root / own):
+            return True
+        return self._format.is_marked(path)
+
+    def encode(self, item: Item, image: Image, prediction: Prediction) -> Files:
+        sample = sample_of(
+            prediction,
+            name=item.relative,
+            picture=item.path,
+            url=self._prefix + quote(item.relative.as_posix()),
+            drawing_order=self._format.drawing_order,
+        )
+        encoded = self._writer.encode(sample, item.stem)
+        files = [(self._root / path, content) for path, content in encoded.files]
+        return [(path, content) for path, content in files if isinstance(content, bytes)]
+
+    def class_files(self) -> Files:
+        if not self._with_class_files:
+            return []
+        return [(self._root / path, data) for path, data in self._writer.class_files()]
+
+    def close(self, overwrite: bool) -> tuple[list[Path], int]:
+        own = {path for path, _ in self._writer.class_files()}
+        joined = [(path, content) for path, content in self._writer.close() if path not in own]
+        written = _write_class_files(self.class_files(), overwrite)
+        if not joined:
+            folder = self._root / self._writer.paths("x")[0].parent
+            return [folder, *(path for path in written if path.name != "labels.txt")], 0
+        place = OutputFolder(self._root, self._format.name, overwrite=overwrite)
+        try:
+            made = [self._root / path for path, content in joined if place.put(path, content)]
+            place.prune(place.leftovers())  # of a run with more images
+        finally:
+            place.close()
+        return [*made, *written], len(place.kept)
+
+
+def _write_class_files(files: Files, overwrite: bool) -> list[Path]:
+    for path, data in files:
+        if overwrite and path.exists() and path.read_bytes().strip() != data.strip():
+            set_aside(path)
+        write_atomic(path, data)
+    return [path for path, _ in files]
+
+
+class Drawings:
+    """A picture for every image.
+
+    Args:
+        root: folder.
+        draw: item, image and prediction to the picture.
+    """
+
+    def __init__(self, root: Path, draw: Callable[[Item, Image, Prediction], Image]) -> None:
+        self._root = root
+        self._draw = draw
+
+    def paths(self, item: Item) -> list[Path]:
+        return [self._root / f"{item.stem}.jpg"]
+
+    def is_ours(self, path: Path) -> bool:
         return overlays.made_by_us(path)
 
-    def encode(self, item: Item, image: Image, prediction: Prediction) -> list[Output]:
-        return [
-            (
-                self.paths(item)[0],
-                overlays.mark_jpeg(overlays.encode_picture(overlays.draw(image, prediction))),
-            )
-        ]
+    def encode(self, item: Item, image: Image, prediction: Prediction) -> Files:
+        drawn = self._draw(item, image, prediction)
+        return [(self.paths(item)[0], overlays.mark_jpeg(overlays.encode_picture(drawn)))]
 
-    def shared(self) -> list[Output]:
+    def class_files(self) -> Files:
         return []
 
-    def close(self) -> list[Path]:
-        return [self._out]
+    def close(self, overwrite: bool) -> tuple[list[Path], int]:
+        return [self._root], 0
 
 
-class ComparisonSink:
-    """Prediction, truth and error map of a VOC dataset side by side.
+def _overlay(item: Item, image: Image, prediction: Prediction) -> Image:
+    """Masks, outlines and labels drawn over the image."""
+    return overlays.draw(image, prediction)
+
+
+def comparisons(
+    root: Path,
+    model_names: Mapping[int, str],
+    names: Sequence[str],
+    rename: Mapping[str, str],
+) -> Drawings:
+    """Prediction, truth and error map of the images of a VOC dataset, side by side.
 
     Args:
-        out: folder.
+        root: folder.
         model_names: class index to name of the model.
         names: of the dataset's classes.
         rename: model's name to the dataset's, where they differ.
@@ -216,54 +196,28 @@ class ComparisonSink:
     Raises:
         ConfigError: no class of the model is one of the dataset.
     """
+    mapping = class_mapping(model_names, names, rename)
 
-    def __init__(
-        self,
-        out: Path,
-        model_names: Mapping[int, str],
-        names: Sequence[str],
-        rename: Mapping[str, str],
-    ) -> None:
-        self._out = out
-        self._names = names
-        self._mapping = class_mapping(model_names, names, rename)
-
-    def paths(self, item: Item) -> list[Path]:
-        return [self._out / f"{item.stem}.jpg"]
-
-    def ours(self, path: Path) -> bool:
-        return overlays.made_by_us(path)
-
-    def encode(self, item: Item, image: Image, prediction: Prediction) -> list[Output]:
-        root = item.path.parents[len(item.relative.parts)]  # pictures lie in JPEGImages below it
-        path = root / "SegmentationClass" / item.relative.with_suffix(".png")
+    def draw(item: Item, image: Image, prediction: Prediction) -> Image:
+        dataset = item.path.parents[len(item.relative.parts)]  # pictures lie in JPEGImages below it
+        path = dataset / "SegmentationClass" / item.relative.with_suffix(".png")
         truth = read_label_map(path)
         if truth.shape != image.shape[:2]:
             raise InputError(
                 f"{path}: is {truth.shape[1]}x{truth.shape[0]}, its picture"
                 f" {image.shape[1]}x{image.shape[0]}"
             )
-        known = replace(
-            prediction,
-            instances=tuple(map_instances(prediction.instances, self._mapping, self._names)),
-        )
-        sheet = compare(image, truth, label_maps(known)[0], self._names)
-        return [(self.paths(item)[0], overlays.mark_jpeg(overlays.encode_picture(sheet)))]
+        known = map_instances(prediction.instances, mapping, names)
+        found, _ = label_maps(replace(prediction, instances=tuple(known)))
+        return compare(image, truth, found, names)
 
-    def shared(self) -> list[Output]:
-        return []
-
-    def close(self) -> list[Path]:
-        return [self._out]
+    return Drawings(root, draw)
 
 
-def make_sinks(
-    formats: Sequence[str],
-    out: Path,
-    names: Sequence[str],
-    url_prefix: str = "/data/local-files/?d=",
-) -> list[Sink]:
-    """The sinks for a run.
+def make_outputs(
+    formats: Sequence[str], out: Path, names: Sequence[str], url_prefix: str
+) -> list[Output]:
+    """The outputs of a run.
 
     Args:
         formats: of ``FORMATS`` and ``DATASETS``.
@@ -271,52 +225,52 @@ def make_sinks(
         names: class names in order.
         url_prefix: put before an image's quoted relative path to make the URL in Label Studio
             tasks.
-    """
-    table: dict[str, Sink] = {
-        "labelme": (
-            LabelmeSink(out / LABELME_FOLDER, names)
-            if set(DATASETS) & set(formats)
-            else LabelmeSink(out)
-        ),
-        "label-studio": LabelStudioSink(out, names, url_prefix),
-        "voc": VocSink(out, names),
-        "overlay": OverlaySink(out / "overlays" if set(formats) != {"overlay"} else out),
-    }
-    return [
-        table[name]
-        for name in dict.fromkeys("labelme" if name in DATASETS else name for name in formats)
-    ]
-
-
-def state(sink: Sink, item: Item) -> str | None:
-    """None if the item's files are to be written; else why not: ``done`` or ``hand-made``.
 
     Raises:
-        OSError: the system cannot even look, for example because a name is too long.
+        ConfigError: more classes than a format can hold.
     """
-    there = [path for path in sink.paths(item) if path.exists()]
-    if not all(sink.ours(path) for path in there):
-        return "hand-made"
-    return "done" if len(there) == len(sink.paths(item)) else None
+    for_datasets = bool(set(DATASETS) & set(formats))
+    made: list[Output] = []
+    for name in dict.fromkeys("labelme" if name in DATASETS else name for name in formats):
+        if name == "overlay":
+            made.append(
+                Drawings(out if set(formats) == {"overlay"} else out / "overlays", _overlay)
+            )
+            continue
+        root = out
+        if name == "label-studio":
+            root = out / name
+        elif name == "labelme" and for_datasets:
+            root = out / LABELME_FOLDER
+        made.append(
+            AnnotationFiles(
+                format_of(name),
+                root,
+                names,
+                url_prefix=url_prefix,
+                # labels.txt fixes the numbers of classes in what is made of labelme files.
+                with_class_files=name != "labelme" or for_datasets,
+            )
+        )
+    return made
 
 
-def check_outputs(sinks: Sequence[Sink], items: Sequence[Item], overwrite: bool) -> None:
-    """Refuse, before any work, what would destroy an input or mix two sets of classes in one
-    folder.
+def check_outputs(outputs: Sequence[Output], items: Sequence[Item], overwrite: bool) -> None:
+    """Refuse, before any work, what would destroy an input or mix two sets of classes.
 
     Raises:
         ConfigError: naming the file.
     """
     inputs = {item.path.resolve() for item in items}
-    for sink in sinks:
+    for output in outputs:
         for item in items:
-            for path in sink.paths(item):
+            for path in output.paths(item):
                 if path.resolve() in inputs:
                     raise ConfigError(
                         f"{path}: is one of the pictures to label, and would be overwritten; choose"
                         " another --out"
                     )
-        for path, data in sink.shared():
+        for path, data in output.class_files():
             if path.exists() and not overwrite and path.read_bytes().strip() != data.strip():
                 raise ConfigError(
                     f"{path}: is there already, for other classes; choose another --out, or"

@@ -787,7 +787,7 @@ def test_links_that_lead_out_are_told(run_cli, tmp_path: Path) -> None:
 
 
 def test_what_earlier_runs_drew_and_what_people_keep_beside_them(
-    run_cli, pictures: Path, tmp_path: Path
+    run_cli, monkeypatch: pytest.MonkeyPatch, pictures: Path, tmp_path: Path
 ) -> None:
     """Overlays among the pictures are no pictures.
 
@@ -795,16 +795,25 @@ def test_what_earlier_runs_drew_and_what_people_keep_beside_them(
     """
     folder = tmp_path / "photos"
     folder.mkdir()
-    shutil.copy(pictures / "a.jpg", folder / "a.jpg")
-    assert (
-        run_cli("annotate", folder, "--out", folder, "--format", "label-studio,overlay", *DEMO)[0]
-        == 0
-    )
+    for name in ("a.jpg", "b.jpg"):
+        shutil.copy(pictures / "a.jpg", folder / name)
+    made = ("annotate", folder, "--out", folder, "--format", "label-studio,overlay", *DEMO)
+    with monkeypatch.context() as small:
+        small.setattr("backend.formats.label_studio.writer._FILE_BYTES", 10)
+        assert run_cli(*made)[0] == 0
+    assert (folder / "label-studio/import-2.json").is_file()
     assert (folder / "overlays/a.jpg").is_file()
     (folder / "label-studio/import-backup.json").write_text("[]")
-    (folder / "label-studio/import-2.json").write_text("[]")
+    (folder / "label-studio/import-3.json").write_text("[]")
+    (folder / "b.jpg").unlink()
+    (folder / "label-studio/tasks/b.json").unlink()
     code, text, _ = run_cli("annotate", folder, "--out", tmp_path / "other", *DEMO)
     assert (code, "labelled 1 images" in text) == (0, True)
     assert run_cli("annotate", folder, "--out", folder, "--format", "label-studio", *DEMO)[0] == 0
     assert (folder / "label-studio/import-backup.json").is_file()
+    assert (folder / "label-studio/import-3.json").is_file()
     assert not (folder / "label-studio/import-2.json").exists()
+    (folder / "label-studio/import.json").write_text("[]")  # a person's, from here on
+    code, text, _ = run_cli("annotate", folder, "--out", folder, "--format", "label-studio", *DEMO)
+    assert (folder / "label-studio/import.json").read_text() == "[]"
+    assert (code, "kept 1 files that a person made or changed" in text) == (0, True)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from backend.config.config_file import read_config
+from backend.config.fields import settings_of
 from backend.config.models import Settings, load_settings, read_names
 from backend.errors import ConfigError
 
@@ -102,9 +103,9 @@ def test_bad_config_files(tmp_path: Path, text: str, words: str) -> None:
     config = tmp_path / "c.json"
     config.write_text(text)
     with pytest.raises(ConfigError, match=words):
-        read_config(config)
+        read_config(config, settings_of(Settings))
     with pytest.raises(ConfigError, match="cannot read"):
-        read_config(tmp_path / "none.json")
+        read_config(tmp_path / "none.json", settings_of(Settings))
 
 
 def test_names_from_anywhere(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ import PIL.Image
 import pytest
 import yaml
 
-from backend.datasets.ownership import Target
+from backend.files.ownership import OutputFolder
 from backend.formats.voc.label_maps import encode_png, read_label_map
 from labelme_plugin.document import read_document
 from tests.conftest import PYTHON, ROOT
@@ -231,10 +231,13 @@ def test_two_conversions_do_not_write_into_one_folder(
     run_cli, source: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "out").mkdir()
-    place = Target(tmp_path / "out", "coco", overwrite=False)
+    place = OutputFolder(tmp_path / "out", "coco", overwrite=False)
     code, _, err = run_cli("convert", source, tmp_path / "out", "--to", "coco")
-    assert (code, "another conversion is writing there" in err) == (2, True)
-    assert list((tmp_path / "out").iterdir()) == [tmp_path / "out/.yolosam2-coco"]
+    assert (code, "another run is writing there" in err) == (2, True)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        ".yolosam2-coco",
+        ".yolosam2.coco.lock",
+    }
     place.close()
     assert run_cli("convert", source, tmp_path / "out", "--to", "coco")[0] == 0
 

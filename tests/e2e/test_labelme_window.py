@@ -272,8 +272,8 @@ def test_a_labelme_that_is_built_otherwise_is_refused(
 
 def test_only_the_launcher_imports_labelme() -> None:
     code = (
-        "import sys, backend.cli.main, labelme_plugin.launcher, labelme_plugin.format\nprint('labelme'"
-        " in sys.modules, 'PyQt5' in sys.modules)"
+        "import sys, backend.cli.main, labelme_plugin.launcher, labelme_plugin.format\n"
+        "print('labelme' in sys.modules, 'PyQt5' in sys.modules)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True

@@ -190,7 +190,7 @@ def test_an_abandoned_run_ends_without_working_off_its_queues() -> None:
     """
     code = """
 import time
-from backend.pipeline import Stages, run
+from backend.labeling.pipeline import Stages, run
 load = lambda k: time.sleep(0.5) or k
 stages = Stages(load, list, lambda k, i, a: time.sleep(0.5), lambda k, i: None)
 for outcome in run(range(1000), stages, batch=16, workers=2):

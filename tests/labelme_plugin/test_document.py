@@ -21,6 +21,7 @@ from backend.errors import InputError
 from labelme_plugin import document as files
 from labelme_plugin import shapes
 from tests.conftest import random_mask
+from tests.support.labelme_files import labelme_bytes, labelme_document
 
 LEAVES_FILES_OPEN = pytest.mark.filterwarnings(
     "ignore::pytest.PytestUnraisableExceptionWarning"
@@ -64,7 +65,7 @@ def test_labelme_loads_every_mask_bit_exact(picture: Path, rng: np.random.Genera
     edge[60:, 85:] = True
     frames.append(edge)
     path = picture.with_suffix(".json")
-    path.write_bytes(files.to_json(make(frames, (70, 90)), picture.name))
+    path.write_bytes(labelme_bytes(make(frames, (70, 90)), picture.name))
     found = labelme_masks(path, (70, 90))
     assert len(found) == len(frames)
     for k, frame in enumerate(frames):
@@ -92,11 +93,11 @@ def test_document_by_hand() -> None:
         Mask(3, 5, np.array([[1, 0], [1, 1], [0, 1]], bool)),
         0.8,
     )
-    document = files.to_document(Prediction((instance,), (20, 30), "v1"), "sub\\a.jpg")
+    document = labelme_document(Prediction((instance,), (20, 30), "v1"))
     assert (document["version"], document["imageData"], document["imagePath"]) == (
         "5.5.0",
         None,
-        "sub/a.jpg",
+        "a.jpg",
     )
     assert (document["imageHeight"], document["imageWidth"]) == (20, 30)
     (shape,) = document["shapes"]
@@ -109,14 +110,22 @@ def test_document_by_hand() -> None:
     ]
 
 
-def test_large_shapes_come_first_and_single_pixels_not_at_all() -> None:
+def test_large_shapes_come_first_and_single_pixels_are_kept() -> None:
     sides = (1, 3, 9, 5)
     instances = tuple(
         Instance(str(s), 0, 0.5, np.zeros(4, np.float32), Mask(0, 0, np.ones((s, s), bool)))
         for s in sides
     )
-    document = files.to_document(Prediction(instances, (20, 20), "v1"), "a.jpg")
-    assert [shape["label"] for shape in document["shapes"]] == ["9", "5", "3"]
+    document = labelme_document(Prediction(instances, (20, 20), "v1"))
+    assert [shape["label"] for shape in document["shapes"]] == ["9", "5", "3", "1"]
+    # labelme 5.5 loses the second corner of a single pixel, so that it gets a neighbour.
+    single = document["shapes"][-1]
+    assert single["points"] == [[0, 0], [1, 0]]
+    assert shapes.mask_of(single).crop.tolist() == [[True, False]]
+
+
+def test_image_paths_have_forward_slashes() -> None:
+    assert files.make_document([], "sub\\a.jpg", (20, 30))["imagePath"] == "sub/a.jpg"
 
 
 @LEAVES_FILES_OPEN
@@ -125,7 +134,7 @@ def test_boxes_become_rectangles(picture: Path) -> None:
         (Instance("cat", 0, 0.5, np.array([1, 2, 30, 40], np.float32)),), (70, 90), "v1"
     )
     path = picture.with_suffix(".json")
-    path.write_bytes(files.to_json(one, picture.name))
+    path.write_bytes(labelme_bytes(one, picture.name))
     (shape,) = LabelFile(str(path)).shapes
     assert (shape["shape_type"], np.array(shape["points"]).tolist()) == (
         "rectangle",
@@ -138,9 +147,8 @@ def test_boxes_become_rectangles(picture: Path) -> None:
 )
 def test_masks_that_labelme_chokes_on_are_never_written(mask: Mask) -> None:
     with pytest.raises(InputError, match="mask"):
-        files.to_document(
-            Prediction((Instance("c", 0, 0.5, np.zeros(4, np.float32), mask),), (70, 90), "v1"),
-            "a.jpg",
+        labelme_document(
+            Prediction((Instance("c", 0, 0.5, np.zeros(4, np.float32), mask),), (70, 90), "v1")
         )
 
 
@@ -148,7 +156,7 @@ def test_our_files_are_known_until_someone_changes_them(
     picture: Path, rng: np.random.Generator
 ) -> None:
     path = picture.with_suffix(".json")
-    path.write_bytes(files.to_json(make([random_mask(rng, 70, 90, 4)], (70, 90)), picture.name))
+    path.write_bytes(labelme_bytes(make([random_mask(rng, 70, 90, 4)], (70, 90)), picture.name))
     assert files.made_by_us(path) == "v1"
     document = json.loads(path.read_text())
     path.write_text(json.dumps(document, indent=2))  # saved again by a program, unchanged
@@ -168,9 +176,7 @@ def test_our_files_are_known_until_someone_changes_them(
 
 
 def good_shape() -> dict[str, object]:
-    return shapes.to_shape(
-        Instance("cat", 0, 0.5, np.zeros(4, np.float32), Mask(3, 5, np.ones((4, 6), bool)))
-    )
+    return shapes.mask_shape("cat", Mask(3, 5, np.ones((4, 6), bool)))
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from typing import Any
 
 from backend.core.masks import common_pixels, join_masks, mask_difference
 from backend.errors import InputError
-from backend.formats.base import DatasetInstance, Part
 from backend.formats.coco import segmentation as coco
+from backend.formats.sample import DatasetInstance, Part
 
 DRAWN = "drawn"  # key of an instance's extras
 

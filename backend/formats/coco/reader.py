@@ -20,19 +20,19 @@ from backend.errors import ConfigError, InputError, Unavailable, json_kind
 from backend.files.images import SUFFIXES, declared_size
 from backend.files.names import safe_name
 from backend.files.pictures import header_of
-from backend.formats.base import (
+from backend.formats.base import ReadRequest
+from backend.formats.coco import parts
+from backend.formats.coco import segmentation as coco
+from backend.formats.json_stream import read_list
+from backend.formats.sample import (
     EXTRA,
     DatasetInstance,
     Fault,
     Part,
-    ReadRequest,
     Sample,
     extras_of,
     object_value,
 )
-from backend.formats.coco import parts
-from backend.formats.coco import segmentation as coco
-from backend.formats.json_stream import read_list
 
 _OWN = ("id", "image_id", "category_id", "segmentation", "area", "bbox", "iscrowd", "score", EXTRA)
 _OWN_IMAGE = (

@@ -14,18 +14,11 @@ import numpy as np
 from backend.core.classes import BACKGROUND_LABEL, IGNORE_LABEL, number_of
 from backend.core.masks import mask_xyxy
 from backend.files.spool import Spool
-from backend.formats.base import (
-    EMBEDDED,
-    EXTRA,
-    NOT_AT_HAND,
-    DatasetInstance,
-    Encoded,
-    Sample,
-    WriteRequest,
-)
+from backend.formats.base import EMBEDDED, NOT_AT_HAND, Encoded, WriteRequest
 from backend.formats.coco import parts
 from backend.formats.coco import segmentation as coco
 from backend.formats.json_text import json_bytes
+from backend.formats.sample import EXTRA, DatasetInstance, Sample
 
 _SPECIAL = {
     IGNORE_LABEL: 65535,
@@ -76,6 +69,12 @@ class CocoWriter:
         self._splits: dict[str, _Split] = {}
         self._whole: Spool | None = None  # what is being put together
         self._used: set[str] = set()  # of the special labels
+
+    def paths(self, stem: str) -> list[PurePosixPath]:
+        return []
+
+    def class_files(self) -> list[tuple[PurePosixPath, bytes]]:
+        return []
 
     def encode(self, sample: Sample, stem: str) -> Encoded:
         size_hw = sample.known_size()

@@ -7,7 +7,7 @@ from pathlib import Path
 from backend.formats.base import Format
 from backend.formats.json_stream import first_byte
 from backend.formats.label_studio.reader import LabelStudioReader, export_files
-from backend.formats.label_studio.writer import LabelStudioWriter
+from backend.formats.label_studio.writer import TASKS, LabelStudioWriter
 
 
 def _is_file(path: Path) -> bool:
@@ -24,5 +24,6 @@ FORMAT = Format(
     is_folder=_is_folder,
     read=LabelStudioReader,
     write=LabelStudioWriter,
+    own_folder=TASKS,
     knows_lists=False,
 )

@@ -14,21 +14,21 @@ from backend.errors import ConfigError, InputError, json_kind
 from backend.files.images import SUFFIXES
 from backend.files.names import safe_name
 from backend.files.pictures import header_of, uploaded_name
-from backend.formats.base import (
-    EXTRA,
-    DatasetInstance,
-    Fault,
-    Part,
-    ReadRequest,
-    Sample,
-    extras_of,
-    object_value,
-)
+from backend.formats.base import ReadRequest
 from backend.formats.coco import parts
 from backend.formats.json_stream import read_tasks
 from backend.formats.label_studio.regions import StoredRegion, read_regions, region_mask
 from backend.formats.label_studio.tasks import looks_like_address, path_of
 from backend.formats.options import ANNOTATIONS, BEST, PREDICTIONS, What
+from backend.formats.sample import (
+    EXTRA,
+    DatasetInstance,
+    Fault,
+    Part,
+    Sample,
+    extras_of,
+    object_value,
+)
 
 _IMPORT = re.compile(r"import(-\d+)?\.json")
 _NO_REGIONS = (

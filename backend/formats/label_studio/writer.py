@@ -6,33 +6,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from hashlib import blake2b
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
 from backend.core.classes import NOT_CLASSES
 from backend.files.spool import Spool
-from backend.formats.base import (
-    EMBEDDED,
-    EXTRA,
-    LISTS,
-    NOT_AT_HAND,
-    DatasetInstance,
-    Encoded,
-    Sample,
-    WriteRequest,
-    repeats_score,
-)
+from backend.formats.base import EMBEDDED, NOT_AT_HAND, Encoded, WriteRequest
 from backend.formats.coco import parts
 from backend.formats.json_text import json_bytes
-from backend.formats.label_studio import brush_rle as rle
 from backend.formats.label_studio.label_config import make_config
 from backend.formats.label_studio.reader import DATA
+from backend.formats.label_studio.results import BRUSH, brush_value, region, task_object
 from backend.formats.options import BEST, PREDICTIONS
+from backend.formats.sample import EXTRA, LISTS, DatasetInstance, Sample, repeats_score
 
 _FILE_BYTES = 64 << 20  # Label Studio refuses uploads over 250 MB
-_PLACE = "\0rle"  # takes the place of the numbers, which never become a list
+TASKS = "tasks"  # folder of the tasks of a run that can be resumed, a file each
 
 
 class LabelStudioWriter:
@@ -53,88 +43,74 @@ class LabelStudioWriter:
         self._pictures = request.pictures
         self._prefix = request.options.url_prefix
         self._what = request.options.what
+        self._resumable = request.options.resumable
         self._done: list[Spool] = []
         self._open: Spool | None = None
         self._special: set[str] = set()
 
+    def paths(self, stem: str) -> list[PurePosixPath]:
+        return [PurePosixPath(TASKS, f"{stem}.json")] if self._resumable else []
+
     def encode(self, sample: Sample, stem: str) -> Encoded:
-        instances = sample.instances
-        losses = Counter[str]()
-        size_hw = sample.known_size() if instances else (0, 0)
-        relative = (
-            self._pictures.relative(sample.picture)
-            if isinstance(sample.picture, Path)
-            else sample.name
-        )
-        notes = dict(sample.notes)
-        others = notes.pop(DATA, None)
-        data: dict[str, Any] = dict(others) if isinstance(others, dict) else {}
-        data["image"] = sample.url or self._prefix + quote(
-            relative.as_posix(), errors="surrogateescape"
-        )
+        losses: Counter[str] = Counter()
+        url = self._url(sample)
         if isinstance(sample.picture, bytes):
             losses[EMBEDDED] += 1
         elif sample.picture is None and sample.url is None:
             losses[NOT_AT_HAND] += 1
-        if notes:
-            data[EXTRA] = notes
         if sample.split is not None:
             losses[LISTS] += 1
+        if sample.prediction is not None:
+            task = task_object(sample.prediction, url)
+        else:
+            task = self._task(sample, url)
+        text = json_bytes(task)
+        labels = Counter(one.label for one in sample.instances)
+        special = {label for label in labels if label in NOT_CLASSES}
+        files = [(path, text) for path in self.paths(stem)]
+        return Encoded(labels, files, losses, (text, special))
+
+    def _url(self, sample: Sample) -> str:
+        """The address of the picture."""
+        if sample.url:
+            return sample.url
+        relative = sample.name
+        if isinstance(sample.picture, Path):
+            relative = self._pictures.relative(sample.picture)
+        return self._prefix + quote(relative.as_posix(), errors="surrogateescape")
+
+    def _task(self, sample: Sample, url: str) -> dict[str, Any]:
+        """A task with what a person, or an earlier model, made."""
+        notes = dict(sample.notes)
+        others = notes.pop(DATA, None)
+        data: dict[str, Any] = dict(others) if isinstance(others, dict) else {}
+        data["image"] = url
+        if notes:
+            data[EXTRA] = notes
+        instances = sample.instances
+        size_hw = sample.known_size() if instances else (0, 0)
         kept = parts.keep(instances, size_hw)
-        result = b",".join(
-            self._region(one, k, sample, size_hw, kept[k]) for k, one in enumerate(instances)
-        )
-        head = json_bytes({"data": data})[:-1]
+        result = [
+            _region(one, place, sample, size_hw, kept[place]) for place, one in enumerate(instances)
+        ]
         asked = None if self._what is None or self._what.kind == BEST else self._what.kind
         is_prediction = sample.model_version is not None if asked is None else asked == PREDICTIONS
-        if is_prediction:
-            version = (
-                (self._what.model_version if self._what is not None else None)
-                or sample.model_version
-                or "converted"
-            )
-            scores = [one.score for one in instances if one.score is not None]
-            about: dict[str, Any] = {
-                "model_version": version,
-                **({"score": round(sum(scores) / len(scores), 4)} if scores else {}),
-            }
-            body = b'"predictions":[' + json_bytes(about)[:-1] + b',"result":[' + result + b"]}]}"
-        else:
-            body = b'"annotations":[{"result":[' + result + b"]}]}"
-        labels = {one.label for one in instances if one.label in NOT_CLASSES}
-        return Encoded(
-            Counter(one.label for one in instances), (), losses, (head + b"," + body, labels)
-        )
-
-    def _region(
-        self,
-        one: DatasetInstance,
-        place: int,
-        sample: Sample,
-        size_hw: tuple[int, int],
-        drawn: Mapping[str, Any],
-    ) -> bytes:
-        key = f"{sample.name}|{place}|{one.label}|{one.mask.x}|{one.mask.y}|{size_hw}"
-        region: dict[str, Any] = {
-            "id": blake2b(key.encode("utf-8", "surrogatepass"), digest_size=5).hexdigest(),
-            "type": "brushlabels",
-            "from_name": "brush",
-            "to_name": "image",
-            "original_width": size_hw[1],
-            "original_height": size_hw[0],
-            "image_rotation": 0,
-            "value": {"format": "rle", "rle": _PLACE, "brushlabels": [one.label]},
-        }
-        if one.score is not None:
-            region["score"] = one.score
-        if meta := _meta(one, drawn):
-            region["meta"] = meta
-        numbers = rle.to_json(rle.encode(one.mask, size_hw)).encode("ascii")
-        return json_bytes(region).replace(json_bytes(_PLACE), numbers, 1)
+        if not is_prediction:
+            return {"data": data, "annotations": [{"result": result}]}
+        wanted = self._what.model_version if self._what is not None else None
+        made: dict[str, Any] = {"model_version": wanted or sample.model_version or "converted"}
+        scores = [one.score for one in instances if one.score is not None]
+        if scores:
+            made["score"] = round(sum(scores) / len(scores), 4)
+        return {"data": data, "predictions": [{**made, "result": result}]}
 
     def add(self, encoded: Encoded) -> None:
         text, labels = encoded.row
         self._special |= labels
+        self._append(text)
+
+    def _append(self, text: bytes) -> None:
+        """Add a task to the files for import."""
         if self._open is not None and self._open.size + len(text) > _FILE_BYTES:
             self._finish()
         if self._open is None:
@@ -151,18 +127,42 @@ class LabelStudioWriter:
             self._done.append(self._open)
             self._open = None
 
+    def class_files(self) -> list[tuple[PurePosixPath, bytes]]:
+        labels = [*self._names.names, *sorted(self._special)]
+        return [(PurePosixPath("label_config.xml"), make_config(labels).encode())]
+
     def close(self) -> Iterator[tuple[PurePosixPath, bytes | Spool]]:
+        if self._resumable:
+            for path in sorted((self._out / TASKS).rglob("*.json")):
+                self._append(path.read_bytes())
         self._finish()
         for number, spool in enumerate(self._done, 1):
             yield PurePosixPath("import.json" if number == 1 else f"import-{number}.json"), spool
-        yield (
-            PurePosixPath("label_config.xml"),
-            make_config([*self._names.names, *sorted(self._special)]).encode(),
-        )
+        yield from self.class_files()
 
     def abort(self) -> None:
         for spool in [*self._done, *([self._open] if self._open is not None else [])]:
             spool.discard()
+
+
+def _region(
+    one: DatasetInstance,
+    place: int,
+    sample: Sample,
+    size_hw: tuple[int, int],
+    drawn: Mapping[str, Any],
+) -> dict[str, Any]:
+    return region(
+        key=f"{sample.name}|{place}|{one.label}|{one.mask.x}|{one.mask.y}|{size_hw}",
+        kind=BRUSH,
+        from_name="brush",
+        to_name="image",
+        size_hw=size_hw,
+        value=brush_value(one.mask, size_hw),
+        label=one.label,
+        score=one.score,
+        meta=_meta(one, drawn),
+    )
 
 
 def _meta(one: DatasetInstance, drawn: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from backend.core.stacking import stacking_order
 from backend.errors import LabelingError
 from backend.formats.base import Format
 from backend.formats.voc.class_names import own_class_names
+from backend.formats.voc.label_maps import made_by_us
 from backend.formats.voc.reader import VocReader
-from backend.formats.voc.writer import VocWriter
+from backend.formats.voc.writer import MOST_CLASSES, VocWriter
 
 
 def _is_file(path: Path) -> bool:
@@ -34,4 +36,7 @@ FORMAT = Format(
     write=VocWriter,
     names_in=_names_in,
     holds_pictures=True,
+    is_marked=made_by_us,
+    drawing_order=stacking_order,
+    most_classes=MOST_CLASSES,
 )

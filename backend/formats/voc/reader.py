@@ -19,7 +19,8 @@ from backend.core.types import LabelMap, Mask
 from backend.errors import ConfigError, InputError
 from backend.files.images import SUFFIXES
 from backend.files.pictures import header_of
-from backend.formats.base import DatasetInstance, Fault, Part, ReadRequest, Sample
+from backend.formats.base import ReadRequest
+from backend.formats.sample import DatasetInstance, Fault, Part, Sample
 from backend.formats.voc.class_names import own_class_names
 from backend.formats.voc.dataset import VocDataset, open_voc
 from backend.formats.voc.label_maps import read_label_map

@@ -13,18 +13,13 @@ from backend.core.stacking import paint
 from backend.core.types import LabelMap
 from backend.errors import InputError
 from backend.files.names import listable
-from backend.formats.base import (
-    NOT_AT_HAND,
-    DatasetInstance,
-    Encoded,
-    Sample,
-    WriteRequest,
-    count_notes,
-)
+from backend.formats.base import NOT_AT_HAND, Encoded, WriteRequest
+from backend.formats.sample import DatasetInstance, Sample, count_notes
 from backend.formats.voc.class_names import class_names_text
 from backend.formats.voc.label_maps import encode_png
 
-_MOST_CLASSES = 254  # 0 is background and 255 ignore
+MOST_CLASSES = 254  # 0 is background and 255 ignore
+_FOLDERS = ("SegmentationClass", "SegmentationObject")
 
 
 class VocWriter:
@@ -45,6 +40,9 @@ class VocWriter:
         self._split = request.options.split
         self._lists: defaultdict[str, list[str]] = defaultdict(list)
 
+    def paths(self, stem: str) -> list[PurePosixPath]:
+        return [PurePosixPath(folder, f"{stem}.png") for folder in _FOLDERS]
+
     def encode(self, sample: Sample, stem: str) -> Encoded:
         listable(stem, sample.where, "picture's name")
         instances = sample.instances
@@ -56,10 +54,8 @@ class VocWriter:
         losses.update(copied.losses)
         if copied.path is None:
             losses[NOT_AT_HAND] += 1
-        maps = [
-            (PurePosixPath(folder, f"{stem}.png"), encode_png(one))
-            for folder, one in (("SegmentationClass", classes), ("SegmentationObject", objects))
-        ]
+        pairs = zip(self.paths(stem), (classes, objects), strict=True)
+        maps = [(path, encode_png(one)) for path, one in pairs]
         return Encoded(
             Counter(one.label for one in instances),
             [*maps, *copied.files],
@@ -81,14 +77,12 @@ class VocWriter:
         index = paint([(part.mask, k) for part, k in parts], sample.known_size())
         values = np.array([0, *(self._value(one.label, sample) for one in instances)], np.uint8)
         numbers = np.array([0, *_numbers(instances)], np.uint16)
+        with_mask = [one for one in instances if one.parts]
+        n_pixels = sum(int(np.count_nonzero(one.mask.crop)) for one in with_mask)
+        n_seen = len(np.unique(index[index > 0]))
         hidden = {
-            "pixels of instances under others": (
-                sum(int(np.count_nonzero(one.mask.crop)) for one in instances)
-                - int(np.count_nonzero(index))
-            ),
-            "instances that others cover completely": (
-                len(instances) - len(np.unique(index[index > 0]))
-            ),
+            "pixels of instances under others": n_pixels - int(np.count_nonzero(index)),
+            "instances that others cover completely": len(with_mask) - n_seen,
         }
         objects: LabelMap = numbers[index]
         narrow = objects.max(initial=0) <= IGNORE
@@ -102,9 +96,9 @@ class VocWriter:
         if label in (BACKGROUND_LABEL, IGNORE_LABEL):
             return 0 if label == BACKGROUND_LABEL else IGNORE
         index = self._names.index(label)
-        if index is None or index >= _MOST_CLASSES:
+        if index is None or index >= MOST_CLASSES:
             raise InputError(
-                f"{sample.where}: {label!r} is beyond the {_MOST_CLASSES} classes that a label map"
+                f"{sample.where}: {label!r} is beyond the {MOST_CLASSES} classes that a label map"
                 " can tell apart"
             )
         return index + 1
@@ -113,13 +107,16 @@ class VocWriter:
         split, stem = encoded.row
         self._lists[split].append(stem)
 
+    def class_files(self) -> list[tuple[PurePosixPath, bytes]]:
+        return [(PurePosixPath("class_names.txt"), class_names_text(self._names.names).encode())]
+
     def close(self) -> Iterator[tuple[PurePosixPath, bytes]]:
         for split, stems in sorted(self._lists.items()):
             yield (
                 PurePosixPath("ImageSets", "Segmentation", f"{split}.txt"),
                 ("\n".join(stems) + "\n").encode("utf-8", "surrogateescape"),
             )
-        yield PurePosixPath("class_names.txt"), class_names_text(self._names.names).encode()
+        yield from self.class_files()
 
     def abort(self) -> None:
         return

@@ -13,7 +13,8 @@ from backend.errors import ConfigError, InputError
 from backend.files.find import find_files, is_inside
 from backend.files.images import SUFFIXES
 from backend.files.pictures import header_of
-from backend.formats.base import DatasetInstance, Fault, Part, ReadRequest, Sample
+from backend.formats.base import ReadRequest
+from backend.formats.sample import DatasetInstance, Fault, Part, Sample
 from backend.formats.yolo import labels as yolo
 
 _MOST_BYTES = 64 << 20  # of a label file

@@ -11,7 +11,8 @@ from pathlib import Path, PurePosixPath
 from backend.core.classes import NOT_CLASSES, number_of
 from backend.core.masks import mask_difference
 from backend.errors import InputError
-from backend.formats.base import Encoded, Sample, WriteRequest, count_notes
+from backend.formats.base import Encoded, WriteRequest
+from backend.formats.sample import Sample, count_notes
 from backend.formats.yolo import labels as yolo
 from backend.formats.yolo.labels import data_yaml
 
@@ -81,6 +82,12 @@ class YoloWriter:
         self._tolerance = request.options.tolerance or 0.0
         self._needs_pictures = self._copies.mode != "none"
         self._splits: dict[str, None] = {}
+
+    def paths(self, stem: str) -> list[PurePosixPath]:
+        return []  # the folder of an image depends on its split
+
+    def class_files(self) -> list[tuple[PurePosixPath, bytes]]:
+        return []  # data.yaml lists the splits as well
 
     def encode(self, sample: Sample, stem: str) -> Encoded:
         size_hw = sample.known_size() if sample.instances else (0, 0)

@@ -1,0 +1,364 @@
+"""The folder that results are written to, and the one rule of what in it is ours.
+
+A file is ours if it carries our mark and nobody changed it since, or if the folder's manifest knows
+it as it is now. Everything else was made or changed by somebody else: it is replaced only where a
+person said so, and after a copy was made.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from hashlib import sha256
+from pathlib import Path, PurePosixPath
+
+from filelock import FileLock, Timeout
+
+from backend.errors import ConfigError, InputError, disk_error
+from backend.files.atomic import file_digest, set_aside, write_atomic, write_new
+from backend.files.find import is_inside
+from backend.files.spool import Spool
+
+_SQLITE = b"SQLite format 3\0"  # how its files begin
+
+
+class Manifest:
+    """What this program wrote into a folder: the digests of every file it ever wrote there.
+
+    It lies in ``.yolosam2-<format>`` as SQLite; what an older version left there as the text of
+    ``sha256sum`` is taken over. Only one run holds it at a time.
+
+    Args:
+        root: the folder; exists.
+        kind: format of what is written, as a folder may hold several.
+
+    Raises:
+        ConfigError: another run holds it, or it is a link.
+        Unavailable: the disk refuses.
+    """
+
+    def __init__(self, root: Path, kind: str) -> None:
+        self._root = root
+        self.path = root / f".yolosam2-{kind}"
+        if self.path.is_symlink():
+            raise ConfigError(f"{self.path}: is a link; remove it")
+        self._lock = FileLock(root / f".yolosam2.{kind}.lock", timeout=0)
+        self._acquire()
+        try:
+            with self._disk():
+                before = self._lines_of_older_versions()
+                self._database = sqlite3.connect(
+                    self.path, isolation_level=None, check_same_thread=False
+                )
+                # A killed program loses nothing by it; only a machine that stops could.
+                self._database.execute("PRAGMA synchronous=OFF")
+                self._database.execute(
+                    "CREATE TABLE IF NOT EXISTS file"
+                    " (name BLOB, digest TEXT, PRIMARY KEY (name, digest)) WITHOUT ROWID"
+                )
+                self._add(before)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _acquire(self) -> None:
+        try:
+            self._lock.acquire()
+        except Timeout:
+            raise ConfigError(
+                f"{self._root}: another run is writing there; wait for it to end, or choose"
+                " another OUT"
+            ) from None
+        except NotImplementedError:  # a file system without locks
+            return
+        except OSError as error:
+            raise disk_error(error, self.path) from error
+
+    @contextmanager
+    def _disk(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise disk_error(OSError(0, str(error)), self.path) from error
+        except OSError as error:
+            raise disk_error(error, self.path) from error
+
+    def _lines_of_older_versions(self) -> list[tuple[bytes, str]]:
+        """The entries of a manifest that is text, which is removed."""
+        if not self.path.is_file() or self.path.stat().st_size == 0:
+            return []
+        data = self.path.read_bytes()
+        if data.startswith(_SQLITE):
+            return []
+        self.path.unlink()
+        lines = (line.partition(b"  ") for line in data.split(b"\n"))
+        return [(name, digest.decode("ascii", "replace")) for digest, sign, name in lines if sign]
+
+    def _add(self, rows: Iterable[tuple[bytes, str]]) -> None:
+        self._database.executemany("INSERT OR IGNORE INTO file VALUES (?, ?)", rows)
+
+    def add(self, name: str, digest: str) -> None:
+        """Remember what a file is about to hold; whatever ends the program then, it is known."""
+        with self._disk():
+            self._add([(os.fsencode(name), digest)])
+
+    def knows(self, name: str, digest: str) -> bool:
+        """Whether this program wrote a file with this content."""
+        query = "SELECT 1 FROM file WHERE name = ? AND digest = ?"
+        with self._disk():
+            row = self._database.execute(query, (os.fsencode(name), digest)).fetchone()
+        return row is not None
+
+    def names(self) -> list[str]:
+        """All files that were ever written, sorted."""
+        with self._disk():
+            rows = self._database.execute("SELECT DISTINCT name FROM file").fetchall()
+        return sorted(os.fsdecode(name) for (name,) in rows)
+
+    def close(self) -> None:
+        """Let others have it."""
+        with suppress(sqlite3.Error):
+            self._database.close()
+        self._lock.release()
+
+
+def never_marked(path: Path) -> bool:
+    """Of formats whose files carry no mark."""
+    return False
+
+
+class OutputFolder:
+    """Writes files below a folder: nothing half written, nothing of others replaced, no path that
+    leads outside.
+
+    Args:
+        root: the folder; exists.
+        kind: format of what is written.
+        overwrite: whether files of others are replaced, after a copy was made.
+        is_marked: whether a file carries our mark and was not changed since.
+        manifest: whether what is written is remembered in the folder; not needed where all files
+            carry marks.
+
+    Raises:
+        ConfigError: another run is writing there.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        kind: str,
+        *,
+        overwrite: bool,
+        is_marked: Callable[[Path], bool] = never_marked,
+        manifest: bool = True,
+    ) -> None:
+        self.root = root
+        self._overwrite = overwrite
+        self._is_marked = is_marked
+        self._manifest = Manifest(root, kind) if manifest else None
+        self._touched: set[str] = set()
+        self.kept: list[str] = []  # files of others that were not replaced
+        self.unchanged = 0
+        self.written = 0
+
+    def is_ours(self, place: Path) -> bool:
+        """Whether nobody but this program made a file or link, or changed it since."""
+        name = self._name(place)
+        if place.is_symlink():
+            return self._knows(name, f"link:{os.readlink(place)}")
+        if not place.is_file():
+            return False
+        return self._is_marked(place) or self._knows(name, file_digest(place))
+
+    def _name(self, place: Path) -> str:
+        return os.path.relpath(place, self.root).replace(os.sep, "/")
+
+    def _knows(self, name: str, digest: str) -> bool:
+        return self._manifest is not None and self._manifest.knows(name, digest)
+
+    def check_shared(self, patterns: Sequence[str]) -> None:
+        """Refuse a folder whose shared files, such as the list of classes, are somebody else's.
+
+        Args:
+            patterns: below the root, of the files that everything else will rely on.
+
+        Raises:
+            ConfigError: naming the file.
+        """
+        for pattern in patterns:
+            folder = self.root / PurePosixPath(pattern).parent
+            if not is_inside(folder, self.root):
+                raise ConfigError(f"{folder}: leads outside of {self.root}")
+            for path in sorted(self.root.glob(pattern)):
+                if not self._overwrite and path.is_file() and not self.is_ours(path):
+                    raise ConfigError(
+                        f"{path}: was not written by this program, or was changed since; choose"
+                        " another OUT, or --overwrite to replace it (a .bak copy is kept)"
+                    )
+
+    def put(self, path: PurePosixPath, content: bytes | Path | Spool) -> bool:
+        """Write a file, if it is not there already and nobody else's.
+
+        Args:
+            path: below the root.
+            content: its bytes, what it is to be a link to, or a spool that becomes it.
+
+        Returns:
+            Whether the file is now as given.
+
+        Raises:
+            InputError: the path leads outside.
+            Unavailable: the disk refuses.
+        """
+        place = self.root / path
+        if ".." in path.parts or not is_inside(place.parent, self.root):
+            raise InputError(f"{place}: leads outside of {self.root}")
+        self._touched.add(str(path))
+        try:
+            if isinstance(content, Path):
+                return self._link(place, str(path), content)
+            return self._write(place, str(path), content)
+        except OSError as error:
+            raise disk_error(error, place) from error
+        finally:
+            if isinstance(content, Spool):
+                content.discard()
+
+    def _write(self, place: Path, name: str, content: bytes | Spool) -> bool:
+        if isinstance(content, bytes):
+            digest = sha256(content).hexdigest()
+        else:
+            digest = file_digest(content.finish())
+        there = place.is_symlink() or place.exists()
+        if there:
+            if not place.is_symlink() and place.is_file() and file_digest(place) == digest:
+                self.unchanged += 1
+                self._remember(name, digest)
+                return True
+            if not self._make_room(place):
+                return False
+        self._remember(name, digest)
+        if isinstance(content, Spool):
+            os.replace(content.path, place)
+        elif there:
+            write_atomic(place, content)
+        elif not write_new(place, content):  # somebody was faster
+            self.kept.append(str(place))
+            return False
+        self.written += 1
+        return True
+
+    def _make_room(self, place: Path) -> bool:
+        """Whether what is there may be replaced: it is ours, or a copy was made of it."""
+        if not self.is_ours(place):
+            if not self._overwrite:
+                self.kept.append(str(place))
+                return False
+            if place.is_file():
+                set_aside(place)
+        if place.is_symlink():
+            place.unlink()
+        return True
+
+    def _link(self, place: Path, name: str, target: Path) -> bool:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        to = os.path.relpath(target, place.parent.resolve())
+        if place.is_symlink() or place.exists():
+            if place.is_symlink() and os.readlink(place) == to:
+                self.unchanged += 1
+                self._remember(name, f"link:{to}")
+                return True
+            if not self._make_room(place):
+                return False
+            place.unlink(missing_ok=True)
+        self._remember(name, f"link:{to}")
+        place.symlink_to(to)
+        self.written += 1
+        return True
+
+    def _remember(self, name: str, digest: str) -> None:
+        if self._manifest is not None:
+            self._manifest.add(name, digest)
+
+    def prune(self, names: Sequence[str]) -> int:
+        """Remove leftovers that nobody changed; returns how many files.
+
+        Args:
+            names: of ``leftovers``.
+        """
+        removed = 0
+        for name in names:
+            place = self.root / name
+            if is_inside(place.parent, self.root) and self.is_ours(place):
+                with suppress(OSError):
+                    place.unlink()
+                    removed += 1
+        return removed
+
+    @property
+    def touched(self) -> frozenset[str]:
+        """What this run wrote, or found as it would have written it."""
+        return frozenset(self._touched)
+
+    def leftovers(self) -> list[str]:
+        """Files and links that an earlier run wrote and this one did not, still there."""
+        known = [] if self._manifest is None else self._manifest.names()
+        return [
+            name
+            for name in known
+            if name not in self._touched
+            and ((self.root / name).is_file() or (self.root / name).is_symlink())
+        ]
+
+    def close(self) -> None:
+        """Everything is remembered."""
+        if self._manifest is not None:
+            self._manifest.close()
+
+
+def state_of(paths: Sequence[Path], is_ours: Callable[[Path], bool]) -> str | None:
+    """None if files are to be written; else why not: ``done`` or ``hand-made``.
+
+    Args:
+        paths: of one image.
+        is_ours: the rule, for an existing file.
+
+    Raises:
+        OSError: the system cannot even look, for example because a name is too long.
+    """
+    there = [path for path in paths if path.exists()]
+    if not all(is_ours(path) for path in there):
+        return "hand-made"
+    return "done" if len(there) == len(paths) else None
+
+
+def write_together(
+    files: Sequence[tuple[Path, bytes]], is_ours: Callable[[Path], bool], *, overwrite: bool
+) -> bool:
+    """Write the files of one image, unless one of them is somebody else's.
+
+    Args:
+        files: paths and contents.
+        is_ours: the rule, for an existing file.
+        overwrite: whether files of others are replaced, after a copy was made.
+
+    Returns:
+        False if somebody made or changed one of them, before or meanwhile.
+
+    Raises:
+        Unavailable: the disk refuses.
+    """
+    there = [path for path, _ in files if path.exists()]
+    theirs = [path for path in there if not is_ours(path)]
+    if theirs and not overwrite:
+        return False
+    for path in theirs:
+        set_aside(path)
+    for path, data in files:
+        if overwrite or path in there:  # then it is ours
+            write_atomic(path, data)
+        elif not write_new(path, data):  # a person was faster
+            return False
+    return True

@@ -1,0 +1,245 @@
+"""One image of a dataset, whatever the format: what readers give and writers take."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from backend.core.classes import NOT_CLASSES, ClassNames
+from backend.core.masks import check_mask, join_masks
+from backend.core.stacking import painting_order
+from backend.core.types import Instance, Mask, Prediction
+from backend.errors import InputError, as_sentence
+from backend.files.names import listable
+
+LISTS = "images whose place in a list (train, val) is not kept"
+UNWANTED = "instances of classes that --classes leaves out"
+EXTRA = "labelme"  # key under which other formats keep what labelme has and they do not know
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """One drawn piece of an instance."""
+
+    mask: Mask
+    order: int  # among all pieces of the image; later ones are seen on top
+    ring: tuple[tuple[float, float], ...] | None = (
+        None  # the polygon of labelme that it was drawn as, in pixels
+    )
+    notes: Mapping[str, Any] | None = (
+        None  # of labelme, where a part has others than its instance; "score" among them
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class DatasetInstance:
+    """One instance, whoever made it."""
+
+    label: str
+    parts: tuple[Part, ...]  # in drawing order; none where only a box is known
+    score: float | None = None  # 0..1; None where nothing told
+    crowd: bool = False  # pixels of the class, not one object
+    number: int | None = None  # its value in a SegmentationObject that it was read from, 0..65535
+    notes: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # group_id, flags, description, and keys nobody here knows, as labelme has them
+
+    xyxy: tuple[float, float, float, float] | None = None  # of a box without a mask, in pixels
+    order: int = 0  # of a box without a mask, among all pieces of the image
+
+    @cached_property
+    def mask(self) -> Mask:
+        """All parts together.
+
+        Raises:
+            ValueError: there is only a box.
+        """
+        return join_masks([part.mask for part in self.parts])
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One image of a dataset with everything that is known about it."""
+
+    name: PurePosixPath  # of the picture below its dataset, with suffix; relative, without ".."
+    where: str  # the file or task it was read from, for messages
+    size_hw: tuple[int, int] | None  # upright; None where nothing tells
+    instances: tuple[DatasetInstance, ...]
+    picture: Path | bytes | None = (
+        None  # its file, or its bytes where a file holds them; None where it is not at hand
+    )
+    url: str | None = None  # as a Label Studio task has it
+    model_version: str | None = (
+        None  # of the model that made all this, unchanged; None for a person's work
+    )
+    split: str | None = None  # train, val ..., where the source tells
+    notes: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # image flags and keys nobody here knows, as labelme has them
+    left_out: Mapping[str, int] = field(
+        default_factory=dict
+    )  # what of the source had no place here: what, and how many
+    named: Path | None = None  # where a labelme file says its picture is; nobody looked
+    prediction: Prediction | None = None  # what this was made of, where models did it just now
+
+    def known_size(self) -> tuple[int, int]:
+        """Height and width, upright.
+
+        Raises:
+            InputError: nothing tells.
+        """
+        if self.size_hw is None:
+            raise InputError(
+                f"{self.where}: how large the picture is nobody says; name the folder of the"
+                " pictures with --images"
+            )
+        return self.size_hw
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One image that cannot be read."""
+
+    where: str
+    sentence: str
+
+    @classmethod
+    def of(cls, where: str, error: Exception, named: str | None = None) -> Fault:
+        """What went wrong at a place, in a sentence that names it, or a part of ``named``."""
+        sentence = as_sentence(error)
+        return cls(where, sentence if (named or where) in sentence else f"{where}: {sentence}")
+
+
+def object_value(value: object) -> int | None:
+    """A value of a SegmentationObject as a file keeps it; None for anything else."""
+    return (
+        value
+        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 16
+        else None
+    )
+
+
+def extras_of(holder: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What an image, annotation, region or task holds under ``EXTRA``."""
+    found = holder.get(EXTRA)
+    return found if isinstance(found, dict) else {}
+
+
+def count_notes(sample: Sample, instances: Sequence[DatasetInstance]) -> Counter[str]:
+    """What a format without room for it loses: scores, and everything noted on the image and its
+    instances. A group is kept as one instance.
+    """
+    n_scores = sum(one.score is not None for one in instances)
+    n_notes = bool(sample.notes) + sum(
+        not set(one.notes) <= {"group_id"} and not _is_score(one) for one in instances
+    )
+    n_notes += sum(part.notes is not None for one in instances for part in one.parts)
+    return Counter(
+        {
+            text: n
+            for text, n in (("scores", n_scores), ("descriptions, flags and other notes", n_notes))
+            if n
+        }
+    )
+
+
+def _is_score(instance: DatasetInstance) -> bool:
+    """True where all that is noted repeats the score."""
+    described = instance.notes.get("description")
+    return (
+        instance.score is not None
+        and set(instance.notes) <= {"group_id", "description"}
+        and (described is None or repeats_score(described))
+    )
+
+
+def repeats_score(description: object) -> bool:
+    """True for a description that only tells the score, as labelme's AI tools and ours write it: a
+    JSON object with a ``score``.
+    """
+    try:
+        found = json.loads(description) if isinstance(description, str) else None
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and set(found) <= {"score", "text"} and "score" in found
+
+
+def chosen(sample: Sample, names: ClassNames, listed: bool) -> Sample:
+    """A sample with only the instances whose class is wanted; the others are counted.
+
+    Args:
+        sample: as read.
+        names: of the classes; grows by new labels.
+        listed: whether labels have to stand in a list.
+
+    Raises:
+        InputError: a label cannot stand in one.
+    """
+    if listed:
+        for one in sample.instances:
+            listable(one.label, sample.where)
+    kept = [
+        one
+        for one in sample.instances
+        if one.label in NOT_CLASSES or names.index(one.label) is not None
+    ]
+    others = len(sample.instances) - len(kept)
+    if not others:
+        return sample
+    return replace(
+        sample,
+        instances=tuple(kept),
+        left_out=Counter(sample.left_out) + Counter({UNWANTED: others}),
+    )
+
+
+def sample_of(
+    prediction: Prediction,
+    *,
+    name: PurePosixPath,
+    picture: Path | None = None,
+    url: str | None = None,
+    drawing_order: Callable[[Sequence[Instance]], Sequence[int]] = painting_order,
+) -> Sample:
+    """A prediction as a sample.
+
+    Args:
+        prediction: of one image.
+        name: of the picture below its folder.
+        picture: its file.
+        url: its address in Label Studio.
+        drawing_order: see ``Format``.
+
+    Raises:
+        InputError: a mask that is empty or reaches beyond the image.
+    """
+    places = {k: place for place, k in enumerate(drawing_order(prediction.instances))}
+    instances = []
+    for k, one in enumerate(prediction.instances):
+        if one.mask is not None:
+            check_mask(one.mask, prediction.size_hw)
+        x0, y0, x1, y1 = (float(value) for value in one.xyxy)
+        instances.append(
+            DatasetInstance(
+                label=one.label,
+                parts=() if one.mask is None else (Part(one.mask, places.get(k, 0)),),
+                score=round(float(one.score), 4),
+                xyxy=(x0, y0, x1, y1),
+                order=places.get(k, 0),
+            )
+        )
+    return Sample(
+        name=name,
+        where=str(name if picture is None else picture),
+        size_hw=prediction.size_hw,
+        instances=tuple(instances),
+        picture=picture,
+        url=url,
+        model_version=prediction.model_version,
+        prediction=prediction,
+    )
