@@ -325,7 +325,8 @@ def launch(assistant: Assistant, arguments: Sequence[str], iou: float = 0.7) -> 
         ConfigError: no labelme, or one that is not known.
     """
     check_version(installed_version())
-    import cv2  # noqa: F401 - sets the variable below to a folder of Qt plugins that PyQt5 cannot load
+    # It sets the variable below to a folder of Qt plugins that PyQt5 cannot load.
+    import cv2  # noqa: F401
 
     os.environ.pop("QT_QPA_PLATFORM_PLUGIN_PATH", None)
     register(assistant, iou)

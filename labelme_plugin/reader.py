@@ -20,9 +20,9 @@ from backend.files.images import SUFFIXES
 from backend.files.names import safe_name
 from backend.files.pictures import header_of, without_exif
 from backend.formats.base import ReadRequest
-from backend.formats.sample import DatasetInstance, Fault, Part, Sample, object_value
+from backend.formats.sample import NO_AREA, DatasetInstance, Fault, Part, Sample, object_value
 from backend.formats.voc.class_names import read_class_names
-from labelme_plugin.document import MARK, read_document, unchanged_version
+from labelme_plugin.document import MARK, predicted_by, read_document, unchanged_version
 from labelme_plugin.instances import AREAS, LINES, LabelledMask, labelled_masks, score_of, size_of
 
 DRAWN = (
@@ -94,6 +94,8 @@ class LabelmeReader:
             else [source]
         )
         self._pictures = pictures
+        self._for_scoring = request.options.for_scoring
+        self.files = [path.relative_to(self._root) for path in self._files]
         self.remarks = not_followed(links)
         if not self._files:
             raise ConfigError("; ".join([f"{source}: no labelme JSON there", *self.remarks]))
@@ -159,21 +161,27 @@ class LabelmeReader:
                 f" such as {without[0]}"
             )
 
+    def read(self, relative: Path) -> Sample:
+        """One file; see ``formats.base.FileReader``."""
+        return self._sample(self._root / relative)
+
     def _sample(self, path: Path) -> Sample:
         document = read_document(path)
         size_hw = size_of(document, str(path))
-        objects, others = labelled_masks(document, str(path), (*AREAS, *LINES))
+        kinds = AREAS if self._for_scoring else (*AREAS, *LINES)
+        objects, others = labelled_masks(document, str(path), kinds)
         shapes = document["shapes"]
-        left_out: Counter[str] = (
-            Counter({"points and other shapes without an area": others}) if others else Counter()
-        )
+        left_out: Counter[str] = Counter({NO_AREA: others}) if others else Counter()
         empty = len(shapes) - others - sum(len(one.parts) for one in objects)
         if empty:
             left_out["shapes that cover no pixel"] = empty
         instances = tuple(_instance(one, shapes) for one in objects)
         flags = document.get("flags")
         notes = {key: value for key, value in document.items() if key not in OWN}
-        picture, suffix = self._picture(document, path, size_hw)
+        picture: Path | bytes | None = None
+        suffix = ".jpg"
+        if not self._for_scoring:
+            picture, suffix = self._picture(document, path, size_hw)
         return Sample(
             name=PurePosixPath(path.relative_to(self._root).with_suffix(suffix).as_posix()),
             where=str(path),
@@ -182,6 +190,7 @@ class LabelmeReader:
             picture=picture,
             named=self._named(document, path) if picture is None else None,
             model_version=unchanged_version(document),
+            first_model_version=predicted_by(document),
             notes={**({"flags": flags} if flags else {}), **notes},
             left_out=left_out,
         )

@@ -29,7 +29,8 @@ ROWS = (
         "labelme_plugin",
     ),
     ("backend.demo", "backend.benchmarks"),
-    ("backend.cli", "backend.__main__"),
+    ("backend.cli",),
+    ("backend.__main__",),
 )
 ROW_OF = {room: row for row, rooms in enumerate(ROWS) for room in rooms}
 HEAVY = ("torch", "torchvision", "ultralytics", "sam2", "transformers", "hydra", "omegaconf")

@@ -1,269 +1,35 @@
-"""Measurements of the host side against its peers: ratios in one process, by CPU time, interleaved,
-medians.
-
-The models are replaced by canned 256x256 logits of ten objects on a 1080p image, so that only our
-own work is measured.
-"""
+"""``yolosam2 bench``: all measurements against their goals."""
 
 from __future__ import annotations
 
 import resource
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from backend.benchmarks.codecs import (
+    _BOXES,
+    _coco,
+    _instance,
+    _rle,
+    _routes,
+    canned_logits,
+    labelme_file_of,
+)
+from backend.benchmarks.ratios import Row
 from backend.config.process import limit_arenas
-from backend.core.classes import ClassNames
-from backend.core.masks import full_frame, mask_from_full, mask_xyxy
-from backend.core.types import Instance, Mask, Masks, Prediction
+from backend.core.types import Masks, Prediction
 from backend.core.upsample import crop_masks
 from backend.files.atomic import write_atomic
-from backend.files.pictures import Pictures
-from backend.formats.base import NoCopies, WriteRequest
-from backend.formats.coco import segmentation as coco
 from backend.formats.json_text import json_bytes
-from backend.formats.label_studio import brush_rle as rle
 from backend.formats.label_studio import results as labelstudio
-from backend.formats.options import WriteOptions
-from backend.formats.registry import format_of
-from backend.formats.sample import sample_of
 from backend.labeling import pipeline
-
-SIZE_HW = (1080, 1920)
-_BOXES = 10
-
-
-@dataclass(frozen=True)
-class Row:
-    """One measurement: ``value`` against ``goal``, at least or at most."""
-
-    name: str
-    value: float
-    goal: float
-    at_least: bool
-    detail: str
-
-    @property
-    def met(self) -> bool:
-        """True if the goal is reached."""
-        return self.value >= self.goal if self.at_least else self.value <= self.goal
-
-    def as_text(self) -> str:
-        """One line for people."""
-        sign = ">=" if self.at_least else "<="
-        return (
-            f"{'ok  ' if self.met else 'MISS'} {self.name:<52} {self.value:8.2f}  (goal {sign}"
-            f" {self.goal:g}; {self.detail})"
-        )
-
-    def as_dict(self) -> dict[str, Any]:
-        """For ``--json``."""
-        return {**asdict(self), "met": self.met}
-
-
-def canned_logits(seed: int = 1) -> NDArray[np.float32]:
-    """Smooth, slightly ragged blobs with a hole here and there: (10, 256, 256) float32, 2 to 15 %
-    of the frame each.
-    """
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[:256, :256].astype(np.float32)
-    grids = []
-    for k in range(_BOXES):
-        cx = rng.uniform(60, 196)
-        cy = rng.uniform(60, 196)
-        radius = rng.uniform(20, 56)
-        field = (
-            radius
-            - np.hypot(x - cx, y - cy)
-            + 3 * cv2.GaussianBlur(rng.normal(size=(256, 256)).astype(np.float32), (0, 0), 3) * 4
-        )
-        if k % 3 == 0:
-            field = np.minimum(field, np.hypot(x - cx, y - cy) - radius * 0.3)
-        grids.append(field)
-    return np.stack(grids).astype(np.float32)
-
-
-def _prediction(logits: NDArray[np.float32]) -> Prediction:
-    masks = crop_masks(Masks(logits, np.ones(len(logits), np.float32), SIZE_HW))
-    instances = [
-        Instance(f"class{k}", k, 0.5, mask_xyxy(mask), mask, 1.0)
-        for k, mask in enumerate(masks)
-        if mask is not None
-    ]
-    return Prediction(tuple(instances), SIZE_HW, "bench")
-
-
-def _ratio(
-    theirs: Callable[[], object], ours: Callable[[], object], repeats: int
-) -> tuple[float, float, float]:
-    """Median of the paired CPU time ratios, and both medians in milliseconds."""
-
-    def spent(work: Callable[[], object], times: int) -> float:
-        start = time.process_time()
-        for _ in range(times):
-            work()
-        return (time.process_time() - start) / times
-
-    spent(theirs, 1)
-    once = max(spent(ours, 2), 1e-6)
-    times = max(1, int(0.03 / once))  # long enough for the clock
-    pairs = [(spent(theirs, 1), spent(ours, times)) for _ in range(repeats)]
-    return (
-        statistics.median(a / b for a, b in pairs),
-        1e3 * statistics.median(a for a, _ in pairs),
-        1e3 * statistics.median(b for _, b in pairs),
-    )
-
-
-def labelme_file_of(prediction: Prediction) -> bytes:
-    """The labelme file of a prediction, as ``annotate`` writes it."""
-    made = format_of("labelme")
-    writer = made.write(
-        WriteRequest(
-            out=Path(),
-            names=ClassNames(),
-            pictures=Pictures([], None),
-            copies=NoCopies(),
-            options=WriteOptions(resumable=True),
-        )
-    )
-    sample = sample_of(prediction, name=PurePosixPath("a.jpg"), drawing_order=made.drawing_order)
-    ((_, content),) = writer.encode(sample, "a").files
-    return content if isinstance(content, bytes) else b""
-
-
-def _routes(repeats: int, folder: Path) -> list[Row]:
-    from backend.benchmarks.yardsticks import label_studio_json, labelme_file
-    from backend.models.sam2.stock import use_one_thread
-
-    use_one_thread()
-    logits = canned_logits()
-    labels = [f"class{k}" for k in range(_BOXES)]
-    half = logits.astype(np.float16).astype(
-        np.float32
-    )  # what leaves the device; rounded once for both sides
-
-    def to_json(prediction: Prediction) -> str:
-        return labelstudio.result_of(prediction, labelstudio.plain_outputs(prediction)).regions
-
-    studio = _ratio(
-        lambda: label_studio_json(half, SIZE_HW, labels),
-        lambda: to_json(_prediction(half)),
-        repeats,
-    )
-    theirs = folder / "theirs.json"
-    ours = folder / "ours.json"
-    files = _ratio(
-        lambda: labelme_file(half, SIZE_HW, labels, theirs),
-        lambda: ours.write_bytes(labelme_file_of(_prediction(half))),
-        repeats,
-    )
-    names = (
-        "logits -> Label Studio RLE JSON, against mask2rle",
-        "logits -> labelme file, against upstream's route",
-    )
-    return [
-        Row(name, ratio, 20, True, f"{slow:.1f} ms against {fast:.2f} ms")
-        for name, (ratio, slow, fast) in zip(names, (studio, files), strict=True)
-    ]
-
-
-def mask_set() -> list[tuple[str, NDArray[np.bool_]]]:
-    """Twelve masks: three sizes of image, and small, smooth, holed and ragged objects."""
-    rng = np.random.default_rng(7)
-    masks = []
-    for height, width in ((480, 640), SIZE_HW, (2160, 3840)):
-        y, x = np.mgrid[:height, :width].astype(np.float32)
-        middle = np.hypot((y - height / 2), (x - width / 2))
-        side = min(height, width)
-        rough = cv2.GaussianBlur(rng.normal(size=(height, width)).astype(np.float32), (0, 0), 1.0)
-        smooth = cv2.resize(
-            rng.normal(size=(24, 32)).astype(np.float32),
-            (width, height),
-            interpolation=cv2.INTER_CUBIC,
-        )
-        disc = middle + smooth * side * 0.03 < side * 0.35
-        masks += [
-            ("small", middle < side * 0.036),
-            ("smooth", disc),
-            ("holed", disc & (smooth < 0.9)),
-            ("ragged", disc & (rough > -0.25)),
-        ]
-    return masks
-
-
-def _rle(repeats: int) -> list[Row]:
-    from label_studio_sdk.converter.brush import decode_rle, mask2rle
-
-    encode = []
-    decode = []
-    for _, full in mask_set():
-        grey = full.astype(np.uint8) * 255
-        crop = mask_from_full(full)
-        size = (full.shape[0], full.shape[1])
-        text = mask2rle(grey)
-        ours, _, _ = _ratio(partial(mask2rle, grey), partial(rle.encode, crop, size), repeats)
-        encode.append(ours)
-        ours, _, _ = _ratio(partial(decode_rle, text), partial(rle.decode, text, size), repeats)
-        decode.append(ours)
-    return [
-        _mean_row("RLE encode against the SDK", encode, 15),
-        _mean_row("RLE decode against the SDK", decode, 20),
-    ]
-
-
-def _mean_row(name: str, ratios: Sequence[float], goal: float) -> Row:
-    mean = float(np.exp(np.mean(np.log(ratios))))
-    return Row(
-        f"{name}, geometric mean of {len(ratios)}",
-        mean,
-        goal,
-        True,
-        f"{min(ratios):.1f}x to {max(ratios):.1f}x",
-    )
-
-
-def _coco(repeats: int) -> list[Row]:
-    """COCO's run lengths from a crop and back to one, against pycocotools, which works on whole
-    frames in column order.
-    """
-    from pycocotools import mask as coco_mask
-
-    encode = []
-    decode = []
-    for _, full in mask_set():
-        crop = mask_from_full(full)
-        size = (full.shape[0], full.shape[1])
-        if crop is None:
-            continue
-        theirs = coco_mask.encode(np.asfortranarray(full.view(np.uint8)))
-        ours = coco.encode(crop, size)
-
-        def by_frame(mask: Mask = crop, size: tuple[int, int] = size) -> object:
-            return coco_mask.encode(np.asfortranarray(full_frame(mask, size).view(np.uint8)))
-
-        def to_crop(encoded: Any = theirs) -> object:
-            return mask_from_full(coco_mask.decode(encoded))
-
-        ratio, _, _ = _ratio(by_frame, partial(coco.encode, crop, size), repeats)
-        encode.append(ratio)
-        ratio, _, _ = _ratio(to_crop, partial(coco.decode, ours, size), repeats)
-        decode.append(ratio)
-    return [
-        _mean_row("COCO run lengths against pycocotools, encode", encode, 1),
-        _mean_row("COCO run lengths against pycocotools, decode", decode, 1),
-    ]
 
 
 def stub_run(count: int, size_hw: tuple[int, int] = (540, 960)) -> int:
@@ -299,10 +65,6 @@ def stub_run(count: int, size_hw: tuple[int, int] = (540, 960)) -> int:
             if outcome.error is not None:
                 raise outcome.error
     return peak_kib()
-
-
-def _instance(k: int, mask: Mask) -> Instance:
-    return Instance(f"class{k}", k, 0.5, mask_xyxy(mask), mask, 1.0)
 
 
 def _memory() -> Row:

@@ -120,11 +120,9 @@ def _task_ids(text: str | None) -> tuple[int, ...]:
 def run(args: argparse.Namespace) -> int:
     """Pre-label the project."""
     from backend.files.atomic import ensure_writable, write_atomic
-    from backend.label_studio.prelabel.prelabel_project import (
-        Options,
-        dry_run_text,
-        prelabel_project,
-    )
+    from backend.label_studio.prelabel.dry_run import dry_run_text
+    from backend.label_studio.prelabel.prelabel_project import prelabel_project
+    from backend.label_studio.prelabel.prepare import Options
     from backend.label_studio.prelabel.run import Choice
 
     choice = Choice(

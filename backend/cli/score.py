@@ -23,7 +23,7 @@ from backend.cli.common import (
 from backend.errors import ConfigError
 
 if TYPE_CHECKING:
-    from backend.evaluation.run import Outputs
+    from backend.evaluation.results import Outputs
 
 _EPILOG = """inputs:
   EXPORT.json                      a snapshot export of Label Studio with full predictions, or a
@@ -144,7 +144,7 @@ def outputs_of(args: argparse.Namespace) -> Outputs:
     Raises:
         ConfigError: a number of resamples below 0.
     """
-    from backend.evaluation.run import Outputs
+    from backend.evaluation.results import Outputs
 
     if args.resamples < 0:
         raise ConfigError(f"--resamples: expected 0 or more, got {args.resamples}")
@@ -159,7 +159,7 @@ def outputs_of(args: argparse.Namespace) -> Outputs:
 
 def print_document(args: argparse.Namespace, document: dict[str, Any], texts: Sequence[str]) -> int:
     """Print a scoring document as JSON or as text; returns the exit code."""
-    from backend.evaluation.run import exit_code
+    from backend.evaluation.results import exit_code
     from backend.evaluation.text import faults_text, stopped_text
 
     if str(args.json) == "-":

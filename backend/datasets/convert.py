@@ -29,7 +29,7 @@ from backend.formats.yolo.writer import outdated
 _HARMLESS = (NOT_AT_HAND, TURNED, LISTS)  # told, but nothing of the annotations is lost by it
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Options:
     """What to do with what is read."""
 

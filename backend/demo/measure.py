@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -34,7 +33,9 @@ from backend.formats.voc.label_maps import label_maps
 from backend.labeling.cascade import Cascade
 from backend.models.registry import load_detector, load_segmenter
 from backend.models.sam2.image import Sam2Segmenter
+from backend.models.sam2.stock import automatic_masks
 from backend.models.weights import DEMO_YOLO
+from backend.training.yolo import validate
 
 FLOORS = {"yolo_map50": 0.92, "box_iou": 0.88, "cascade_miou": 0.83}
 
@@ -58,34 +59,13 @@ class Report:
 
 def yolo_map(seeds: Sequence[int]) -> dict[str, float]:
     """mAP of the embedded detector by Ultralytics' validator."""
-    from backend.training.yolo import offline
-
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder)
         write_split(data / "val", seeds)
         write_split(data / "train", seeds[:1])
         write_data_file(data)
-        offline(data / "ultralytics")
-        from ultralytics import YOLO
-
-        home = Path.cwd()
-        os.chdir(data)  # the validator writes its runs into the working folder
-        try:
-            box = (
-                YOLO(str(DEMO_YOLO))
-                .val(
-                    data=str(data / "data.yaml"),
-                    batch=16,
-                    device="cpu",
-                    plots=False,
-                    verbose=False,
-                    workers=0,
-                )
-                .box
-            )
-        finally:
-            os.chdir(home)
-    return {"yolo_map50": float(box.map50), "yolo_map50_95": float(box.map)}
+        map50, map50_95 = validate(DEMO_YOLO, data)
+    return {"yolo_map50": map50, "yolo_map50_95": map50_95}
 
 
 def _iou(mask: Mask | None, truth: Mask) -> float:
@@ -144,20 +124,12 @@ def automatic_figures(segmenter: Sam2Segmenter, scenes: Sequence[Scene]) -> dict
     """``SAM2AutomaticMaskGenerator`` with 16 points a side: recall and precision of masks at IoU
     0.75.
     """
-    from sam2.automatic_mask_generator import SAM2AutomaticMaskGenerator
-
-    generator = SAM2AutomaticMaskGenerator(
-        segmenter.model, points_per_side=16, pred_iou_thresh=0.7, stability_score_thresh=0.8
+    masks_of = automatic_masks(
+        segmenter, points_per_side=16, pred_iou_thresh=0.7, stability_score_thresh=0.8
     )
-    side = segmenter.model.image_size
-    generator.predictor._bb_feat_sizes = [
-        (side // 4,) * 2,
-        (side // 8,) * 2,
-        (side // 16,) * 2,
-    ]  # it assumes 1024 pixels
     hit = found = total = right = 0
     for scene in scenes:
-        masks = [entry["segmentation"] for entry in generator.generate(scene.image)]
+        masks = masks_of(scene.image)
         truth = [scene.objects == k + 1 for k in range(len(scene.class_ids))]
         table = np.array(
             [[(m & t).sum() / max(1, (m | t).sum()) for t in truth] for m in masks]

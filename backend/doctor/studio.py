@@ -25,7 +25,8 @@ _PRIVATE = "http://127.0.0.1:1/"
 _PLACES = 10
 _BLOCKED = "reserved network address"
 _TOKEN_HELP = (
-    "make one in Label Studio under Account & Settings, Personal Access Token, "  # noqa: S105 - words for people
+    "make one in Label Studio under Account & Settings, "  # noqa: S105 - words for people
+    "Personal Access Token, "
     "and set it as LABEL_STUDIO_API_KEY"
 )
 

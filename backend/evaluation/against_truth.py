@@ -41,7 +41,7 @@ class VersionedLabeler(Labeler, Protocol):
     model_version: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Options:
     """How to run."""
 

@@ -12,20 +12,19 @@ from typing import Any
 
 import numpy as np
 
-from backend.core.classes import ClassIndex, renamed
-from backend.core.masks import mask_xyxy
-from backend.core.types import Instance, Mask
+from backend.core.classes import ClassIndex
+from backend.core.types import Mask
 from backend.errors import AuthError, InputError, as_sentence, json_kind
 from backend.evaluation.pairs import (
-    BACKGROUND_LABEL,
-    IGNORE_LABEL,
     Fault,
     Pair,
     Picture,
     Region,
     Selection,
 )
+from backend.evaluation.regions import RegionMaker
 from backend.evaluation.repeats import repeats
+from backend.formats.label_studio.reader import instance_of
 from backend.formats.label_studio.regions import GEOMETRY, StoredRegion, read_regions, region_mask
 from backend.formats.label_studio.tasks import address_of
 
@@ -160,18 +159,21 @@ class TaskReader:
     ) -> None:
         self._classes = classes
         self._selection = selection
-        self._rename = rename or {}
+        self._maker = RegionMaker(classes, rename)
         self._fetch = fetch
         self._seen: set[int] = set()
         self.n_tasks = 0
         self.n_unannotated = 0  # tasks without an annotation that counts
-        self.n_without_version = (
-            0  # annotated tasks without a prediction of a version that was asked for
-        )
+        # Annotated tasks without a prediction of a version that was asked for.
+        self.n_without_version = 0
         self.people: set[str] = set()  # all annotators there are
         self.tags: set[str] = set()  # all control tags with regions
-        self.renamed: set[str] = set()  # labels that went by another name
         self.n_left_out = 0  # regions of kinds and tags that do not count
+
+    @property
+    def renamed(self) -> set[str]:
+        """Labels that went by another name."""
+        return self._maker.renamed
 
     def pairs(self, task: Any, number: int) -> Iterator[Pair | Fault]:
         """The pairs of a task.
@@ -314,29 +316,12 @@ class TaskReader:
 
         Which box repeated which mask, by their ids; and what is to be ignored.
         """
-        regions: list[Region] = []
-        boxes = []
-        void = []
-        for one in stored:
-            mask = _mask_of(one, cache)
-            if mask is None:
-                continue
-            label = renamed(one.label, self._rename)
-            self.renamed |= {one.label} & set(self._rename)
-            if label == BACKGROUND_LABEL:
-                continue
-            if label == IGNORE_LABEL:
-                void.append(mask)
-                continue
-            try:
-                class_id = self._classes.index(label)
-            except InputError as error:
-                raise InputError(f"{one.where}: {error}") from None
-            instance = Instance(
-                label, class_id, 1.0 if one.score is None else one.score, mask_xyxy(mask), mask
-            )
-            regions.append(Region(one.id, instance, one.score is not None))
-            boxes.append(one.kind == "rectangle")
+        masks = [(one, _mask_of(one, cache)) for one in stored]
+        regions, void = self._maker.regions(
+            (one.where, instance_of(one, mask, order))
+            for order, (one, mask) in enumerate(masks)
+            if mask is not None
+        )
         if self._selection.tags:
             return regions, {}, void
         there = {region.id for region in stored}
@@ -345,14 +330,13 @@ class TaskReader:
             for k, region in enumerate(regions)
             if known_repeats.get(region.key or "") in there and region.key in known_repeats
         }
-        found = {**dict.fromkeys(before, ""), **repeats(regions, boxes, before)}
+        found = {**dict.fromkeys(before, ""), **repeats(regions, before)}
         self.n_left_out += len(found)
         kept = [region for k, region in enumerate(regions) if k not in found]
-        return (
-            kept,
-            {regions[k].key or "": mask for k, mask in found.items() if regions[k].key and mask},
-            void,
-        )
+        repeated = {
+            regions[k].key or "": mask for k, mask in found.items() if regions[k].key and mask
+        }
+        return kept, repeated, void
 
 
 def _mask_of(one: StoredRegion, cache: dict[str, tuple[Any, Mask | None]]) -> Mask | None:

@@ -1,42 +1,52 @@
-"""Two folders of labelme JSON as pairs: what people accepted, and what was predicted for the same
-pictures.
-"""
+"""Two folders with a file for each image as pairs: what people accepted, and what was predicted."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import cast
 
-from backend.core.classes import ClassIndex, renamed
-from backend.core.masks import mask_xyxy
-from backend.core.types import Instance, Mask
+from backend.core.classes import ClassIndex, ClassNames
+from backend.core.types import Mask
 from backend.errors import ConfigError, InputError, as_sentence
-from backend.evaluation.pairs import BACKGROUND_LABEL, IGNORE_LABEL, Fault, Pair, Picture, Region
-from backend.files.find import find_files, is_inside
-from labelme_plugin.document import made_by_us, predicted_by, read_document
-from labelme_plugin.instances import labelled_masks, size_of
+from backend.evaluation.pairs import Fault, Pair, Picture, Region
+from backend.evaluation.regions import RegionMaker
+from backend.files.find import is_inside
+from backend.files.pictures import Pictures
+from backend.formats.base import FileReader, ReadRequest
+from backend.formats.options import ReadOptions
+from backend.formats.registry import format_of
+from backend.formats.sample import NO_AREA, Sample
 
 MISSING = "missing"
+_FORMAT = "labelme"  # of both folders
 
 
-def _picture(document: Mapping[str, Any], path: Path, folder: Path) -> Path | None:
-    """The picture beside a file.
+def _picture(named: Path | None, folder: Path) -> Path | None:
+    """The picture that a file names.
 
     One that lies neither in the folder nor beside it is left alone, whatever the file says.
     """
-    name = document.get("imagePath")
-    picture = path.parent / name.replace("\\", "/") if isinstance(name, str) and name else None
     with suppress(OSError, ValueError):  # a name that the system cannot even look for
-        return (
-            picture if picture is not None and is_inside(picture, folder.resolve().parent) else None
-        )
+        inside = named is not None and is_inside(named, folder.resolve().parent)
+        return named if inside else None
     return None
 
 
+def _reader(folder: Path, other: Path) -> FileReader:
+    request = ReadRequest(
+        source=folder,
+        names=ClassNames(),
+        pictures=Pictures([folder], None),
+        options=ReadOptions(for_scoring=True),
+        skip=(other,),
+    )
+    return cast(FileReader, format_of(_FORMAT).read(request))
+
+
 class FolderReader:
-    """Pairs the JSON files of two folders by their relative paths.
+    """Pairs the files of two folders by their relative paths.
 
     Args:
         accepted: folder, searched recursively.
@@ -67,98 +77,74 @@ class FolderReader:
             )
         self._accepted = accepted
         self._predicted = predicted
-        self._classes = classes
-        self._rename = rename or {}
         self._missing = missing
-        self.files = [
-            path.relative_to(accepted) for path in find_files(accepted, (".json",), [predicted])
-        ]
-        if not self.files:
-            raise ConfigError(f"{accepted}: no labelme JSON there")
+        self._maker = RegionMaker(classes, rename)
+        self._ours = _reader(accepted, predicted)
+        self._theirs: FileReader | None = None
+        with suppress(ConfigError):  # nothing was predicted
+            self._theirs = _reader(predicted, accepted)
+        self.files = list(self._ours.files)
+        predicted_files = self._theirs.files if self._theirs is not None else ()
         known = set(self.files)
-        theirs = [
-            path.relative_to(predicted) for path in find_files(predicted, (".json",), [accepted])
-        ]
-        self.n_unannotated = sum(path not in known for path in theirs)
+        self.n_unannotated = sum(path not in known for path in predicted_files)
         self.n_left_out = 0
         self.n_changed = 0  # predicted files that a person changed since
-        self.renamed: set[str] = set()  # labels that went by another name
+
+    @property
+    def renamed(self) -> set[str]:
+        """Labels that went by another name."""
+        return self._maker.renamed
 
     def pairs(self, relative: Path) -> Iterator[Pair | Fault]:
         """The pair of a file, or what is wrong with it."""
         try:
             yield self._pair(relative)
         except Exception as error:  # whatever a file holds, it costs only itself
-            yield Fault(
-                relative.as_posix(),
-                (
-                    as_sentence(error)
-                    if isinstance(error, InputError)
-                    else f"{self._accepted / relative}: {as_sentence(error)}"
-                ),
-            )
+            sentence = as_sentence(error)
+            if not isinstance(error, InputError):
+                sentence = f"{self._accepted / relative}: {sentence}"
+            yield Fault(relative.as_posix(), sentence)
 
     def _pair(self, relative: Path) -> Pair:
         path = self._accepted / relative
         other = self._predicted / relative
-        document = read_document(path)
-        size_hw = size_of(document, str(path))
-        accepted, void = self._regions(document, path)
-        predicted: list[Region] = []
-        version = MISSING
-        if other.is_file():
-            before = read_document(other)
-            if (theirs := size_of(before, str(other))) != size_hw:
+        ours = self._ours.read(relative)
+        size_hw = ours.known_size()
+        accepted, void = self._regions(ours)
+        theirs: Sample | None = None
+        if other.is_file() and self._theirs is not None:
+            theirs = self._theirs.read(relative)
+            height, width = theirs.known_size()
+            if (height, width) != size_hw:
                 raise InputError(
-                    f"{path}: is {size_hw[1]}x{size_hw[0]}, but {other} is {theirs[1]}x{theirs[0]}"
+                    f"{path}: is {size_hw[1]}x{size_hw[0]}, but {other} is {width}x{height}"
                 )
-            predicted, _ = self._regions(
-                before, other
-            )  # a model cannot excuse itself from anything
-            version = predicted_by(before) or "unknown"
-            self.n_changed += version != "unknown" and made_by_us(other) is None
         elif not self._missing:
             raise InputError(
                 f"{path}: there is no {other}, so nothing to compare it with; --missing counts it"
                 " as one that found nothing"
             )
-        picture = _picture(document, path, self._accepted)
+        # Only regions that the annotator marked as ignored count; the model's own do not.
+        predicted, _ = self._regions(theirs) if theirs is not None else ([], [])
+        version = MISSING
+        if theirs is not None:
+            version = theirs.first_model_version or "unknown"
+            changed = theirs.model_version is None
+            self.n_changed += theirs.first_model_version is not None and changed
         return Pair(
-            relative.as_posix(),
-            relative.as_posix(),
-            size_hw,
-            tuple(accepted),
-            tuple(predicted),
-            tuple(void),
-            "",
-            version,
-            version != MISSING,
-            Picture(picture),
+            unit=relative.as_posix(),
+            name=relative.as_posix(),
+            size_hw=size_hw,
+            accepted=tuple(accepted),
+            predicted=tuple(predicted),
+            void=tuple(void),
+            model_version=version,
+            started_here=version != MISSING,
+            picture=Picture(_picture(ours.named, self._accepted)),
         )
 
-    def _regions(self, document: Mapping[str, Any], path: Path) -> tuple[list[Region], list[Mask]]:
-        objects, others = labelled_masks(document, str(path))
-        self.n_left_out += others
-        regions = []
-        void = []
-        for k, one in enumerate(objects):
-            label = renamed(one.label, self._rename)
-            self.renamed |= {one.label} & set(self._rename)
-            if label == BACKGROUND_LABEL:
-                continue
-            if label == IGNORE_LABEL:
-                void.append(one.mask)
-                continue
-            try:
-                class_id = self._classes.index(label)
-            except InputError as error:
-                raise InputError(f"{path}: object {k}: {error}") from None
-            instance = Instance(
-                label,
-                class_id,
-                1.0 if one.score is None else one.score,
-                mask_xyxy(one.mask),
-                one.mask,
-            )
-            regions.append(Region(None, instance, one.score is not None))
-        return regions, void
+    def _regions(self, sample: Sample) -> tuple[list[Region], list[Mask]]:
+        self.n_left_out += sample.left_out.get(NO_AREA, 0)
+        return self._maker.regions(
+            (f"{sample.where}: object {k}", one) for k, one in enumerate(sample.instances)
+        )

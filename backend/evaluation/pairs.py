@@ -14,7 +14,7 @@ BACKGROUND_LABEL = "_background_"  # labelme's and VOC's name for what is no obj
 IGNORE_LABEL = "__ignore__"  # labelme's name for regions that count neither for nor against
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Region:
     """One outlined object.
 
@@ -24,6 +24,7 @@ class Region:
 
     key: str | None
     instance: Instance
+    is_box: bool = False  # drawn as a rectangle
     scored: bool = True  # False where the source holds no score; ``instance.score`` is 1 then
 
 
@@ -36,7 +37,7 @@ class Picture:
     task_id: int | None = None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Pair:
     """One annotation and one prediction of the same image.
 
@@ -74,7 +75,7 @@ class Fault:
     sentence: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Selection:
     """Which annotations and predictions count; empty means all."""
 

@@ -12,7 +12,7 @@ from backend.evaluation.pairs import Region
 _SAME_BOX = 0.5  # overlap of boxes from which a rectangle shows what a mask shows
 
 
-def repeats(regions: Sequence[Region], boxes: Sequence[bool], without: set[int]) -> dict[int, str]:
+def repeats(regions: Sequence[Region], without: set[int]) -> dict[int, str]:
     """Boxes that show the same object as a mask of the same label does, as a project with both tags
     has every object twice.
 
@@ -24,12 +24,12 @@ def repeats(regions: Sequence[Region], boxes: Sequence[bool], without: set[int])
     """
     pairs = [
         (_box_iou(regions[b].instance.xyxy, regions[m].instance.xyxy), b, m)
-        for b, is_box in enumerate(boxes)
-        for m, is_other in enumerate(boxes)
-        if is_box
-        and not is_other
+        for b, box in enumerate(regions)
+        for m, other in enumerate(regions)
+        if box.is_box
+        and not other.is_box
         and b not in without
-        and regions[b].instance.label == regions[m].instance.label
+        and box.instance.label == other.instance.label
     ]
     found: dict[int, str] = {}
     taken: set[int] = set()

@@ -53,7 +53,21 @@ class Reader(Protocol):
     total: int | None
     remarks: list[str]  # what to tell the user about the whole, complete when the stream has ended
 
-    def samples(self) -> Iterator[Sample | Fault]: ...
+    def samples(self) -> Iterator[Sample | Fault]:
+        """Every image, or what is wrong with it."""
+
+
+class FileReader(Reader, Protocol):
+    """A folder with a file for each image, which can be read one by one."""
+
+    files: Sequence[Path]  # relative to the folder
+
+    def read(self, relative: Path) -> Sample:
+        """One file.
+
+        Raises:
+            InputError: naming the file, and the field if it is one.
+        """
 
 
 @dataclass(frozen=True, eq=False)

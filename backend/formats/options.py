@@ -47,6 +47,8 @@ class ReadOptions:
 
     split: str | None = None  # only this one
     what: What | None = None  # None is annotations
+    # Whether only masks and labels matter: lines are left out, and pictures are not looked at.
+    for_scoring: bool = False
     url_prefix: str = ""  # what addresses begin with that is no part of a picture's name
 
 

@@ -17,6 +17,7 @@ from backend.core.types import Instance, Mask, Prediction
 from backend.errors import InputError, as_sentence
 from backend.files.names import listable
 
+NO_AREA = "points and other shapes without an area"
 LISTS = "images whose place in a list (train, val) is not kept"
 UNWANTED = "instances of classes that --classes leaves out"
 EXTRA = "labelme"  # key under which other formats keep what labelme has and they do not know
@@ -50,6 +51,8 @@ class DatasetInstance:
     )  # group_id, flags, description, and keys nobody here knows, as labelme has them
 
     xyxy: tuple[float, float, float, float] | None = None  # of a box without a mask, in pixels
+    key: str | None = None  # the same for a predicted region and what became of it
+    is_box: bool = False  # drawn as a rectangle
     order: int = 0  # of a box without a mask, among all pieces of the image
 
     @cached_property
@@ -62,7 +65,7 @@ class DatasetInstance:
         return join_masks([part.mask for part in self.parts])
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Sample:
     """One image of a dataset with everything that is known about it."""
 
@@ -77,6 +80,7 @@ class Sample:
     model_version: str | None = (
         None  # of the model that made all this, unchanged; None for a person's work
     )
+    first_model_version: str | None = None  # as that, also where a person changed it since
     split: str | None = None  # train, val ..., where the source tells
     notes: Mapping[str, Any] = field(
         default_factory=dict

@@ -28,7 +28,7 @@ from backend.labeling.outputs import Files, Output, check_outputs, make_outputs
 from backend.labeling.sources import Item, check_distinct
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Options:
     """How to run: sizes, what to overwrite, where given boxes come from."""
 

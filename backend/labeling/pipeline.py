@@ -127,7 +127,8 @@ class _Run(Generic[K, L, R, F]):
         try:
             while not (self._stop.is_set() or self._abandoned.is_set()):
                 while len(pending) < self._ahead and (key := next(keys, _END)) is not _END:
-                    pending.append((key, self._loaders.submit(self._stages.load, key)))  # type: ignore[arg-type]
+                    future = self._loaders.submit(self._stages.load, key)  # type: ignore[arg-type]
+                    pending.append((key, future))  # type: ignore[arg-type]
                 if not pending:
                     break
                 self._infer([pending.popleft() for _ in range(min(self._batch, len(pending)))])

@@ -17,11 +17,8 @@ from torch import Tensor
 
 from backend.files.images import read_image
 from backend.formats.voc.label_maps import decode_png
+from backend.models.sam2.preprocess import normalised
 
-MEAN = torch.tensor([0.485, 0.456, 0.406]).view(
-    3, 1, 1
-)  # as in sam2.utils.transforms.SAM2Transforms
-STD = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
 _MIN_SIDE = 5  # pixels of the resized crop; smaller remains are no fair prompt
 _MIN_LEFT = 0.35  # share of an object's visible pixels that must be inside the crop
 
@@ -137,7 +134,7 @@ class Scenes:
             lookup = np.array([0, *[c + 1 for c in class_ids]], np.int64)
             classes.append(torch.from_numpy(lookup[crop.objects[2::4, 2::4]]))
         return Batch(
-            (torch.stack(images).float() / 255 - MEAN) / STD,
+            normalised(torch.stack(images).float() / 255),
             torch.stack(masks).float(),
             torch.stack(others).float(),
             torch.tensor(boxes, dtype=torch.float32).view(count, per_image, 4),

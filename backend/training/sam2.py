@@ -22,6 +22,7 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from backend.models.sam2.preprocess import Decoded, decoded_tokens, embedded
 from backend.models.weights import DEMO_SAM2_CONFIG
 from backend.training.data import Batch, Scenes, jittered, point_in
 
@@ -94,57 +95,6 @@ def resize_model(model: Any, size: int) -> None:
     encoder.mask_input_size = (4 * side, 4 * side)
 
 
-@dataclass(frozen=True, eq=False)
-class Embedded:
-    """Features of B pictures: ``image`` (B, C, S/16, S/16), ``fine`` two levels at S/4 and S/8."""
-
-    image: Tensor
-    fine: list[Tensor]
-
-    def repeat(self, times: int) -> Embedded:
-        return Embedded(
-            self.image.repeat_interleave(times, 0),
-            [level.repeat_interleave(times, 0) for level in self.fine],
-        )
-
-
-def embed(model: Any, images: Tensor) -> Embedded:
-    """Image features as ``SAM2ImagePredictor.set_image_batch`` computes them."""
-    levels = model.forward_image(images)["backbone_fpn"][-model.num_feature_levels :]
-    image = levels[-1] + model.no_mem_embed.transpose(1, 2)[..., None]
-    return Embedded(image, levels[:-1])
-
-
-@dataclass(frozen=True, eq=False)
-class Decoded:
-    """All four mask tokens of N prompts: ``logits`` (N, 4, S/4, S/4), ``iou`` (N, 4), ``present``
-    (N, 1).
-    """
-
-    logits: Tensor
-    iou: Tensor
-    present: Tensor
-
-
-def decode(
-    model: Any, features: Embedded, points: Tensor, labels: Tensor, masks: Tensor | None
-) -> Decoded:
-    """Decode one prompt per row.
-
-    The single-mask token is index 0, the multimask tokens are 1 to 3.
-    """
-    sparse, dense = model.sam_prompt_encoder(points=(points, labels), boxes=None, masks=masks)
-    logits, iou, _, present = model.sam_mask_decoder.predict_masks(
-        image_embeddings=features.image,
-        image_pe=model.sam_prompt_encoder.get_dense_pe(),
-        sparse_prompt_embeddings=sparse,
-        dense_prompt_embeddings=dense,
-        repeat_image=False,
-        high_res_features=features.fine,
-    )
-    return Decoded(logits, iou, present)
-
-
 def _mask_losses(logits: Tensor, target: Tensor, boxes: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """BCE weighted near the object plus dice, and the true IoU, per row and token: (N, T) each.
 
@@ -178,7 +128,7 @@ def prompt_loss(out: Decoded, target: Tensor, boxes: Tensor, real: Tensor, size:
     """
     loss, iou = _mask_losses(out.logits, target, boxes, size)
     mask_loss = loss[:, 0] + loss[:, 1:].min(1).values
-    quality = (out.iou - iou * real[:, None]).abs().mean(1)
+    quality = (out.quality - iou * real[:, None]).abs().mean(1)
     presence = F.binary_cross_entropy_with_logits(out.present[:, 0], real)
     return ((mask_loss * real) / real.mean().clamp(min=0.1) + quality).mean() + 0.1 * presence
 
@@ -233,16 +183,16 @@ def step_loss(
 ) -> tuple[Tensor, float]:
     """Loss of one batch and the mean IoU of its box prompts."""
     size = batch.images.shape[-1]
-    features = embed(model, batch.images)
+    features = embedded(model, batch.images)
     masks = batch.masks.view(-1, size, size)
     boxes = batch.boxes.view(-1, 4)
     points, labels = _first_prompts(batch, generator)
-    first = decode(model, features.repeat(_BOXES), points, labels, None)
+    every = torch.arange(len(batch.images)).repeat_interleave(_BOXES)
+    first = decoded_tokens(model, features.rows(every), points, labels)
     loss = prompt_loss(first, masks, boxes, torch.ones(len(boxes)), size)
     points, labels, before, rows, real = _other_prompts(batch, first, generator)
     owner = torch.div(rows, _BOXES, rounding_mode="floor")
-    chosen = Embedded(features.image[owner], [level[owner] for level in features.fine])
-    second = decode(model, chosen, points, labels, before)
+    second = decoded_tokens(model, features.rows(owner), points, labels, before)
     loss = loss + 0.5 * prompt_loss(second, masks[rows], boxes[rows], real, size)
     classes = F.pixel_shuffle(side_head(features.image), 4)
     loss = loss + side_weight * F.cross_entropy(classes, batch.classes)

@@ -71,6 +71,32 @@ def train(data: Path, out: Path, epochs: int, threads: int) -> Path:
     return out / "yolo" / "weights" / "best.pt"
 
 
+def validate(weights: Path, data: Path) -> tuple[float, float]:
+    """mAP of a detector by Ultralytics' validator: at IoU 0.5, and averaged over 0.5 to 0.95.
+
+    Args:
+        weights: of the detector.
+        data: folder with ``data.yaml``; the validator writes its runs into it.
+    """
+    offline(data / "ultralytics")
+    from ultralytics import YOLO
+
+    home = Path.cwd()
+    os.chdir(data)
+    try:
+        figures = YOLO(str(weights)).val(
+            data=str(data / "data.yaml"),
+            batch=16,
+            device="cpu",
+            plots=False,
+            verbose=False,
+            workers=0,
+        )
+    finally:
+        os.chdir(home)
+    return float(figures.box.map50), float(figures.box.map)
+
+
 def main() -> None:
     """Command line of the YOLO trainer."""
     parser = argparse.ArgumentParser(description=__doc__)

@@ -20,7 +20,7 @@ import yaml
 
 from backend.config.models import load_settings
 from backend.config.service import load_service_settings
-from backend.demo.studio import free_port, running
+from backend.demo.processes import free_port, running
 from tests.conftest import ROOT
 
 DOCKER = ROOT / "docker"

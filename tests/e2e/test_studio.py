@@ -19,8 +19,8 @@ import pytest
 from backend.config.secret import Secret
 from backend.config.service import ServiceSettings
 from backend.core.masks import full_frame
+from backend.demo.processes import PASSWORD, TOKEN, USER
 from backend.demo.run import SAMPLES
-from backend.demo.studio import PASSWORD, TOKEN, USER
 from backend.formats.label_studio import brush_rle as rle
 from backend.formats.label_studio.label_config import make_config
 from backend.formats.voc.label_maps import decode_png

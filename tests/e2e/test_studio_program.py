@@ -13,7 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from backend.demo.studio import locked, usable_port
+from backend.demo.processes import usable_port
+from backend.demo.studio import locked
 from backend.errors import ConfigError
 from tests.conftest import ROOT
 

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from backend.core.masks import full_frame, mask_from_full
+from backend.demo.processes import TOKEN
 from backend.demo.run import SAMPLES
-from backend.demo.studio import TOKEN
 from backend.formats.label_studio import brush_rle as rle
 from tests.support.lab import (
     CONFIG,

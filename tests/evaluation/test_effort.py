@@ -18,7 +18,9 @@ def region(
     key: str | None, class_id: int, x: int, y: int, w: int = 10, h: int = 10, score: float = 0.9
 ) -> Region:
     mask = Mask(x, y, np.ones((h, w), bool))
-    return Region(key, Instance("abcd"[class_id], class_id, score, mask_xyxy(mask), mask))
+    return Region(
+        key=key, instance=Instance("abcd"[class_id], class_id, score, mask_xyxy(mask), mask)
+    )
 
 
 def counted(predicted: list[Region], accepted: list[Region]) -> dict[str, float]:

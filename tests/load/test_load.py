@@ -25,7 +25,7 @@ import psutil
 import pytest
 import requests
 
-from backend.demo.studio import free_port
+from backend.demo.processes import free_port
 from tests.conftest import ROOT
 from tests.label_studio.server.test_app import CONFIG, png
 from tests.support.servers import http_server

@@ -18,7 +18,14 @@ from backend.core.upsample import crop_masks
 from backend.demo.dataset import true_detections, true_masks
 from backend.demo.scenes.compose import Scene
 from backend.errors import ConfigError, InputError, Unavailable
-from backend.models.sam2.image import Sam2Segmenter, load_model
+from backend.models.sam2.image import Sam2Segmenter
+from backend.models.sam2.preprocess import (
+    decoded,
+    decoded_tokens,
+    embedded,
+    load_model,
+    prepared,
+)
 from backend.models.weights import DEMO_SAM2, DEMO_SAM2_CONFIG, DEMO_YOLO
 
 
@@ -161,16 +168,15 @@ def test_running_out_of_memory_halves_the_chunk_and_goes_on(
 ) -> None:
     boxes = [true_detections(scene).xyxy for scene in scenes[:2]]
     expected = segmenter.segment([s.image for s in scenes[:2]], boxes)
-    decode = segmenter._decode
     sizes = []
 
-    def tight(features, coordinates, labels, mask, multimask):  # type: ignore[no-untyped-def]
+    def tight(model, features, coordinates, labels):  # type: ignore[no-untyped-def]
         sizes.append(len(coordinates))
         if len(coordinates) > 1:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
-        return decode(features, coordinates, labels, mask, multimask)
+        return decoded(model, features, coordinates, labels)
 
-    monkeypatch.setattr(segmenter, "_decode", tight)
+    monkeypatch.setattr("backend.models.sam2.image.decoded", tight)
     with caplog.at_level(logging.WARNING):
         found = segmenter.segment([s.image for s in scenes[:2]], boxes)
     assert [len(f) for f in found] == [len(b) for b in boxes]
@@ -279,3 +285,42 @@ def test_the_embedded_model_outlines_objects(segmenter: Sam2Segmenter, scenes: l
             for mask, true in zip(crop_masks(answer), true_masks(scene), strict=True)
         ]
     assert np.mean(ious) >= 0.8
+
+
+def test_the_trainer_embeds_and_decodes_as_the_model_does(
+    segmenter: Sam2Segmenter, scenes: list[Scene]
+) -> None:
+    """Weights are trained on what they are asked for later, whatever the model's settings say."""
+    model = segmenter.model
+    box = true_detections(scenes[0]).xyxy[:1]
+    with torch.inference_mode():
+        pixels = prepared([scenes[0].image], model.image_size, torch.device("cpu"))
+        features = embedded(model, pixels)
+        corners = torch.from_numpy(box / segmenter._scale(scenes[0].image.shape[:2]))
+        prompts = (corners.view(1, 2, 2), torch.tensor([[2, 3]]))
+        tokens = decoded_tokens(model, features, *prompts)
+        one = decoded(model, features, *prompts, multimask=False)
+        three = decoded(model, features, *prompts, multimask=True)
+        (answer,) = segmenter.segment([scenes[0].image], [box])
+        plain = not model.directly_add_no_mem_embed
+        other = model.forward_image(pixels)["backbone_fpn"][-1]
+    assert torch.equal(tokens.logits[:, :1], one.logits)
+    assert torch.equal(tokens.logits[:, 1:], three.logits)
+    assert torch.equal(tokens.quality[:, :1], one.quality)
+    assert np.array_equal(answer.logits, one.logits[:, 0].half().numpy())
+    assert torch.equal(features.image, other) == plain
+
+
+def test_the_embedding_for_no_memory_is_added_only_where_the_model_says_so(
+    segmenter: Sam2Segmenter, scenes: list[Scene], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = segmenter.model
+    with torch.inference_mode():
+        pixels = prepared([scenes[0].image], model.image_size, torch.device("cpu"))
+        found = []
+        for add in (True, False):
+            monkeypatch.setattr(model, "directly_add_no_mem_embed", add)
+            found.append(embedded(model, pixels).image)
+        added = model.no_mem_embed.transpose(1, 2)[..., None]
+    assert torch.allclose(found[0] - added, found[1], atol=1e-5)
+    assert not torch.equal(found[0], found[1])

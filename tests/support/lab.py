@@ -15,8 +15,9 @@ import PIL.Image
 import pytest
 import requests
 
+from backend.demo.processes import PASSWORD, USER, backend, free_port, label_studio
 from backend.demo.run import SAMPLES
-from backend.demo.studio import PASSWORD, USER, Studio, backend, free_port, label_studio
+from backend.demo.studio import Studio
 from backend.formats.label_studio.label_config import make_config
 
 ROOT = Path(__file__).parent.parent.parent

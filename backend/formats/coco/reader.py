@@ -246,16 +246,16 @@ class CocoReader:
         }
         version = image.get("model_version")
         return Sample(
-            name,
-            where,
-            size_hw,
-            instances,
-            picture,
-            None,
-            version if isinstance(version, str) else None,
-            split,
-            notes,
-            left_out,
+            name=name,
+            where=where,
+            size_hw=size_hw,
+            instances=instances,
+            picture=picture,
+            url=None,
+            model_version=version if isinstance(version, str) else None,
+            split=split,
+            notes=notes,
+            left_out=left_out,
         )
 
     def _picture(

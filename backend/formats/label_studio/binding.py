@@ -36,7 +36,7 @@ class Output:
     boxes_only: bool = field(default=False, repr=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Group:
     """Outputs that share an image and a detector.
 
@@ -182,7 +182,14 @@ def bind(
             )
             continue
         group = groups.setdefault(
-            (tag.to_name, tag.model_path), Group(tag.to_name, tag.data_key, tag.model_path, (), {})
+            (tag.to_name, tag.model_path),
+            Group(
+                to_name=tag.to_name,
+                data_key=tag.data_key,
+                model_path=tag.model_path,
+                outputs=(),
+                thresholds={},
+            ),
         )
         lowest = {k: min(t, group.thresholds.get(k, 1.0)) for k, t in output.thresholds.items()}
         groups[tag.to_name, tag.model_path] = replace(

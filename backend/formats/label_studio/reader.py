@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from backend.core.types import Mask
 from backend.errors import ConfigError, InputError, json_kind
 from backend.files.images import SUFFIXES
 from backend.files.names import safe_name
@@ -214,7 +215,16 @@ class LabelStudioReader:
             notes = {**extras_of(data), **({DATA: columns} if columns and len(images) == 1 else {})}
             url = address if isinstance(address, str) and not address.startswith("data:") else None
             yield Sample(
-                name, where, size_hw, instances, picture, url, version, None, notes, left_out
+                name=name,
+                where=where,
+                size_hw=size_hw,
+                instances=instances,
+                picture=picture,
+                url=url,
+                model_version=version,
+                split=None,
+                notes=notes,
+                left_out=left_out,
             )
             left_out = Counter()
 
@@ -303,20 +313,34 @@ def _instance(region: StoredRegion, order: int, left_out: Counter[str]) -> Datas
     if mask is None:
         left_out["regions that cover no pixel"] += 1
         return None
+    return instance_of(region, mask, order)
+
+
+def instance_of(region: StoredRegion, mask: Mask, order: int) -> DatasetInstance:
+    """A region as an instance.
+
+    Args:
+        region: as Label Studio stores it.
+        mask: its pixels.
+        order: among the regions of its image.
+    """
     extra = dict(extras_of(region.meta))
     crowd = extra.pop("iscrowd", 0)
     number = extra.pop("voc_object", None)
-    _ = extra.pop(parts.DRAWN, None)
+    extra.pop(parts.DRAWN, None)
     texts = region.meta.get("text")
     if isinstance(texts, list | str) and texts:
         extra["description"] = texts if isinstance(texts, str) else "\n".join(map(str, texts))
-    if others := {key: value for key, value in region.meta.items() if key not in (EXTRA, "text")}:
+    others = {key: value for key, value in region.meta.items() if key not in (EXTRA, "text")}
+    if others:
         extra["label_studio_meta"] = others
     return DatasetInstance(
-        region.label,
-        (Part(mask, order),),
-        region.score,
-        crowd in (1, True),
-        object_value(number),
-        extra,
+        label=region.label,
+        parts=(Part(mask, order),),
+        score=region.score,
+        crowd=crowd in (1, True),
+        number=object_value(number),
+        notes=extra,
+        key=region.id,
+        is_box=region.kind == "rectangle",
     )

@@ -52,7 +52,7 @@ GEOMETRY = (
 _NOT_LABELS = ("choices", "taxonomy", "text", "rating", "number", "datetime", "pairwise")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class StoredRegion:
     """One region before its mask is made."""
 
@@ -172,16 +172,16 @@ def _stored(
         ("original_height", "original_width"),
     )
     return StoredRegion(
-        where,
-        name,
-        kind,
-        str(entry.get("from_name") or ""),
-        _image(entry),
-        labels[0],
-        _score(entry, where),
-        size_hw,
-        entry["value"],
-        meta,
+        where=where,
+        id=name,
+        kind=kind,
+        from_name=str(entry.get("from_name") or ""),
+        to_name=_image(entry),
+        label=labels[0],
+        score=_score(entry, where),
+        size_hw=size_hw,
+        value=entry["value"],
+        meta=meta,
     )
 
 

@@ -145,11 +145,11 @@ class VocReader:
             picture.suffix if picture is not None and picture.suffix.lower() in SUFFIXES else ".jpg"
         )
         return Sample(
-            PurePosixPath(image_id + suffix),
-            where,
-            (classes.shape[0], classes.shape[1]),
-            instances,
-            picture,
+            name=PurePosixPath(image_id + suffix),
+            where=where,
+            size_hw=(classes.shape[0], classes.shape[1]),
+            instances=instances,
+            picture=picture,
             split=split,
         )
 

@@ -296,5 +296,11 @@ class YoloReader:
                             )
                         )
         return Sample(
-            name, str(labels), size_hw, tuple(instances), picture, split=split, left_out=left_out
+            name=name,
+            where=str(labels),
+            size_hw=size_hw,
+            instances=tuple(instances),
+            picture=picture,
+            split=split,
+            left_out=left_out,
         )

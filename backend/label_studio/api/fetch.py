@@ -242,7 +242,8 @@ class Fetcher:
                     " task's id"
                 )
             return self._join(
-                f"/tasks/{task_id}/presign/?fileuri={base64.urlsafe_b64encode(uri.encode()).decode('ascii')}"
+                f"/tasks/{task_id}/presign/?fileuri="
+                + base64.urlsafe_b64encode(uri.encode()).decode("ascii")
             )
         if uri.startswith("/") and not uri.startswith("//") and "\\" not in uri.split("?")[0]:
             return self._checked_path(self._join(uri))

@@ -64,7 +64,8 @@ class _Load:
         faults = []
         for text in batch["work"]:
             try:
-                loaded.append(pickle.dumps(self._loader(pickle.loads(text))))  # noqa: S301 - made by us
+                work = pickle.loads(text)  # noqa: S301 - made by us
+                loaded.append(pickle.dumps(self._loader(work)))
                 faults.append(b"")
             except Exception as error:
                 loaded.append(b"")

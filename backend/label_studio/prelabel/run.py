@@ -41,7 +41,7 @@ SETTLE_S = 10.0  # what a killed run had sent may still be on its way this long
 _OURS = re.compile(r"^.+\+.+-[0-9a-f]{10}\.[0-9a-f]{8}$")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Choice:
     """Which tasks of the project."""
 

@@ -222,7 +222,8 @@ class Gate:
         job = _Job(order, next(self._numbers), work, deadline, Future())
         self._jobs.put(job)
         try:
-            return job.future.result(max(0.0, deadline - time.monotonic()))  # type: ignore[no-any-return]
+            result: T = job.future.result(max(0.0, deadline - time.monotonic()))
+            return result
         except TimeoutError as error:
             if job.future.done() and job.future.exception() is error:
                 raise

@@ -10,20 +10,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from backend.config.models import Settings
 from backend.core.types import Boxes, Embedding, Image, Masks, Prompts
 from backend.errors import ConfigError, InputError, Unavailable
 from backend.files.atomic import file_digest
+from backend.models.sam2.preprocess import Features, decoded, embedded, load_model, prepared
 
 if TYPE_CHECKING:
     from backend.models.registry import Model
@@ -31,16 +30,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
-_MEAN = (0.485, 0.456, 0.406)  # of sam2.utils.transforms.SAM2Transforms
-_STD = (0.229, 0.224, 0.225)
 _CPU_CHUNK = 4  # on a CPU a few boxes at a time stay in its caches
-# What `build_sam2` adds unless told otherwise: an unstable single mask gives way to the best of
-# three.
-_BUILD_SAM2_EXTRAS = {
-    "dynamic_multimask_via_stability": True,
-    "dynamic_multimask_stability_delta": 0.05,
-    "dynamic_multimask_stability_thresh": 0.98,
-}
 _LOGIT_LIMIT = 60_000.0  # of float16
 
 
@@ -53,64 +43,8 @@ def _is_out_of_memory(error: RuntimeError) -> bool:
     )
 
 
-def _build(config: str, checkpoint: Path) -> Any:
-    """The model on the CPU, from a name inside the sam2 package or a yaml file anywhere."""
-    if not Path(config).is_file():
-        from sam2.build_sam import build_sam2
-
-        return build_sam2(config, str(checkpoint), device="cpu")
-    # `build_sam2` finds packaged files only; outside them its steps are done here, without hydra's
-    # global state.
-    from hydra.utils import instantiate
-    from omegaconf import OmegaConf
-
-    recipe = OmegaConf.load(config).model
-    recipe.setdefault("sam_mask_decoder_extra_args", _BUILD_SAM2_EXTRAS)
-    model = instantiate(recipe, _recursive_=True)
-    model.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True)["model"])
-    return model
-
-
-def load_model(config: str, checkpoint: Path) -> Any:
-    """Build a ``SAM2Base`` and load its weights.
-
-    Args:
-        config: name inside the sam2 package, such as ``configs/sam2.1/sam2.1_hiera_t.yaml``, or a
-            yaml file.
-        checkpoint: weights as sam2 publishes them; loaded with ``weights_only``.
-
-    Raises:
-        ConfigError: naming both, if they do not fit together or one does not load.
-    """
-    try:
-        return _build(config, checkpoint).eval()
-    # Sam2 raises a RuntimeError without text for wrong keys; hydra has a tree of its own.
-    except Exception as error:
-        reason = (
-            str(error).strip().splitlines()[0]
-            if str(error).strip()
-            else "its weights have other names or shapes"
-        )
-        raise ConfigError(
-            f"checkpoint {checkpoint} and configuration {config} do not fit together: {reason}"
-        ) from error
-
-
 def _size(image: Image) -> tuple[int, int]:
     return image.shape[0], image.shape[1]
-
-
-@dataclass(frozen=True, eq=False)
-class _Features:
-    """Of B images on the device: ``image`` (B, C, s/16, s/16) and the two finer levels for the
-    decoder.
-    """
-
-    image: Tensor
-    fine: tuple[Tensor, ...]
-
-    def rows(self, index: Tensor) -> _Features:
-        return _Features(self.image[index], tuple(level[index] for level in self.fine))
 
 
 class Sam2Segmenter:
@@ -178,77 +112,22 @@ class Sam2Segmenter:
             start = stop
         return results
 
-    def _prepare(self, images: Sequence[Image]) -> Tensor:
-        """(B, 3, s, s) float32 on the device, resized as SAM2Transforms does it: antialiased,
-        ignoring the aspect.
-        """
-        side = self.model.image_size
-        device = (
-            torch.device("cpu") if self._device.type == "mps" else self._device
-        )  # MPS has no antialiased resize everywhere
-        resized = []
-        for image in images:
-            pixels = (
-                torch.from_numpy(np.ascontiguousarray(image))
-                .to(device)
-                .permute(2, 0, 1)[None]
-                .float()
-                / 255
-            )
-            resized.append(
-                F.interpolate(
-                    pixels, (side, side), mode="bilinear", align_corners=False, antialias=True
-                )
-            )
-        mean = torch.tensor(_MEAN, device=device).view(1, 3, 1, 1)
-        std = torch.tensor(_STD, device=device).view(1, 3, 1, 1)
-        return ((torch.cat(resized) - mean) / std).to(self._device)
+    def _encode(self, images: Sequence[Image]) -> Features:
+        return embedded(self.model, prepared(images, self.model.image_size, self._device))
 
-    def _encode(self, images: Sequence[Image]) -> _Features:
-        levels = self.model.forward_image(self._prepare(images))["backbone_fpn"][
-            -self.model.num_feature_levels :
-        ]
-        image = levels[-1]
-        if self.model.directly_add_no_mem_embed:
-            image = image + self.model.no_mem_embed.transpose(1, 2)[..., None]
-        return _Features(image, tuple(levels[:-1]))
-
-    def _encode_all(self, images: Sequence[Image]) -> _Features:
+    def _encode_all(self, images: Sequence[Image]) -> Features:
         parts = self._in_chunks(
             len(images), len(images), "images", lambda a, b: self._encode(images[a:b])
         )
         if len(parts) == 1:
             return parts[0]
-        return _Features(
+        return Features(
             torch.cat([p.image for p in parts]),
             tuple(torch.cat(level) for level in zip(*(p.fine for p in parts), strict=True)),
         )
 
-    def _decode(
-        self,
-        features: _Features,
-        coordinates: Tensor,
-        labels: Tensor,
-        mask: Tensor | None,
-        multimask: bool,
-    ) -> tuple[Tensor, Tensor]:
-        """Decoder on N prompts; ``features`` holds N images, or one that all prompts share."""
-        sparse, dense = self.model.sam_prompt_encoder(
-            points=(coordinates, labels), boxes=None, masks=mask
-        )
-        logits, quality, _, _ = self.model.sam_mask_decoder(
-            image_embeddings=features.image,
-            image_pe=self.model.sam_prompt_encoder.get_dense_pe(),
-            sparse_prompt_embeddings=sparse,
-            dense_prompt_embeddings=dense,
-            multimask_output=multimask,
-            repeat_image=len(features.image) != len(coordinates),
-            high_res_features=list(features.fine),
-        )
-        return logits, quality
-
     def _decode_boxes(
-        self, features: _Features, owner: Tensor, corners: Tensor
+        self, features: Features, owner: Tensor, corners: Tensor
     ) -> tuple[np.ndarray, np.ndarray]:
         """Logits (N, h, w) float16 and quality (N,) float32 on the host, for N boxes of any of the
         images.
@@ -258,13 +137,10 @@ class Sam2Segmenter:
         def run(start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
             who = owner[start:stop]
             one = bool((who == who[0]).all())
-            logits, quality = self._decode(
-                features.rows(who[:1] if one else who),
-                corners[start:stop],
-                labels.expand(stop - start, 2),
-                None,
-                False,
-            )
+            prompts = corners[start:stop], labels.expand(stop - start, 2)
+            answer = decoded(self.model, features.rows(who[:1] if one else who), *prompts)
+            logits = answer.logits
+            quality = answer.quality
             small = logits[:, 0].float().clamp(-_LOGIT_LIMIT, _LOGIT_LIMIT).half()
             return small.cpu().numpy(), quality[:, 0].float().cpu().numpy()
 
@@ -344,7 +220,7 @@ class Sam2Segmenter:
         Raises:
             InputError: a prompt with neither box, point nor previous mask.
         """
-        if not isinstance(embedding.features, _Features):
+        if not isinstance(embedding.features, Features):
             raise InputError("embedding: was made by another segmenter")
         logits = []
         quality = []
@@ -380,11 +256,10 @@ class Sam2Segmenter:
         multimask = len(coordinates) == 1 and prompt.xyxy is None and mask is None
         where = torch.from_numpy(coordinates)[None].to(self._device)
         kinds = torch.from_numpy(np.concatenate(labels))[None].to(self._device)
-        answer, quality = self._decode(embedding.features, where, kinds, mask, multimask)
-        best = int(quality[0].argmax())
-        return answer[0, best].float().clamp(
-            -_LOGIT_LIMIT, _LOGIT_LIMIT
-        ).half().cpu().numpy(), float(quality[0, best])
+        answer = decoded(self.model, embedding.features, where, kinds, mask, multimask=multimask)
+        best = int(answer.quality[0].argmax())
+        logits = answer.logits[0, best].float().clamp(-_LOGIT_LIMIT, _LOGIT_LIMIT).half()
+        return logits.cpu().numpy(), float(answer.quality[0, best])
 
 
 def download(model: Model, path: Path) -> None:

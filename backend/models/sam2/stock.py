@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
+
+from backend.core.types import Image
+from backend.models.sam2.image import Sam2Segmenter
 
 
 def use_one_thread() -> None:
@@ -37,3 +41,21 @@ def untrained_sam2(folder: Path, config: str = "configs/sam2.1/sam2.1_hiera_t.ya
     path = folder / "untrained.pt"
     torch.save({"model": build_sam2(config, None, device="cpu").state_dict()}, path)
     return path
+
+
+def automatic_masks(
+    segmenter: Sam2Segmenter, **options: float
+) -> Callable[[Image], list[NDArray[np.bool_]]]:
+    """``SAM2AutomaticMaskGenerator`` over a loaded model: an image to full-size masks.
+
+    Args:
+        segmenter: the model.
+        options: of the generator, by its own names.
+    """
+    from sam2.automatic_mask_generator import SAM2AutomaticMaskGenerator
+
+    generator = SAM2AutomaticMaskGenerator(segmenter.model, **options)
+    side = segmenter.model.image_size
+    # It assumes an input of 1024 pixels.
+    generator.predictor._bb_feat_sizes = [(side // part,) * 2 for part in (4, 8, 16)]
+    return lambda image: [entry["segmentation"] for entry in generator.generate(image)]

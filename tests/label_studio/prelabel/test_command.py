@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from backend.core.masks import full_frame
+from backend.demo.processes import TOKEN, free_port, label_studio
 from backend.demo.run import SAMPLES
-from backend.demo.studio import TOKEN, Studio, free_port, label_studio
+from backend.demo.studio import Studio
 from backend.formats.label_studio import brush_rle as rle
 from backend.formats.label_studio.label_config import make_config
 from backend.formats.voc.label_maps import instances_of, read_label_map

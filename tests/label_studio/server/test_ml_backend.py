@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import requests
 
+from backend.demo.processes import TOKEN, free_port, running, wait_for
 from backend.demo.run import SAMPLES
-from backend.demo.studio import TOKEN, free_port, running, wait_for
 from backend.formats.label_studio.label_config import make_config
 from tests.conftest import ROOT
 from tests.support.servers import http_server

@@ -1,0 +1,106 @@
+"""Where the results of an evaluation or a scoring go: JSON, the page, the exit code."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from backend.errors import ConfigError
+from backend.evaluation.gallery import LoadPicture, render
+from backend.evaluation.page import render_report, write_report
+from backend.evaluation.score import Run
+from backend.files.atomic import ensure_writable, write_atomic
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outputs:
+    """Where the results go besides the terminal."""
+
+    json: Path | None = None  # "-" is standard output
+    report: Path | None = None
+    images: Path | None = None  # folder of the pictures, for the report
+    resamples: int = 1000
+    progress: bool = True
+
+    def check(self, inputs: Sequence[Path] = ()) -> None:
+        """Refuse what could not be written, or would overwrite an input, before hours of work.
+
+        Raises:
+            ConfigError: naming file or folder.
+        """
+        if self.images is not None and not self.images.is_dir():
+            raise ConfigError(f"--images {self.images}: no such folder")
+        if str(self.report) == "-":
+            raise ConfigError("--report: a page needs a file of its own")
+        taken = {path.resolve() for path in inputs}
+        for path in (self.json, self.report):
+            if path is None or str(path) == "-":
+                continue
+            if path.is_dir():
+                raise ConfigError(f"{path}: is a folder; name a file")
+            if path.resolve() in taken:
+                raise ConfigError(f"{path}: would be overwritten by the results; name another file")
+            taken.add(path.resolve())
+            ensure_writable(path.parent)
+
+
+def finish(
+    run: Run,
+    outputs: Outputs,
+    settings: Mapping[str, Any],
+    title: str,
+    captions: tuple[str, str],
+    load: LoadPicture,
+    why: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Compute the document and write JSON and page.
+
+    ``why`` explains where there is nothing to compute it from.
+
+    Raises:
+        ConfigError: nothing could be scored; what was wrong with the first is told.
+    """
+    if not run.tally.groups and settings.get("stopped"):
+        raise KeyboardInterrupt
+    if not run.tally.groups:
+        first = [run.faults[0].sentence] if run.faults else []
+        raise ConfigError(
+            "nothing could be scored: " + "; ".join([*why, *first])
+            if [*why, *first]
+            else "nothing could be scored: there is nothing in it"
+        )
+    document = run.document(settings, outputs.resamples)
+    if outputs.json is not None and str(outputs.json) != "-":
+        write_atomic(
+            outputs.json,
+            (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode(
+                "utf-8", "backslashreplace"
+            ),
+        )
+    if outputs.report is not None:
+        told = {
+            name: value
+            for name, value in settings.items()
+            if name not in ("remarks", "stopped") and value not in (None, "", [], {}, False, 0)
+        }
+        facts = [(name.replace("_", " "), _fact(value)) for name, value in told.items()]
+        whole = document["views"][0]
+        facts += [("images", str(whole["images"])), ("made", time.strftime("%Y-%m-%d %H:%M"))]
+        shown = render(run.gallery.worst(), run.classes.names, load, captions)
+        write_report(outputs.report, render_report(document, shown, title, facts, captions))
+    return document
+
+
+def _fact(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{old} is {new}" for old, new in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def exit_code(document: Mapping[str, Any]) -> int:
+    """1 where something could not be scored as it should be."""
+    return 1 if document["failed"] else 0

@@ -1,0 +1,109 @@
+"""What a pre-labelling run would do, and what it would take."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from backend.config.service import ServiceSettings
+from backend.errors import LabelingError
+from backend.files.images import ImageLimits
+from backend.label_studio.api.client import Client, without_version
+from backend.label_studio.api.fetch import Fetcher
+from backend.label_studio.api.tasks import Task
+from backend.label_studio.prelabel.prepare import Options, Ready
+from backend.label_studio.prelabel.run import filters_of
+from backend.label_studio.prelabel.stages import Labeller, Loader, Work
+
+_SAMPLE = 3  # tasks that a dry run predicts to know what one costs
+
+
+def _dry_run(
+    client: Client,
+    ready: Ready,
+    options: Options,
+    service: ServiceSettings,
+    limits: ImageLimits,
+    n_left: int,
+) -> dict[str, Any]:
+    """What a run would do, and what it would take, from a few tasks that are predicted and not
+    uploaded.
+    """
+    loader = Loader(ready.binding, Fetcher(service).fetch, limits)
+    labeller = Labeller(ready.binding, ready.cascade, ready.model_version)
+    seconds = []
+    sizes = []
+    faults = []
+    filters = filters_of(
+        client, options.project, options.choice, without_version(ready.model_version)
+    )[0]
+    for row in itertools.islice(
+        client.tasks(options.project, filters, full=ready.given is not None), _SAMPLE
+    ):
+        start = time.monotonic()
+        try:
+            loaded = loader(
+                Work(Task(row.id, row.data), None if ready.given is None else ready.given(row))
+            )
+            sizes.append(len(labeller.finish(row.id, labeller.infer([loaded])[0])))
+            seconds.append(time.monotonic() - start)
+        except LabelingError as error:
+            faults.append(str(error))
+    labels = [
+        {
+            "tag": output.from_name,
+            "class": ready.cascade.names[k],
+            "label": label,
+            "threshold": output.thresholds[k],
+        }
+        for group in ready.binding.groups
+        for output in group.outputs
+        for k, label in output.labels.items()
+    ]
+    n = n_left if options.choice.limit is None else min(n_left, options.choice.limit)
+    cost = (
+        {
+            "estimated_seconds": round(min(seconds) * n, 1),
+            "estimated_bytes": int(sum(sizes) / len(sizes) * n),
+        }
+        if seconds
+        else {}
+    )
+    return {
+        "dry_run": True,
+        "labels": labels,
+        "notes": list(ready.binding.notes),
+        "sampled": len(seconds),
+        "faults": faults,
+        **cost,
+    }
+
+
+def dry_run_text(report: Mapping[str, Any]) -> str:
+    """A dry run for people."""
+    lines = [
+        f"project {report['project']}, {report['title']!r}: {report['tasks_to_predict']} tasks to"
+        f" predict as {report['model_version']}"
+    ]
+    lines += [
+        f"  {one['tag']}: {one['class']} becomes {one['label']} from {one['threshold']:g}"
+        for one in report["labels"]
+    ]
+    lines += [f"  {note}" for note in report["notes"]]
+    if "estimated_seconds" in report:
+        seconds = report["estimated_seconds"]
+        span = (
+            f"{seconds:.0f} seconds"
+            if seconds < 120
+            else f"{seconds / 60:.0f} minutes"
+            if seconds < 7200
+            else f"{seconds / 3600:.1f} hours"
+        )
+        lines.append(
+            f"about {span} and {report['estimated_bytes'] / 1e6:.1f} MB, going by"
+            f" {report['sampled']} of them"
+        )
+    lines += [f"  {fault}" for fault in report["faults"]]
+    return "\n".join([*lines, "nothing was uploaded"])

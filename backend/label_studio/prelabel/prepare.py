@@ -1,0 +1,157 @@
+"""The models bound to a project: what a run and a dry run start from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from backend.config.models import Settings
+from backend.config.service import ServiceSettings
+from backend.errors import ConfigError, InputError
+from backend.files.atomic import file_digest
+from backend.files.images import ImageLimits
+from backend.formats.label_studio.binding import Binding, bind, project_version
+from backend.formats.label_studio.label_config import LabelConfig, parse_label_config
+from backend.formats.prompt_file import PromptFile, read_prompts
+from backend.label_studio.api.client import Row
+from backend.label_studio.api.fetch import Fetcher
+from backend.label_studio.prelabel.boxes import from_file, from_tasks
+from backend.label_studio.prelabel.run import Choice
+from backend.label_studio.prelabel.stages import Labeller, Loader
+from backend.labeling.cascade import Cascade
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What ``prelabel`` was asked for."""
+
+    project: int
+    choice: Choice
+    engine: str = "local"
+    ray_address: str | None = None
+    actors: int = 1
+    dry_run: bool = False
+    replace: bool = False
+    from_boxes: str | None = None
+    journal: Path | None = None
+    progress: bool = True
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Ready:
+    """The models bound to the project."""
+
+    cascade: Cascade
+    binding: Binding
+    model_version: str
+    given: Callable[[Row], Any] | None
+    names: list[str] | None  # of given boxes
+    given_version: str
+    prompts: PromptFile | None
+
+
+def label_names(config: LabelConfig) -> list[str]:
+    """The labels of the tags that show masks or boxes, in their order: the classes where boxes come
+    with labels.
+    """
+    return list(
+        dict.fromkeys(
+            label.value
+            for tag in config.tags
+            if tag.kind != "keypointlabels"
+            for label in tag.labels
+        )
+    )
+
+
+def load_cascade(settings: Settings, names: list[str] | None, given_version: str) -> Cascade:
+    """The models; ``names`` are the classes of given boxes, None where a detector finds them."""
+    from backend.labeling.load import build_cascade
+
+    if names is None:
+        return build_cascade(settings, all_scores=True)
+    return build_cascade(replace(settings, conf=0.0), names=names, given_version=given_version)
+
+
+def prepare(settings: Settings, options: Options, label_config: str) -> Ready:
+    """Read the label config and load the models.
+
+    Raises:
+        ConfigError: they do not fit, or a tag names a detector of its own.
+    """
+    try:
+        config = parse_label_config(label_config)
+        if any(tag.model_path is not None and not tag.skip for tag in config.tags):
+            raise ConfigError(
+                "the labeling config chooses detectors with model_path, which only `yolosam2 serve`"
+                " can do; take it out"
+            )
+        names = None
+        version = ""
+        prompts: PromptFile | None = None
+        if settings.prompts is not None:
+            names = list(settings.classes or label_names(config))
+            prompts = read_prompts(settings.prompts, len(names))
+            version = file_digest(settings.prompts)[:8]
+        elif options.from_boxes is not None:
+            names = label_names(config)
+            version = options.from_boxes
+        cascade = load_cascade(settings, names, version)
+        binding = bind(
+            config,
+            lambda path: cascade.names,
+            0.0 if options.from_boxes is not None else settings.conf,
+        )
+    except InputError as error:
+        raise ConfigError(f"project {options.project}: {error}") from None
+    if not binding.groups:
+        raise ConfigError(
+            f"project {options.project}: no tag of its labeling config is filled; `yolosam2"
+            " make-config` prints one that is"
+        )
+    given: Callable[[Row], Any] | None = None
+    if prompts is not None:
+        given = from_file(prompts, binding.groups[0].data_key)
+    elif options.from_boxes is not None:
+        given = from_tasks(
+            options.from_boxes,
+            {name: k for k, name in enumerate(names or ())},
+            binding.groups[0].to_name,
+        )
+    return Ready(
+        cascade=cascade,
+        binding=binding,
+        model_version=project_version([cascade.model_version], binding),
+        given=given,
+        names=names,
+        given_version=version,
+        prompts=prompts,
+    )
+
+
+def make_loader(binding: Binding, service: ServiceSettings, limits: ImageLimits) -> Loader:
+    """On another machine: a loader with a fetcher of its own."""
+    return Loader(binding, Fetcher(service).fetch, limits)
+
+
+def make_labeller(
+    settings: Settings,
+    names: list[str] | None,
+    given_version: str,
+    binding: Binding,
+    model_version: str,
+) -> Labeller:
+    """On another machine: the same models.
+
+    Raises:
+        ConfigError: they are others there.
+    """
+    cascade = load_cascade(settings, names, given_version)
+    if project_version([cascade.model_version], binding) != model_version:
+        raise ConfigError(
+            f"the models of this machine are {cascade.model_version}, not {model_version}; install"
+            " the same weights everywhere"
+        )
+    return Labeller(binding, cascade, model_version)
