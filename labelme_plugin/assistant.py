@@ -35,7 +35,7 @@ class Models(Labeler, Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Answer:
+class AssistedMask:
     """One mask for labelme."""
 
     mask: Mask
@@ -77,7 +77,7 @@ class Assistant:
             dict.fromkeys(names.get(text.strip().casefold(), text.strip()) for text in texts)
         )
 
-    def by_text(self, image: Image, texts: Sequence[str]) -> tuple[list[Answer], list[str]]:
+    def by_text(self, image: Image, texts: Sequence[str]) -> tuple[list[AssistedMask], list[str]]:
         """The objects of the classes that were typed.
 
         Args:
@@ -99,7 +99,7 @@ class Assistant:
         (raw,) = self._cascade.infer([image], None)
         prediction = self._cascade.finish(raw)
         answers = [
-            Answer(instance.mask, float(instance.score), wanted[instance.label.casefold()])
+            AssistedMask(instance.mask, float(instance.score), wanted[instance.label.casefold()])
             for instance in prediction.instances
             if instance.mask is not None and instance.label.casefold() in wanted
         ]
@@ -107,7 +107,7 @@ class Assistant:
 
     def by_points(
         self, image: Image, points_xy: NDArray[np.floating], labels: Sequence[int]
-    ) -> list[Answer]:
+    ) -> list[AssistedMask]:
         """The object that points, or a box, show.
 
         Args:
@@ -131,7 +131,7 @@ class Assistant:
         prompt = Prompts(box, points_xy[signed].astype(np.float32), kinds[signed] == POINT)
         masks = segmenter.refine(self._embedding(segmenter, image), [prompt])
         (mask,) = self._cascade.outline(masks)
-        return [] if mask is None else [Answer(mask, float(masks.quality[0]))]
+        return [] if mask is None else [AssistedMask(mask, float(masks.quality[0]))]
 
     def _embedding(self, segmenter: Segmenter, image: Image) -> Embedding:
         key = (

@@ -118,7 +118,7 @@ def unchanged_version(document: Mapping[str, Any]) -> str | None:
     )
 
 
-def made_by_us(path: Path) -> str | None:
+def unchanged_version_of(path: Path) -> str | None:
     """``unchanged_version`` of a file.
 
     No mask is decoded for this: a run that is resumed asks it of every file.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from backend.formats.base import Format
-from labelme_plugin.document import made_by_us
+from labelme_plugin.document import unchanged_version_of
 from labelme_plugin.reader import LabelmeReader, is_labelme
 from labelme_plugin.writer import LabelmeWriter
 
@@ -23,7 +23,7 @@ def _is_folder(folder: Path) -> bool:
 
 
 def _is_marked(path: Path) -> bool:
-    return made_by_us(path) is not None
+    return unchanged_version_of(path) is not None
 
 
 def _check(source: Path, images: Path | None, progress: bool) -> Any:

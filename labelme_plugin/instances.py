@@ -23,8 +23,8 @@ from backend.errors import InputError
 from backend.files.images import declared_size
 from labelme_plugin.shapes import mask_of
 
-AREAS = ("mask", "polygon", "rectangle", "circle", "oriented_rectangle")
-LINES = ("line", "linestrip")
+AREA_SHAPES = ("mask", "polygon", "rectangle", "circle", "oriented_rectangle")
+LINE_SHAPES = ("line", "linestrip")
 _LINE_WIDTH = 10  # pixels, in labelme's own exports
 _FAR = 1e6  # pixels
 _WIDEST = 8  # radius of a circle, in sides of the image; Pillow takes time for every pixel of it
@@ -83,8 +83,8 @@ def shape_mask(shape: Mapping[str, Any], size_hw: tuple[int, int], where: str) -
     """The pixels of a shape.
 
     Args:
-        shape: of a kind of ``AREAS`` or ``LINES``; lines are ten pixels wide, as in labelme's
-            exports.
+        shape: of a kind of ``AREA_SHAPES`` or ``LINE_SHAPES``; lines are ten pixels wide, as in
+            labelme's exports.
         size_hw: of the image.
         where: for messages, such as ``a.json: shapes[3]``.
 
@@ -116,7 +116,7 @@ def shape_mask(shape: Mapping[str, Any], size_hw: tuple[int, int], where: str) -
                 f" {size_hw[1]}x{size_hw[0]}"
             )
         pen.ellipse((cx - radius, cy - radius, cx + radius, cy + radius), outline=1, fill=1)
-    elif kind in LINES:
+    elif kind in LINE_SHAPES:
         pen.line(_points(shape, where, 2), fill=1, width=_LINE_WIDTH)
     elif kind == "rectangle" and len(corners := _points(shape, where, 2)) == 2:
         (x0, y0), (x1, y1) = corners
@@ -142,7 +142,7 @@ def score_of(shape: Mapping[str, Any]) -> float | None:
 
 
 def labelled_masks(
-    document: Mapping[str, Any], where: str, kinds: Sequence[str] = AREAS
+    document: Mapping[str, Any], where: str, kinds: Sequence[str] = AREA_SHAPES
 ) -> tuple[list[LabelledMask], int]:
     """The objects of a labelme document.
 

@@ -24,7 +24,7 @@ import numpy as np
 
 from backend.core.types import Image
 from backend.errors import ConfigError, LabelingError
-from labelme_plugin.assistant import Answer, Assistant, Models
+from labelme_plugin.assistant import Assistant, AssistedMask, Models
 
 logger = logging.getLogger(__name__)
 
@@ -125,7 +125,7 @@ def _tell_error(error: Exception) -> None:
     )
 
 
-def _answers(assistant: Assistant, prompt: Any, pixels: np.ndarray) -> list[Answer]:
+def _answers(assistant: Assistant, prompt: Any, pixels: np.ndarray) -> list[AssistedMask]:
     """What the cascade says to a prompt.
 
     Raises:

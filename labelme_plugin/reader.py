@@ -23,9 +23,16 @@ from backend.formats.base import ReadRequest
 from backend.formats.sample import NO_AREA, DatasetInstance, Fault, Part, Sample, object_value
 from backend.formats.voc.class_names import read_class_names
 from labelme_plugin.document import MARK, predicted_by, read_document, unchanged_version
-from labelme_plugin.instances import AREAS, LINES, LabelledMask, labelled_masks, score_of, size_of
+from labelme_plugin.instances import (
+    AREA_SHAPES,
+    LINE_SHAPES,
+    LabelledMask,
+    labelled_masks,
+    score_of,
+    size_of,
+)
 
-DRAWN = (
+SHAPE_KEYS = (
     "label",
     "points",
     "shape_type",
@@ -34,7 +41,16 @@ DRAWN = (
     "iscrowd",
     "voc_object",
 )  # what of a shape becomes the instance itself
-OWN = ("version", "flags", "shapes", "imagePath", "imageData", "imageHeight", "imageWidth", MARK)
+DOCUMENT_KEYS = (
+    "version",
+    "flags",
+    "shapes",
+    "imagePath",
+    "imageData",
+    "imageHeight",
+    "imageWidth",
+    MARK,
+)
 
 
 def _embedded(document: Mapping[str, Any], where: str) -> bytes | None:
@@ -168,7 +184,7 @@ class LabelmeReader:
     def _sample(self, path: Path) -> Sample:
         document = read_document(path)
         size_hw = size_of(document, str(path))
-        kinds = AREAS if self._for_scoring else (*AREAS, *LINES)
+        kinds = AREA_SHAPES if self._for_scoring else (*AREA_SHAPES, *LINE_SHAPES)
         objects, others = labelled_masks(document, str(path), kinds)
         shapes = document["shapes"]
         left_out: Counter[str] = Counter({NO_AREA: others}) if others else Counter()
@@ -177,7 +193,7 @@ class LabelmeReader:
             left_out["shapes that cover no pixel"] = empty
         instances = tuple(_instance(one, shapes) for one in objects)
         flags = document.get("flags")
-        notes = {key: value for key, value in document.items() if key not in OWN}
+        notes = {key: value for key, value in document.items() if key not in DOCUMENT_KEYS}
         picture: Path | bytes | None = None
         suffix = ".jpg"
         if not self._for_scoring:
@@ -296,7 +312,7 @@ def _notes(shape: Mapping[str, Any]) -> dict[str, Any]:
     kept = {
         key: value
         for key, value in shape.items()
-        if key not in DRAWN
+        if key not in SHAPE_KEYS
         and not (key in ("group_id", "flags", "description") and value in (None, {}, ""))
     }
     score = shape.get("score")

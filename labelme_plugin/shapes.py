@@ -37,7 +37,7 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
     )
 
 
-def encode_png(crop: NDArray[np.bool_]) -> bytes:
+def encode_mask_png(crop: NDArray[np.bool_]) -> bytes:
     """A boolean crop as an 8-bit grey PNG with 0 and 255.
 
     Filter 0 and deflate's run-length strategy: on masks both faster and smaller than a general
@@ -56,7 +56,7 @@ def encode_png(crop: NDArray[np.bool_]) -> bytes:
     )
 
 
-def decode_png(data: bytes) -> NDArray[np.bool_]:
+def decode_mask_png(data: bytes) -> NDArray[np.bool_]:
     """A mask PNG of any single-channel mode as booleans.
 
     Raises:
@@ -86,7 +86,7 @@ def mask_shape(label: str, mask: Mask) -> dict[str, Any]:
         label,
         [[x0, y0], [x1 - 1, y1 - 1]],
         "mask",
-        base64.b64encode(encode_png(mask.crop)).decode("ascii"),
+        base64.b64encode(encode_mask_png(mask.crop)).decode("ascii"),
     )
 
 
@@ -148,7 +148,7 @@ def mask_of(shape: Mapping[str, Any], where: str = "shape") -> Mask:
     except (KeyError, TypeError, ValueError, OverflowError, binascii.Error) as error:
         raise InputError(f"{where}: expected a base64 mask and two points: {error}") from None
     try:
-        crop = decode_png(data)
+        crop = decode_mask_png(data)
     except InputError as error:
         raise InputError(f"{where}.{error}") from None
     if right < x or bottom < y:

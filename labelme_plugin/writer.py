@@ -22,7 +22,7 @@ from backend.formats.base import NOT_AT_HAND, Encoded, WriteRequest
 from backend.formats.json_text import json_bytes
 from backend.formats.sample import LISTS, DatasetInstance, Part, Sample
 from labelme_plugin.document import make_document, relative_image_path
-from labelme_plugin.reader import DRAWN, OWN
+from labelme_plugin.reader import DOCUMENT_KEYS, SHAPE_KEYS
 from labelme_plugin.shapes import box_shape, mask_shape, polygon_shape, score_keys
 
 APART = "source"  # key for what the source has under names that labelme uses for something else
@@ -104,7 +104,7 @@ class LabelmeWriter:
                     for key, value in sample.notes.items()
                     if key != "flags" or not _are_flags(value)
                 },
-                OWN,
+                DOCUMENT_KEYS,
             ),
         )
         return Encoded(
@@ -178,7 +178,7 @@ def _extras(instance: DatasetInstance, predicted: bool) -> dict[str, Any]:
         made["iscrowd"] = 1
     if instance.number is not None:
         made["voc_object"] = instance.number
-    return {**made, **_apart(_sound(instance.notes), DRAWN)}
+    return {**made, **_apart(_sound(instance.notes), SHAPE_KEYS)}
 
 
 def _with_notes(instance: DatasetInstance, notes: Mapping[str, Any]) -> DatasetInstance:

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from backend.benchmarks.ratios import Row, _mean_row, _ratio
+from backend.benchmarks.ratios import Measurement, _mean_row, _ratio
 from backend.core.classes import ClassNames
 from backend.core.masks import full_frame, mask_from_full, mask_xyxy
 from backend.core.types import Instance, Mask, Masks, Prediction
@@ -81,7 +81,7 @@ def labelme_file_of(prediction: Prediction) -> bytes:
     return content if isinstance(content, bytes) else b""
 
 
-def _routes(repeats: int, folder: Path) -> list[Row]:
+def _routes(repeats: int, folder: Path) -> list[Measurement]:
     from backend.benchmarks.yardsticks import label_studio_json, labelme_file
     from backend.models.sam2.stock import use_one_thread
 
@@ -112,7 +112,7 @@ def _routes(repeats: int, folder: Path) -> list[Row]:
         "logits -> labelme file, against upstream's route",
     )
     return [
-        Row(name, ratio, 20, True, f"{slow:.1f} ms against {fast:.2f} ms")
+        Measurement(name, ratio, 20, True, f"{slow:.1f} ms against {fast:.2f} ms")
         for name, (ratio, slow, fast) in zip(names, (studio, files), strict=True)
     ]
 
@@ -141,7 +141,7 @@ def mask_set() -> list[tuple[str, NDArray[np.bool_]]]:
     return masks
 
 
-def _rle(repeats: int) -> list[Row]:
+def _rle(repeats: int) -> list[Measurement]:
     from label_studio_sdk.converter.brush import decode_rle, mask2rle
 
     encode = []
@@ -151,9 +151,11 @@ def _rle(repeats: int) -> list[Row]:
         crop = mask_from_full(full)
         size = (full.shape[0], full.shape[1])
         text = mask2rle(grey)
-        ours, _, _ = _ratio(partial(mask2rle, grey), partial(rle.encode, crop, size), repeats)
+        ours, _, _ = _ratio(partial(mask2rle, grey), partial(rle.encode_brush, crop, size), repeats)
         encode.append(ours)
-        ours, _, _ = _ratio(partial(decode_rle, text), partial(rle.decode, text, size), repeats)
+        ours, _, _ = _ratio(
+            partial(decode_rle, text), partial(rle.decode_brush, text, size), repeats
+        )
         decode.append(ours)
     return [
         _mean_row("RLE encode against the SDK", encode, 15),
@@ -161,7 +163,7 @@ def _rle(repeats: int) -> list[Row]:
     ]
 
 
-def _coco(repeats: int) -> list[Row]:
+def _coco(repeats: int) -> list[Measurement]:
     """COCO's run lengths from a crop and back to one, against pycocotools, which works on whole
     frames in column order.
     """
@@ -175,7 +177,7 @@ def _coco(repeats: int) -> list[Row]:
         if crop is None:
             continue
         theirs = coco_mask.encode(np.asfortranarray(full.view(np.uint8)))
-        ours = coco.encode(crop, size)
+        ours = coco.encode_segmentation(crop, size)
 
         def by_frame(mask: Mask = crop, size: tuple[int, int] = size) -> object:
             return coco_mask.encode(np.asfortranarray(full_frame(mask, size).view(np.uint8)))
@@ -183,9 +185,9 @@ def _coco(repeats: int) -> list[Row]:
         def to_crop(encoded: Any = theirs) -> object:
             return mask_from_full(coco_mask.decode(encoded))
 
-        ratio, _, _ = _ratio(by_frame, partial(coco.encode, crop, size), repeats)
+        ratio, _, _ = _ratio(by_frame, partial(coco.encode_segmentation, crop, size), repeats)
         encode.append(ratio)
-        ratio, _, _ = _ratio(to_crop, partial(coco.decode, ours, size), repeats)
+        ratio, _, _ = _ratio(to_crop, partial(coco.decode_segmentation, ours, size), repeats)
         decode.append(ratio)
     return [
         _mean_row("COCO run lengths against pycocotools, encode", encode, 1),

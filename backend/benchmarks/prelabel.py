@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from backend.label_studio.api.client import PAGE, Row, Stored
+from backend.label_studio.api.client import PAGE, StoredPrediction, TaskRow
 from backend.label_studio.prelabel.journal import Journal
-from backend.label_studio.prelabel.run import Choice, Run
-from backend.label_studio.prelabel.stages import Work
+from backend.label_studio.prelabel.run import Choice, PrelabelRun
+from backend.label_studio.prelabel.stages import TaskWork
 from backend.label_studio.prelabel.uploads import Finished
 from backend.labeling import pipeline
 
@@ -37,12 +37,12 @@ class StubStudio:
 
     def tasks(
         self, project: int, filters: Sequence[Mapping[str, Any]] = (), *, full: bool = False
-    ) -> Iterator[Row]:
+    ) -> Iterator[TaskRow]:
         """As ``client.Client``."""
         for start in range(0, self._count, PAGE):
             self.n_requests += 1
             yield from (
-                Row(k + 1, {"image": f"/{k}.jpg"})
+                TaskRow(k + 1, {"image": f"/{k}.jpg"})
                 for k in range(start, min(start + PAGE, self._count))
             )
 
@@ -59,7 +59,7 @@ class StubStudio:
         self.n_requests += 1
         return set(tasks) & set(self.has)
 
-    def predictions(self, project: int, task: int) -> list[Stored]:
+    def predictions(self, project: int, task: int) -> list[StoredPrediction]:
         """As ``client.Client``."""
         return []
 
@@ -84,7 +84,7 @@ class StubEngine:
 
     def run(
         self,
-        work: Iterable[Work],
+        work: Iterable[TaskWork],
         put: Callable[[Finished], None],
         fail: Callable[[int, Exception], None],
         stop: threading.Event,
@@ -98,7 +98,7 @@ class StubEngine:
             time.sleep(seconds)
             return value
 
-        stages = pipeline.Stages[Work, bytes, int, str](
+        stages = pipeline.Stages[TaskWork, bytes, int, str](
             load=lambda one: after(self._stage_s * 1.6, bytes(self._picture_bytes)),
             infer=lambda batch: after(self._stage_s * len(batch), [0] * len(batch)),
             finish=lambda one, loaded, answer: after(
@@ -119,7 +119,7 @@ def stub_run(
     with tempfile.TemporaryDirectory() as folder:
         journal = Journal(Path(folder) / "j", "stub", VERSION)
         start = time.perf_counter()
-        summary = Run(studio, 1, VERSION, journal).run(
+        summary = PrelabelRun(studio, 1, VERSION, journal).run(
             StubEngine(stage_s, picture_bytes, text_bytes), Choice()
         )
         wall = time.perf_counter() - start

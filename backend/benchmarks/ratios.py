@@ -12,7 +12,7 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Row:
+class Measurement:
     """One measurement: ``value`` against ``goal``, at least or at most."""
 
     name: str
@@ -61,9 +61,9 @@ def _ratio(
     )
 
 
-def _mean_row(name: str, ratios: Sequence[float], goal: float) -> Row:
+def _mean_row(name: str, ratios: Sequence[float], goal: float) -> Measurement:
     mean = float(np.exp(np.mean(np.log(ratios))))
-    return Row(
+    return Measurement(
         f"{name}, geometric mean of {len(ratios)}",
         mean,
         goal,

@@ -22,7 +22,7 @@ from backend.benchmarks.codecs import (
     canned_logits,
     labelme_file_of,
 )
-from backend.benchmarks.ratios import Row
+from backend.benchmarks.ratios import Measurement
 from backend.config.process import limit_arenas
 from backend.core.types import Masks, Prediction
 from backend.core.upsample import crop_masks
@@ -32,7 +32,7 @@ from backend.formats.label_studio import results as labelstudio
 from backend.labeling import pipeline
 
 
-def stub_run(count: int, size_hw: tuple[int, int] = (540, 960)) -> int:
+def stub_pipeline(count: int, size_hw: tuple[int, int] = (540, 960)) -> int:
     """Push ``count`` stub images through the real pipeline and both encoders.
 
     Returns this process's peak memory in KiB.
@@ -67,11 +67,11 @@ def stub_run(count: int, size_hw: tuple[int, int] = (540, 960)) -> int:
     return peak_kib()
 
 
-def _memory() -> Row:
+def _memory() -> Measurement:
     small, large = (
         _peak(f"from backend.bench import stub_run; stub_run({count})") for count in (50, 1000)
     )
-    return Row(
+    return Measurement(
         "peak memory, 1000 stub images over 50",
         large / small,
         1.05,
@@ -80,7 +80,7 @@ def _memory() -> Row:
     )
 
 
-def _overlap(items: int = 300, stage_s: float = 0.02) -> Row:
+def _overlap(items: int = 300, stage_s: float = 0.02) -> Measurement:
     """Wall time of sleeping stages over their slowest.
 
     Two workers share loading and finishing, the model is the slowest.
@@ -99,7 +99,7 @@ def _overlap(items: int = 300, stage_s: float = 0.02) -> Row:
     start = time.perf_counter()
     done = sum(1 for _ in pipeline.run(range(items), stages, batch=8, workers=2))
     wall = time.perf_counter() - start
-    return Row(
+    return Measurement(
         "staged wall time over the slowest stage",
         wall / (stage_s * done),
         1.1,
@@ -108,14 +108,14 @@ def _overlap(items: int = 300, stage_s: float = 0.02) -> Row:
     )
 
 
-def _second_click() -> Row:
+def _second_click() -> Measurement:
     from backend.benchmarks.clicks import second_click
 
     value, detail = second_click()
-    return Row("second prompt on an image over the first", value, 0.1, False, detail)
+    return Measurement("second prompt on an image over the first", value, 0.1, False, detail)
 
 
-def _prelabelling() -> list[Row]:
+def _prelabelling() -> list[Measurement]:
     from backend.benchmarks import prelabel as bench_prelabel
 
     overlap = bench_prelabel.overlap()
@@ -126,10 +126,16 @@ def _prelabelling() -> list[Row]:
         for n in (200, 5000)
     )
     return [
-        Row("prelabel: wall time over the slowest stage", overlap[0], 1.1, False, overlap[1]),
-        Row("prelabel: requests beyond 2 for 100 tasks", requests[0], 5, False, requests[1]),
-        Row("prelabel: time of twice the tasks over once", doubling[0], 2.2, False, doubling[1]),
-        Row(
+        Measurement(
+            "prelabel: wall time over the slowest stage", overlap[0], 1.1, False, overlap[1]
+        ),
+        Measurement(
+            "prelabel: requests beyond 2 for 100 tasks", requests[0], 5, False, requests[1]
+        ),
+        Measurement(
+            "prelabel: time of twice the tasks over once", doubling[0], 2.2, False, doubling[1]
+        ),
+        Measurement(
             "prelabel: peak memory, 5000 stub tasks over 200",
             large / small,
             1.1,
@@ -164,14 +170,16 @@ def peak_kib() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def _counting(repeats: int) -> Row:
+def _counting(repeats: int) -> Measurement:
     from backend.benchmarks.scoring import counting_cost
 
     value, detail = counting_cost(repeats)
-    return Row("confusion counts over reading both label maps once", value, 5, False, detail)
+    return Measurement(
+        "confusion counts over reading both label maps once", value, 5, False, detail
+    )
 
 
-def run_bench(repeats: int) -> list[Row]:
+def run_bench(repeats: int) -> list[Measurement]:
     """Measure everything; takes a minute or two.
 
     Args:

@@ -25,7 +25,10 @@ from backend.config.models import Settings
 from backend.errors import ConfigError
 
 if TYPE_CHECKING:
-    from backend.labeling.annotate import Options
+    pass
+
+if TYPE_CHECKING:
+    from backend.labeling.annotate import RunOptions
 
 _EPILOG = """formats:
   labelme        one JSON per image, masks as labelme draws them
@@ -113,10 +116,10 @@ def _formats(text: str) -> list[str]:
     Raises:
         ConfigError: an unknown one, or none.
     """
-    from backend.labeling.outputs import DATASETS, FORMATS
+    from backend.labeling.outputs import DATASETS, OUTPUT_FORMATS
 
     formats = [name.strip() for name in text.split(",") if name.strip()]
-    known = (*FORMATS, *DATASETS)
+    known = (*OUTPUT_FORMATS, *DATASETS)
     unknown = [name for name in formats if name not in known]
     if unknown or not formats:
         told = ", ".join(unknown) or "nothing"
@@ -124,12 +127,12 @@ def _formats(text: str) -> list[str]:
     return formats
 
 
-def run_options(args: argparse.Namespace, settings: Settings, prompts: Any = None) -> Options:
+def run_options(args: argparse.Namespace, settings: Settings, prompts: Any = None) -> RunOptions:
     """How ``annotate`` and ``visualize`` run."""
     from backend.files.images import ImageLimits
-    from backend.labeling.annotate import Options
+    from backend.labeling.annotate import RunOptions
 
-    return Options(
+    return RunOptions(
         batch=settings.batch,
         workers=settings.workers,
         overwrite=args.overwrite,
@@ -144,11 +147,11 @@ def _datasets(args: argparse.Namespace, formats: Sequence[str], stop: threading.
 
     The model's classes come first in them, in its order.
     """
-    from backend.datasets.convert import Options, convert
+    from backend.datasets.convert import ConvertOptions, convert
     from backend.labeling.outputs import LABELME_FOLDER
 
     roots = tuple(source if source.is_dir() else source.parent for source in args.sources)
-    options = Options(roots=roots, overwrite=args.overwrite, progress=not args.no_progress)
+    options = ConvertOptions(roots=roots, overwrite=args.overwrite, progress=not args.no_progress)
     source = args.out / LABELME_FOLDER
     return [convert(source, args.out / kind, kind, options, "labelme", stop) for kind in formats]
 

@@ -130,7 +130,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--simplify: expected 0 or more pixels, got {args.simplify}")
     if args.images is not None and not args.images.is_dir():
         raise ConfigError(f"--images: {args.images}: no such folder")
-    from backend.datasets.convert import Options, convert
+    from backend.datasets.convert import ConvertOptions, convert
     from backend.datasets.splits import parse_split
     from backend.formats.options import ReadOptions, WriteOptions, parse_what
 
@@ -138,7 +138,7 @@ def run(args: argparse.Namespace) -> int:
     _check_effect(args)
     what = None if args.what is None else parse_what(args.what)
     split, division = parse_split(args.split)
-    options = Options(
+    options = ConvertOptions(
         read=ReadOptions(split=split, what=what, url_prefix=args.image_url_prefix),
         write=WriteOptions(
             shape=args.shape or "mask",

@@ -122,7 +122,7 @@ def run(args: argparse.Namespace) -> int:
     from backend.files.atomic import ensure_writable, write_atomic
     from backend.label_studio.prelabel.dry_run import dry_run_text
     from backend.label_studio.prelabel.prelabel_project import prelabel_project
-    from backend.label_studio.prelabel.prepare import Options
+    from backend.label_studio.prelabel.prepare import PrelabelOptions
     from backend.label_studio.prelabel.run import Choice
 
     choice = Choice(
@@ -136,7 +136,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(
             "--from-boxes and --prompts both say where boxes come from; give one of them"
         )
-    options = Options(
+    options = PrelabelOptions(
         project=args.project,
         choice=choice,
         engine=args.engine,

@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     from backend.formats.voc.dataset import has_truth
     from backend.labeling.annotate import annotate
     from backend.labeling.load import load
-    from backend.labeling.outputs import Output, comparisons
+    from backend.labeling.outputs import RunOutput, comparisons
     from backend.labeling.sources import collect
 
     settings = model_settings(args)
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
         print_status(remark)
     loaded = load(settings, args.mode, work.class_names)
     formats = ["overlay"]
-    sheets: list[Output] = []
+    sheets: list[RunOutput] = []
     if not args.plain and all(has_truth(source) for source in args.sources):
         names = work.class_names or settings.classes
         if names is None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-Reader = Callable[[Any], Any]  # a raw value to its checked form; raises ValueError or OSError
+ValueReader = Callable[[Any], Any]  # a raw value to its checked form; raises ValueError or OSError
 Given = dict[str, tuple[str, Any]]  # field: (where it was given, raw value)
 
 _KEY = "setting"  # of a field's metadata
@@ -31,7 +31,7 @@ class Setting:
         shown_default: the default in words, where its value says too little.
     """
 
-    read: Reader
+    read: ValueReader
     help: str
     flags: tuple[str, ...] = ()
     environment: tuple[str, ...] = ()
@@ -42,7 +42,7 @@ class Setting:
 def setting(
     default: Any,
     *,
-    read: Reader,
+    read: ValueReader,
     help: str,
     flags: tuple[str, ...] = (),
     environment: tuple[str, ...] = (),
@@ -80,7 +80,7 @@ def default_in_words(cls: type, name: str) -> str:
     return f"{default:g}" if isinstance(default, float) else str(default)
 
 
-def number(low: float, high: float, kind: type[int] | type[float]) -> Reader:
+def number(low: float, high: float, kind: type[int] | type[float]) -> ValueReader:
     """A reader of numbers within limits.
 
     It raises ``ValueError`` with what was expected and what was found.

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from backend.core.classes import NOT_CLASSES, ClassNames
 from backend.datasets.copying import Copies
 from backend.datasets.lists import repeated
-from backend.datasets.report import Summary
+from backend.datasets.report import ConvertSummary
 from backend.datasets.splits import Division
 from backend.datasets.stems import Stems
 from backend.errors import ConfigError, InputError, LabelingError, Unavailable, is_disk_full
@@ -23,14 +23,14 @@ from backend.files.pictures import Pictures
 from backend.formats.base import NOT_AT_HAND, TURNED, Reader, ReadRequest, Writer, WriteRequest
 from backend.formats.options import ReadOptions, WriteOptions
 from backend.formats.registry import detect_format, format_of
-from backend.formats.sample import LISTS, UNWANTED, Fault, Sample, chosen
+from backend.formats.sample import LISTS, UNWANTED, Fault, Sample, with_wanted_instances
 from backend.formats.yolo.writer import outdated
 
 _HARMLESS = (NOT_AT_HAND, TURNED, LISTS)  # told, but nothing of the annotations is lost by it
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class ConvertOptions:
     """What to do with what is read."""
 
     read: ReadOptions = field(default_factory=ReadOptions)
@@ -70,10 +70,10 @@ def convert(
     source: Path,
     out: Path,
     target: str,
-    options: Options,
+    options: ConvertOptions,
     kind: str | None = None,
     stop: threading.Event | None = None,
-) -> Summary:
+) -> ConvertSummary:
     """Convert a dataset.
 
     What was converted before is done again, and files that did not change are left as they are; a
@@ -84,7 +84,7 @@ def convert(
         source: file or folder.
         out: folder for the target, made if missing.
         target: of ``backend.formats.registry.FORMATS``.
-        options: see ``Options``.
+        options: see ``ConvertOptions``.
         kind: format of the source; None looks.
         stop: set it to end after the image in hand.
 
@@ -108,7 +108,7 @@ def convert(
         place.close()
 
 
-def _class_names(out: Path, target: str, options: Options) -> ClassNames:
+def _class_names(out: Path, target: str, options: ConvertOptions) -> ClassNames:
     """The classes that are known before: those the user named, else those of an earlier conversion
     into the folder, whose files may stay.
 
@@ -139,9 +139,9 @@ def _convert(
     place: OutputFolder,
     kind: str,
     target: str,
-    options: Options,
+    options: ConvertOptions,
     stop: threading.Event,
-) -> Summary:
+) -> ConvertSummary:
     out = place.root
     root = source if source.is_dir() else source.parent
     pictures = Pictures([*options.roots, root], options.images, [out])
@@ -161,7 +161,7 @@ def _convert(
     )
     listed = len(names.names) > n_before or n_before > 0
     writer = made.write(replace(request, names=names))
-    summary = Summary(kind, target)
+    summary = ConvertSummary(kind, target)
     summary.per_split.update(
         dict.fromkeys(options.division.names if options.division is not None else (), 0)
     )
@@ -191,7 +191,9 @@ def _convert(
     return summary
 
 
-def _remarks(summary: Summary, pictures: Pictures, options: Options, out: Path) -> list[str]:
+def _remarks(
+    summary: ConvertSummary, pictures: Pictures, options: ConvertOptions, out: Path
+) -> list[str]:
     """What the user should know about the whole, beside counts."""
     told = [
         f"{n} pictures of the --images folder were not taken: {why}"
@@ -240,8 +242,8 @@ def _stream(
     names: ClassNames,
     stems: Stems,
     place: OutputFolder,
-    options: Options,
-    summary: Summary,
+    options: ConvertOptions,
+    summary: ConvertSummary,
     stop: threading.Event,
 ) -> None:
     with tqdm(
@@ -260,7 +262,7 @@ def _stream(
             else:
                 n_known = len(names.names)
                 try:
-                    sample = chosen(found, names, writer.lists_names)
+                    sample = with_wanted_instances(found, names, writer.lists_names)
                     summary.unwanted |= {one.label for one in found.instances} - {
                         one.label for one in sample.instances
                     }
@@ -279,7 +281,7 @@ def _stream(
                 bar.set_postfix(failed=len(summary.failed), refresh=False)
 
 
-def _placed(sample: Sample, writer: Writer, options: Options) -> Sample:
+def _placed(sample: Sample, writer: Writer, options: ConvertOptions) -> Sample:
     """A sample with the split it is written to.
 
     Raises:
@@ -303,8 +305,8 @@ def _one(
     stem: str,
     writer: Writer,
     place: OutputFolder,
-    options: Options,
-    summary: Summary,
+    options: ConvertOptions,
+    summary: ConvertSummary,
 ) -> None:
     encoded = writer.encode(sample, stem)
     lost = [
@@ -324,7 +326,7 @@ def _one(
         summary.per_split[sample.split or options.write.split] += 1
 
 
-def _close(writer: Writer, place: OutputFolder, summary: Summary, stems: Stems) -> None:
+def _close(writer: Writer, place: OutputFolder, summary: ConvertSummary, stems: Stems) -> None:
     """Write what all images share, and look after what an earlier conversion left."""
     kind = summary.target_format
     removed = 0

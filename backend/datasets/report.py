@@ -17,7 +17,7 @@ _ALIKE = 3  # failures with the same reason that get a line each
 
 
 @dataclass
-class Summary:
+class ConvertSummary:
     """What a conversion did."""
 
     source_format: str

@@ -160,7 +160,7 @@ def cascade_figures(cascade: Cascade, scenes: Sequence[Scene]) -> tuple[dict[str
     }, iou_table(total, names)
 
 
-def evaluate(seeds: Sequence[int], automatic: int = 20) -> Report:
+def measure_pair(seeds: Sequence[int], automatic: int = 20) -> Report:
     """Measure everything on the scenes of ``seeds``.
 
     Automatic masks, the slowest part, on the first ``automatic`` of them.
@@ -195,7 +195,7 @@ def main() -> int:
     )
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     args = parser.parse_args()
-    report = evaluate((VALIDATION_SEEDS if args.validation else TEST_SEEDS)[: args.count])
+    report = measure_pair((VALIDATION_SEEDS if args.validation else TEST_SEEDS)[: args.count])
     lines = [
         f"{name:<24} {value}" + (f"   (floor {FLOORS[name]})" if name in FLOORS else "")
         for name, value in report.figures.items()

@@ -17,8 +17,8 @@ from backend.evaluation.semantic import Confusion, confusion, iou_table
 from backend.files.atomic import ensure_writable, write_atomic
 from backend.files.images import read_image
 from backend.formats.voc.label_maps import decode_png
-from backend.labeling.annotate import Options, annotate
-from backend.labeling.sources import Item, collect
+from backend.labeling.annotate import RunOptions, annotate
+from backend.labeling.sources import ImageItem, collect
 
 SAMPLES = Path(__file__).parent / "samples"
 
@@ -33,7 +33,9 @@ def _copy_pictures(out: Path) -> list[Path]:
         raise disk_error(error, out) from error
 
 
-def compare(out: Path, items: Sequence[Item], truth: Path, n_classes: int) -> Confusion:
+def compare_with_truth(
+    out: Path, items: Sequence[ImageItem], truth: Path, n_classes: int
+) -> Confusion:
     """Confusion of the label maps in ``out`` with those in ``truth``, summed over all items."""
     counts = []
     for item in items:
@@ -83,11 +85,11 @@ def run_demo(out: Path, progress: bool = True) -> str:
             cascade,
             ("labelme", "label-studio", "voc", "overlay"),
             out,
-            Options(overwrite=True, progress=progress),
+            RunOptions(overwrite=True, progress=progress),
         )
     if summary.failed:
         raise ConfigError("; ".join(reason for _, reason in summary.failed))
-    total = compare(out, work.items, SAMPLES, len(names))
+    total = compare_with_truth(out, work.items, SAMPLES, len(names))
     sheet = contact_sheet(
         [read_image(out / "overlays" / f"{item.stem}.jpg") for item in work.items], 4, 1600
     )

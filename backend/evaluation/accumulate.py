@@ -29,7 +29,7 @@ class Rows:
 
 
 @dataclass(eq=False)
-class Group:
+class Totals:
     """What one annotator and one model version add up to."""
 
     n_images: int = 0
@@ -85,9 +85,9 @@ class Group:
         counts = np.array(self.row_counts, np.float64).reshape(-1, len(COLUMNS))
         return Rows(np.array(self.row_units, np.int64), np.array(self.row_values, np.int64), counts)
 
-    def __add__(self, other: Group) -> Group:
+    def __add__(self, other: Totals) -> Totals:
         n_values = max(len(self.confusion.counts), len(other.confusion.counts))
-        return Group(
+        return Totals(
             self.n_images + other.n_images,
             self.n_edited + other.n_edited,
             grown(self.confusion, n_values) + grown(other.confusion, n_values),
@@ -123,7 +123,7 @@ class Tally:
     """Groups by annotator and model version."""
 
     def __init__(self) -> None:
-        self.groups: dict[Cell, Group] = {}
+        self.groups: dict[Cell, Totals] = {}
         self._units: dict[str, int] = {}
 
     def add(
@@ -145,7 +145,7 @@ class Tally:
             scored: whether its predicted instances have scores of their own.
         """
         number = self._units.setdefault(unit, len(self._units))
-        group = self.groups.setdefault(cell, Group())
+        group = self.groups.setdefault(cell, Totals())
         group.add(number, measured, edited, scored)
 
     @property
@@ -163,11 +163,11 @@ class Tally:
         """In order of their names."""
         return sorted({version for _, version in self.groups})
 
-    def group(self, annotator: str | None = None, version: str | None = None) -> Group:
+    def group(self, annotator: str | None = None, version: str | None = None) -> Totals:
         """The sum of the groups of an annotator and a model version; None is all of them."""
         chosen = [
             group
             for cell, group in self.groups.items()
             if annotator in (None, cell[0]) and version in (None, cell[1])
         ]
-        return sum(chosen[1:], chosen[0]) if chosen else Group()
+        return sum(chosen[1:], chosen[0]) if chosen else Totals()

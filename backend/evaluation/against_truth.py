@@ -25,10 +25,11 @@ from backend.core.protocols import Labeler
 from backend.core.types import Detections, Image, Instance, LabelMap
 from backend.errors import ConfigError, InputError, LabelingError, as_sentence
 from backend.evaluation.measure import Measured, measure, painted
-from backend.evaluation.pairs import Fault, Picture
-from backend.evaluation.score import Run
+from backend.evaluation.pairs import Picture
+from backend.evaluation.score import Scoring
 from backend.files.images import DEFAULT_LIMITS, ImageLimits, read_image
 from backend.formats.prompt_file import PromptFile
+from backend.formats.sample import Fault
 from backend.formats.voc.class_names import read_class_names
 from backend.formats.voc.dataset import VocDataset
 from backend.formats.voc.label_maps import instances_of, read_label_map
@@ -42,7 +43,7 @@ class VersionedLabeler(Labeler, Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class EvaluateOptions:
     """How to run."""
 
     overlap: str = "score"
@@ -124,8 +125,8 @@ def _stages(
     dataset: VocDataset,
     labeler: VersionedLabeler,
     names: Sequence[str],
-    options: Options,
-    run: Run,
+    options: EvaluateOptions,
+    run: Scoring,
     lock: threading.Lock,
 ) -> pipeline.Stages[str, _Loaded, Any, _Finished]:
     mapping = class_mapping(labeler.names, names, dict(options.rename))
@@ -176,7 +177,12 @@ def _stages(
 
 
 def _keep(
-    run: Run, dataset: VocDataset, image_id: str, version: str, finished: _Finished, scored: bool
+    run: Scoring,
+    dataset: VocDataset,
+    image_id: str,
+    version: str,
+    finished: _Finished,
+    scored: bool,
 ) -> None:
     path: Path | None = None
     if finished.fault is not None:
@@ -191,16 +197,16 @@ def evaluate(
     dataset: VocDataset,
     labeler: VersionedLabeler,
     names: Sequence[str],
-    options: Options,
+    options: EvaluateOptions,
     stop: threading.Event | None = None,
-) -> Run:
+) -> Scoring:
     """Run a cascade over a dataset and compare with its truth.
 
     Args:
         dataset: from ``voc.open_voc``.
         labeler: a cascade.
         names: of the dataset's classes, in order.
-        options: see ``Options``.
+        options: see ``EvaluateOptions``.
         stop: set it to end early.
 
     Returns:
@@ -248,13 +254,13 @@ def evaluate(
 
 
 def _failed(
-    run: Run,
+    run: Scoring,
     dataset: VocDataset,
     image_id: str,
     version: str,
     error: LabelingError,
     names: Sequence[str],
-    options: Options,
+    options: EvaluateOptions,
 ) -> None:
     """An image that did not get through: without truth it is only named, without prediction it
     counts as all background.
@@ -276,14 +282,14 @@ def _failed(
 
 
 def _new_run(
-    dataset: VocDataset, names: Sequence[str], options: Options, with_instances: bool = True
-) -> Run:
+    dataset: VocDataset, names: Sequence[str], options: EvaluateOptions, with_instances: bool = True
+) -> Scoring:
     if not (dataset.root / "SegmentationClass").is_dir():
         raise ConfigError(
             f"{dataset.root}: has no SegmentationClass, so there is no truth to compare with"
         )
     with_instances = with_instances and (dataset.root / "SegmentationObject").is_dir()
-    return Run(
+    return Scoring(
         ClassIndex(names),
         options.overlap,
         options.gallery,
@@ -296,9 +302,9 @@ def evaluate_maps(
     dataset: VocDataset,
     folder: Path,
     names: Sequence[str],
-    options: Options,
+    options: EvaluateOptions,
     stop: threading.Event | None = None,
-) -> Run:
+) -> Scoring:
     """Compare label maps that were made before, such as ``annotate --format voc`` writes them.
 
     Args:
@@ -306,7 +312,7 @@ def evaluate_maps(
         folder: holds ``SegmentationClass`` and perhaps ``SegmentationObject``, or the class maps
             themselves.
         names: of the dataset's classes.
-        options: see ``Options``; overlaps were decided when the maps were made.
+        options: see ``EvaluateOptions``; overlaps were decided when the maps were made.
         stop: set it to end early.
 
     Raises:
@@ -367,7 +373,7 @@ def _of_maps(
     objects: Path,
     image_id: str,
     names: Sequence[str],
-    options: Options,
+    options: EvaluateOptions,
 ) -> _Finished:
     path = classes / f"{image_id}.png"
     try:

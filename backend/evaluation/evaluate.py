@@ -29,7 +29,7 @@ def run_evaluate(
     Raises:
         ConfigError: the dataset, the models or their classes cannot work.
     """
-    from backend.evaluation.against_truth import Options, evaluate, evaluate_maps
+    from backend.evaluation.against_truth import EvaluateOptions, evaluate, evaluate_maps
     from backend.formats.voc.dataset import is_voc, open_voc
     from backend.labeling.load import load
 
@@ -45,7 +45,7 @@ def run_evaluate(
     dataset = open_voc(root, settings.split)
     names = dataset.class_names or settings.classes
     limits = ImageLimits(max_pixels=settings.max_pixels)
-    options = Options(
+    options = EvaluateOptions(
         overlap=overlap,
         batch=settings.batch,
         workers=settings.workers,

@@ -16,7 +16,6 @@ from backend.core.classes import ClassIndex
 from backend.core.types import Mask
 from backend.errors import AuthError, InputError, as_sentence, json_kind
 from backend.evaluation.pairs import (
-    Fault,
     Pair,
     Picture,
     Region,
@@ -27,8 +26,9 @@ from backend.evaluation.repeats import repeats
 from backend.formats.label_studio.reader import instance_of
 from backend.formats.label_studio.regions import GEOMETRY, StoredRegion, read_regions, region_mask
 from backend.formats.label_studio.tasks import address_of
+from backend.formats.sample import Fault
 
-Task = Mapping[str, Any]
+ExportedTask = Mapping[str, Any]
 FetchPredictions = Callable[[int], Sequence[Any]]
 
 
@@ -47,11 +47,11 @@ def _people(annotation: Mapping[str, Any]) -> set[str]:
     return {person(annotation), *(str(one) for one in known)}
 
 
-def _name(task: Task) -> str:
+def _name(task: ExportedTask) -> str:
     return f"task {task['id']}"
 
 
-def _chosen(task: Task, selection: Selection) -> list[tuple[int, Mapping[str, Any]]]:
+def _chosen(task: ExportedTask, selection: Selection) -> list[tuple[int, Mapping[str, Any]]]:
     """The annotations that count, with their place in the list.
 
     Raises:
@@ -82,7 +82,7 @@ def _chosen(task: Task, selection: Selection) -> list[tuple[int, Mapping[str, An
 
 
 def _predictions(
-    task: Task, selection: Selection, fetch: FetchPredictions | None
+    task: ExportedTask, selection: Selection, fetch: FetchPredictions | None
 ) -> list[tuple[str, Mapping[str, Any]]]:
     """The predictions that count, with how to call them.
 
@@ -240,7 +240,7 @@ class TaskReader:
                     self._classes.keep(n_classes)
                     yield Fault(name, f"{name}: {as_sentence(error)}")
 
-    def _look(self, task: Task) -> None:
+    def _look(self, task: ExportedTask) -> None:
         """Remember who annotated, to tell those who chose somebody else."""
         annotations = task.get("annotations")
         self.people |= (
@@ -251,7 +251,7 @@ class TaskReader:
 
     def _pairs(
         self,
-        task: Task,
+        task: ExportedTask,
         at_annotation: str,
         annotation: Mapping[str, Any],
         at_prediction: str,

@@ -10,14 +10,14 @@ from typing import cast
 from backend.core.classes import ClassIndex, ClassNames
 from backend.core.types import Mask
 from backend.errors import ConfigError, InputError, as_sentence
-from backend.evaluation.pairs import Fault, Pair, Picture, Region
+from backend.evaluation.pairs import Pair, Picture, Region
 from backend.evaluation.regions import RegionMaker
 from backend.files.find import is_inside
 from backend.files.pictures import Pictures
 from backend.formats.base import FileReader, ReadRequest
 from backend.formats.options import ReadOptions
 from backend.formats.registry import format_of
-from backend.formats.sample import NO_AREA, Sample
+from backend.formats.sample import NO_AREA, Fault, Sample
 
 MISSING = "missing"
 _FORMAT = "labelme"  # of both folders

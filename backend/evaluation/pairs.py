@@ -4,14 +4,10 @@ from.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from backend.core.types import Instance, Mask
-
-BACKGROUND_LABEL = "_background_"  # labelme's and VOC's name for what is no object
-IGNORE_LABEL = "__ignore__"  # labelme's name for regions that count neither for nor against
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -64,17 +60,6 @@ class Pair:
     picture: Picture = Picture()
 
 
-@dataclass(frozen=True)
-class Fault:
-    """Something that could not be scored.
-
-    ``sentence`` names task or file, field, what was expected and what was found.
-    """
-
-    where: str
-    sentence: str
-
-
 @dataclass(frozen=True, kw_only=True)
 class Selection:
     """Which annotations and predictions count; empty means all."""
@@ -88,10 +73,3 @@ class Selection:
     ground_truth: bool = False  # only annotations marked as ground truth
     latest: bool = False  # only the last annotation of a task
     missing: bool = False  # an annotated task without a prediction counts as one that found nothing
-
-
-def listed(faults: Iterable[Fault], most: int) -> list[str]:
-    """Sentences for people, cut after ``most``."""
-    sentences = [fault.sentence for fault in faults]
-    rest = len(sentences) - most
-    return sentences[:most] + ([f"and {rest} more; --json lists them all"] if rest > 0 else [])

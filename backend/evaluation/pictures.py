@@ -12,10 +12,10 @@ from backend.evaluation.pairs import Picture
 from backend.files.images import ImageLimits, decode_image, read_image
 from backend.files.pictures import PictureFolder
 from backend.formats.label_studio.tasks import path_of
-from backend.label_studio.api.stored import Stored
+from backend.label_studio.api.stored import StoredProject
 
 
-def pictures(folder: Path | None, limits: ImageLimits, stored: Stored | None) -> LoadPicture:
+def pictures(folder: Path | None, limits: ImageLimits, stored: StoredProject | None) -> LoadPicture:
     """How to get at the pixels of a picture: its file, the folder of pictures, or Label Studio."""
     files = None if folder is None else PictureFolder.of(folder)
 

@@ -12,7 +12,7 @@ from typing import Any
 from backend.errors import ConfigError
 from backend.evaluation.gallery import LoadPicture, render
 from backend.evaluation.page import render_report, write_report
-from backend.evaluation.score import Run
+from backend.evaluation.score import Scoring
 from backend.files.atomic import ensure_writable, write_atomic
 
 
@@ -49,7 +49,7 @@ class Outputs:
 
 
 def finish(
-    run: Run,
+    run: Scoring,
     outputs: Outputs,
     settings: Mapping[str, Any],
     title: str,

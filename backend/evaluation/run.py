@@ -17,14 +17,15 @@ from backend.core.classes import ClassIndex
 from backend.errors import ConfigError, InputError, Unavailable
 from backend.evaluation.from_export import FetchPredictions, TaskReader
 from backend.evaluation.from_folders import FolderReader
-from backend.evaluation.pairs import Fault, Pair, Selection
+from backend.evaluation.pairs import Pair, Selection
 from backend.evaluation.pictures import pictures
 from backend.evaluation.results import Outputs, finish
-from backend.evaluation.score import Run, score
+from backend.evaluation.score import Scoring, score
 from backend.files.images import ImageLimits
 from backend.formats.json_stream import read_tasks
+from backend.formats.sample import Fault
 from backend.label_studio.api.fetch import Fetcher
-from backend.label_studio.api.stored import Stored
+from backend.label_studio.api.stored import StoredProject
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +42,7 @@ class ScoreOptions:
     url_given: bool = False
 
 
-def _stored(service: ServiceSettings, options: ScoreOptions) -> Stored | None:
+def _stored(service: ServiceSettings, options: ScoreOptions) -> StoredProject | None:
     if options.project is None and options.url_given:
         raise ConfigError("--url: also give --project, the number in the project's address")
     if options.project is None:
@@ -51,7 +52,7 @@ def _stored(service: ServiceSettings, options: ScoreOptions) -> Stored | None:
             "--project: also give --url and --api-key, or set LABEL_STUDIO_URL and"
             " LABEL_STUDIO_API_KEY"
         )
-    return Stored(Fetcher(service), options.project)
+    return StoredProject(Fetcher(service), options.project)
 
 
 def _of_folders(
@@ -115,7 +116,7 @@ def run_score(
     """
     outputs.check([options.source])
     classes = ClassIndex(options.classes)
-    run = Run(classes, options.overlap, with_gallery=outputs.report is not None)
+    run = Scoring(classes, options.overlap, with_gallery=outputs.report is not None)
     stored = _stored(service, options)
     reader: FolderReader | TaskReader
     if options.source.is_dir():
@@ -202,7 +203,7 @@ def _why_nothing(reader: TaskReader) -> list[str]:
     )
 
 
-def _fetch(stored: Stored) -> FetchPredictions:
+def _fetch(stored: StoredProject) -> FetchPredictions:
     """Predictions of a task.
 
     Once Label Studio has been silent for several tasks in a row, it is not asked again.

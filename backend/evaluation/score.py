@@ -13,15 +13,16 @@ from backend.evaluation.accumulate import Cell, Tally
 from backend.evaluation.gallery import Gallery
 from backend.evaluation.intervals import LEVEL, RESAMPLES
 from backend.evaluation.measure import Measured, maps_of, measure_pair
-from backend.evaluation.pairs import Fault, Pair, Picture
+from backend.evaluation.pairs import Pair, Picture
 from backend.evaluation.summary import cells_to_show, views
+from backend.formats.sample import Fault
 
 _RECENT = 20
 FORMAT = 1  # of the JSON; raised when a field changes its meaning
 
 
 @dataclass(eq=False)
-class Run:
+class Scoring:
     """What has been scored so far.
 
     Args:
@@ -114,7 +115,7 @@ class Run:
         }
 
 
-def score(items: Iterable[Pair | Fault], run: Run) -> Run:
+def score(items: Iterable[Pair | Fault], run: Scoring) -> Scoring:
     """Score everything that comes."""
     for item in items:
         run.take(item)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backend.evaluation.accumulate import Group, Tally
+from backend.evaluation.accumulate import Tally, Totals
 from backend.evaluation.calibration import BINS, calibration, suggest
 from backend.evaluation.columns import EFFORT, Table, areas, edges, effort, instances, total_effort
 from backend.evaluation.instances import THRESHOLDS
@@ -102,7 +102,7 @@ def _bounds(
 
 
 def _classes(
-    table: Table, group: Group, names: Sequence[str], found: Mapping[str, NDArray[np.float64]]
+    table: Table, group: Totals, names: Sequence[str], found: Mapping[str, NDArray[np.float64]]
 ) -> list[dict[str, Any]]:
     figures = per_value(table)
     pixels = areas(table)
@@ -138,7 +138,7 @@ def _classes(
     return rows
 
 
-def _effort(table: Table, group: Group, names: Sequence[str]) -> dict[str, Any]:
+def _effort(table: Table, group: Totals, names: Sequence[str]) -> dict[str, Any]:
     total = total_effort(table)
     return {
         "annotations": group.n_edited,
@@ -153,7 +153,7 @@ def _effort(table: Table, group: Group, names: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _scores(group: Group, names: Sequence[str]) -> dict[str, Any]:
+def _scores(group: Totals, names: Sequence[str]) -> dict[str, Any]:
     scores = np.array(group.scores, np.float64)
     classes = np.array(group.score_classes, np.intp)
     hits = np.array(group.score_hits, np.bool_)
@@ -181,7 +181,7 @@ def _scores(group: Group, names: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def in_order(group: Group, order: Sequence[int]) -> Group:
+def in_order(group: Totals, order: Sequence[int]) -> Totals:
     """The same sums with the classes in another order.
 
     Args:
@@ -208,7 +208,7 @@ def in_order(group: Group, order: Sequence[int]) -> Group:
 
 
 def summarize(
-    group: Group,
+    group: Totals,
     names: Sequence[str],
     *,
     with_instances: bool,

@@ -28,7 +28,7 @@ _HEADLINE = {
 }
 
 
-def number(value: float | None, digits: int = 4) -> str:
+def as_number(value: float | None, digits: int = 4) -> str:
     """A figure, or n/a."""
     return "n/a" if value is None else f"{value:.{digits}f}"
 
@@ -49,10 +49,10 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def upstream_lines(view: Mapping[str, Any]) -> str:
     """The three lines that upstream YOLO-SAM2 prints."""
     figures = view["figures"]
-    classes = " ".join(f"{one['value']}: {number(one['iou'])}" for one in view["classes"])
+    classes = " ".join(f"{one['value']}: {as_number(one['iou'])}" for one in view["classes"])
     return (
-        f"Pixel_Accuracy: {number(figures['pixel_accuracy']['value'])}\nMean_IOU:"
-        f" {number(figures['mean_iou']['value'])}\nClass_IOU: {classes}"
+        f"Pixel_Accuracy: {as_number(figures['pixel_accuracy']['value'])}\nMean_IOU:"
+        f" {as_number(figures['mean_iou']['value'])}\nClass_IOU: {classes}"
     )
 
 
@@ -66,8 +66,8 @@ def figures_text(view: Mapping[str, Any]) -> str:
             rows.append(
                 [
                     title,
-                    number(one["value"]),
-                    f"[{number(interval[0])}, {number(interval[1])}]" if interval else "",
+                    as_number(one["value"]),
+                    f"[{as_number(interval[0])}, {as_number(interval[1])}]" if interval else "",
                 ]
             )
     return table(["", "", "95 % interval" if any(row[2] for row in rows) else ""], rows)
@@ -86,7 +86,7 @@ def classes_text(view: Mapping[str, Any]) -> str:
             "PQ": "panoptic_quality",
         }
     rows = [
-        [one["name"], *(number(one.get(key), 3) for key in columns.values())]
+        [one["name"], *(as_number(one.get(key), 3) for key in columns.values())]
         for one in view["classes"]
     ]
     return table(["class", *columns], rows)
@@ -142,9 +142,9 @@ def groups_text(document: Mapping[str, Any]) -> str:
                 view["annotator"] or "(all)",
                 view["model_version"] or "(all)",
                 str(view["images"]),
-                number(figures["mean_iou"]["value"]),
-                number(f1),
-                number(untouched),
+                as_number(figures["mean_iou"]["value"]),
+                as_number(f1),
+                as_number(untouched),
             ]
         )
     return (
@@ -166,8 +166,8 @@ def suggestions_text(view: Mapping[str, Any]) -> str:
     as_good = [one["label"] for one in scores["suggested"] if one["n_kept"] == one["n_predicted"]]
     width = max((len(one["tag"]) for one in better), default=0)
     lines = [
-        f"{one['tag'].ljust(width)}  <!-- F1 {number(one['f1_now'], 3)} -> {number(one['f1'], 3)},"
-        f" keeps {one['n_kept']} of {one['n_predicted']} -->"
+        f"{one['tag'].ljust(width)}  <!-- F1 {as_number(one['f1_now'], 3)} -> "
+        f"{as_number(one['f1'], 3)}, keeps {one['n_kept']} of {one['n_predicted']} -->"
         for one in better
     ]
     if as_good:
@@ -264,7 +264,7 @@ def score_texts(document: Mapping[str, Any], with_thresholds: bool) -> list[str]
     if view["scores"] and view["scores"]["by_class"][""]["expected_calibration_error"] is not None:
         texts.append(
             "calibration of scores: expected error"
-            f" {number(view['scores']['by_class']['']['expected_calibration_error'])}"
+            f" {as_number(view['scores']['by_class']['']['expected_calibration_error'])}"
         )
     texts.append(groups_text(document))
     return [*texts, suggestions_text(view)] if with_thresholds else texts

@@ -21,7 +21,7 @@ from backend.errors import InputError, Unavailable
 
 logger = logging.getLogger(__name__)
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")  # the decoders that may run at all
+IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")  # the decoders that may run at all
 _ORIENTATION = 0x0112  # EXIF tag
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 
@@ -49,7 +49,7 @@ def _not_an_image(data: bytes, name: str) -> InputError:
         return InputError(f"{name}: got JSON text instead of an image")
     if head.startswith(b"version https://git-lfs"):
         return InputError(f"{name}: is a Git LFS pointer; the image itself was not checked out")
-    return InputError(f"{name}: is not one of {', '.join(FORMATS)}")
+    return InputError(f"{name}: is not one of {', '.join(IMAGE_FORMATS)}")
 
 
 def _check_size(width: int, height: int, name: str, limits: ImageLimits) -> None:
@@ -147,7 +147,7 @@ def _to_rgb(picture: PIL.Image.Image, name: str) -> PIL.Image.Image:
 def _open(data: bytes | Path, name: str) -> PIL.Image.Image:
     try:
         return PIL.Image.open(
-            io.BytesIO(data) if isinstance(data, bytes) else data, formats=FORMATS
+            io.BytesIO(data) if isinstance(data, bytes) else data, formats=IMAGE_FORMATS
         )
     except PIL.UnidentifiedImageError:
         if isinstance(data, Path):

@@ -17,7 +17,14 @@ import PIL.ImageOps
 
 from backend.errors import ConfigError, InputError
 from backend.files.find import find_files, is_inside
-from backend.files.images import DEFAULT_LIMITS, FORMATS, SUFFIXES, Header, ImageLimits, read_header
+from backend.files.images import (
+    DEFAULT_LIMITS,
+    IMAGE_FORMATS,
+    SUFFIXES,
+    Header,
+    ImageLimits,
+    read_header,
+)
 
 _UPLOADED = re.compile(r"^[0-9a-f]{8}-")
 
@@ -220,7 +227,7 @@ def upright_bytes(picture: Path | bytes, where: str) -> bytes:
     """
     source: Path | io.BytesIO = io.BytesIO(picture) if isinstance(picture, bytes) else picture
     try:
-        with PIL.Image.open(source, formats=FORMATS) as opened:
+        with PIL.Image.open(source, formats=IMAGE_FORMATS) as opened:
             turned = PIL.ImageOps.exif_transpose(opened)
             return _encoded(turned, opened)
     except (OSError, SyntaxError, ValueError, EOFError, PIL.Image.DecompressionBombError) as error:
@@ -265,7 +272,7 @@ def without_exif(picture: bytes, where: str) -> bytes:
     if picture.startswith(_JPEG):
         return _without_segments(picture)
     try:
-        with PIL.Image.open(io.BytesIO(picture), formats=FORMATS) as opened:
+        with PIL.Image.open(io.BytesIO(picture), formats=IMAGE_FORMATS) as opened:
             return _encoded(opened, opened, exif=b"")
     except (OSError, SyntaxError, ValueError, EOFError, PIL.Image.DecompressionBombError) as error:
         raise InputError(f"{where}: cannot read the picture in imageData: {error}") from None

@@ -173,7 +173,7 @@ def repeats_score(description: object) -> bool:
     return isinstance(found, dict) and set(found) <= {"score", "text"} and "score" in found
 
 
-def chosen(sample: Sample, names: ClassNames, listed: bool) -> Sample:
+def with_wanted_instances(sample: Sample, names: ClassNames, listed: bool) -> Sample:
     """A sample with only the instances whose class is wanted; the others are counted.
 
     Args:

@@ -24,12 +24,12 @@ from backend.files.images import DEFAULT_LIMITS, ImageLimits, read_image
 from backend.files.ownership import state_of, write_together
 from backend.formats.prompt_file import PromptFile
 from backend.labeling import pipeline
-from backend.labeling.outputs import Files, Output, check_outputs, make_outputs
-from backend.labeling.sources import Item, check_distinct
+from backend.labeling.outputs import Files, RunOutput, check_outputs, make_outputs
+from backend.labeling.sources import ImageItem, check_distinct
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class RunOptions:
     """How to run: sizes, what to overwrite, where given boxes come from."""
 
     batch: int = 8
@@ -42,7 +42,7 @@ class Options:
 
 
 @dataclass
-class Summary:
+class RunSummary:
     """What a run did. ``failed`` holds (path, sentence)."""
 
     labelled: int = 0
@@ -54,7 +54,7 @@ class Summary:
     failed: list[tuple[str, str]] = field(default_factory=list)
     stopped: str | None = None  # why the run ended early
     outputs: list[Path] = field(default_factory=list)
-    done_now: list[Item] = field(default_factory=list)  # what was labelled, in order
+    done_now: list[ImageItem] = field(default_factory=list)  # what was labelled, in order
 
     def as_dict(self) -> dict[str, Any]:
         """For ``--json``."""
@@ -99,7 +99,7 @@ class _Loaded:
     given: Detections | None
 
 
-def check_prompts(prompts: PromptFile, items: Sequence[Item]) -> None:
+def check_prompts(prompts: PromptFile, items: Sequence[ImageItem]) -> None:
     """Refuse a prompt file that has rows for none of the images.
 
     Raises:
@@ -117,15 +117,15 @@ def check_prompts(prompts: PromptFile, items: Sequence[Item]) -> None:
 class _Job:
     """An item and the outputs that still want it."""
 
-    item: Item
-    outputs: tuple[Output, ...]
+    item: ImageItem
+    outputs: tuple[RunOutput, ...]
 
 
-_Finished = tuple[Prediction, list[tuple[Output, Files]]]
+_Finished = tuple[Prediction, list[tuple[RunOutput, Files]]]
 
 
 def _stages(
-    cascade: Labeler, options: Options, summary: Summary
+    cascade: Labeler, options: RunOptions, summary: RunSummary
 ) -> pipeline.Stages[_Job, _Loaded, Any, _Finished]:
     def load(job: _Job) -> _Loaded:
         image = read_image(job.item.path, options.limits)
@@ -163,7 +163,10 @@ def _stages(
 
 
 def _jobs(
-    items: Iterable[Item], outputs: Sequence[Output], options: Options, summary: Summary
+    items: Iterable[ImageItem],
+    outputs: Sequence[RunOutput],
+    options: RunOptions,
+    summary: RunSummary,
 ) -> list[_Job]:
     """What is left to do.
 
@@ -187,14 +190,14 @@ def _jobs(
     return jobs
 
 
-def _state(output: Output, item: Item, options: Options) -> str | None:
+def _state(output: RunOutput, item: ImageItem, options: RunOptions) -> str | None:
     if options.overwrite:
         return None
     state = state_of(output.paths(item), output.is_ours)
     return None if options.refresh and state == "done" else state
 
 
-def _close(outputs: Sequence[Output], out: Path, overwrite: bool, summary: Summary) -> None:
+def _close(outputs: Sequence[RunOutput], out: Path, overwrite: bool, summary: RunSummary) -> None:
     """Write what needs the whole run.
 
     A disk that refuses now costs these files, not the summary.
@@ -212,16 +215,16 @@ def _close(outputs: Sequence[Output], out: Path, overwrite: bool, summary: Summa
 
 
 def annotate(
-    items: Sequence[Item],
+    items: Sequence[ImageItem],
     cascade: Labeler,
     formats: Sequence[str],
     out: Path,
-    options: Options,
+    options: RunOptions,
     *,
     url_prefix: str = "/data/local-files/?d=",
-    more_outputs: Sequence[Output] = (),
+    more_outputs: Sequence[RunOutput] = (),
     stop: threading.Event | None = None,
-) -> Summary:
+) -> RunSummary:
     """Label images into files.
 
     What is there already is skipped, so the same command goes on after any interruption; a file
@@ -233,7 +236,7 @@ def annotate(
         cascade: loaded models, or a stand-in for them.
         formats: of ``outputs.FORMATS`` and ``outputs.DATASETS``.
         out: output folder, made if missing.
-        options: see ``Options``.
+        options: see ``RunOptions``.
         url_prefix: for Label Studio tasks.
         more_outputs: besides those of ``formats``.
         stop: set it to finish what is in flight and end.
@@ -252,7 +255,7 @@ def annotate(
     if options.prompts is not None:
         check_prompts(options.prompts, items)
     stop = stop or threading.Event()
-    summary = Summary()
+    summary = RunSummary()
     names = [cascade.names[k] for k in sorted(cascade.names)]
     outputs = [*make_outputs(formats, out, names, url_prefix), *more_outputs]
     check_outputs(outputs, items, options.overwrite)

@@ -18,7 +18,7 @@ LOWEST_CONF = 0.01  # of a detector whose thresholds a labeling config decides
 
 
 @dataclass(frozen=True, eq=False)
-class Loaded:
+class LoadedModels:
     """A cascade ready to run, and the prompt file if there is one."""
 
     cascade: Cascade
@@ -72,7 +72,7 @@ def load_detector_of(settings: Settings) -> Detector:
 
 def load(
     settings: Settings, mode: str = "cascade", dataset_names: tuple[str, ...] | None = None
-) -> Loaded:
+) -> LoadedModels:
     """Load what a run over images needs; the prompt file is checked before any model is loaded.
 
     Args:
@@ -84,7 +84,7 @@ def load(
         ConfigError: anything that cannot work.
     """
     if settings.prompts is None:
-        return Loaded(build_cascade(settings, mode=mode), None)
+        return LoadedModels(build_cascade(settings, mode=mode), None)
     names = settings.classes or dataset_names
     if names is None:
         raise ConfigError(
@@ -94,4 +94,4 @@ def load(
     prompts = read_prompts(settings.prompts, len(names))
     version = file_digest(settings.prompts)[:8]
     cascade = build_cascade(settings, names=names, given_version=version, mode=mode)
-    return Loaded(cascade, prompts)
+    return LoadedModels(cascade, prompts)

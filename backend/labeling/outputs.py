@@ -21,25 +21,25 @@ from backend.formats.options import WriteOptions
 from backend.formats.registry import format_of
 from backend.formats.sample import sample_of
 from backend.formats.voc.label_maps import label_maps, read_label_map
-from backend.labeling.sources import Item
+from backend.labeling.sources import ImageItem
 
-FORMATS = ("labelme", "label-studio", "voc", "overlay")
+OUTPUT_FORMATS = ("labelme", "label-studio", "voc", "overlay")
 DATASETS = ("coco", "yolo")  # made of labelme files once these are complete
 LABELME_FOLDER = "labelme"  # of those
 
 Files = list[tuple[Path, bytes]]
 
 
-class Output(Protocol):
+class RunOutput(Protocol):
     """One kind of result of a run."""
 
-    def paths(self, item: Item) -> list[Path]:
+    def paths(self, item: ImageItem) -> list[Path]:
         """The files of one image."""
 
     def is_ours(self, path: Path) -> bool:
         """Whether nobody but this program made an existing file, or changed it since."""
 
-    def encode(self, item: Item, image: Image, prediction: Prediction) -> Files:
+    def encode(self, item: ImageItem, image: Image, prediction: Prediction) -> Files:
         """The content of ``paths``, in that order; runs on any thread."""
 
     def class_files(self) -> Files:
@@ -95,7 +95,7 @@ class AnnotationFiles:
             )
         )
 
-    def paths(self, item: Item) -> list[Path]:
+    def paths(self, item: ImageItem) -> list[Path]:
         return [self._root / path for path in self._writer.paths(item.stem)]
 
     def is_ours(self, path: Path) -> bool:
@@ -104,7 +104,7 @@ class AnnotationFiles:
             return True
         return self._format.is_marked(path)
 
-    def encode(self, item: Item, image: Image, prediction: Prediction) -> Files:
+    def encode(self, item: ImageItem, image: Image, prediction: Prediction) -> Files:
         sample = sample_of(
             prediction,
             name=item.relative,
@@ -153,17 +153,17 @@ class Drawings:
         draw: item, image and prediction to the picture.
     """
 
-    def __init__(self, root: Path, draw: Callable[[Item, Image, Prediction], Image]) -> None:
+    def __init__(self, root: Path, draw: Callable[[ImageItem, Image, Prediction], Image]) -> None:
         self._root = root
         self._draw = draw
 
-    def paths(self, item: Item) -> list[Path]:
+    def paths(self, item: ImageItem) -> list[Path]:
         return [self._root / f"{item.stem}.jpg"]
 
     def is_ours(self, path: Path) -> bool:
         return overlays.made_by_us(path)
 
-    def encode(self, item: Item, image: Image, prediction: Prediction) -> Files:
+    def encode(self, item: ImageItem, image: Image, prediction: Prediction) -> Files:
         drawn = self._draw(item, image, prediction)
         return [(self.paths(item)[0], overlays.mark_jpeg(overlays.encode_picture(drawn)))]
 
@@ -174,7 +174,7 @@ class Drawings:
         return [self._root], 0
 
 
-def _overlay(item: Item, image: Image, prediction: Prediction) -> Image:
+def _overlay(item: ImageItem, image: Image, prediction: Prediction) -> Image:
     """Masks, outlines and labels drawn over the image."""
     return overlays.draw(image, prediction)
 
@@ -198,7 +198,7 @@ def comparisons(
     """
     mapping = class_mapping(model_names, names, rename)
 
-    def draw(item: Item, image: Image, prediction: Prediction) -> Image:
+    def draw(item: ImageItem, image: Image, prediction: Prediction) -> Image:
         dataset = item.path.parents[len(item.relative.parts)]  # pictures lie in JPEGImages below it
         path = dataset / "SegmentationClass" / item.relative.with_suffix(".png")
         truth = read_label_map(path)
@@ -216,11 +216,11 @@ def comparisons(
 
 def make_outputs(
     formats: Sequence[str], out: Path, names: Sequence[str], url_prefix: str
-) -> list[Output]:
+) -> list[RunOutput]:
     """The outputs of a run.
 
     Args:
-        formats: of ``FORMATS`` and ``DATASETS``.
+        formats: of ``OUTPUT_FORMATS`` and ``DATASETS``.
         out: output folder.
         names: class names in order.
         url_prefix: put before an image's quoted relative path to make the URL in Label Studio
@@ -230,7 +230,7 @@ def make_outputs(
         ConfigError: more classes than a format can hold.
     """
     for_datasets = bool(set(DATASETS) & set(formats))
-    made: list[Output] = []
+    made: list[RunOutput] = []
     for name in dict.fromkeys("labelme" if name in DATASETS else name for name in formats):
         if name == "overlay":
             made.append(
@@ -255,7 +255,9 @@ def make_outputs(
     return made
 
 
-def check_outputs(outputs: Sequence[Output], items: Sequence[Item], overwrite: bool) -> None:
+def check_outputs(
+    outputs: Sequence[RunOutput], items: Sequence[ImageItem], overwrite: bool
+) -> None:
     """Refuse, before any work, what would destroy an input or mix two sets of classes.
 
     Raises:

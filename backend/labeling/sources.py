@@ -27,7 +27,7 @@ OUTPUT_FOLDERS = (
 
 
 @dataclass(frozen=True)
-class Item:
+class ImageItem:
     """One image to work on.
 
     Attributes:
@@ -42,10 +42,10 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Work:
+class ImageList:
     """All items of a run, and the class names if a dataset brought them."""
 
-    items: tuple[Item, ...]
+    items: tuple[ImageItem, ...]
     class_names: tuple[str, ...] | None
     remarks: tuple[str, ...] = ()  # what to tell the user
 
@@ -65,7 +65,7 @@ def _voc_paths(root: Path, split: str) -> tuple[list[tuple[Path, Path]], tuple[s
     return pairs, dataset.class_names
 
 
-def collect(sources: Sequence[Path], split: str, out: Path | None = None) -> Work:
+def collect(sources: Sequence[Path], split: str, out: Path | None = None) -> ImageList:
     """List the images behind the given paths.
 
     Args:
@@ -114,10 +114,10 @@ def collect(sources: Sequence[Path], split: str, out: Path | None = None) -> Wor
     kept = list(reversed(distinct.values()))
     stems = unique_stems([relative for _, relative in kept])
     items = [
-        Item(path, PurePosixPath(relative.as_posix()), stem)
+        ImageItem(path, PurePosixPath(relative.as_posix()), stem)
         for (path, relative), stem in zip(kept, stems, strict=True)
     ]
-    return Work(tuple(items), names, tuple(not_followed(links)))
+    return ImageList(tuple(items), names, tuple(not_followed(links)))
 
 
 def _not_pictures(source: Path, out: Path | None) -> list[Path]:
@@ -134,7 +134,7 @@ def _not_pictures(source: Path, out: Path | None) -> list[Path]:
     return [out / name for name in OUTPUT_FOLDERS]
 
 
-def check_distinct(items: Sequence[Item]) -> None:
+def check_distinct(items: Sequence[ImageItem]) -> None:
     """Refuse items that prompt files and Label Studio could not tell apart.
 
     Raises:

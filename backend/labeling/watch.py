@@ -16,8 +16,8 @@ from backend.files.atomic import ensure_writable
 from backend.files.find import find_files
 from backend.files.images import SUFFIXES
 from backend.files.names import unique_stems
-from backend.labeling.annotate import Options, Summary, annotate
-from backend.labeling.sources import Item
+from backend.labeling.annotate import RunOptions, RunSummary, annotate
+from backend.labeling.sources import ImageItem
 
 _WORTH_A_BAR = 8  # pictures
 _BATCHES = 4  # of pictures between two looks
@@ -81,7 +81,7 @@ class Watcher:
         """This one is to be given again."""
         self._taken.pop(path, None)
 
-    def items(self, paths: Sequence[Path]) -> Iterator[tuple[Path, list[Item]]]:
+    def items(self, paths: Sequence[Path]) -> Iterator[tuple[Path, list[ImageItem]]]:
         """Pictures by folder, named as among all pictures of the folder, so that no two outputs
         collide.
         """
@@ -89,7 +89,7 @@ class Watcher:
         for folder, there in self._there.items():
             relatives = [path.relative_to(folder) for path in there]
             found = [
-                Item(path, PurePosixPath(relative.as_posix()), stem)
+                ImageItem(path, PurePosixPath(relative.as_posix()), stem)
                 for path, relative, stem in zip(
                     there, relatives, unique_stems(relatives), strict=True
                 )
@@ -145,7 +145,7 @@ class _Watch:
         self,
         cascade: Labeler,
         out: Path | None,
-        options: Options,
+        options: RunOptions,
         say: Callable[[str], None],
         watcher: Watcher,
         stop: threading.Event,
@@ -160,7 +160,7 @@ class _Watch:
             Path, tuple[str, int, float]
         ] = {}  # sentence, tries, and when the next is
         self._stale: set[Path] = set()  # pictures that were replaced, and not labelled again yet
-        self.total = Summary()
+        self.total = RunSummary()
 
     def round(self, ready: Sequence[Path]) -> None:
         """Label a few pictures."""
@@ -187,7 +187,7 @@ class _Watch:
                         stop=self._stop,
                     )
                 except LabelingError as error:  # the folder cannot be written now, for example
-                    done = Summary(failed=[(str(item.path), str(error)) for item in items])
+                    done = RunSummary(failed=[(str(item.path), str(error)) for item in items])
                 self._report(done, items)
 
     def due(self) -> None:
@@ -196,7 +196,7 @@ class _Watch:
             if tries <= len(_RETRY_S) and time.monotonic() >= at:
                 self._watcher.give_back(path)
 
-    def _report(self, done: Summary, items: Sequence[Item]) -> None:
+    def _report(self, done: RunSummary, items: Sequence[ImageItem]) -> None:
         clock = time.strftime("%H:%M:%S")
         names = [item.relative.as_posix() for item in done.done_now]
         if names:
@@ -236,12 +236,12 @@ def watch(
     sources: Sequence[Path],
     cascade: Labeler,
     out: Path | None,
-    options: Options,
+    options: RunOptions,
     say: Callable[[str], None],
     *,
     interval_s: float = 1.0,
     stop: threading.Event | None = None,
-) -> Summary:
+) -> RunSummary:
     """Label what is there, then what comes, until stopped.
 
     Files that a person made or changed are never touched, and one that appears while a picture is

@@ -10,10 +10,12 @@ from backend.errors import ConfigError
 from backend.files.atomic import file_digest
 
 logger = logging.getLogger(__name__)
-EMBEDDED = Path(__file__).parent / "embedded"  # folder of the models that come with this package
-DEMO_YOLO = EMBEDDED / "demo_yolov8.pt"
-DEMO_SAM2 = EMBEDDED / "demo_sam2.1.pt"
-DEMO_SAM2_CONFIG = EMBEDDED / "demo_sam2.1.yaml"
+EMBEDDED_FOLDER = (
+    Path(__file__).parent / "embedded"
+)  # folder of the models that come with this package
+DEMO_YOLO = EMBEDDED_FOLDER / "demo_yolov8.pt"
+DEMO_SAM2 = EMBEDDED_FOLDER / "demo_sam2.1.pt"
+DEMO_SAM2_CONFIG = EMBEDDED_FOLDER / "demo_sam2.1.yaml"
 _SUFFIXES = (".pt", ".pth", ".onnx", ".yaml")
 
 
@@ -23,8 +25,8 @@ def embedded_weights(name: str) -> Path:
     Raises:
         ConfigError: it is missing, or is not the one that was put into the package.
     """
-    path = EMBEDDED / name
-    lines = (EMBEDDED / "SHA256SUMS").read_text(encoding="ascii").splitlines()
+    path = EMBEDDED_FOLDER / name
+    lines = (EMBEDDED_FOLDER / "SHA256SUMS").read_text(encoding="ascii").splitlines()
     sums = {file: digest for digest, file in (line.split() for line in lines)}
     if not path.is_file() or file_digest(path) != sums.get(name):
         raise ConfigError(

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from backend.files.atomic import file_digest, write_atomic
-from backend.models.weights import EMBEDDED
+from backend.models.weights import EMBEDDED_FOLDER
 
 _INFERENCE_SIDE = 384  # pixels; trained at 320, but found more on validation scenes at this size
 _KEPT_ARGUMENTS = (
@@ -69,14 +69,14 @@ def main() -> None:
     parser.add_argument("--yolo", type=Path, help="trained YOLO checkpoint")
     parser.add_argument("--sam2", type=Path, help="trained SAM 2.1 checkpoint")
     args = parser.parse_args()
-    yolo = EMBEDDED / "demo_yolov8.pt"
-    sam2 = EMBEDDED / "demo_sam2.1.pt"
+    yolo = EMBEDDED_FOLDER / "demo_yolov8.pt"
+    sam2 = EMBEDDED_FOLDER / "demo_sam2.1.pt"
     if args.yolo is not None:
         strip_yolo(args.yolo, yolo)
     if args.sam2 is not None:
         strip_sam2(args.sam2, sam2)
     sums = "".join(f"{file_digest(path)}  {path.name}\n" for path in (yolo, sam2))
-    write_atomic(EMBEDDED / "SHA256SUMS", sums.encode("ascii"))
+    write_atomic(EMBEDDED_FOLDER / "SHA256SUMS", sums.encode("ascii"))
 
 
 if __name__ == "__main__":

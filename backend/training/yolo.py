@@ -12,9 +12,9 @@ import shutil
 import sys
 from pathlib import Path
 
-from backend.models.weights import EMBEDDED
+from backend.models.weights import EMBEDDED_FOLDER
 
-YOLO_CONFIG = EMBEDDED / "demo_yolov8.yaml"
+YOLO_CONFIG = EMBEDDED_FOLDER / "demo_yolov8.yaml"
 
 
 def offline(home: Path) -> None:

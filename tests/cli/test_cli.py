@@ -25,7 +25,7 @@ from backend.files.images import read_image
 from backend.formats.label_studio import results as labelstudio
 from backend.formats.voc.class_names import read_class_names
 from backend.formats.voc.label_maps import decode_png
-from backend.labeling.annotate import Options, annotate
+from backend.labeling.annotate import RunOptions, annotate
 from backend.labeling.cascade import Cascade
 from backend.labeling.sources import collect
 from labelme_plugin import document as labelme
@@ -168,11 +168,11 @@ def test_what_a_person_saves_during_the_run_is_kept(
         return inner(images, given)
 
     fake.infer = infer  # type: ignore[method-assign]
-    summary = annotate(items, fake, ["labelme", "voc"], out, Options(progress=False))
+    summary = annotate(items, fake, ["labelme", "voc"], out, RunOptions(progress=False))
     assert (out / "b.json").read_text() == hand
     assert (summary.labelled, summary.hand_made, summary.failed) == (3, 1, [])
     assert (out / "SegmentationClass" / "b.png").is_file()
-    assert labelme.made_by_us(out / "a.json")
+    assert labelme.unchanged_version_of(out / "a.json")
 
 
 def test_labels_beside_the_pictures(run_cli, pictures: Path) -> None:
@@ -383,7 +383,7 @@ def test_a_disk_that_fills_up_at_the_very_end_keeps_the_summary(
         fake,
         ["label-studio"],
         tmp_path / "out",
-        Options(progress=False),
+        RunOptions(progress=False),
     )
     assert summary.labelled == 3
     assert "no space left on device" in summary.failed[0][1]
@@ -596,7 +596,7 @@ def test_d01_a_full_disk_stops_the_run_and_loses_nothing(
         real(source, target)
 
     monkeypatch.setattr("os.replace", full)
-    options = Options(batch=1, workers=1, progress=False)
+    options = RunOptions(batch=1, workers=1, progress=False)
     summary = annotate(work.items, fake, ["labelme"], tmp_path / "out", options)
     assert summary.labelled == 1
     assert summary.stopped is not None
@@ -664,7 +664,7 @@ def test_ctrl_c_finishes_what_is_in_flight(pictures: Path, tmp_path: Path) -> No
     written = sorted(out.glob("*.json"))
     assert 0 < len(written) < 150
     for path in written:
-        assert labelme.made_by_us(path)
+        assert labelme.unchanged_version_of(path)
     assert not list(out.glob(".*.tmp"))
 
 
@@ -721,7 +721,7 @@ def test_a_rotated_photograph_is_labelled_upright(fake: Cascade, tmp_path: Path)
     out = tmp_path / "out"
     work = collect([tmp_path / "turned.jpg"], "val")
     summary = annotate(
-        work.items, fake, ["labelme", "label-studio", "voc"], out, Options(progress=False)
+        work.items, fake, ["labelme", "label-studio", "voc"], out, RunOptions(progress=False)
     )
     assert summary.failed == []
     shown = LabelFile(

@@ -94,21 +94,25 @@ def test_run_lengths_equal_pycocotools(frame: np.ndarray) -> None:
     mask = mask_from_full(frame)
     if mask is None:
         return
-    ours = coco.encode(mask, frame.shape)
+    ours = coco.encode_segmentation(mask, frame.shape)
     theirs = coco_mask.encode(np.asfortranarray(frame.astype(np.uint8)))
     assert (ours["size"], ours["counts"]) == (theirs["size"], theirs["counts"].decode())
-    assert np.array_equal(full_frame(coco.decode(ours, frame.shape), frame.shape), frame)
+    assert np.array_equal(
+        full_frame(coco.decode_segmentation(ours, frame.shape), frame.shape), frame
+    )
 
 
 def test_run_lengths_of_a_photograph(rng: np.random.Generator) -> None:
     for kind in (0, 4, 5):
         frame = random_mask(rng, 1080, 1920, kind)
-        ours = coco.encode(mask_from_full(frame), frame.shape)
+        ours = coco.encode_segmentation(mask_from_full(frame), frame.shape)
         assert (
             ours["counts"]
             == coco_mask.encode(np.asfortranarray(frame.astype(np.uint8)))["counts"].decode()
         )
-        assert np.array_equal(full_frame(coco.decode(ours, frame.shape), frame.shape), frame)
+        assert np.array_equal(
+            full_frame(coco.decode_segmentation(ours, frame.shape), frame.shape), frame
+        )
 
 
 def test_run_lengths_by_hand() -> None:
@@ -116,9 +120,9 @@ def test_run_lengths_by_hand() -> None:
     two.
     """
     mask = mask_from_full(np.array([[0, 1], [0, 1], [1, 0]], bool))
-    assert coco.encode(mask, (3, 2)) == {"size": [3, 2], "counts": "231"}
-    assert coco.decode({"size": [3, 2], "counts": [6]}, (3, 2)) is None
-    assert coco.decode([], (3, 2)) is None
+    assert coco.encode_segmentation(mask, (3, 2)) == {"size": [3, 2], "counts": "231"}
+    assert coco.decode_segmentation({"size": [3, 2], "counts": [6]}, (3, 2)) is None
+    assert coco.decode_segmentation([], (3, 2)) is None
 
 
 @pytest.mark.parametrize(
@@ -145,14 +149,14 @@ def test_run_lengths_by_hand() -> None:
 )
 def test_damaged_segmentations_are_named(segmentation: object, sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
-        coco.decode(segmentation, (3, 2), "annotation 7: segmentation")
+        coco.decode_segmentation(segmentation, (3, 2), "annotation 7: segmentation")
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.text(st.characters(min_codepoint=40, max_codepoint=115), max_size=30))
 def test_no_text_gets_past_the_check(counts: str) -> None:
     try:
-        mask = coco.decode({"size": [9, 7], "counts": counts}, (9, 7))
+        mask = coco.decode_segmentation({"size": [9, 7], "counts": counts}, (9, 7))
     except InputError:
         return
     if mask is not None:
@@ -247,13 +251,15 @@ def test_thousands_of_parts_are_bridged_in_rows(rng: np.random.Generator) -> Non
 )
 def test_more_damage(segmentation: object, sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
-        coco.decode(segmentation, (3, 2))
+        coco.decode_segmentation(segmentation, (3, 2))
 
 
 def test_a_polygon_without_end_is_refused_before_any_memory_is_taken() -> None:
     ring = [-3000, -3000, 3000, 3000] * 3000
     with pytest.raises(InputError, match="pixels all round, the limit is"):
-        coco.decode([ring], (800, 900))
-    assert coco.decode({"size": [3, 2], "counts": [0, 2, 0, 4]}, (3, 2)).crop.sum() == 6
+        coco.decode_segmentation([ring], (800, 900))
+    assert (
+        coco.decode_segmentation({"size": [3, 2], "counts": [0, 2, 0, 4]}, (3, 2)).crop.sum() == 6
+    )
     with pytest.raises(InputError, match="do not add up to 6"):
-        coco.decode({"size": [3, 2], "counts": []}, (3, 2))
+        coco.decode_segmentation({"size": [3, 2], "counts": []}, (3, 2))

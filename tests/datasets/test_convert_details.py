@@ -16,7 +16,7 @@ from labelme.utils.shape import shape_to_mask
 
 from backend.core.classes import ClassNames
 from backend.core.masks import full_frame
-from backend.datasets.convert import Options, Summary, convert
+from backend.datasets.convert import ConvertOptions, Summary, convert
 from backend.datasets.splits import parse_split
 from backend.errors import ConfigError
 from backend.formats.options import WriteOptions
@@ -30,7 +30,7 @@ from tests.support.dataset_scenes import objects, shape, write_picture
 from tests.support.exports import disc, regions, task
 from tests.support.exports import write as write_export
 
-QUIET = Options(progress=False)
+QUIET = ConvertOptions(progress=False)
 RING = [[1, 1, 7, 1, 7, 7]]
 
 
@@ -59,7 +59,7 @@ def row(number: int, of: Any, **more: Any) -> dict[str, Any]:
 
 
 def run(source: Path, out: Path, target: str, **options: Any) -> Summary:
-    return convert(source, out, target, Options(progress=False, **options))
+    return convert(source, out, target, ConvertOptions(progress=False, **options))
 
 
 def shapes(path: Path) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from labelme.utils.shape import shape_to_mask, shapes_to_label
 from pycocotools.coco import COCO
 
 from backend.core.masks import full_frame
-from backend.datasets.convert import Options, convert
+from backend.datasets.convert import ConvertOptions, convert
 from backend.datasets.splits import parse_split
 from backend.formats.options import WriteOptions
 from backend.formats.voc.class_names import own_class_names, read_class_names
@@ -28,7 +28,7 @@ from tests.support.dataset_scenes import LABELS, objects, write_scenes
 LEAVES_FILES_OPEN = pytest.mark.filterwarnings(
     "ignore::pytest.PytestUnraisableExceptionWarning"
 )  # labelme's reader does
-QUIET = Options(progress=False)
+QUIET = ConvertOptions(progress=False)
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def frames(path: Path) -> list[tuple[str, np.ndarray]]:
 @LEAVES_FILES_OPEN
 @pytest.mark.parametrize("shape", ["mask", "polygon"])
 def test_labelme_opens_what_is_written(source: Path, tmp_path: Path, shape: str) -> None:
-    options = Options(write=WriteOptions(shape=shape, tolerance=0.0), progress=False)
+    options = ConvertOptions(write=WriteOptions(shape=shape, tolerance=0.0), progress=False)
     for number, via in enumerate(("coco", "label-studio", "labelme")):
         there = tmp_path / via
         convert(source, there, via, QUIET)
@@ -57,7 +57,7 @@ def test_labelme_opens_what_is_written(source: Path, tmp_path: Path, shape: str)
             there,
             tmp_path / f"back{number}",
             "labelme",
-            Options(write=options.write, images=source, progress=False),
+            ConvertOptions(write=options.write, images=source, progress=False),
         )
         for path in source.rglob("*.json"):
             opened = LabelFile(str(tmp_path / f"back{number}" / path.relative_to(source)))
@@ -214,13 +214,13 @@ def test_camvid_goes_through_every_format_and_comes_back(shared_data: Path, tmp_
         tmp_path / "coco",
         tmp_path / "labelme",
         "labelme",
-        Options(images=root / "JPEGImages", progress=False),
+        ConvertOptions(images=root / "JPEGImages", progress=False),
     )
     back = convert(
         tmp_path / "labelme",
         tmp_path / "voc",
         "voc",
-        Options(images=root / "JPEGImages", progress=False),
+        ConvertOptions(images=root / "JPEGImages", progress=False),
     )
     assert (back.images, back.failed, back.losses) == (170, [], {})
     for kind in ("SegmentationClass", "SegmentationObject"):
@@ -253,7 +253,7 @@ def test_ultralytics_loads_the_very_masks(source: Path, tmp_path: Path) -> None:
         source,
         tmp_path / "yolo",
         "yolo",
-        Options(write=WriteOptions(split="train"), progress=False),
+        ConvertOptions(write=WriteOptions(split="train"), progress=False),
     )
     code = f"""
 import json, cv2, numpy as np
@@ -303,7 +303,7 @@ def test_a_training_run_accepts_the_labels(tmp_path: Path) -> None:
         samples,
         tmp_path / "yolo",
         "yolo",
-        Options(division=parse_split("train=3,val=1")[1], progress=False),
+        ConvertOptions(division=parse_split("train=3,val=1")[1], progress=False),
     )
     assert (summary.images, set(summary.per_split)) == (12, {"train", "val"})
     code = f"""

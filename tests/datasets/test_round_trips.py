@@ -11,22 +11,22 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from backend.datasets.convert import Options, Summary, convert
+from backend.datasets.convert import ConvertOptions, Summary, convert
 from backend.formats.options import WriteOptions
 from backend.formats.voc.label_maps import encode_png
 from tests.support.dataset_scenes import LABELS, around, objects, write_scenes
 
-QUIET = Options(progress=False)
+QUIET = ConvertOptions(progress=False)
 
 
-def run(source: Path, out: Path, target: str, options: Options = QUIET) -> Summary:
+def run(source: Path, out: Path, target: str, options: ConvertOptions = QUIET) -> Summary:
     summary = convert(source, out, target, options)
     assert not summary.failed, summary.failed
     return summary
 
 
-def images(folder: Path) -> Options:
-    return Options(images=folder, progress=False)
+def images(folder: Path) -> ConvertOptions:
+    return ConvertOptions(images=folder, progress=False)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -50,7 +50,7 @@ def test_labelme_there_and_back(tmp_path: Path, via: str, seed: int) -> None:
             tmp_path / name,
             tmp_path / f"{name}-voc",
             "voc",
-            Options(images=source, classes=LABELS, progress=False),
+            ConvertOptions(images=source, classes=LABELS, progress=False),
         )
     for path in (tmp_path / "source-voc/SegmentationClass").rglob("*.png"):
         assert (
@@ -120,7 +120,7 @@ def test_voc_there_and_back(tmp_path: Path, seed: int, via: str) -> None:
         tmp_path / "there",
         tmp_path / "back",
         "voc",
-        Options(images=source / "JPEGImages", classes=names, progress=False),
+        ConvertOptions(images=source / "JPEGImages", classes=names, progress=False),
     )
     for folder in ("SegmentationClass", "SegmentationObject"):
         for path in (source / folder).iterdir():
@@ -195,7 +195,7 @@ def test_polygons_hold_every_pixel_when_they_are_exact(tmp_path: Path, seed: int
         source,
         tmp_path / "back",
         "labelme",
-        Options(write=WriteOptions(shape="polygon", tolerance=0.0), progress=False),
+        ConvertOptions(write=WriteOptions(shape="polygon", tolerance=0.0), progress=False),
     )
     assert not summary.losses
     for path in files:
@@ -210,7 +210,7 @@ def test_a_model_stays_the_author_of_what_nobody_changed(
     """annotate -> Label Studio -> labelme: the file is still known as the model's, so that scoring
     knows the version and a run goes on.
     """
-    from labelme_plugin.document import made_by_us
+    from labelme_plugin.document import unchanged_version_of
 
     labels = tmp_path / "labels"
     run_cli(
@@ -226,7 +226,7 @@ def test_a_model_stays_the_author_of_what_nobody_changed(
         "cpu",
         "--no-progress",
     )
-    version = made_by_us(labels / "a.json")
+    version = unchanged_version_of(labels / "a.json")
     assert version
     run(labels, tmp_path / "there", "label-studio", images(pictures))
     tasks = json.loads((tmp_path / "there/import.json").read_text())
@@ -246,4 +246,4 @@ def test_a_model_stays_the_author_of_what_nobody_changed(
     for path in labels.rglob("*.json"):
         back = tmp_path / "back" / path.relative_to(labels)
         assert objects(back) == objects(path)
-        assert made_by_us(back) == version
+        assert unchanged_version_of(back) == version

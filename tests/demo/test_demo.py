@@ -26,7 +26,7 @@ from backend.demo.scenes.objects import CLASS_NAMES
 from backend.formats.prompt_file import read_prompts
 from backend.formats.voc.dataset import open_voc
 from backend.formats.voc.label_maps import decode_png
-from backend.models.weights import EMBEDDED
+from backend.models.weights import EMBEDDED_FOLDER
 from tests.conftest import PYTHON, ROOT
 
 
@@ -116,11 +116,11 @@ def test_the_bundled_samples_are_generated_ones(tmp_path: Path) -> None:
 
 
 def test_embedded_weights_are_small_and_whole() -> None:
-    lines = (EMBEDDED / "SHA256SUMS").read_text().split("\n")
+    lines = (EMBEDDED_FOLDER / "SHA256SUMS").read_text().split("\n")
     total = 0
     for line in filter(None, lines):
         digest, name = line.split()
-        data = (EMBEDDED / name).read_bytes()
+        data = (EMBEDDED_FOLDER / name).read_bytes()
         assert hashlib.sha256(data).hexdigest() == digest
         total += len(data)
     assert total <= 10 << 20

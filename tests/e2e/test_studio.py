@@ -56,7 +56,7 @@ def regions(task: dict) -> list[tuple[str, np.ndarray]]:
         found.append(
             (
                 region["value"]["brushlabels"][0],
-                full_frame(rle.decode(region["value"]["rle"], size_hw), size_hw),
+                full_frame(rle.decode_brush(region["value"]["rle"], size_hw), size_hw),
             )
         )
     return found
@@ -162,7 +162,7 @@ def test_a_click_and_a_box_through_label_studio(lab: Lab) -> None:
         assert region["from_name"] == "brush"
         assert region["value"]["brushlabels"] == [label]
         by_box.append(
-            iou(mask, full_frame(rle.decode(region["value"]["rle"], mask.shape), mask.shape))
+            iou(mask, full_frame(rle.decode_brush(region["value"]["rle"], mask.shape), mask.shape))
         )
         depth = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1]
         cy, cx = np.unravel_index(depth.argmax(), depth.shape)
@@ -176,7 +176,7 @@ def test_a_click_and_a_box_through_label_studio(lab: Lab) -> None:
             ],
         )
         by_point.append(
-            iou(mask, full_frame(rle.decode(region["value"]["rle"], mask.shape), mask.shape))
+            iou(mask, full_frame(rle.decode_brush(region["value"]["rle"], mask.shape), mask.shape))
         )
     assert np.mean(by_box) >= 0.80
     assert np.mean(by_point) >= 0.60
@@ -370,7 +370,10 @@ def test_a_click_in_the_editor_suggests_the_mask_of_the_object(lab: Lab) -> None
         page.screenshot(path=str(OUT / "editor-click.png"))
         (region,) = caught.value.json()["data"]["result"]
     assert region["value"]["brushlabels"] == [label]
-    assert iou(mask, full_frame(rle.decode(region["value"]["rle"], mask.shape), mask.shape)) >= 0.6
+    assert (
+        iou(mask, full_frame(rle.decode_brush(region["value"]["rle"], mask.shape), mask.shape))
+        >= 0.6
+    )
 
 
 def test_the_doctor_finds_nothing_wrong(lab: Lab, run_cli) -> None:

@@ -19,7 +19,7 @@ import PIL.Image
 import pytest
 
 from backend.core.masks import full_frame
-from backend.datasets.convert import Options, convert
+from backend.datasets.convert import ConvertOptions, convert
 from backend.demo.run import SAMPLES
 from labelme_plugin.document import read_document
 from labelme_plugin.instances import labelled_masks
@@ -48,7 +48,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     in a folder with a difficult name.
     """
     folder = tmp_path_factory.mktemp("source")
-    convert(SAMPLES, folder, "labelme", Options(progress=False))
+    convert(SAMPLES, folder, "labelme", ConvertOptions(progress=False))
     for path in folder.glob("*.json"):
         if path.stem not in IDS:
             path.unlink()
@@ -213,9 +213,9 @@ def test_every_format_becomes_tasks_that_label_studio_takes(lab: Lab, tmp_path: 
     from backend.formats.options import WriteOptions, parse_what
 
     for target in ("coco", "yolo", "labelme"):
-        convert(SAMPLES, tmp_path / target, target, Options(progress=False))
+        convert(SAMPLES, tmp_path / target, target, ConvertOptions(progress=False))
     for kind in ("coco", "yolo", "labelme"):
-        options = Options(
+        options = ConvertOptions(
             images=SAMPLES / "JPEGImages",
             write=WriteOptions(what=parse_what("model_version=truth-1")),
             progress=False,

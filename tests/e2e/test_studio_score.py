@@ -48,7 +48,7 @@ class Made:
 
 def mask_of(region: dict[str, Any]) -> np.ndarray:
     size_hw = (region["original_height"], region["original_width"])
-    return full_frame(rle.decode(region["value"]["rle"], size_hw), size_hw)
+    return full_frame(rle.decode_brush(region["value"]["rle"], size_hw), size_hw)
 
 
 def reshaped(region: dict[str, Any]) -> tuple[dict[str, Any], int, int]:
@@ -60,7 +60,7 @@ def reshaped(region: dict[str, Any]) -> tuple[dict[str, Any], int, int]:
     kept = frame.copy()
     kept[: int(rows.mean())] = False
     made = copy.deepcopy(region)
-    made["value"]["rle"] = list(rle.encode(mask_from_full(kept), frame.shape))
+    made["value"]["rle"] = list(rle.encode_brush(mask_from_full(kept), frame.shape))
     made["origin"] = "prediction-changed"
     return made, int((frame & ~kept).sum()), int(frame.sum())
 
@@ -79,7 +79,7 @@ def added(beside: dict[str, Any]) -> dict[str, Any]:
     frame[5:25, 5:25] = True
     value = {
         "format": "rle",
-        "rle": list(rle.encode(mask_from_full(frame), frame.shape)),
+        "rle": list(rle.encode_brush(mask_from_full(frame), frame.shape)),
         "brushlabels": [NAMES[0]],
     }
     size = {"original_width": width, "original_height": height, "image_rotation": 0}

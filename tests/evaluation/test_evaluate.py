@@ -205,7 +205,7 @@ def test_a_prediction_of_another_size_is_named(run_cli, dataset: Path, tmp_path:
 
 
 def test_a_model_that_fails_on_one_image_costs_that_image(dataset: Path, fake) -> None:
-    from backend.evaluation.against_truth import Options, evaluate
+    from backend.evaluation.against_truth import EvaluateOptions, evaluate
 
     class Failing:
         model_version = "x"
@@ -223,7 +223,7 @@ def test_a_model_that_fails_on_one_image_costs_that_image(dataset: Path, fake) -
 
             return Prediction((), (40, 50), "x")
 
-    run = evaluate(open_voc(dataset, "val"), Failing(), ("a", "b"), Options(progress=False))
+    run = evaluate(open_voc(dataset, "val"), Failing(), ("a", "b"), EvaluateOptions(progress=False))
     assert [fault.where for fault in run.faults] == ["two"]
     assert "CUDA error" in run.faults[0].sentence
     assert run.tally.n_images == 3

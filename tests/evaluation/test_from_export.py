@@ -618,15 +618,15 @@ def test_an_interrupted_run_says_so(
     import os
     import signal
 
-    from backend.evaluation.score import Run
+    from backend.evaluation.score import Scoring
 
-    take = Run.take
+    take = Scoring.take
 
-    def interrupted(self: Run, item: Any) -> None:
+    def interrupted(self: Scoring, item: Any) -> None:
         take(self, item)
         os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(Run, "take", interrupted)
+    monkeypatch.setattr(Scoring, "take", interrupted)
     code, out, err = run_cli(
         "score",
         write(tmp_path / "e.json", [task(k, pair(), pair()) for k in range(5)]),

@@ -13,7 +13,7 @@ import PIL.Image
 import pytest
 
 from backend.errors import InputError
-from backend.files.images import FORMATS, ImageLimits, decode_image, read_image
+from backend.files.images import IMAGE_FORMATS, ImageLimits, decode_image, read_image
 
 
 def encoded(picture: PIL.Image.Image, kind: str = "PNG", **options: object) -> bytes:
@@ -55,7 +55,7 @@ def test_i01_the_limit_is_a_setting() -> None:
         decode_image(encoded(gradient()), limits=ImageLimits(max_pixels=100))
 
 
-@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("kind", IMAGE_FORMATS)
 def test_i02_listed_formats_pass(kind: str) -> None:
     pixels = decode_image(encoded(gradient(), kind))
     assert pixels.shape == (24, 40, 3)

@@ -20,10 +20,10 @@ import pytest
 from backend.demo.scenes.compose import Scene
 from backend.drawing.overlays import encode_picture
 from backend.files.atomic import write_new
-from backend.labeling.annotate import Options, Summary
+from backend.labeling.annotate import RunOptions, RunSummary
 from backend.labeling.cascade import Cascade
 from backend.labeling.watch import Watcher, _Watch, watch
-from labelme_plugin.document import made_by_us, read_document
+from labelme_plugin.document import read_document, unchanged_version_of
 from tests.conftest import PYTHON, ROOT, FakeDetector, FakeSegmenter
 
 MINE = json.dumps({"shapes": [], "imagePath": "x.jpg", "imageData": None, "note": "by hand"})
@@ -39,7 +39,7 @@ def wait_for(test: Callable[[], object]) -> None:
 @contextmanager
 def watching(
     folder: Path, cascade: Cascade, out: Path | None = None
-) -> Iterator[tuple[list[str], list[Summary]]]:
+) -> Iterator[tuple[list[str], list[RunSummary]]]:
     """A watch on a thread; gives what it says, and at the end its summary."""
     stop = threading.Event()
     said = []
@@ -51,7 +51,7 @@ def watching(
                 [folder],
                 cascade,
                 out,
-                Options(progress=False),
+                RunOptions(progress=False),
                 said.append,
                 interval_s=0.05,
                 stop=stop,
@@ -83,7 +83,7 @@ def test_pictures_are_labelled_as_they_land(tmp_path: Path, fake: Cascade, pictu
         wait_for(lambda: len(said) == 2)
         assert "there.jpg: 1 cat" in said[0]
         assert "sub ü/later.png: 1 cat" in said[1]
-    assert made_by_us(tmp_path / "there.json") == fake.model_version
+    assert unchanged_version_of(tmp_path / "there.json") == fake.model_version
     assert read_document(tmp_path / "sub ü/later.json")["imagePath"] == "later.png"
     assert (summaries[0].labelled, summaries[0].failed, summaries[0].stopped) == (2, [], None)
 
@@ -231,7 +231,7 @@ def test_the_program_watches_until_it_is_told_to_stop(tmp_path: Path, scenes: li
     assert "labelled 2 images" in out
     assert "watching" in err
     assert "a.jpg: " in err
-    assert made_by_us(tmp_path / "a.json")
+    assert unchanged_version_of(tmp_path / "a.json")
 
 
 def test_a_replaced_picture_gets_new_labels_unless_a_person_changed_the_old_ones(
@@ -263,7 +263,7 @@ def test_passing_problems_pass(
     refuse = [True]
     annotate = module.annotate
 
-    def unwritable(*arguments: object, **options: object) -> Summary:
+    def unwritable(*arguments: object, **options: object) -> RunSummary:
         if refuse:
             raise ConfigError(f"{tmp_path}: cannot write results there")
         return annotate(*arguments, **options)
@@ -335,7 +335,9 @@ def test_a_replaced_picture_is_stale_until_it_was_labelled_again(
     """
     path = tmp_path / "a.png"
     watcher = Watcher([tmp_path])
-    run = _Watch(fake, None, Options(progress=False), lambda text: None, watcher, threading.Event())
+    run = _Watch(
+        fake, None, RunOptions(progress=False), lambda text: None, watcher, threading.Event()
+    )
     path.write_bytes(picture)
     before = None
     for content in (None, picture[:200], b"", encode_picture(np.zeros((90, 70, 3), np.uint8))):

@@ -75,8 +75,8 @@ def test_labelme_loads_every_mask_bit_exact(picture: Path, rng: np.random.Genera
 @settings(max_examples=150, deadline=None)
 @given(hnp.arrays(np.bool_, st.tuples(st.integers(1, 30), st.integers(1, 30))))
 def test_png_round_trip_and_pillow_agrees(crop: np.ndarray) -> None:
-    data = shapes.encode_png(crop)
-    assert np.array_equal(shapes.decode_png(data), crop)
+    data = shapes.encode_mask_png(crop)
+    assert np.array_equal(shapes.decode_mask_png(data), crop)
     with PIL.Image.open(io.BytesIO(data)) as picture:
         picture.verify()
     with PIL.Image.open(io.BytesIO(data)) as picture:
@@ -157,22 +157,22 @@ def test_our_files_are_known_until_someone_changes_them(
 ) -> None:
     path = picture.with_suffix(".json")
     path.write_bytes(labelme_bytes(make([random_mask(rng, 70, 90, 4)], (70, 90)), picture.name))
-    assert files.made_by_us(path) == "v1"
+    assert files.unchanged_version_of(path) == "v1"
     document = json.loads(path.read_text())
     path.write_text(json.dumps(document, indent=2))  # saved again by a program, unchanged
-    assert files.made_by_us(path) == "v1"
+    assert files.unchanged_version_of(path) == "v1"
     for key, value in (
         ("flags", {"reject": True}),
         ("note", "mine"),
         ("shapes", [{**document["shapes"][0], "label": "dog"}]),
     ):
         path.write_text(json.dumps({**document, key: value}))
-        assert files.made_by_us(path) is None, key
+        assert files.unchanged_version_of(path) is None, key
     described = [{**document["shapes"][0], "description": "cut off"}]
     path.write_text(json.dumps({**document, "shapes": described}))
-    assert files.made_by_us(path) is None
+    assert files.unchanged_version_of(path) is None
     path.write_text("{}")
-    assert files.made_by_us(path) is None
+    assert files.unchanged_version_of(path) is None
 
 
 def good_shape() -> dict[str, object]:
@@ -221,7 +221,7 @@ def test_coloured_masks_are_refused() -> None:
     stream = io.BytesIO()
     PIL.Image.new("RGB", (4, 4)).save(stream, "PNG")
     with pytest.raises(InputError, match="must decode to a 2D image"):
-        shapes.decode_png(stream.getvalue())
+        shapes.decode_mask_png(stream.getvalue())
 
 
 def test_masks_are_read_back() -> None:

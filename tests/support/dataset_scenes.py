@@ -11,7 +11,7 @@ import PIL.Image
 
 from backend.core.masks import full_frame, join_masks, mask_from_full
 from labelme_plugin.document import read_document
-from labelme_plugin.instances import AREAS, LINES, labelled_masks
+from labelme_plugin.instances import AREA_SHAPES, LINE_SHAPES, labelled_masks
 from labelme_plugin.shapes import mask_shape
 from tests.conftest import random_mask
 
@@ -108,7 +108,7 @@ def objects(path: Path) -> list[tuple[str, bytes, Any]]:
     """Every object of a labelme file: label, pixels, and the notes on it."""
     document = read_document(path)
     size_hw = (document["imageHeight"], document["imageWidth"])
-    found, _ = labelled_masks(document, str(path), (*AREAS, *LINES))
+    found, _ = labelled_masks(document, str(path), (*AREA_SHAPES, *LINE_SHAPES))
     kept = []
     for one in found:
         first = document["shapes"][one.parts[0][0]]

@@ -19,7 +19,7 @@ from backend.label_studio.api.client import Client
 from backend.label_studio.api.fetch import Fetcher
 from backend.label_studio.prelabel.engine_local import LocalEngine
 from backend.label_studio.prelabel.journal import Journal
-from backend.label_studio.prelabel.run import Choice, Run
+from backend.label_studio.prelabel.run import Choice, PrelabelRun
 from backend.label_studio.prelabel.stages import Labeller, Loader
 from backend.labeling.cascade import Cascade
 from tests.conftest import FakeDetector, FakeSegmenter
@@ -76,10 +76,10 @@ def prepared(
     sleep=lambda seconds: None,
     chunk: int = 10,
     **options: object,
-) -> Run:
+) -> PrelabelRun:
     """A run over project 1 that does not wait."""
     client = Client(url, Secret(key), sleep=sleep)
-    return Run(
+    return PrelabelRun(
         client,
         1,
         VERSION,

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backend.demo.scenes.grounds import lay
-from backend.demo.scenes.objects import CLASS_NAMES, Floats, Patch, Rng, draw
+from backend.demo.scenes.objects import CLASS_NAMES, Floats, Patch, Rng, draw_object
 
 SIZES_HW: tuple[tuple[int, int], ...] = ((480, 640), (375, 500), (640, 480), (427, 640), (512, 512))
 _MIN_VISIBLE = 0.6  # of an object's own area, after whatever lies on top of it and beyond the frame
@@ -76,7 +76,7 @@ def _compose(
             break
         class_id = int(rng.integers(len(CLASS_NAMES)))
         radius = short * float(np.exp(rng.uniform(np.log(0.06), np.log(0.2))))
-        patch = draw(CLASS_NAMES[class_id], radius, light, rng)
+        patch = draw_object(CLASS_NAMES[class_id], radius, light, rng)
         n = patch.alpha.shape[0]
         x, y = (
             int(v)

@@ -312,7 +312,7 @@ _UPRIGHT = {"box", "cup"}
 CLASS_NAMES: tuple[str, ...] = tuple(_DRAW)
 
 
-def draw(name: str, radius: float, light: Floats, rng: Rng) -> Patch:
+def draw_object(name: str, radius: float, light: Floats, rng: Rng) -> Patch:
     """Draw one object.
 
     Args:

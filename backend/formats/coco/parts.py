@@ -52,7 +52,7 @@ def keep(instances: Sequence[DatasetInstance], size_hw: tuple[int, int]) -> list
 
 
 def _part(part: Part, size_hw: tuple[int, int], is_piece: bool) -> dict[str, Any]:
-    mask = {"mask": coco.encode(part.mask, size_hw)} if is_piece else {}
+    mask = {"mask": coco.encode_segmentation(part.mask, size_hw)} if is_piece else {}
     return {
         "order": part.order,
         **mask,
@@ -104,7 +104,9 @@ def _parts_of(
     parts = []
     for one in kept:
         try:
-            mask = coco.decode(one["mask"], size_hw) if len(kept) > 1 else instance.mask
+            mask = (
+                coco.decode_segmentation(one["mask"], size_hw) if len(kept) > 1 else instance.mask
+            )
         except (InputError, KeyError):
             return None
         notes = one.get("notes")

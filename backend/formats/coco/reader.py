@@ -313,7 +313,7 @@ class CocoReader:
         if not segmentation:
             left_out["annotations without a segmentation, such as boxes"] += 1
             return None
-        mask = coco.decode(segmentation, size_hw, f"{where}.segmentation")
+        mask = coco.decode_segmentation(segmentation, size_hw, f"{where}.segmentation")
         if mask is None:
             left_out["annotations that cover no pixel"] += 1
             return None

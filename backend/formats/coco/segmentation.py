@@ -64,7 +64,7 @@ def _from_text(text: str, where: str) -> NDArray[np.int64]:
     return values
 
 
-def encode(mask: Mask, size_hw: tuple[int, int]) -> dict[str, Any]:
+def encode_segmentation(mask: Mask, size_hw: tuple[int, int]) -> dict[str, Any]:
     """A mask as COCO's compressed run lengths.
 
     Args:
@@ -136,7 +136,9 @@ def _polygons(polygons: list[Any], size_hw: tuple[int, int], where: str) -> Mask
     return _of_runs(_from_text(counts.decode("ascii"), where), size_hw)
 
 
-def decode(segmentation: Any, size_hw: tuple[int, int], where: str = "segmentation") -> Mask | None:
+def decode_segmentation(
+    segmentation: Any, size_hw: tuple[int, int], where: str = "segmentation"
+) -> Mask | None:
     """The pixels of a COCO segmentation.
 
     Args:

@@ -113,7 +113,7 @@ class CocoWriter:
     ) -> dict[str, Any]:
         x0, y0, x1, y1 = mask_xyxy(one.mask).tolist()
         made: dict[str, Any] = {
-            "segmentation": coco.encode(one.mask, size_hw),
+            "segmentation": coco.encode_segmentation(one.mask, size_hw),
             "area": int(np.count_nonzero(one.mask.crop)),
             "bbox": [x0, y0, x1 - x0, y1 - y0],
             "iscrowd": int(one.crowd or one.label == IGNORE_LABEL),

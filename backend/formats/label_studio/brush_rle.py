@@ -105,7 +105,7 @@ def _pack(lengths: NDArray[np.int64], first: bool, n_pixels: int) -> bytes:
     return packed.astype(">u4").tobytes()[: total // 8 + 1]
 
 
-def encode(mask: Mask | None, size_hw: tuple[int, int]) -> bytes:
+def encode_brush(mask: Mask | None, size_hw: tuple[int, int]) -> bytes:
     """Encode a mask as Label Studio's ``value.rle``.
 
     Args:
@@ -140,7 +140,7 @@ def _byte_texts() -> NDArray[np.bytes_]:
     return np.array([f"{value},".rjust(4).encode() for value in range(256)], "S4")
 
 
-def to_json(rle: bytes) -> str:
+def brush_json(rle: bytes) -> str:
     """The list of bytes as compact JSON, several times faster than ``json.dumps(list(rle))``."""
     text = _byte_texts()[np.frombuffer(rle, np.uint8)].tobytes().replace(b" ", b"")
     return "[" + text[:-1].decode("ascii") + "]"
@@ -262,7 +262,7 @@ def _foreground(
     return edges[::2], edges[1::2]
 
 
-def decode(rle: Sequence[int] | bytes, size_hw: tuple[int, int]) -> Mask | None:
+def decode_brush(rle: Sequence[int] | bytes, size_hw: tuple[int, int]) -> Mask | None:
     """Decode Label Studio's ``value.rle``, whoever wrote it (the editor colours R, G and B and may
     use literals).
 

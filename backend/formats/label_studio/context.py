@@ -36,7 +36,7 @@ class Mark:
 
 
 @dataclass(frozen=True)
-class Target:
+class PromptedObject:
     """The marks that describe one object, in the order they were made."""
 
     from_name: str
@@ -98,7 +98,7 @@ def _contains(box: Mark, point: Mark) -> bool:
     return box.corners[0] <= x <= box.corners[2] and box.corners[1] <= y <= box.corners[3]
 
 
-def read_context(context: Mapping[str, Any]) -> list[Target]:
+def read_context(context: Mapping[str, Any]) -> list[PromptedObject]:
     """Group what was drawn into objects.
 
     Every box is an object, and the points inside it belong to it. Without boxes, the points of one
@@ -155,11 +155,11 @@ def read_context(context: Mapping[str, Any]) -> list[Target]:
         raise InputError(
             f"context.result: {len(groups)} objects at once, the limit is {MAX_OBJECTS}"
         )
-    return [Target(first.from_name, first.label, tuple(group)) for first, group in groups]
+    return [PromptedObject(first.from_name, first.label, tuple(group)) for first, group in groups]
 
 
 def to_prompts(
-    target: Target, size_hw: tuple[int, int], logits: np.ndarray | None = None
+    target: PromptedObject, size_hw: tuple[int, int], logits: np.ndarray | None = None
 ) -> Prompts:
     """A target in pixels of its image.
 

@@ -274,7 +274,7 @@ def region_mask(region: StoredRegion) -> Mask | None:
     height, width = region.size_hw
     if region.kind == "brush":
         try:
-            return rle.decode(region.value["rle"], region.size_hw)
+            return rle.decode_brush(region.value["rle"], region.size_hw)
         except InputError as error:
             raise InputError(f"{region.where}.value.{error}") from None
     if region.kind == "bitmask":

@@ -81,7 +81,7 @@ def region(
 
 def brush_value(mask: Mask, size_hw: tuple[int, int]) -> dict[str, Any]:
     """The value of a brush region; its run lengths are JSON text already."""
-    return {"format": "rle", "rle": RawJson(rle.to_json(rle.encode(mask, size_hw)))}
+    return {"format": "rle", "rle": RawJson(rle.brush_json(rle.encode_brush(mask, size_hw)))}
 
 
 def prediction_score(instances: Sequence[Instance]) -> float:
@@ -163,7 +163,7 @@ def _regions(prediction: Prediction, index: int, output: Output) -> list[dict[st
     return made
 
 
-def chosen(prediction: Prediction, output: Output) -> list[int]:
+def shown_instances(prediction: Prediction, output: Output) -> list[int]:
     """Indices of the instances that a tag shows, in their own order.
 
     They are labelled by it, over its thresholds, and the best ``max_regions`` of those.
@@ -210,7 +210,7 @@ def result_of(prediction: Prediction, outputs: Sequence[Output]) -> Result:
         prediction: of one image.
         outputs: the tags, their labels and limits.
     """
-    shown = [(output, chosen(prediction, output)) for output in outputs]
+    shown = [(output, shown_instances(prediction, output)) for output in outputs]
     regions = [
         one for output, indices in shown for k in indices for one in _regions(prediction, k, output)
     ]

@@ -7,15 +7,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from backend.core.classes import BACKGROUND_LABEL
 from backend.errors import ConfigError
 
-BACKGROUND = "_background_"
-_NO_CLASS = (BACKGROUND, "background")  # what the first line may be called
+_NO_CLASS = (BACKGROUND_LABEL, "background")  # what the first line may be called
 
 
 def class_names_text(names: Sequence[str]) -> str:
     """The content of ``class_names.txt``, without a final newline, as labelme2voc writes it."""
-    return "\n".join([BACKGROUND, *names])
+    return "\n".join([BACKGROUND_LABEL, *names])
 
 
 def read_class_names(path: Path) -> tuple[str, ...]:

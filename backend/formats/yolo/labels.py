@@ -41,7 +41,7 @@ _SLACK = 0.01  # beyond the image, as Ultralytics allows
 
 
 @dataclass(frozen=True, eq=False)
-class Row:
+class LabelLine:
     """One line of a label file."""
 
     class_id: int
@@ -83,7 +83,7 @@ def _numbers(words: Sequence[str], where: str) -> list[float]:
     return numbers
 
 
-def read_line(text: str, size_hw: tuple[int, int], n_classes: int, where: str) -> Row:
+def read_line(text: str, size_hw: tuple[int, int], n_classes: int, where: str) -> LabelLine:
     """Read one line.
 
     Args:
@@ -117,12 +117,12 @@ def read_line(text: str, size_hw: tuple[int, int], n_classes: int, where: str) -
             (x + w / 2) * width,
             (y + h / 2) * height,
         )
-        return Row(int(first), box_mask(*corners, size_hw), score, True)
+        return LabelLine(int(first), box_mask(*corners, size_hw), score, True)
     shares = np.array(numbers).reshape(-1, 2)
     ring = np.clip(np.floor(shares * [width, height] + 1e-6), 0, [width - 1, height - 1]).astype(
         np.int32
     )
-    return Row(int(first), ring_mask(ring, size_hw), score, False)
+    return LabelLine(int(first), ring_mask(ring, size_hw), score, False)
 
 
 def data_yaml(names: Sequence[str], splits: Sequence[str]) -> str:

@@ -36,7 +36,7 @@ class Ambiguous(Unavailable):
 
 
 @dataclass(frozen=True)
-class Row:
+class TaskRow:
     """One task of a project."""
 
     id: int
@@ -55,7 +55,7 @@ class ProjectInfo:
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredPrediction:
     """One prediction that Label Studio has."""
 
     id: int
@@ -248,7 +248,7 @@ class Client:
 
     def tasks(
         self, project: int, filters: Sequence[Mapping[str, Any]] = (), *, full: bool = False
-    ) -> Iterator[Row]:
+    ) -> Iterator[TaskRow]:
         """The tasks that pass the filters, by their numbers.
 
         Whatever is added or deleted meanwhile, none is skipped and none comes twice.
@@ -267,7 +267,7 @@ class Client:
                 None if full else "id,data",
             )
             for row in rows:
-                yield Row(
+                yield TaskRow(
                     int(row["id"]),
                     row.get("data") or {},
                     row.get("annotations") or (),
@@ -291,13 +291,16 @@ class Client:
             found |= {int(row["id"]) for row in rows}
         return found
 
-    def predictions(self, project: int, task: int) -> list[Stored]:
+    def predictions(self, project: int, task: int) -> list[StoredPrediction]:
         """The predictions of a task, oldest first."""
         found = self._get("api/predictions", {"project": project, "task": task})
         if not isinstance(found, list):
             raise InputError(f"task {task}: predictions: expected a list, got {json_kind(found)}")
         return sorted(
-            (Stored(int(one["id"]), task, str(one.get("model_version"))) for one in found),
+            (
+                StoredPrediction(int(one["id"]), task, str(one.get("model_version")))
+                for one in found
+            ),
             key=lambda one: one.id,
         )
 

@@ -16,7 +16,7 @@ _FIRST_WAIT_S = 0.5
 _IMAGE_S = 30.0
 
 
-class Stored:
+class StoredProject:
     """Reads from a project; nothing is ever changed.
 
     Args:

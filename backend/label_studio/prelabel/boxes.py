@@ -16,7 +16,7 @@ from backend.files.pictures import uploaded_name
 from backend.formats.label_studio.regions import StoredRegion, read_regions
 from backend.formats.label_studio.tasks import path_of
 from backend.formats.prompt_file import PromptFile
-from backend.label_studio.api.client import Row
+from backend.label_studio.api.client import TaskRow
 
 SOURCES = ("annotations", "predictions")
 
@@ -54,7 +54,7 @@ def _upright(region: StoredRegion) -> list[float]:
     return [*corners.min(0).tolist(), *corners.max(0).tolist()]
 
 
-def rectangles(row: Row, source: str, class_ids: Mapping[str, int], to_name: str) -> Detections:
+def rectangles(row: TaskRow, source: str, class_ids: Mapping[str, int], to_name: str) -> Detections:
     """The rectangles of a task.
 
     Args:
@@ -90,12 +90,12 @@ def rectangles(row: Row, source: str, class_ids: Mapping[str, int], to_name: str
 
 def from_tasks(
     source: str, class_ids: Mapping[str, int], to_name: str
-) -> Callable[[Row], Detections]:
+) -> Callable[[TaskRow], Detections]:
     """Boxes of a task from its own annotations or predictions; see ``rectangles``."""
     return lambda row: rectangles(row, source, class_ids, to_name)
 
 
-def rows_for(prompts: PromptFile, data_key: str, row: Row) -> Detections | None:
+def rows_for(prompts: PromptFile, data_key: str, row: TaskRow) -> Detections | None:
     """The rows for the picture of a task, by its path or its name, with or without what Label
     Studio puts before uploads; None for none.
     """
@@ -111,7 +111,7 @@ def rows_for(prompts: PromptFile, data_key: str, row: Row) -> Detections | None:
     )
 
 
-def check_rows(prompts: PromptFile, data_key: str, rows: Iterable[Row]) -> None:
+def check_rows(prompts: PromptFile, data_key: str, rows: Iterable[TaskRow]) -> None:
     """Refuse a prompt file that has rows for none of the tasks' pictures, before empty predictions
     are uploaded for all of them.
 
@@ -131,6 +131,6 @@ def check_rows(prompts: PromptFile, data_key: str, rows: Iterable[Row]) -> None:
         )
 
 
-def from_file(prompts: PromptFile, data_key: str) -> Callable[[Row], Detections]:
+def from_file(prompts: PromptFile, data_key: str) -> Callable[[TaskRow], Detections]:
     """Boxes of a task from a prompt file; a picture without rows has no objects."""
     return lambda row: rows_for(prompts, data_key, row) or _detections(())

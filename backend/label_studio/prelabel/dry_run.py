@@ -13,17 +13,17 @@ from backend.files.images import ImageLimits
 from backend.label_studio.api.client import Client, without_version
 from backend.label_studio.api.fetch import Fetcher
 from backend.label_studio.api.tasks import Task
-from backend.label_studio.prelabel.prepare import Options, Ready
+from backend.label_studio.prelabel.prepare import PrelabelOptions, Prepared
 from backend.label_studio.prelabel.run import filters_of
-from backend.label_studio.prelabel.stages import Labeller, Loader, Work
+from backend.label_studio.prelabel.stages import Labeller, Loader, TaskWork
 
 _SAMPLE = 3  # tasks that a dry run predicts to know what one costs
 
 
 def _dry_run(
     client: Client,
-    ready: Ready,
-    options: Options,
+    ready: Prepared,
+    options: PrelabelOptions,
     service: ServiceSettings,
     limits: ImageLimits,
     n_left: int,
@@ -45,7 +45,7 @@ def _dry_run(
         start = time.monotonic()
         try:
             loaded = loader(
-                Work(Task(row.id, row.data), None if ready.given is None else ready.given(row))
+                TaskWork(Task(row.id, row.data), None if ready.given is None else ready.given(row))
             )
             sizes.append(len(labeller.finish(row.id, labeller.infer([loaded])[0])))
             seconds.append(time.monotonic() - start)

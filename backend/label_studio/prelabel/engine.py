@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from backend.label_studio.prelabel.stages import Work
+from backend.label_studio.prelabel.stages import TaskWork
 from backend.label_studio.prelabel.uploads import Finished
 
 
@@ -15,7 +15,7 @@ class Engine(Protocol):
 
     def run(
         self,
-        work: Iterable[Work],
+        work: Iterable[TaskWork],
         put: Callable[[Finished], None],
         fail: Callable[[int, Exception], None],
         stop: threading.Event,

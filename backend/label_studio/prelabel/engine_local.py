@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from backend.label_studio.prelabel.stages import Labeller, Loaded, Loader, Work
+from backend.label_studio.prelabel.stages import Labeller, LoadedTask, Loader, TaskWork
 from backend.label_studio.prelabel.uploads import Finished
 from backend.labeling import pipeline
 
@@ -29,13 +29,13 @@ class LocalEngine:
 
     def run(
         self,
-        work: Iterable[Work],
+        work: Iterable[TaskWork],
         put: Callable[[Finished], None],
         fail: Callable[[int, Exception], None],
         stop: threading.Event,
     ) -> None:
         """See ``Engine``."""
-        stages = pipeline.Stages[Work, Loaded, list[Any], str](
+        stages = pipeline.Stages[TaskWork, LoadedTask, list[Any], str](
             load=self._loader,
             infer=self._labeller.infer,
             finish=lambda one, loaded, raws: self._labeller.finish(int(one.task.id or 0), raws),

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from backend.errors import AuthError, ConfigError, InputError, Unavailable, UnexpectedError
-from backend.label_studio.prelabel.stages import Labeller, Loaded, Loader, Work
+from backend.label_studio.prelabel.stages import Labeller, LoadedTask, Loader, TaskWork
 from backend.label_studio.prelabel.uploads import Finished
 
 _RESTARTS = 5  # of an actor; a picture that kills every one must not go round for ever
@@ -96,7 +96,7 @@ class _Predict:
                 faults[k] = _fault(error)
         return {"task": batch["task"], "text": _column(texts), "fault": _column(faults)}
 
-    def _answers(self, loaded: list[Loaded]) -> list[Any]:
+    def _answers(self, loaded: list[LoadedTask]) -> list[Any]:
         try:
             return list(self._labeller.infer(loaded)) if loaded else []
         except Exception as error:
@@ -131,7 +131,7 @@ class RayEngine:
 
     def run(
         self,
-        work: Iterable[Work],
+        work: Iterable[TaskWork],
         put: Callable[[Finished], None],
         fail: Callable[[int, Exception], None],
         stop: threading.Event,

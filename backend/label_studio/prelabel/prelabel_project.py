@@ -25,15 +25,15 @@ from backend.label_studio.prelabel.engine import Engine
 from backend.label_studio.prelabel.engine_local import LocalEngine
 from backend.label_studio.prelabel.journal import Journal
 from backend.label_studio.prelabel.prepare import (
-    Options,
-    Ready,
+    PrelabelOptions,
+    Prepared,
     make_labeller,
     make_loader,
     prepare,
 )
-from backend.label_studio.prelabel.run import Run, filters_of
+from backend.label_studio.prelabel.run import PrelabelRun, filters_of
 from backend.label_studio.prelabel.stages import Labeller, Loader
-from backend.label_studio.prelabel.summary import Summary
+from backend.label_studio.prelabel.summary import PrelabelSummary
 
 
 def default_journal(url: str, project: int, model_version: str) -> Path:
@@ -53,7 +53,7 @@ class _Bar:
             total=total, unit="task", disable=not progress, file=sys.stderr, dynamic_ncols=True
         )
 
-    def __call__(self, summary: Summary, waiting: int) -> None:
+    def __call__(self, summary: PrelabelSummary, waiting: int) -> None:
         with self._lock:  # failures and uploads are told by two threads
             n_failed = len(summary.failed) + len(summary.later)
             self._bar.set_postfix_str(f"{waiting} to upload, {n_failed} failed", refresh=False)
@@ -64,8 +64,8 @@ class _Bar:
 
 
 def prelabel_project(
-    settings: Settings, service: ServiceSettings, options: Options, stop: Any
-) -> tuple[Summary | None, dict[str, Any]]:
+    settings: Settings, service: ServiceSettings, options: PrelabelOptions, stop: Any
+) -> tuple[PrelabelSummary | None, dict[str, Any]]:
     """Pre-label a project.
 
     Returns:
@@ -86,8 +86,12 @@ def prelabel_project(
 
 
 def _run(
-    client: Client, settings: Settings, service: ServiceSettings, options: Options, stop: Any
-) -> tuple[Summary | None, dict[str, Any]]:
+    client: Client,
+    settings: Settings,
+    service: ServiceSettings,
+    options: PrelabelOptions,
+    stop: Any,
+) -> tuple[PrelabelSummary | None, dict[str, Any]]:
     try:
         info = client.project(options.project)
     except InputError as error:
@@ -126,7 +130,7 @@ def _run(
         n_open if options.choice.limit is None else min(n_open, options.choice.limit),
         options.progress,
     )
-    run = Run(
+    run = PrelabelRun(
         client,
         options.project,
         ready.model_version,
@@ -155,8 +159,8 @@ def _run(
 def _engine(
     settings: Settings,
     service: ServiceSettings,
-    options: Options,
-    ready: Ready,
+    options: PrelabelOptions,
+    ready: Prepared,
     limits: ImageLimits,
 ) -> Engine:
     if options.engine == "ray":

@@ -15,7 +15,7 @@ from backend.files.images import ImageLimits
 from backend.formats.label_studio.binding import Binding, bind, project_version
 from backend.formats.label_studio.label_config import LabelConfig, parse_label_config
 from backend.formats.prompt_file import PromptFile, read_prompts
-from backend.label_studio.api.client import Row
+from backend.label_studio.api.client import TaskRow
 from backend.label_studio.api.fetch import Fetcher
 from backend.label_studio.prelabel.boxes import from_file, from_tasks
 from backend.label_studio.prelabel.run import Choice
@@ -24,7 +24,7 @@ from backend.labeling.cascade import Cascade
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class PrelabelOptions:
     """What ``prelabel`` was asked for."""
 
     project: int
@@ -40,13 +40,13 @@ class Options:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Ready:
+class Prepared:
     """The models bound to the project."""
 
     cascade: Cascade
     binding: Binding
     model_version: str
-    given: Callable[[Row], Any] | None
+    given: Callable[[TaskRow], Any] | None
     names: list[str] | None  # of given boxes
     given_version: str
     prompts: PromptFile | None
@@ -75,7 +75,7 @@ def load_cascade(settings: Settings, names: list[str] | None, given_version: str
     return build_cascade(replace(settings, conf=0.0), names=names, given_version=given_version)
 
 
-def prepare(settings: Settings, options: Options, label_config: str) -> Ready:
+def prepare(settings: Settings, options: PrelabelOptions, label_config: str) -> Prepared:
     """Read the label config and load the models.
 
     Raises:
@@ -111,7 +111,7 @@ def prepare(settings: Settings, options: Options, label_config: str) -> Ready:
             f"project {options.project}: no tag of its labeling config is filled; `yolosam2"
             " make-config` prints one that is"
         )
-    given: Callable[[Row], Any] | None = None
+    given: Callable[[TaskRow], Any] | None = None
     if prompts is not None:
         given = from_file(prompts, binding.groups[0].data_key)
     elif options.from_boxes is not None:
@@ -120,7 +120,7 @@ def prepare(settings: Settings, options: Options, label_config: str) -> Ready:
             {name: k for k, name in enumerate(names or ())},
             binding.groups[0].to_name,
         )
-    return Ready(
+    return Prepared(
         cascade=cascade,
         binding=binding,
         model_version=project_version([cascade.model_version], binding),

@@ -20,8 +20,8 @@ from typing import Any, Protocol
 from backend.errors import AuthError, InputError, LabelingError, Unavailable, UnexpectedError
 from backend.label_studio.api.client import (
     PAGE,
-    Row,
-    Stored,
+    StoredPrediction,
+    TaskRow,
     among,
     unlabelled,
     with_version,
@@ -30,8 +30,8 @@ from backend.label_studio.api.client import (
 from backend.label_studio.api.tasks import Task
 from backend.label_studio.prelabel.engine import Engine
 from backend.label_studio.prelabel.journal import Journal
-from backend.label_studio.prelabel.stages import Work
-from backend.label_studio.prelabel.summary import Summary
+from backend.label_studio.prelabel.stages import TaskWork
+from backend.label_studio.prelabel.summary import PrelabelSummary
 from backend.label_studio.prelabel.uploads import Uploader
 
 logger = logging.getLogger(__name__)
@@ -76,17 +76,17 @@ class LabelStudio(Protocol):
 
     def tasks(
         self, project: int, filters: Sequence[Mapping[str, Any]] = (), *, full: bool = False
-    ) -> Iterator[Row]: ...
+    ) -> Iterator[TaskRow]: ...
     def send(self, project: int, texts: Sequence[str]) -> None: ...
     def having(self, project: int, tasks: Sequence[int], model_version: str) -> set[int]: ...
-    def predictions(self, project: int, task: int) -> list[Stored]: ...
+    def predictions(self, project: int, task: int) -> list[StoredPrediction]: ...
     def delete(self, prediction: int) -> None: ...
     def project(self, project: int) -> Any: ...
     def view(self, project: int, view: int) -> list[Mapping[str, Any]]: ...
 
 
 @dataclass(eq=False)
-class Run:
+class PrelabelRun:
     """One run over a project.
 
     Args:
@@ -102,13 +102,13 @@ class Run:
     project: int
     model_version: str
     journal: Journal
-    on_progress: Callable[[Summary, int], None] = lambda summary, waiting: None
+    on_progress: Callable[[PrelabelSummary, int], None] = lambda summary, waiting: None
     settle_s: float = SETTLE_S
     sleep: Callable[[float], None] = time.sleep
     uploader_sleep: Callable[[float], None] | None = None  # None: on ``stop``
     chunk_tasks: int = 100
     replace: bool = False
-    summary: Summary = field(default_factory=Summary)
+    summary: PrelabelSummary = field(default_factory=PrelabelSummary)
     stop: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -128,7 +128,7 @@ class Run:
             logger.info("waiting %.1f s for requests that may still be carried out", left)
             self.sleep(left)
 
-    def rows(self, choice: Choice, full: bool = False) -> Iterator[Row]:
+    def rows(self, choice: Choice, full: bool = False) -> Iterator[TaskRow]:
         """The tasks to predict; ``full`` brings their annotations and predictions along."""
         count = 0
         parts = filters_of(self.client, self.project, choice, without_version(self.model_version))
@@ -144,8 +144,8 @@ class Run:
             yield row
 
     def run(
-        self, engine: Engine, choice: Choice, given: Callable[[Row], Any] | None = None
-    ) -> Summary:
+        self, engine: Engine, choice: Choice, given: Callable[[TaskRow], Any] | None = None
+    ) -> PrelabelSummary:
         """Predict and upload.
 
         Args:
@@ -191,14 +191,14 @@ class Run:
             self.summary.stopped = "interrupted"
         return self.summary
 
-    def _work(self, choice: Choice, given: Callable[[Row], Any] | None) -> Iterator[Work]:
+    def _work(self, choice: Choice, given: Callable[[TaskRow], Any] | None) -> Iterator[TaskWork]:
         for row in self.rows(choice, full=given is not None):
             try:
                 boxes = None if given is None else given(row)
             except (InputError, Unavailable) as error:
                 self._fail(row.id, error)
                 continue
-            yield Work(Task(row.id, row.data), boxes)
+            yield TaskWork(Task(row.id, row.data), boxes)
 
     def _done(self, tasks: Sequence[int]) -> None:
         with self._lock:

@@ -36,7 +36,7 @@ class Predictor(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Work:
+class TaskWork:
     """A task, and the boxes to segment where they come from somewhere else than the detector."""
 
     task: Task
@@ -44,7 +44,7 @@ class Work:
 
 
 @dataclass(frozen=True, eq=False)
-class Loaded:
+class LoadedTask:
     """The pictures of a task, one for each group of the binding."""
 
     images: tuple[Image, ...]
@@ -65,7 +65,7 @@ class Loader:
         self._fetch = fetch
         self._limits = limits
 
-    def __call__(self, work: Work) -> Loaded:
+    def __call__(self, work: TaskWork) -> LoadedTask:
         """Load the pictures of a task.
 
         Raises:
@@ -84,7 +84,7 @@ class Loader:
                 )
             except InputError as error:
                 raise InputError(f"task {work.task.id}: {error}") from None
-        return Loaded(tuple(images), work.given)
+        return LoadedTask(tuple(images), work.given)
 
 
 class Labeller:
@@ -101,7 +101,7 @@ class Labeller:
         self._predictor = predictor
         self._version = model_version
 
-    def infer(self, loaded: Sequence[Loaded]) -> list[list[Any]]:
+    def infer(self, loaded: Sequence[LoadedTask]) -> list[list[Any]]:
         """Per task what the models said, one answer per group."""
         answers: list[list[Any]] = [[] for _ in loaded]
         for g, group in enumerate(self._groups):

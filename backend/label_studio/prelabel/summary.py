@@ -11,7 +11,7 @@ from backend.errors import LabelingError
 
 
 @dataclass
-class Summary:
+class PrelabelSummary:
     """What a run did."""
 
     n_done: int = 0

@@ -33,7 +33,7 @@ _QUEUED = 2 * CHUNK_TASKS
 _QUEUED_BYTES = 4 * CHUNK_BYTES
 
 
-class Target(Protocol):
+class Destination(Protocol):
     """What the uploader needs of ``client.Client``."""
 
     def send(self, project: int, texts: Sequence[str]) -> None: ...
@@ -66,7 +66,7 @@ class Uploader:
         chunk_tasks: most predictions of a request.
     """
 
-    target: Target
+    target: Destination
     project: int
     model_version: str
     journal: Journal

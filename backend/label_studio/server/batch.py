@@ -24,9 +24,9 @@ from backend.label_studio.api.origins import HostRefused
 from backend.label_studio.api.tasks import Task
 from backend.label_studio.server.cache import ByteLru
 from backend.label_studio.server.monitor import Monitor
-from backend.label_studio.server.prefetch import HELD_BYTES, Ahead, Fetch, Ready, Unit
+from backend.label_studio.server.prefetch import HELD_BYTES, Ahead, Fetch, Fetched, Unit
 from backend.label_studio.server.projects import Predictor, Predictors, Project
-from backend.label_studio.server.worker import Gate
+from backend.label_studio.server.worker import InferenceThread
 from backend.labeling.cascade import Raw
 
 logger = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ _JOB_S = 2.0  # what one job on the lane should take at most
 
 
 @dataclass(frozen=True)
-class Item:
+class TaskAnswer:
     """What becomes of one task."""
 
     answer: RawJson
@@ -82,7 +82,7 @@ class BatchPredictor:
     def __init__(
         self,
         predictors: Predictors,
-        gate: Gate,
+        gate: InferenceThread,
         fetch: Fetch,
         monitor: Monitor,
         *,
@@ -103,7 +103,7 @@ class BatchPredictor:
         """Stop fetching."""
         self._ahead.close()
 
-    def predict(self, tasks: Sequence[Task], project: Project, deadline: float) -> list[Item]:
+    def predict(self, tasks: Sequence[Task], project: Project, deadline: float) -> list[TaskAnswer]:
         """One item per task, in their order.
 
         Args:
@@ -116,7 +116,7 @@ class BatchPredictor:
             Unit(k, g, group.data_key) for k in range(len(tasks)) for g, group in enumerate(groups)
         ]
         found: list[dict[int, Result | BaseException]] = [{} for _ in tasks]
-        waiting: dict[int, list[tuple[Unit, Ready[Result]]]] = {g: [] for g in range(len(groups))}
+        waiting: dict[int, list[tuple[Unit, Fetched[Result]]]] = {g: [] for g in range(len(groups))}
 
         def known(digest: str, unit: Unit) -> Result | None:
             result = self._results.get(_key(digest, project, unit.group))
@@ -159,7 +159,7 @@ class BatchPredictor:
 
     def _run(
         self,
-        waiting: list[tuple[Unit, Ready[Result]]],
+        waiting: list[tuple[Unit, Fetched[Result]]],
         group: Group,
         project: Project,
         deadline: float,
@@ -265,7 +265,7 @@ class BatchPredictor:
 
     def _item(
         self, task: Task, results: dict[int, Result | BaseException], project: Project
-    ) -> Item:
+    ) -> TaskAnswer:
         errors = [result for result in results.values() if isinstance(result, BaseException)]
         if errors:
             outcomes = [_describe(error) for error in errors]
@@ -274,7 +274,7 @@ class BatchPredictor:
             answer: dict[str, Any] = {"score": 0.0, "error": reason}
             if outcome == "failed":
                 answer = {**prediction_object([], project.model_version), "error": reason}
-            return Item(RawJson(json_text(answer)), outcome, reason)
+            return TaskAnswer(RawJson(json_text(answer)), outcome, reason)
         good = [result for result in results.values() if isinstance(result, Result)]
         answer = prediction_object(good, project.model_version)
-        return Item(RawJson(json_text(answer)), "done")
+        return TaskAnswer(RawJson(json_text(answer)), "done")

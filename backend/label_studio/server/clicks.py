@@ -24,7 +24,7 @@ from backend.errors import InputError, Unavailable
 from backend.files.images import ImageLimits, decode_image
 from backend.formats.json_text import RawJson, json_text
 from backend.formats.label_studio.binding import Output, prompt_target
-from backend.formats.label_studio.context import Target, read_context, to_prompts
+from backend.formats.label_studio.context import PromptedObject, read_context, to_prompts
 from backend.formats.label_studio.label_config import ControlTag
 from backend.formats.label_studio.results import Result, prediction_object, result_of
 from backend.label_studio.api.origins import shown
@@ -33,7 +33,7 @@ from backend.label_studio.server.cache import ByteLru
 from backend.label_studio.server.monitor import Monitor
 from backend.label_studio.server.prefetch import Fetch
 from backend.label_studio.server.projects import Predictors, Project
-from backend.label_studio.server.worker import CLICK, Gate
+from backend.label_studio.server.worker import CLICK, InferenceThread
 
 _SAME_URL_S = (
     300.0  # an address is taken to hold the same image for this long while someone clicks in it
@@ -45,7 +45,7 @@ _LOGITS_BYTES = 64 << 20
 class _Wanted:
     """An object that was pointed at, and where its mask goes."""
 
-    target: Target
+    target: PromptedObject
     tag: ControlTag
     label: str
 
@@ -76,7 +76,7 @@ class InteractivePredictor:
     def __init__(
         self,
         predictors: Predictors,
-        gate: Gate,
+        gate: InferenceThread,
         fetch: Fetch,
         monitor: Monitor,
         *,

@@ -37,7 +37,7 @@ class Unit:
 
 
 @dataclass(frozen=True, eq=False)
-class Ready(Generic[R]):
+class Fetched(Generic[R]):
     """A unit after fetching: what is known of it already, or an image to look at."""
 
     digest: str
@@ -75,7 +75,7 @@ class Ahead(Generic[R]):
 
     def _prepare(
         self, task: Task, unit: Unit, known: Callable[[str, Unit], R | None], deadline: float
-    ) -> Ready[R]:
+    ) -> Fetched[R]:
         if time.monotonic() >= deadline:
             raise DeadlineExceeded("not reached before the deadline")
         uri = task.image(unit.data_key)
@@ -83,12 +83,12 @@ class Ahead(Generic[R]):
         digest = sha256(data).hexdigest()
         result = known(digest, unit)
         if result is not None:
-            return Ready(digest, result, None)
+            return Fetched(digest, result, None)
         image = decode_image(data, shown(uri), self._limits)
         self._largest = max(float(image.nbytes), 0.8 * self._largest)
-        return Ready(digest, None, image)
+        return Fetched(digest, None, image)
 
-    def _room(self, pending: Sequence[tuple[Unit, Future[Ready[R]]]]) -> int:
+    def _room(self, pending: Sequence[tuple[Unit, Future[Fetched[R]]]]) -> int:
         """How many more units may start, by count and by the bytes that are there and to be
         expected.
         """
@@ -110,7 +110,7 @@ class Ahead(Generic[R]):
         units: Sequence[Unit],
         known: Callable[[str, Unit], R | None],
         deadline: float,
-    ) -> Iterator[tuple[Unit, Ready[R] | BaseException]]:
+    ) -> Iterator[tuple[Unit, Fetched[R] | BaseException]]:
         """Units with their images, or why there is none, in order.
 
         Args:
@@ -119,7 +119,7 @@ class Ahead(Generic[R]):
             known: digest of the bytes and unit to what is remembered; such images are not decoded.
             deadline: of ``time.monotonic``.
         """
-        pending: list[tuple[Unit, Future[Ready[R]]]] = []
+        pending: list[tuple[Unit, Future[Fetched[R]]]] = []
         queue = iter(units)
         try:
             while True:
@@ -141,7 +141,7 @@ class Ahead(Generic[R]):
                 future.cancel()
 
 
-def _outcome(future: Future[Ready[R]], deadline: float) -> Ready[R] | BaseException:
+def _outcome(future: Future[Fetched[R]], deadline: float) -> Fetched[R] | BaseException:
     try:
         return future.result(max(0.0, deadline - time.monotonic()))
     except TimeoutError:

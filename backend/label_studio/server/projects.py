@@ -16,7 +16,7 @@ from backend.errors import InputError, Unavailable
 from backend.formats.label_studio.binding import Binding, bind, listed, project_version
 from backend.formats.label_studio.label_config import LabelConfig, parse_label_config
 from backend.label_studio.server.cache import ByteLru
-from backend.label_studio.server.worker import Gate
+from backend.label_studio.server.worker import InferenceThread
 from backend.labeling.cascade import Raw
 
 logger = logging.getLogger(__name__)
@@ -115,7 +115,9 @@ class Predictors:
             raise StillLoading("The models are still loading; try again in a few seconds")
         return self._loaded[None]
 
-    def project(self, label_config: str, gate: Gate, wait_s: float, deadline: float) -> Project:
+    def project(
+        self, label_config: str, gate: InferenceThread, wait_s: float, deadline: float
+    ) -> Project:
         """Bind a label config.
 
         Args:

@@ -12,7 +12,7 @@ from backend.errors import InputError, Unavailable
 from backend.files.images import ImageLimits
 from backend.formats.json_text import json_text
 from backend.label_studio.api.fetch import Fetcher
-from backend.label_studio.server.batch import BatchPredictor, Item
+from backend.label_studio.server.batch import BatchPredictor, TaskAnswer
 from backend.label_studio.server.cache import ByteLru
 from backend.label_studio.server.clicks import InteractivePredictor
 from backend.label_studio.server.monitor import Monitor
@@ -25,7 +25,13 @@ from backend.label_studio.server.projects import (
     warm_up,
 )
 from backend.label_studio.server.requests import PredictRequest, SetupRequest
-from backend.label_studio.server.worker import BATCH, CLICK, READY, DeadlineExceeded, Gate
+from backend.label_studio.server.worker import (
+    BATCH,
+    CLICK,
+    READY,
+    DeadlineExceeded,
+    InferenceThread,
+)
 
 _CONFIG_BYTES = 32 << 20  # of label configs remembered
 _SETUPS = 4  # that may wait for the models at once
@@ -37,7 +43,7 @@ class Answer:
     """The body of a /predict answer, and how its tasks ended."""
 
     text: str
-    items: tuple[Item, ...] = ()
+    items: tuple[TaskAnswer, ...] = ()
 
 
 class Service:
@@ -79,7 +85,7 @@ class Service:
         self.predictors = Predictors(
             load_warm, threshold=threshold, allow_paths=settings.allow_custom_model_path
         )
-        self.gate = Gate(
+        self.gate = InferenceThread(
             self.predictors.load_default,
             queue_size=settings.queue_size,
             stuck_after_s=settings.stuck_after_s,

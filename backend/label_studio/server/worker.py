@@ -57,7 +57,7 @@ class _Job:
     future: Future[Any] = field(compare=False)
 
 
-class Gate:
+class InferenceThread:
     """A thread that does all inference.
 
     Args:

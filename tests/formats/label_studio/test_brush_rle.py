@@ -32,7 +32,7 @@ SIZES = [
 
 
 def decoded(data: bytes | list[int], size_hw: tuple[int, int]) -> np.ndarray:
-    mask = rle.decode(data, size_hw)
+    mask = rle.decode_brush(data, size_hw)
     return np.zeros(size_hw, bool) if mask is None else full_frame(mask, size_hw)
 
 
@@ -43,9 +43,9 @@ def test_bytes_equal_the_sdk_on_random_masks(kind: int) -> None:
         height, width = SIZES[k % len(SIZES)]
         frame = random_mask(rng, height, width, kind)
         theirs = mask2rle(frame.astype(np.uint8) * 255)
-        ours = rle.encode(mask_from_full(frame), frame.shape)
+        ours = rle.encode_brush(mask_from_full(frame), frame.shape)
         assert list(ours) == theirs
-        assert json.loads(rle.to_json(ours)) == theirs
+        assert json.loads(rle.brush_json(ours)) == theirs
         assert np.array_equal(decoded(theirs, frame.shape), frame)
 
 
@@ -53,14 +53,14 @@ def test_bytes_equal_the_sdk_on_random_masks(kind: int) -> None:
 def test_bytes_equal_the_sdk_at_4k(kind: int) -> None:
     frame = random_mask(np.random.default_rng(kind), 2160, 3840, kind)
     theirs = mask2rle(frame.astype(np.uint8) * 255)
-    assert list(rle.encode(mask_from_full(frame), frame.shape)) == theirs
+    assert list(rle.encode_brush(mask_from_full(frame), frame.shape)) == theirs
     assert np.array_equal(decoded(theirs, frame.shape), frame)
 
 
 @settings(max_examples=200, deadline=None)
 @given(hnp.arrays(np.bool_, st.tuples(st.integers(1, 24), st.integers(1, 24))))
 def test_every_small_mask_survives(frame: np.ndarray) -> None:
-    ours = rle.encode(mask_from_full(frame), frame.shape)
+    ours = rle.encode_brush(mask_from_full(frame), frame.shape)
     assert list(ours) == mask2rle(frame.astype(np.uint8) * 255)
     assert np.array_equal(decoded(ours, frame.shape), frame)
 
@@ -71,20 +71,22 @@ def test_by_hand() -> None:
     bits += "1" + "00" + "011" + "00000000" + "1" + "00" + "011" + "11111111"
     bits += "0" * (8 - len(bits) % 8)
     expected = [int(bits[k : k + 8], 2) for k in range(0, len(bits), 8)]
-    assert list(rle.encode(Mask(1, 0, np.ones((1, 1), bool)), (1, 2))) == expected
+    assert list(rle.encode_brush(Mask(1, 0, np.ones((1, 1), bool)), (1, 2))) == expected
 
 
 def test_a_loose_crop_gives_the_same_bytes() -> None:
     crop = np.zeros((9, 11), bool)
     crop[3:5, 2:7] = True
     frame = full_frame(Mask(5, 6, crop), (40, 30))
-    assert rle.encode(Mask(5, 6, crop), (40, 30)) == rle.encode(mask_from_full(frame), (40, 30))
+    assert rle.encode_brush(Mask(5, 6, crop), (40, 30)) == rle.encode_brush(
+        mask_from_full(frame), (40, 30)
+    )
 
 
 def test_the_extra_byte_is_kept() -> None:
     for n in range(1, 4096, 7):
         row = np.r_[np.full(n, 255, np.uint8), np.zeros(4096 - n, np.uint8)][None]
-        assert list(rle.encode(Mask(0, 0, np.ones((1, n), bool)), (1, 4096))) == mask2rle(row)
+        assert list(rle.encode_brush(Mask(0, 0, np.ones((1, n), bool)), (1, 4096))) == mask2rle(row)
 
 
 def test_colours_and_literals_of_the_editor_are_read() -> None:
@@ -115,28 +117,30 @@ def test_literal_blocks_are_read() -> None:
 
 @pytest.mark.parametrize("cut", [0, 3, 7, 12, -3])
 def test_truncated_data_is_refused(cut: int) -> None:
-    data = rle.encode(mask_from_full(random_mask(np.random.default_rng(5), 64, 64, 4)), (64, 64))
+    data = rle.encode_brush(
+        mask_from_full(random_mask(np.random.default_rng(5), 64, 64, 4)), (64, 64)
+    )
     with pytest.raises(InputError, match="rle:"):
-        rle.decode(data[:cut], (64, 64))
+        rle.decode_brush(data[:cut], (64, 64))
 
 
 def test_long_streams_cut_anywhere_are_refused_or_whole() -> None:
     frame = random_mask(np.random.default_rng(6), 120, 160, 0)
-    data = rle.encode(mask_from_full(frame), frame.shape)
+    data = rle.encode_brush(mask_from_full(frame), frame.shape)
     for cut in range(7, len(data) - 3, 97):
         with pytest.raises(InputError, match="rle:"):
-            rle.decode(data[:cut], frame.shape)
+            rle.decode_brush(data[:cut], frame.shape)
 
 
 @pytest.mark.parametrize("bad", [[1, 2, 300], ["a"], [-1], None, 5.5])
 def test_what_is_no_list_of_bytes_is_refused(bad: object) -> None:
     with pytest.raises(InputError, match="rle:"):
-        rle.decode(bad, (4, 4))  # type: ignore[arg-type]
+        rle.decode_brush(bad, (4, 4))  # type: ignore[arg-type]
 
 
 def test_another_size_is_refused() -> None:
     with pytest.raises(InputError, match="expected 64 for 4x4"):
-        rle.decode(rle.encode(None, (4, 5)), (4, 4))
+        rle.decode_brush(rle.encode_brush(None, (4, 5)), (4, 4))
 
 
 @pytest.mark.parametrize(
@@ -144,16 +148,20 @@ def test_another_size_is_refused() -> None:
 )
 def test_a_crop_beyond_the_image_is_refused(mask: Mask) -> None:
     with pytest.raises(InputError, match="beyond"):
-        rle.encode(mask, (4, 4))
+        rle.encode_brush(mask, (4, 4))
 
 
 def test_random_bytes_never_crash() -> None:
     rng = np.random.default_rng(8)
     for _ in range(300):
         body = rng.integers(0, 256, rng.integers(1, 400)).astype(np.uint8).tobytes()
-        data = rle.encode(None, (16, 16))[:6] + bytes([rle.encode(None, (16, 16))[6] & 0xF8]) + body
+        data = (
+            rle.encode_brush(None, (16, 16))[:6]
+            + bytes([rle.encode_brush(None, (16, 16))[6] & 0xF8])
+            + body
+        )
         try:
-            mask = rle.decode(data, (16, 16))
+            mask = rle.decode_brush(data, (16, 16))
         except InputError:
             continue
         assert mask is None or full_frame(mask, (16, 16)).any()

@@ -15,7 +15,7 @@ from backend.core.outlines import outlines
 from backend.core.types import Instance, Mask, Prediction
 from backend.formats.label_studio.binding import Output
 from backend.formats.label_studio.bitmask import bitmask_url
-from backend.formats.label_studio.results import chosen, result_of
+from backend.formats.label_studio.results import result_of, shown_instances
 from tests.conftest import random_mask
 from tests.support.results import regions_of
 
@@ -130,10 +130,14 @@ def test_every_kind_carries_its_label_and_place() -> None:
 
 
 def test_what_a_tag_shows_is_limited() -> None:
-    assert chosen(prediction(), output("brushlabels")) == [0, 1]
-    assert chosen(prediction(), output("brushlabels", max_regions=1)) == [1], "the best one"
-    assert chosen(prediction(), output("brushlabels", min_area=101.0)) == [0]
-    assert chosen(prediction(), Output("brushlabels", "t", "i", {0: "Cat"}, {0: 0.61})) == []
+    assert shown_instances(prediction(), output("brushlabels")) == [0, 1]
+    assert shown_instances(prediction(), output("brushlabels", max_regions=1)) == [1], (
+        "the best one"
+    )
+    assert shown_instances(prediction(), output("brushlabels", min_area=101.0)) == [0]
+    assert (
+        shown_instances(prediction(), Output("brushlabels", "t", "i", {0: "Cat"}, {0: 0.61})) == []
+    )
 
 
 def test_label_studio_accepts_every_kind() -> None:

@@ -78,7 +78,7 @@ def masks(prediction: dict) -> list[tuple[str, object]]:
         found.append(
             (
                 region["value"]["brushlabels"][0],
-                full_frame(rle.decode(region["value"]["rle"], size_hw), size_hw),
+                full_frame(rle.decode_brush(region["value"]["rle"], size_hw), size_hw),
             )
         )
     return found

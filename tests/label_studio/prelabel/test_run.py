@@ -20,7 +20,7 @@ from backend.errors import AuthError, ConfigError, Unavailable
 from backend.label_studio.api.client import Client
 from backend.label_studio.prelabel.journal import Journal
 from backend.label_studio.prelabel.run import Choice
-from backend.label_studio.prelabel.summary import Summary, general
+from backend.label_studio.prelabel.summary import PrelabelSummary, general
 from tests.conftest import PYTHON, ROOT
 from tests.support.fake_studio import LEGACY, FakeStudio, serving
 from tests.support.prelabel_program import CONFIG, VERSION, local_engine, prepared
@@ -53,7 +53,7 @@ def server(studio: FakeStudio) -> Iterator[Recorder]:
 
 def go(
     server: Recorder, journal: Path, choice: Choice = ALL, key: str = LEGACY, **options: object
-) -> Summary:
+) -> PrelabelSummary:
     run = prepared(server.url, journal, key, settle_s=0.0, **options)
     try:
         return run.run(local_engine(server.url, key), choice)
@@ -580,7 +580,7 @@ def test_many_ids_fit_into_addresses(studio: FakeStudio, server: Recorder, tmp_p
 def test_equal_faults_count_together() -> None:
     reasons = {general(f"task {k}: http://h:1/data/{k}.jpg: answered 404") for k in range(5)}
     assert reasons == {"* answered 404"}
-    summary = Summary(
+    summary = PrelabelSummary(
         failed={1: "task 1: a/b.jpg: is not an image", 2: "task 2: c/d.jpg: is not an image"}
     )
     assert list(summary.reasons().values()) == [2]

@@ -20,7 +20,7 @@ from backend.label_studio.server.worker import (
     STUCK,
     Busy,
     DeadlineExceeded,
-    Gate,
+    InferenceThread,
 )
 
 
@@ -28,8 +28,8 @@ def soon(seconds: float = 5.0) -> float:
     return time.monotonic() + seconds
 
 
-def started(**options) -> Gate:
-    gate = Gate(lambda: None, **options)
+def started(**options) -> InferenceThread:
+    gate = InferenceThread(lambda: None, **options)
     gate.start()
     assert gate.wait_loaded(5)
     return gate
@@ -37,7 +37,7 @@ def started(**options) -> Gate:
 
 def test_c09_requests_wait_for_the_models() -> None:
     release = threading.Event()
-    gate = Gate(release.wait)
+    gate = InferenceThread(release.wait)
     gate.start()
     assert gate.state == LOADING
     assert not gate.wait_loaded(0.01)
@@ -60,7 +60,7 @@ def test_models_that_do_not_load_are_reported(error: Exception, said: str) -> No
     def load() -> None:
         raise error
 
-    gate = Gate(load)
+    gate = InferenceThread(load)
     gate.start()
     assert gate.wait_loaded(5)
     assert gate.state == FAILED
