@@ -16,7 +16,8 @@ from labelme.utils.shape import shape_to_mask
 
 from backend.core.classes import ClassNames
 from backend.core.masks import full_frame
-from backend.datasets.convert import ConvertOptions, Summary, convert
+from backend.datasets.convert import ConvertOptions, convert
+from backend.datasets.report import ConvertSummary
 from backend.datasets.splits import parse_split
 from backend.errors import ConfigError
 from backend.formats.options import WriteOptions
@@ -58,7 +59,7 @@ def row(number: int, of: Any, **more: Any) -> dict[str, Any]:
     return {"id": number, "image_id": of, "category_id": 1, "segmentation": RING, **more}
 
 
-def run(source: Path, out: Path, target: str, **options: Any) -> Summary:
+def run(source: Path, out: Path, target: str, **options: Any) -> ConvertSummary:
     return convert(source, out, target, ConvertOptions(progress=False, **options))
 
 

@@ -238,7 +238,7 @@ def test_camvid_goes_through_every_format_and_comes_back(shared_data: Path, tmp_
 def ultralytics(tmp_path: Path, code: str) -> str:
     """Run code in a process of its own, where Ultralytics may change whatever it likes."""
     head = (
-        "from backend.demo.train_yolo import offline\nfrom pathlib import"
+        "from backend.training.yolo import offline\nfrom pathlib import"
         f" Path\noffline(Path({str(tmp_path / 'home')!r}))\n"
     )
     done = subprocess.run(

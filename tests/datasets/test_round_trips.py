@@ -11,7 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from backend.datasets.convert import ConvertOptions, Summary, convert
+from backend.datasets.convert import ConvertOptions, convert
+from backend.datasets.report import ConvertSummary
 from backend.formats.options import WriteOptions
 from backend.formats.voc.label_maps import encode_png
 from tests.support.dataset_scenes import LABELS, around, objects, write_scenes
@@ -19,7 +20,7 @@ from tests.support.dataset_scenes import LABELS, around, objects, write_scenes
 QUIET = ConvertOptions(progress=False)
 
 
-def run(source: Path, out: Path, target: str, options: ConvertOptions = QUIET) -> Summary:
+def run(source: Path, out: Path, target: str, options: ConvertOptions = QUIET) -> ConvertSummary:
     summary = convert(source, out, target, options)
     assert not summary.failed, summary.failed
     return summary

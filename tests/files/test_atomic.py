@@ -62,7 +62,7 @@ def test_killed_in_mid_write_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "a.bin"
     path.write_bytes(b"old")
     code = (
-        "from pathlib import Path; from backend.files import write_atomic\nwhile True:"
+        "from pathlib import Path; from backend.files.atomic import write_atomic\nwhile True:"
         f" write_atomic(Path({str(path)!r}), b'n' * 3_000_000)"
     )
     for delay in (0.5, 0.63, 0.77):
