@@ -106,7 +106,7 @@ def accept(lab: Lab, task: dict[str, Any], result: list[dict[str, Any]], **more:
 
 
 def export_snapshot(lab: Lab, project: int, path: Path) -> Path:
-    """As the README says: a snapshot with full predictions."""
+    """As docs/scoring.md says: a snapshot with full predictions."""
     made = lab.studio.call(
         "POST",
         f"/api/projects/{project}/exports/",

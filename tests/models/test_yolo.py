@@ -134,8 +134,8 @@ sys.addaudithook(
     lambda event, args: seen.append((event, str(args))) if event in watched else None
 )
 import numpy as np
-from backend.models.catalog import load_detector
-from backend.settings import Settings
+from backend.models.registry import load_detector
+from backend.config.models import Settings
 detector = load_detector(Settings(detector="demo"), "cpu")
 detector.detect([np.load({str(tmp_path / "image.npy")!r})])
 print([s for s in seen if "pip" in s[1] or s[0].startswith("socket")])

@@ -2,9 +2,10 @@
 service, for label-studio-ml 1.0.9 and 2.x.
 
 ``yolosam2 serve`` needs none of this and does more: readable errors, access control, a bounded
-queue at the door. Settings come from the environment, as there. Put a ``model.py`` with
-``from backend.label_studio.server.ml_backend import YoloSam2`` beside the ``_wsgi.py`` that
-label-studio-ml makes.
+queue at the door. Settings come from the environment, as there. Put a ``model.py`` with this line
+beside the ``_wsgi.py`` that label-studio-ml makes::
+
+    from backend.label_studio.server.ml_backend import YoloSam2
 """
 
 from __future__ import annotations

@@ -58,7 +58,8 @@ def overlay() -> Path:
 @contextmanager
 def label_studio_ml(folder: Path, path: list[Path], script: str, images: str) -> Iterator[str]:
     """``_wsgi.py`` as label-studio-ml makes it, reduced to what its options default to."""
-    (folder / "model.py").write_text("from backend.label_studio.server.ml_backend import YoloSam2\n")
+    line = "from backend.label_studio.server.ml_backend import YoloSam2\n"
+    (folder / "model.py").write_text(line)
     (folder / "_wsgi.py").write_text(script)
     port = free_port()
     environment = {
