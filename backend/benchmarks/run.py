@@ -69,7 +69,8 @@ def stub_pipeline(count: int, size_hw: tuple[int, int] = (540, 960)) -> int:
 
 def _memory() -> Measurement:
     small, large = (
-        _peak(f"from backend.bench import stub_run; stub_run({count})") for count in (50, 1000)
+        _peak(f"from backend.benchmarks.run import stub_pipeline; stub_pipeline({count})")
+        for count in (50, 1000)
     )
     return Measurement(
         "peak memory, 1000 stub images over 50",
@@ -122,7 +123,9 @@ def _prelabelling() -> list[Measurement]:
     requests = bench_prelabel.requests()
     doubling = bench_prelabel.doubling()
     small, large = (
-        _peak(f"from backend.bench_prelabel import stub_run; stub_run({n}, 0.0005, 2 << 20, 20000)")
+        _peak(
+            f"from backend.benchmarks.prelabel import stub_run; stub_run({n}, 0.0005, 2 << 20, 20000)"
+        )
         for n in (200, 5000)
     )
     return [

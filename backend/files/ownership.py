@@ -1,12 +1,13 @@
 """The folder that results are written to, and the one rule of what in it is ours.
 
-A file is ours if it carries our mark and nobody changed it since, or if the folder's manifest knows
-it as it is now. Everything else was made or changed by somebody else: it is replaced only where a
-person said so, and after a copy was made.
+A file that the folder's manifest names is ours as long as it holds what we wrote. One that it does
+not name is ours if it carries our mark. Everything else was made or changed by somebody else: it is
+replaced only where a person said so, and after a copy was made.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,6 +23,16 @@ from backend.files.find import is_inside
 from backend.files.spool import Spool
 
 _SQLITE = b"SQLite format 3\0"  # how its files begin
+
+
+def _errno_of(error: sqlite3.Error) -> int:
+    """What the system said, where SQLite only tells its own words for it."""
+    text = str(error)
+    if "disk is full" in text:
+        return errno.ENOSPC
+    if "readonly" in text:
+        return errno.EROFS
+    return errno.EIO if "disk I/O" in text else 0
 
 
 class Manifest:
@@ -81,7 +92,10 @@ class Manifest:
         try:
             yield
         except sqlite3.Error as error:
-            raise disk_error(OSError(0, str(error)), self.path) from error
+            cause = OSError(_errno_of(error), str(error))
+            if cause.errno:
+                cause = OSError(cause.errno, os.strerror(cause.errno))
+            raise disk_error(cause, self.path) from cause
         except OSError as error:
             raise disk_error(error, self.path) from error
 
@@ -111,6 +125,13 @@ class Manifest:
             row = self._database.execute(query, (os.fsencode(name), digest)).fetchone()
         return row is not None
 
+    def names_file(self, name: str) -> bool:
+        """Whether this program ever wrote a file of this name."""
+        query = "SELECT 1 FROM file WHERE name = ? LIMIT 1"
+        with self._disk():
+            row = self._database.execute(query, (os.fsencode(name),)).fetchone()
+        return row is not None
+
     def names(self) -> list[str]:
         """All files that were ever written, sorted."""
         with self._disk():
@@ -137,7 +158,7 @@ class OutputFolder:
         root: the folder; exists.
         kind: format of what is written.
         overwrite: whether files of others are replaced, after a copy was made.
-        is_marked: whether a file carries our mark and was not changed since.
+        is_marked: whether a file carries our mark, as far as it can tell unchanged.
         manifest: whether what is written is remembered in the folder; not needed where all files
             carry marks.
 
@@ -170,7 +191,9 @@ class OutputFolder:
             return self._knows(name, f"link:{os.readlink(place)}")
         if not place.is_file():
             return False
-        return self._is_marked(place) or self._knows(name, file_digest(place))
+        if self._manifest is not None and self._manifest.names_file(name):
+            return self._knows(name, file_digest(place))
+        return self._is_marked(place)
 
     def _name(self, place: Path) -> str:
         return os.path.relpath(place, self.root).replace(os.sep, "/")

@@ -75,7 +75,8 @@ def detect_format(source: Path) -> str:
         raise ConfigError(f"{source}: no such file or folder")
     formats = [format_of(name) for name in format_names()]
     if source.is_file():
-        return _of_files(source, [source], formats)
+        strictest_first = sorted(formats, key=lambda one: one.name == _MOST_LENIENT)
+        return _of_files(source, [source], strictest_first)
     found = [one.name for one in formats if one.is_folder(source)]
     if len(found) > 1:
         raise ConfigError(_several(source, found))

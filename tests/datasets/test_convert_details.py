@@ -20,7 +20,7 @@ from backend.datasets.convert import ConvertOptions, convert
 from backend.datasets.report import ConvertSummary
 from backend.datasets.splits import parse_split
 from backend.errors import ConfigError
-from backend.formats.options import WriteOptions
+from backend.formats.options import What, WriteOptions
 from backend.formats.registry import detect_format
 from backend.formats.voc.label_maps import encode_png, read_label_map
 from backend.formats.yolo import labels as yolo
@@ -351,7 +351,7 @@ def test_label_studio_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         tmp_path / "s",
         tmp_path / "out",
         "label-studio",
-        write=WriteOptions(what=to_label_studio.What("predictions", "v7")),
+        write=WriteOptions(what=What("predictions", "v7")),
     )
     assert [path.name for path in summary.outputs[1:]] == [
         "import.json",
@@ -557,7 +557,7 @@ def test_yolo_layouts(tmp_path: Path) -> None:
 def _read(split: str) -> Any:
     from backend.formats.options import ReadOptions
 
-    return ReadOptions(split)
+    return ReadOptions(split=split)
 
 
 def test_yolo_lines_at_the_edges() -> None:

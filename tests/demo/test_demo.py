@@ -76,7 +76,7 @@ def test_scenes_as_a_voc_dataset(tmp_path: Path) -> None:
     command = [
         PYTHON,
         "-m",
-        "backend.demo.scenes.compose",
+        "backend.demo.scenes",
         "--seed",
         "2000500",
         "--count",

@@ -204,6 +204,6 @@ def test_changed_embedded_weights_are_refused(
 ) -> None:
     (tmp_path / "SHA256SUMS").write_bytes((DEMO_YOLO.parent / "SHA256SUMS").read_bytes())
     (tmp_path / DEMO_YOLO.name).write_bytes(DEMO_YOLO.read_bytes()[:-1] + b"x")
-    monkeypatch.setattr("backend.models.weights.EMBEDDED", tmp_path)
+    monkeypatch.setattr("backend.models.weights.EMBEDDED_FOLDER", tmp_path)
     with pytest.raises(ConfigError, match="embedded weights are missing or changed"):
         load_detector(Settings(detector="demo"), "cpu")

@@ -3,7 +3,7 @@
 They stand in for photographs wherever none may be had: the embedded models are trained on them, the
 bundled samples come from here, and so does the ground truth of every test of the whole chain.
 
-    python -m backend.demo.scenes.compose --seed 7 --count 20 --out DIR      writes a VOC dataset
+    python -m backend.demo.scenes --seed 7 --count 20 --out DIR      writes a VOC dataset
     and a prompt file of true boxes
 """
 
