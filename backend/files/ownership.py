@@ -25,14 +25,18 @@ from backend.files.spool import Spool
 _SQLITE = b"SQLite format 3\0"  # how its files begin
 
 
-def _errno_of(error: sqlite3.Error) -> int:
-    """What the system said, where SQLite only tells its own words for it."""
-    text = str(error)
-    if "disk is full" in text:
-        return errno.ENOSPC
-    if "readonly" in text:
-        return errno.EROFS
-    return errno.EIO if "disk I/O" in text else 0
+_SYSTEM_ERRORS = {
+    "disk is full": errno.ENOSPC,
+    "readonly": errno.EROFS,
+    "disk I/O": errno.EIO,
+    "unable to open": errno.EACCES,
+}
+
+
+def system_error(error: sqlite3.Error) -> OSError | None:
+    """What the system said, where SQLite only tells its own words for it; None where it did not."""
+    found = next((code for words, code in _SYSTEM_ERRORS.items() if words in str(error)), None)
+    return None if found is None else OSError(found, os.strerror(found))
 
 
 class Manifest:
@@ -92,9 +96,7 @@ class Manifest:
         try:
             yield
         except sqlite3.Error as error:
-            cause = OSError(_errno_of(error), str(error))
-            if cause.errno:
-                cause = OSError(cause.errno, os.strerror(cause.errno))
+            cause = system_error(error) or OSError(0, str(error))
             raise disk_error(cause, self.path) from cause
         except OSError as error:
             raise disk_error(error, self.path) from error

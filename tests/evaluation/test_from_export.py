@@ -530,7 +530,7 @@ def test_a_refused_token_ends_the_run(run_cli, tmp_path: Path) -> None:
 def test_a_silent_label_studio_is_not_asked_for_ever(
     run_cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("backend.label_studio.api.stored._FIRST_WAIT_S", 0.0)
+    monkeypatch.setattr("backend.label_studio.api.stored._WAITS", Waits(first_s=0.0, tries=4))
     tasks = [task(0, pair(), pair()), *only_ids([task(k, pair(), pair()) for k in range(1, 30)])]
     with http_server(lambda *_: (502, {}, b"")) as server:
         options = ("--url", server.url, "--api-key", "x" * 40, "--project", "3")

@@ -1,32 +1,27 @@
-"""Label Studio's API as a pre-labelling run needs it, on label-studio-sdk: tasks, predictions, the
-label config.
+"""Label Studio's API as a pre-labelling run needs it: tasks, predictions, the label config.
 
-The SDK's transport is used, which knows both kinds of token, and not its typed models, which would
-look at every number of every mask. What may be tried again and what must be looked at first is
-decided here, because the SDK cannot know that a prediction must not come twice.
+Only public endpoints are called. What may be tried again and what must be looked at first is
+decided here, so that no prediction comes twice.
 """
 
 from __future__ import annotations
 
 import json
-import logging
-import random
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from backend.config.secret import Secret
 from backend.errors import AuthError, ConfigError, InputError, Unavailable, json_kind
-
-logger = logging.getLogger(__name__)
+from backend.label_studio.api.retry import AskedToWait, Waits, patiently, seconds_asked
+from backend.label_studio.api.tokens import Tokens
 
 PAGE = 100  # tasks that are listed at once
 _FULL_PAGE = 20  # with everything that belongs to them
 # Label Studio takes seconds for a large import; giving up early makes it unclear what came of it.
 _TIMEOUT_S = 300.0
-_FIRST_WAIT_S = 1.0
-_MOST_WAIT_S = 60.0
 PATIENCE_S = 600.0  # for a Label Studio that restarts
 _MODEL_VERSIONS = "filter:tasks:predictions_model_versions"
 
@@ -83,119 +78,101 @@ class Client:
         stop: threading.Event | None = None,
         patience_s: float = PATIENCE_S,
     ) -> None:
-        from label_studio_sdk import LabelStudio
-        from label_studio_sdk.core.api_error import ApiError
+        import httpx
 
         self._stop = stop or threading.Event()
-        self._patience_s = patience_s
+        self._waits = Waits(patience_s=patience_s)
         self._sleep: Callable[[float], Any] = sleep or self._stop.wait
         self.n_requests = 0
-        try:
-            self._wrapper = LabelStudio(
-                base_url=url.rstrip("/"), api_key=key.reveal(), timeout=_TIMEOUT_S
-            )._client_wrapper
-            self._wrapper._tokens_client._base_url = (
-                url.rstrip("/") + "/"
-            )  # without the slash it would lose a path such as /studio
-            self._wrapper.httpx_client.httpx_client.follow_redirects = (
-                False  # what is sent would be sent twice, or lost
-            )
-        except ApiError as error:  # a personal access token that has ended is seen by its looks
-            raise AuthError(f"{url}: {_detail(error.body)}") from None
+        self._url = url.rstrip("/")
+        # By a redirection what is sent would be sent twice, or lost.
+        self._http = httpx.Client(timeout=_TIMEOUT_S, follow_redirects=False)
+        self._tokens = Tokens(key, self._exchange)
 
     def close(self) -> None:
         """Close its connections."""
-        self._wrapper.httpx_client.httpx_client.close()
+        self._http.close()
+
+    def _send(self, method: str, path: str, **content: Any) -> Any:
+        """One request without a look at its status.
+
+        Raises:
+            Unavailable: surely not carried out.
+            Ambiguous: perhaps carried out.
+        """
+        import httpx
+
+        self.n_requests += 1
+        try:
+            return self._http.request(method, f"{self._url}/{path}", **content)
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            raise Unavailable(f"Label Studio cannot be reached: {error}") from None
+        except (httpx.HTTPError, OSError) as error:
+            raise Ambiguous(f"{method} {path}: no answer: {type(error).__name__} {error}") from None
+
+    def _exchange(self, personal: str, deadline: float) -> str:
+        """An access token for a personal access token; see ``Tokens``."""
+        path = "api/token/refresh/"
+        try:
+            reply = self._send("POST", path, json={"refresh": personal})
+        except Ambiguous as error:  # asking again does no harm
+            raise Unavailable(f"the access token could not be renewed: {error}") from None
+        self._judge(reply, f"POST {path}")
+        try:
+            return str(reply.json()["access"])
+        except (ValueError, KeyError, TypeError):  # as while Label Studio restarts behind a proxy
+            raise Unavailable(
+                f"the access token could not be renewed: {path} answered with something else"
+            ) from None
 
     def _once(
         self, method: str, path: str, params: Mapping[str, Any] | None, content: bytes | None
     ) -> Any:
         """One request; the access token is renewed once where it was refused."""
-        import httpx
-        from label_studio_sdk.core.api_error import ApiError
+        deadline = time.monotonic() + _TIMEOUT_S
+        header = self._tokens.header(deadline) or ""
+        headers = {} if content is None else {"content-type": "application/json"}
+        for is_last in (False, True):
+            reply = self._send(
+                method,
+                path,
+                params=dict(params or {}),
+                content=content,
+                headers={**headers, "authorization": header},
+            )
+            if reply.status_code != 401 or is_last or self._tokens.kind != "personal":
+                break
+            header = self._tokens.renew(header, deadline)
+        self._judge(reply, f"{method} {path}")
+        return reply
 
-        headers = None if content is None else {"content-type": "application/json"}
-        for attempt in (1, 2):
-            self.n_requests += 1
-            try:
-                reply = self._wrapper.httpx_client.request(
-                    path,
-                    method=method,
-                    params=dict(params or {}),
-                    content=content,
-                    headers=headers,
-                    request_options={"max_retries": 0},
-                )
-            except httpx.ConnectError as error:
-                raise Unavailable(f"Label Studio cannot be reached: {error}") from None
-            except (httpx.HTTPError, OSError) as error:
-                raise Ambiguous(
-                    f"{method} {path}: no answer: {type(error).__name__} {error}"
-                ) from None
-            # The answer to an exchange of tokens is no JSON, as while Label Studio restarts behind
-            # a proxy.
-            except ValueError as error:
-                raise Unavailable(
-                    f"{method} {path}: the access token could not be renewed: {str(error)[:100]}"
-                ) from None
-            except ApiError as error:  # the exchange of a personal access token
-                self._judge(
-                    error.status_code or 500,
-                    error.headers or {},
-                    _detail(error.body),
-                    f"{method} {path}",
-                )
-                raise Unavailable(
-                    f"the access token could not be renewed: {_detail(error.body)}"
-                ) from None
-            tokens = self._wrapper._tokens_client
-            if reply.status_code == 401 and attempt == 1 and not tokens._use_legacy_token:
-                tokens._access_token = (
-                    None  # the SDK goes by the time in the token; Label Studio has the last word
-                )
-                continue
-            if 300 <= reply.status_code < 400:
-                where = str(reply.headers.get("location", ""))
-                raise ConfigError(
-                    f"Label Studio redirects {method} {path} to {where[:200]}; give the address"
-                    " that this leads to as --url"
-                )
-            self._judge(reply.status_code, reply.headers, reply.text[:300], f"{method} {path}")
-            return reply
-        raise AuthError("not reached")
-
-    def _judge(self, status: int, headers: Mapping[str, str], text: str, what: str) -> None:
+    def _judge(self, reply: Any, what: str) -> None:
         """Raise what a status means."""
-        if status < 400:
+        status = int(reply.status_code)
+        if status < 300:
             return
+        if status < 400:
+            where = str(reply.headers.get("location", ""))
+            raise ConfigError(
+                f"Label Studio redirects {what} to {where[:200]}; give the address that this leads"
+                " to as --url"
+            )
+        text = reply.text[:300]
         if status in (401, 403):
             raise AuthError(
                 f"Label Studio answered {status} to {what}: {text}; check the token and that its"
                 " user may see the project"
             )
         if status == 429:
-            raise _Slower(
-                f"Label Studio asks to slow down ({what})", _seconds(headers.get("retry-after"))
-            )
+            asked = seconds_asked(reply.headers.get("retry-after"))
+            raise AskedToWait(f"Label Studio asks to slow down ({what})", asked)
         if status >= 500 or status in (408, 425):
             raise Ambiguous(f"Label Studio answered {status} to {what}")
         raise InputError(f"Label Studio answered {status} to {what}: {text}")
 
     def _patiently(self, call: Callable[[], Any]) -> Any:
         """Try until there is an answer, for calls that may be repeated."""
-        waited = 0.0
-        wait = _FIRST_WAIT_S
-        while True:
-            try:
-                return call()
-            except Unavailable as error:
-                pause = max(wait, getattr(error, "after_s", 0.0)) * random.uniform(0.8, 1.2)  # noqa: S311
-                if waited + pause > self._patience_s or self._stop.is_set():
-                    raise
-                logger.info("%s; trying again in %.1f s", error, pause)
-                self._sleep(pause)
-                waited = waited + pause
-                wait = min(2 * wait, _MOST_WAIT_S)
+        return patiently(call, self._waits, self._sleep, self._stop.is_set)
 
     def _get(self, path: str, params: Mapping[str, Any] | None = None) -> Any:
         reply = self._patiently(lambda: self._once("GET", path, params, None))
@@ -361,23 +338,6 @@ class Client:
                 " one with and, or name tasks with --ids"
             )
         return items
-
-
-class _Slower(Unavailable):
-    def __init__(self, message: str, after_s: float) -> None:
-        super().__init__(message)
-        self.after_s = after_s
-
-
-def _seconds(text: str | None) -> float:
-    try:
-        return min(max(0.0, float(text or 0)), _MOST_WAIT_S)
-    except ValueError:
-        return 0.0
-
-
-def _detail(body: Any) -> str:
-    return str(body.get("detail") if isinstance(body, dict) else body)[:300]
 
 
 def _number(column: str, operator: str, value: Any) -> dict[str, Any]:

@@ -12,7 +12,6 @@ import base64
 import binascii
 import contextlib
 import json
-import random
 import re
 import time
 from collections.abc import Callable
@@ -31,6 +30,7 @@ from backend.label_studio.api.origins import (
     resolve_host,
     shown,
 )
+from backend.label_studio.api.retry import AskedToWait, Pauses, Waits, seconds_asked
 from backend.label_studio.api.tokens import Tokens
 from backend.label_studio.api.transport import Limits, Reply, TimedOut, request
 
@@ -38,26 +38,14 @@ MAX_HOPS = 3
 MAX_TRIES = 4
 MAX_WAIT_S = 60.0
 MAX_RENEWALS = 3
+_WAITS = Waits(
+    first_s=0.75, most_s=MAX_WAIT_S, patience_s=float("inf"), tries=MAX_TRIES, jitter=1 / 3
+)
 _CLOUD = ("s3://", "gs://", "azure-blob://", "azure_blob://", "azure_spi://", "redis://")
 # Where Label Studio keeps images. The token must not be spent on other paths because a task says
 # so.
 _IMAGE_PATHS = ("/data/", "/storage-data/", "/tasks/", "/static/", "/media/")
 _DATA_URL = re.compile(r"data:image/[\w.+-]+((?:;[\w.=+-]+)*),", re.ASCII)
-
-
-class _Later(Unavailable):
-    """May work in ``after_s`` seconds; None if the server did not say."""
-
-    def __init__(self, message: str, after_s: float | None = None) -> None:
-        super().__init__(message)
-        self.after_s = after_s
-
-
-def _retry_after(reply: Reply) -> float | None:
-    try:
-        return max(0.0, float(reply.headers.get("retry-after", "")))
-    except ValueError:
-        return None
 
 
 def _classify(reply: Reply, url: Url) -> None:
@@ -71,7 +59,8 @@ def _classify(reply: Reply, url: Url) -> None:
             " project"
         )
     if status in (408, 425, 429) or status >= 500:
-        raise _Later(f"{url}: answered {status}", _retry_after(reply))
+        asked = seconds_asked(reply.headers.get("retry-after"))
+        raise AskedToWait(f"{url}: answered {status}", asked)
     raise InputError(f"{url}: answered {status}")
 
 
@@ -151,27 +140,19 @@ class Fetcher:
                 self._settings.max_image_bytes,
             )
         url = self._url(uri, task_id)
-        for tries in range(1, MAX_TRIES + 1):
+        pauses = Pauses(_WAITS)
+        while True:
             try:
                 return self._follow(url, deadline)
             except Unavailable as error:
-                asked = error.after_s if isinstance(error, _Later) else None
-                wait = min(
-                    MAX_WAIT_S,
-                    asked if asked is not None else 0.5 * 2**tries * random.uniform(0.5, 1.0),  # noqa: S311
-                )
-                hopeless = (
-                    isinstance(error, TimedOut) and self._patience_s < MAX_WAIT_S
-                )  # a server has no thread to spare for a silent host
-                if (
-                    tries == MAX_TRIES
-                    or hopeless
-                    or wait > self._patience_s
-                    or time.monotonic() + wait >= deadline
-                ):
+                pause = pauses.after(error)
+                # A server has no thread to spare for a silent host.
+                hopeless = isinstance(error, TimedOut) and self._patience_s < MAX_WAIT_S
+                if pause is None or hopeless or pause > self._patience_s:
                     raise
-                self._sleep(wait)
-        raise Unavailable(f"{url}: no answer")  # not reached
+                if time.monotonic() + pause >= deadline:
+                    raise
+                self._sleep(pause)
 
     def get_json(self, path: str) -> Any:
         """What Label Studio's API says at ``path``.

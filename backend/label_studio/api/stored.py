@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from backend.errors import InputError, Unavailable, json_kind
+from backend.errors import InputError, json_kind
 from backend.label_studio.api.fetch import Fetcher
+from backend.label_studio.api.retry import Waits, patiently
 
-_TRIES = 4
-_FIRST_WAIT_S = 0.5
+_WAITS = Waits(first_s=0.5, tries=4)
 _IMAGE_S = 30.0
 
 
@@ -33,14 +33,7 @@ class StoredProject:
         self._sleep = sleep
 
     def _json(self, path: str) -> Any:
-        for attempt in range(_TRIES):
-            try:
-                return self._fetcher.get_json(path)
-            except Unavailable:
-                if attempt == _TRIES - 1:
-                    raise
-                self._sleep(_FIRST_WAIT_S * 2**attempt)
-        raise Unavailable(path)
+        return patiently(lambda: self._fetcher.get_json(path), _WAITS, self._sleep)
 
     def predictions(self, task: int) -> Sequence[Any]:
         """All predictions of a task, in full.

@@ -135,7 +135,7 @@ class PrelabelRun:
         for row in itertools.chain.from_iterable(
             self.client.tasks(self.project, part, full=full) for part in parts
         ):
-            if row.id in self.journal.failed and not choice.retry_failed:
+            if not choice.retry_failed and self.journal.has_failed(row.id):
                 self.summary.n_skipped += 1
                 continue
             if choice.limit is not None and count >= choice.limit:
@@ -245,7 +245,7 @@ class PrelabelRun:
         ):
             if self.stop.is_set():
                 return
-            if row.id in self.journal.replaced:
+            if self.journal.was_replaced(row.id):
                 continue
             found = self.client.predictions(self.project, row.id)
             own = [one.id for one in found if one.model_version == self.model_version]

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from backend.errors import AuthError, InputError, LabelingError, Unavailable
 from backend.label_studio.api.client import Ambiguous
+from backend.label_studio.api.retry import Pauses, Waits
 from backend.label_studio.prelabel.journal import Journal
 
 logger = logging.getLogger(__name__)
@@ -22,8 +23,7 @@ logger = logging.getLogger(__name__)
 CHUNK_TASKS = 100
 CHUNK_BYTES = 16 << 20
 _OLDEST_S = 30.0  # what is finished does not wait longer than this to be sent
-_FIRST_WAIT_S = 1.0
-_MOST_WAIT_S = 60.0
+_WAITS = Waits(jitter=0.0)
 _LAST_PATIENCE_S = 10.0
 _POISONED = 3  # times that a chunk fails while Label Studio answers otherwise, before it is divided
 _GIVE_UP = 5  # single tasks in a row
@@ -163,8 +163,7 @@ class Uploader:
     def _deliver(self, chunk: Sequence[Finished]) -> None:
         """Send a chunk until Label Studio has all of it, or refused what it refuses."""
         self.journal.sending([one.task for one in chunk])
-        waited = 0.0
-        wait = _FIRST_WAIT_S
+        pauses = Pauses(_WAITS)
         looked = 0
         while chunk:
             tasks = [one.task for one in chunk]
@@ -180,33 +179,28 @@ class Uploader:
                 unclear = isinstance(error, Ambiguous)
                 if unclear:
                     self.journal.doubt(tasks)
-                pause = max(wait, float(getattr(error, "after_s", 0.0)))
-                if waited + pause > (
-                    min(self.patience_s, _LAST_PATIENCE_S)
-                    if self.stop.is_set()
-                    else self.patience_s
-                ):
-                    raise
-                logger.info(
-                    "%s; %s in %.1f s",
-                    error,
-                    "looking what came of it" if unclear else "trying again",
-                    pause,
-                )
-                self._pause(pause)
-                waited = waited + pause
-                wait = min(2 * wait, _MOST_WAIT_S)
+                self._wait(pauses, error, "looking what came of it" if unclear else "trying again")
                 if unclear:
                     chunk = self._look(chunk)
                     looked += 1
-                    if (
-                        looked >= _POISONED and chunk
-                    ):  # it answers when it is asked, and fails on what it is given
+                    # It answers when it is asked, and fails on what it is given.
+                    if looked >= _POISONED and chunk:
                         self._narrow(chunk, error)
                         return
             else:
                 self._confirm(chunk)
                 return
+
+    def _wait(self, pauses: Pauses, error: Unavailable, then: str) -> None:
+        """Wait after a failure; raises it where Label Studio was silent for too long."""
+        patience_s = self.patience_s
+        if self.stop.is_set():
+            patience_s = min(patience_s, _LAST_PATIENCE_S)
+        pause = pauses.after(error, patience_s)
+        if pause is None:
+            raise error
+        logger.info("%s; %s in %.1f s", error, then, pause)
+        self._pause(pause)
 
     def _look(self, chunk: Sequence[Finished]) -> list[Finished]:
         """Confirm what is there; gives what is not."""
