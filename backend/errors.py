@@ -5,7 +5,8 @@
     ├── InputError      this image, file or task never works as it is
     │   └── UnexpectedError   nobody knows whether it does
     ├── Unavailable     it may work later: memory, disk, network
-    └── AuthError       refused by Label Studio
+    ├── AuthError       refused by Label Studio
+    └── Stopped         a person ended it before there was anything to show
 
 The class decides whether to retry, the HTTP status and the exit code. A message says what is wrong,
 in which file, task or field, what was expected and what was found; never a token.
@@ -51,6 +52,12 @@ class AuthError(LabelingError):
     """Label Studio refused the credentials."""
 
     exit_code = 3
+
+
+class Stopped(LabelingError):
+    """A person ended the work before there was anything to show."""
+
+    exit_code = 130
 
 
 def as_sentence(error: BaseException) -> str:

@@ -124,7 +124,8 @@ def _prelabelling() -> list[Measurement]:
     doubling = bench_prelabel.doubling()
     small, large = (
         _peak(
-            f"from backend.benchmarks.prelabel import stub_run; stub_run({n}, 0.0005, 2 << 20, 20000)"
+            "from backend.benchmarks.prelabel import stub_run; "
+            f"stub_run({n}, 0.0005, 2 << 20, 20000)"
         )
         for n in (200, 5000)
     )

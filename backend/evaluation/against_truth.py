@@ -32,7 +32,7 @@ from backend.formats.prompt_file import PromptFile
 from backend.formats.sample import Fault
 from backend.formats.voc.class_names import read_class_names
 from backend.formats.voc.dataset import VocDataset
-from backend.formats.voc.label_maps import instances_of, read_label_map
+from backend.formats.voc.label_maps import instances_of, read_label_maps
 from backend.labeling import pipeline
 
 
@@ -76,19 +76,13 @@ def read_truth(dataset: VocDataset, image_id: str, names: Sequence[str]) -> Trut
     """
     path = dataset.root / "SegmentationClass" / f"{image_id}.png"
     try:
-        classes = read_label_map(path)
+        classes, objects = dataset.maps(image_id)
         beyond = [int(v) for v in np.unique(classes) if v != 255 and v > len(names)]
         if beyond:
             raise InputError(f"{path}: value {beyond[0]} is beyond the {len(names)} classes")
-        folder = dataset.root / "SegmentationObject"
-        if not folder.is_dir():
+        if objects is None:
             return Truth(classes, None)
-        return Truth(
-            classes,
-            tuple(
-                instances_of(classes, read_label_map(folder / f"{image_id}.png"), names, str(path))
-            ),
-        )
+        return Truth(classes, tuple(instances_of(classes, objects, names, str(path))))
     except NoTruthError:
         raise
     except InputError as error:
@@ -356,38 +350,30 @@ def evaluate_maps(
                 continue
             if not run.with_instances:
                 truth = Truth(truth.classes, None)
+            name = f"{image_id}.png"
+            beside = None if truth.instances is None else objects / name
             _keep(
                 run,
                 dataset,
                 image_id,
                 "label maps",
-                _of_maps(truth, classes, objects, image_id, names, options),
+                _of_maps(truth, classes / name, beside, names, options),
                 scored=False,
             )
     return run
 
 
 def _of_maps(
-    truth: Truth,
-    classes: Path,
-    objects: Path,
-    image_id: str,
-    names: Sequence[str],
-    options: EvaluateOptions,
+    truth: Truth, path: Path, objects: Path | None, names: Sequence[str], options: EvaluateOptions
 ) -> _Finished:
-    path = classes / f"{image_id}.png"
     try:
-        found = read_label_map(path)
+        found, beside = read_label_maps(path, objects)
         if found.shape != truth.classes.shape:
             height, width = truth.classes.shape
             raise InputError(
                 f"{path}: is {found.shape[1]}x{found.shape[0]}, its truth {width}x{height}"
             )
-        predicted = (
-            ()
-            if truth.instances is None
-            else instances_of(found, read_label_map(objects / f"{image_id}.png"), names, str(path))
-        )
+        predicted = () if beside is None else instances_of(found, beside, names, str(path))
         return _Finished(
             measure(truth.classes, found, len(names), truth=truth.instances, predicted=predicted),
             (truth.classes, found),

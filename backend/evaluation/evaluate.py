@@ -6,13 +6,18 @@ import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from backend.config.models import Settings
 from backend.errors import ConfigError
 from backend.evaluation.pictures import pictures
 from backend.evaluation.results import Outputs, finish
+from backend.evaluation.score import Scoring
 from backend.files.images import ImageLimits
+from backend.formats.voc.dataset import VocDataset, is_voc, open_voc
+
+if TYPE_CHECKING:
+    from backend.evaluation.against_truth import EvaluateOptions
 
 
 def run_evaluate(
@@ -29,54 +34,33 @@ def run_evaluate(
     Raises:
         ConfigError: the dataset, the models or their classes cannot work.
     """
-    from backend.evaluation.against_truth import EvaluateOptions, evaluate, evaluate_maps
-    from backend.formats.voc.dataset import is_voc, open_voc
-    from backend.labeling.load import load
+    from backend.evaluation.against_truth import EvaluateOptions
 
-    if not root.is_dir():
-        raise ConfigError(f"{root}: no such folder")
-    if not is_voc(root):
-        raise ConfigError(
-            f"{root}: is no VOC dataset; expected JPEGImages, SegmentationClass and"
-            " ImageSets/Segmentation/<split>.txt in it"
-        )
+    dataset = _dataset(root, settings)
     outputs.check()
-    remarks: list[str] = []
-    dataset = open_voc(root, settings.split)
     names = dataset.class_names or settings.classes
+    if names is None:  # a model's own names would be taken for values they have nothing to do with
+        raise ConfigError(
+            f"{root}: has no class_names.txt or labels.txt; name the classes with --classes, in the"
+            " order of their values"
+        )
     limits = ImageLimits(max_pixels=settings.max_pixels)
     options = EvaluateOptions(
         overlap=overlap,
         batch=settings.batch,
         workers=settings.workers,
         limits=limits,
-        prompts=None,
         rename=tuple(rename.items()),
         gallery=outputs.report is not None,
         progress=outputs.progress,
     )
-    if names is None:  # a model's own names would be taken for values they have nothing to do with
-        raise ConfigError(
-            f"{root}: has no class_names.txt or labels.txt; name the classes with --classes, in the"
-            " order of their values"
-        )
+    run, version = _scored(dataset, names, settings, predictions, options, stop)
+    remarks = []
     if predictions is not None:
-        run = evaluate_maps(dataset, predictions, names, options, stop)
-        version = "label maps"
         remarks.append(
             "label maps hold neither scores nor overlaps: there is no AP, and figures of instances"
             " can differ from the models' own"
         )
-    else:
-        if dataset.class_names is None and settings.prompts is None:
-            settings = replace(
-                settings, classes=None
-            )  # they name the dataset's values; what the detector finds is matched by name
-        loaded = load(settings, "cascade", dataset.class_names)
-        run = evaluate(
-            dataset, loaded.cascade, names, replace(options, prompts=loaded.prompts), stop
-        )
-        version = loaded.cascade.model_version
     told = {
         "dataset": str(root),
         "split": settings.split,
@@ -93,7 +77,46 @@ def run_evaluate(
         run,
         outputs,
         told,
-        "Masks against ground truth",
-        ("prediction", "truth"),
-        pictures(outputs.images, limits, None),
+        title="Masks against ground truth",
+        captions=("prediction", "truth"),
+        load=pictures(outputs.images, limits, None),
     )
+
+
+def _dataset(root: Path, settings: Settings) -> VocDataset:
+    """The images of the list.
+
+    Raises:
+        ConfigError: there is no such dataset.
+    """
+    if not root.is_dir():
+        raise ConfigError(f"{root}: no such folder")
+    if not is_voc(root):
+        raise ConfigError(
+            f"{root}: is no VOC dataset; expected JPEGImages, SegmentationClass and"
+            " ImageSets/Segmentation/<split>.txt in it"
+        )
+    return open_voc(root, settings.split)
+
+
+def _scored(
+    dataset: VocDataset,
+    names: tuple[str, ...],
+    settings: Settings,
+    predictions: Path | None,
+    options: EvaluateOptions,
+    stop: threading.Event,
+) -> tuple[Scoring, str]:
+    """The dataset against label maps or models, and the version of these."""
+    from backend.evaluation.against_truth import evaluate, evaluate_maps
+    from backend.labeling.load import load
+
+    if predictions is not None:
+        return evaluate_maps(dataset, predictions, names, options, stop), "label maps"
+    if dataset.class_names is None and settings.prompts is None:
+        # They name the dataset's values; what the detector finds is matched by name.
+        settings = replace(settings, classes=None)
+    loaded = load(settings, "cascade", dataset.class_names)
+    options = replace(options, prompts=loaded.prompts)
+    run = evaluate(dataset, loaded.cascade, names, options, stop)
+    return run, loaded.cascade.model_version

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from backend.errors import ConfigError
+from backend.errors import ConfigError, Stopped
 from backend.evaluation.gallery import LoadPicture, render
 from backend.evaluation.page import render_report, write_report
 from backend.evaluation.score import Scoring
@@ -65,29 +65,21 @@ def finish(
         ConfigError: nothing could be scored; what was wrong with the first is told.
     """
     if not run.tally.groups and settings.get("stopped"):
-        raise KeyboardInterrupt
+        raise Stopped("interrupted")
     if not run.tally.groups:
-        first = [run.faults[0].sentence] if run.faults else []
-        raise ConfigError(
-            "nothing could be scored: " + "; ".join([*why, *first])
-            if [*why, *first]
-            else "nothing could be scored: there is nothing in it"
-        )
+        reasons = [*why, *(fault.sentence for fault in run.faults[:1])]
+        told = "; ".join(reasons) or "there is nothing in it"
+        raise ConfigError(f"nothing could be scored: {told}")
     document = run.document(settings, outputs.resamples)
     if outputs.json is not None and str(outputs.json) != "-":
-        write_atomic(
-            outputs.json,
-            (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode(
-                "utf-8", "backslashreplace"
-            ),
-        )
+        text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+        write_atomic(outputs.json, text.encode("utf-8", "backslashreplace"))
     if outputs.report is not None:
-        told = {
-            name: value
+        facts = [
+            (name.replace("_", " "), _fact(value))
             for name, value in settings.items()
             if name not in ("remarks", "stopped") and value not in (None, "", [], {}, False, 0)
-        }
-        facts = [(name.replace("_", " "), _fact(value)) for name, value in told.items()]
+        ]
         whole = document["views"][0]
         facts += [("images", str(whole["images"])), ("made", time.strftime("%Y-%m-%d %H:%M"))]
         shown = render(run.gallery.worst(), run.classes.names, load, captions)

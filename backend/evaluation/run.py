@@ -115,63 +115,75 @@ def run_score(
         AuthError: Label Studio refused.
     """
     outputs.check([options.source])
+    stored = _stored(service, options)
     classes = ClassIndex(options.classes)
     run = Scoring(classes, options.overlap, with_gallery=outputs.report is not None)
-    stored = _stored(service, options)
-    reader: FolderReader | TaskReader
-    if options.source.is_dir():
-        if options.predictions is None:
-            raise ConfigError(
-                f"{options.source}: is a folder; to compare labelme JSON, name the folder as it was"
-                " predicted with --predictions DIR; exports are files"
-            )
-        reader = FolderReader(
-            options.source, options.predictions, classes, options.rename, options.selection.missing
-        )
+    reader = _reader(options, classes, stored)
+    if isinstance(reader, FolderReader):
         score(_of_folders(reader, outputs.progress, stop), run)
-    elif options.predictions is not None:
-        raise ConfigError(
-            f"--predictions is for a folder of labelme JSON; {options.source} is a file"
-        )
     else:
-        fetch = None if stored is None else _fetch(stored)
-        reader = TaskReader(classes, options.selection, options.rename, fetch)
         score(_of_export(options.source, reader, outputs.progress, stop), run)
-    settings: dict[str, Any] = {
-        "source": str(options.source),
-        "predictions": str(options.predictions or "") or None,
-        "project": options.project,
-    }
-    settings |= {
-        name: sorted(value) if isinstance(value, frozenset) else value
-        for name, value in vars(options.selection).items()
-    }
+    settings = _settings(options, reader)
     settings["stopped"] = "interrupted" if stop.is_set() else None
-    settings["rename"] = dict(options.rename)
-    settings |= {
-        "tasks_without_annotation": reader.n_unannotated,
-        "regions_left_out": reader.n_left_out,
-    }
-    settings["remarks"] = _remarks(reader, options)
     why: list[str] = []
     if isinstance(reader, TaskReader):
-        settings["tasks_without_chosen_version"] = reader.n_without_version
         why = _why_nothing(reader)
-        if options.selection.tags and reader.tags and not options.selection.tags & reader.tags:
-            raise ConfigError(
-                f"--tag: no region of {', '.join(sorted(options.selection.tags))}; there are"
-                f" {', '.join(sorted(reader.tags))}"
-            )
-    load = pictures(outputs.images, ImageLimits(), stored)
+        wanted = options.selection.tags
+        if wanted and reader.tags and not wanted & reader.tags:
+            there = ", ".join(sorted(reader.tags))
+            raise ConfigError(f"--tag: no region of {', '.join(sorted(wanted))}; there are {there}")
     return finish(
         run,
         outputs,
         settings,
-        "Pre-labels against accepted annotations",
-        ("predicted", "accepted"),
-        load,
-        why,
+        title="Pre-labels against accepted annotations",
+        captions=("predicted", "accepted"),
+        load=pictures(outputs.images, ImageLimits(), stored),
+        why=why,
     )
+
+
+def _reader(
+    options: ScoreOptions, classes: ClassIndex, stored: StoredProject | None
+) -> FolderReader | TaskReader:
+    """What reads the source.
+
+    Raises:
+        ConfigError: there is nothing to compare it with, or nothing in it.
+    """
+    source = options.source
+    if source.is_dir():
+        if options.predictions is None:
+            raise ConfigError(
+                f"{source}: is a folder; to compare labelme JSON, name the folder as it was"
+                " predicted with --predictions DIR; exports are files"
+            )
+        return FolderReader(
+            source, options.predictions, classes, options.rename, options.selection.missing
+        )
+    if options.predictions is not None:
+        raise ConfigError(f"--predictions is for a folder of labelme JSON; {source} is a file")
+    fetch = None if stored is None else _fetch(stored)
+    return TaskReader(classes, options.selection, options.rename, fetch)
+
+
+def _settings(options: ScoreOptions, reader: FolderReader | TaskReader) -> dict[str, Any]:
+    """What the run was told and what it left out, kept beside its results."""
+    chosen = vars(options.selection).items()
+    settings: dict[str, Any] = {
+        "source": str(options.source),
+        "predictions": str(options.predictions or "") or None,
+        "project": options.project,
+        **{name: sorted(v) if isinstance(v, frozenset) else v for name, v in chosen},
+        "stopped": None,
+        "rename": dict(options.rename),
+        "tasks_without_annotation": reader.n_unannotated,
+        "regions_left_out": reader.n_left_out,
+        "remarks": _remarks(reader, options),
+    }
+    if isinstance(reader, TaskReader):
+        settings["tasks_without_chosen_version"] = reader.n_without_version
+    return settings
 
 
 def _remarks(reader: FolderReader | TaskReader, options: ScoreOptions) -> list[str]:
@@ -193,14 +205,10 @@ def _why_nothing(reader: TaskReader) -> list[str]:
     if reader.n_tasks and reader.n_unannotated == reader.n_tasks:
         people = f"; annotated by {', '.join(sorted(reader.people))}" if reader.people else ""
         return [f"none of its {reader.n_tasks} tasks has an annotation that counts{people}"]
-    return (
-        [
-            f"no annotated task has a prediction of the chosen version ({reader.n_without_version}"
-            " have others)"
-        ]
-        if reader.n_without_version
-        else []
-    )
+    if reader.n_without_version:
+        others = f"({reader.n_without_version} have others)"
+        return [f"no annotated task has a prediction of the chosen version {others}"]
+    return []
 
 
 def _fetch(stored: StoredProject) -> FetchPredictions:

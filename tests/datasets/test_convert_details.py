@@ -376,14 +376,14 @@ def test_label_studio_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         tmp_path / "s",
         tmp_path / "o2",
         "label-studio",
-        write=WriteOptions(what=to_label_studio.What("annotations")),
+        write=WriteOptions(what=What("annotations")),
     )
     assert "annotations" in json.loads((tmp_path / "o2/import.json").read_text())[0]
     run(
         tmp_path / "s",
         tmp_path / "o3",
         "label-studio",
-        write=WriteOptions(what=to_label_studio.What("predictions")),
+        write=WriteOptions(what=What("predictions")),
     )
     assert (
         json.loads((tmp_path / "o3/import.json").read_text())[0]["predictions"][0]["model_version"]
@@ -659,7 +659,7 @@ def test_voc_sources_with_faults(tmp_path: Path) -> None:
         path.relative_to(tmp_path / "o").as_posix() for path in (tmp_path / "o").rglob("*.json")
     ) == ["sub/a.json"]
     told = " ".join(sentence for _, sentence in summary.failed)
-    assert "is 9x9, its SegmentationObject 8x9" in told
+    assert "SegmentationObject is 8x9, SegmentationClass 9x9" in told
     assert "is 9x9, its picture 10x9" in told
     diagonal = np.eye(9, dtype=np.uint8)
     diagonal[0, 4] = diagonal[4, 0] = 255

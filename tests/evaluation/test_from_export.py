@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from backend.label_studio.api.retry import Waits
 from tests.support.exports import SIZE, disc, regions, task, write
 from tests.support.servers import http_server
 

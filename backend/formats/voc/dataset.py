@@ -9,9 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from backend.core.types import LabelMap
 from backend.errors import ConfigError, InputError
 from backend.files.images import SUFFIXES
 from backend.formats.voc.class_names import own_class_names
+from backend.formats.voc.label_maps import read_label_maps
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,18 @@ class VocDataset:
                     return path
         raise InputError(
             f"{folder / image_id}: no image with this name and a suffix of {', '.join(SUFFIXES)}"
+        )
+
+    def maps(self, image_id: str) -> tuple[LabelMap, LabelMap | None]:
+        """Class values and object values of an image; None where the dataset has no objects.
+
+        Raises:
+            InputError: missing or damaged, or of two sizes.
+        """
+        folder = self.root / "SegmentationObject"
+        name = f"{image_id}.png"
+        return read_label_maps(
+            self.root / "SegmentationClass" / name, folder / name if folder.is_dir() else None
         )
 
 

@@ -126,6 +126,28 @@ def read_label_map(path: Path) -> LabelMap:
     return decode_png(data, str(path))
 
 
+def _check_sizes(classes: LabelMap, objects: LabelMap, where: str) -> None:
+    if classes.shape != objects.shape:
+        raise InputError(
+            f"{where}: SegmentationObject is {objects.shape[1]}x{objects.shape[0]},"
+            f" SegmentationClass {classes.shape[1]}x{classes.shape[0]}"
+        )
+
+
+def read_label_maps(classes: Path, objects: Path | None) -> tuple[LabelMap, LabelMap | None]:
+    """Class values of an image and, where there is a file of them, its object values.
+
+    Raises:
+        InputError: missing or damaged, or of two sizes.
+    """
+    found = read_label_map(classes)
+    if objects is None:
+        return found, None
+    beside = read_label_map(objects)
+    _check_sizes(found, beside, str(classes))
+    return found, beside
+
+
 def instances_of(
     classes: LabelMap, objects: LabelMap, names: Sequence[str], where: str
 ) -> list[Instance]:
@@ -144,11 +166,7 @@ def instances_of(
     Raises:
         InputError: the maps differ in size, or a class value is beyond the names.
     """
-    if classes.shape != objects.shape:
-        raise InputError(
-            f"{where}: SegmentationObject is {objects.shape[1]}x{objects.shape[0]},"
-            f" SegmentationClass {classes.shape[1]}x{classes.shape[0]}"
-        )
+    _check_sizes(classes, objects, where)
     found = []
     for value in np.unique(objects):
         if value in (0, IGNORE):

@@ -23,7 +23,6 @@ from backend.formats.base import ReadRequest
 from backend.formats.sample import DatasetInstance, Fault, Part, Sample
 from backend.formats.voc.class_names import own_class_names
 from backend.formats.voc.dataset import VocDataset, open_voc
-from backend.formats.voc.label_maps import read_label_map
 
 _WHOLE = ("trainval", "all")  # lists that repeat others
 
@@ -36,12 +35,10 @@ def _splits(root: Path, split: str | None) -> dict[str, VocDataset]:
     names = sorted(
         path.stem for path in folder.glob("*.txt") if path.is_file() and path.read_bytes().strip()
     )
-    whole = sorted(
-        names, key=lambda name: name in _WHOLE
-    )  # those mostly repeat the others, which tell more
-    return {
-        name.removesuffix("_videos"): open_voc(root, name.removesuffix("_videos")) for name in whole
-    }
+    # The lists that repeat others come last: the others tell more.
+    ordered = sorted(names, key=lambda name: name in _WHOLE)
+    splits = [name.removesuffix("_videos") for name in ordered]
+    return {name: open_voc(root, name) for name in splits}
 
 
 class VocReader:
@@ -120,13 +117,7 @@ class VocReader:
         for path in (Path(where), *([beside] if self._has_objects else [])):
             if path.exists() and not self._pictures.inside(path):
                 raise InputError(f"{path}: is a link that leads outside of the folders given")
-        classes = read_label_map(Path(where))
-        objects = read_label_map(beside) if self._has_objects else None
-        if objects is not None and objects.shape != classes.shape:
-            raise InputError(
-                f"{where}: is {classes.shape[1]}x{classes.shape[0]}, its SegmentationObject"
-                f" {objects.shape[1]}x{objects.shape[0]}"
-            )
+        classes, objects = self._dataset.maps(image_id)
         try:
             picture: Path | None = self._dataset.image_path(image_id)
         except InputError:

@@ -20,7 +20,7 @@ from backend.label_studio.prelabel.stages import Labeller, Loader, TaskWork
 _SAMPLE = 3  # tasks that a dry run predicts to know what one costs
 
 
-def _dry_run(
+def dry_run(
     client: Client,
     ready: Prepared,
     options: PrelabelOptions,

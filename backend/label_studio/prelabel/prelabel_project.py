@@ -20,7 +20,7 @@ from backend.files.images import ImageLimits
 from backend.label_studio.api.client import Client, without_version
 from backend.label_studio.api.fetch import Fetcher
 from backend.label_studio.prelabel.boxes import check_rows
-from backend.label_studio.prelabel.dry_run import _dry_run
+from backend.label_studio.prelabel.dry_run import dry_run
 from backend.label_studio.prelabel.engine import Engine
 from backend.label_studio.prelabel.engine_local import LocalEngine
 from backend.label_studio.prelabel.journal import Journal
@@ -98,18 +98,12 @@ def _run(
         raise ConfigError(f"--project {options.project}: {error}") from None
     ready = prepare(settings, options, info.label_config)
     limits = ImageLimits(max_pixels=settings.max_pixels)
+    missing = without_version(ready.model_version)
+    filters = filters_of(client, options.project, options.choice, missing)
     if ready.prompts is not None:
-        parts = filters_of(
-            client, options.project, options.choice, without_version(ready.model_version)
-        )
-        rows = itertools.chain.from_iterable(client.tasks(options.project, part) for part in parts)
+        rows = itertools.chain.from_iterable(client.tasks(options.project, one) for one in filters)
         check_rows(ready.prompts, ready.binding.groups[0].data_key, rows)
-    n_left = sum(
-        client.count(options.project, part)
-        for part in filters_of(
-            client, options.project, options.choice, without_version(ready.model_version)
-        )
-    )
+    n_left = sum(client.count(options.project, one) for one in filters)
     report: dict[str, Any] = {
         "project": options.project,
         "title": info.title,
@@ -117,33 +111,24 @@ def _run(
         "tasks_to_predict": n_left,
     }
     if options.dry_run:
-        return None, {**report, **_dry_run(client, ready, options, service, limits, n_left)}
-    name = f"{service.label_studio_url}#{options.project}"
-    journal = Journal(
-        options.journal
-        or default_journal(str(service.label_studio_url), options.project, ready.model_version),
-        name,
-        ready.model_version,
-    )
-    n_open = n_left if options.choice.retry_failed else max(0, n_left - len(journal.failed))
-    bar = _Bar(
-        n_open if options.choice.limit is None else min(n_open, options.choice.limit),
-        options.progress,
-    )
-    run = PrelabelRun(
-        client,
-        options.project,
-        ready.model_version,
-        journal,
-        bar,
-        replace=options.replace,
-        stop=stop,
-    )
+        return None, {**report, **dry_run(client, ready, options, service, limits, n_left)}
+    url = str(service.label_studio_url)
+    path = options.journal or default_journal(url, options.project, ready.model_version)
+    journal = Journal(path, f"{url}#{options.project}", ready.model_version)
     started = time.monotonic()
+    bar = _bar(n_left, journal, options)
     try:
-        summary = run.run(
-            _engine(settings, service, options, ready, limits), options.choice, ready.given
+        run = PrelabelRun(
+            client,
+            options.project,
+            ready.model_version,
+            journal,
+            bar,
+            replace=options.replace,
+            stop=stop,
         )
+        engine = _engine(settings, service, options, ready, limits)
+        summary = run.run(engine, options.choice, ready.given)
     finally:
         bar.close()
         journal.close()
@@ -154,6 +139,13 @@ def _run(
         **summary.as_dict(),
     }
     return summary, report
+
+
+def _bar(n_left: int, journal: Journal, options: PrelabelOptions) -> _Bar:
+    choice = options.choice
+    n_open = n_left if choice.retry_failed else max(0, n_left - len(journal.failed))
+    n_open = n_open if choice.limit is None else min(n_open, choice.limit)
+    return _Bar(n_open, options.progress)
 
 
 def _engine(
