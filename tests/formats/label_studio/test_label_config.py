@@ -245,3 +245,42 @@ def test_x01_hostile_xml_is_refused_cheaply(name: str) -> None:
     tracemalloc.stop()
     assert took < 1.0
     assert peak < 50 << 20
+
+
+def test_a_made_config_is_accepted_by_label_studio_and_by_us() -> None:
+    from label_studio_sdk.label_interface import LabelInterface
+
+    text = make_config(["car", 'odd "name" & <more>', "bus"])
+    interface = LabelInterface(text)
+    assert interface.get_tag("brush").labels == ["car", 'odd "name" & <more>', "bus"]
+    binding = bind(
+        parse_label_config(text), lambda path: {0: "car", 1: 'odd "name" & <more>', 2: "bus"}, 0.25
+    )
+    assert [output.kind for output in binding.groups[0].outputs] == ["brushlabels"]
+    assert len(binding.groups[0].outputs[0].labels) == 3
+
+
+def test_where_a_prompt_goes() -> None:
+    point = brush(
+        '<Label value="Car"/><Label value="wheel" predicted_values="tyre"/><Label value="tram"/>',
+        'smart="true"',
+        "KeyPointLabels",
+        "point",
+    )
+    masks = brush('<Label value="car"/><Label value="tyre"/>')
+    read = parse_label_config(
+        config(brush('<Label value="car"/>', "", "PolygonLabels", "poly") + masks + point)
+    )
+    assert (
+        prompt_target(read, "point", "Car")[0].name,
+        prompt_target(read, "point", "Car")[1],
+    ) == ("brush", "car")
+    assert prompt_target(read, "point", "wheel")[1] == "tyre"
+    with pytest.raises(InputError, match="'tram' .* is not a label of \"brush\""):
+        prompt_target(read, "point", "tram")
+    with pytest.raises(InputError, match='no tag "other"'):
+        prompt_target(read, "other", "car")
+    single = parse_label_config(config(brush('<Label value="thing"/>') + point))
+    assert prompt_target(single, "point", "tram")[1] == "thing"
+    with pytest.raises(InputError, match="add a BrushLabels tag"):
+        prompt_target(parse_label_config(config(point)), "point", "Car")
