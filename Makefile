@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 STUDIO := .venv-studio
 STUDIO_STAMP := $(STUDIO)/.installed
 
-.PHONY: demo studio test check bench clean
+.PHONY: demo studio test slow check bench clean
 .DELETE_ON_ERROR:
 
 demo: $(STAMP)
@@ -20,7 +20,11 @@ studio: $(STAMP) $(STUDIO_STAMP)
 	$(BIN)/python -m backend.demo.studio --label-studio $(STUDIO)/bin/label-studio --data studio-data
 
 test: $(STAMP) $(STUDIO_STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not slow"
+
+# The long tests: thousands of files and calls, dozens of kills, a second installation. `.ci/run` runs them as well.
+slow: $(STAMP) $(STUDIO_STAMP)
+	$(BIN)/python -m pytest -m slow
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -4,13 +4,13 @@ one mask. Knows nothing of labelme's window.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Protocol
 
 import numpy as np
+from cachetools import LRUCache
 from numpy.typing import NDArray
 
 from backend.core.masks import mask_xyxy
@@ -60,7 +60,7 @@ class Assistant:
     def __init__(self, cascade: Models, names: Sequence[str] | None = None) -> None:
         self._cascade = cascade
         self._names = names
-        self._embeddings: OrderedDict[bytes, Embedding] = OrderedDict()
+        self._embeddings: LRUCache[bytes, Embedding] = LRUCache(_REMEMBERED)
 
     @property
     def names(self) -> list[str]:
@@ -138,8 +138,8 @@ class Assistant:
             blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()
             + str(image.shape).encode()
         )
-        known = self._embeddings.pop(key, None)
-        self._embeddings[key] = segmenter.embed(image) if known is None else known
-        while len(self._embeddings) > _REMEMBERED:
-            self._embeddings.popitem(last=False)
-        return self._embeddings[key]
+        embedding = self._embeddings.get(key)
+        if embedding is None:
+            embedding = segmenter.embed(image)
+            self._embeddings[key] = embedding
+        return embedding

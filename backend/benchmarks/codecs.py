@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backend.benchmarks.ratios import Measurement, _mean_row, _ratio
+from backend.benchmarks.yardsticks import label_studio_json, labelme_file, sdk_brush
 from backend.core.classes import ClassNames
 from backend.core.masks import full_frame, mask_from_full, mask_xyxy
 from backend.core.types import Instance, Mask, Masks, Prediction
@@ -82,7 +83,6 @@ def labelme_file_of(prediction: Prediction) -> bytes:
 
 
 def _routes(repeats: int, folder: Path) -> list[Measurement]:
-    from backend.benchmarks.yardsticks import label_studio_json, labelme_file
     from backend.models.sam2.stock import use_one_thread
 
     use_one_thread()
@@ -142,19 +142,20 @@ def mask_set() -> list[tuple[str, NDArray[np.bool_]]]:
 
 
 def _rle(repeats: int) -> list[Measurement]:
-    from label_studio_sdk.converter.brush import decode_rle, mask2rle
-
+    sdk = sdk_brush()
     encode = []
     decode = []
     for _, full in mask_set():
         grey = full.astype(np.uint8) * 255
         crop = mask_from_full(full)
         size = (full.shape[0], full.shape[1])
-        text = mask2rle(grey)
-        ours, _, _ = _ratio(partial(mask2rle, grey), partial(rle.encode_brush, crop, size), repeats)
+        text = sdk.mask2rle(grey)
+        ours, _, _ = _ratio(
+            partial(sdk.mask2rle, grey), partial(rle.encode_brush, crop, size), repeats
+        )
         encode.append(ours)
         ours, _, _ = _ratio(
-            partial(decode_rle, text), partial(rle.decode_brush, text, size), repeats
+            partial(sdk.decode_rle, text), partial(rle.decode_brush, text, size), repeats
         )
         decode.append(ours)
     return [

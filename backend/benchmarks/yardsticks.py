@@ -8,20 +8,37 @@ import base64
 import io
 import json
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
+from backend.errors import ConfigError
 from backend.models.sam2.stock import full_masks
+
+
+def sdk_brush() -> ModuleType:
+    """The peer's masks: ``label_studio_sdk.converter.brush``.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    try:
+        return import_module("label_studio_sdk.converter.brush")
+    except ModuleNotFoundError:
+        raise ConfigError(
+            "bench compares with label-studio-sdk, which is not installed: pip install"
+            " label-studio-sdk"
+        ) from None
 
 
 def label_studio_json(logits: NDArray[Any], size_hw: tuple[int, int], labels: Sequence[str]) -> str:
     """The route of Label Studio's own SAM 2 example: full masks, ``mask2rle``, ``json.dumps``."""
-    from label_studio_sdk.converter.brush import mask2rle
-
+    mask2rle = sdk_brush().mask2rle
     result = []
     for mask, label in zip(full_masks(logits, size_hw), labels, strict=True):
         rle = mask2rle((mask * 255).astype(np.uint8))

@@ -25,9 +25,6 @@ from backend.config.models import Settings
 from backend.errors import ConfigError
 
 if TYPE_CHECKING:
-    pass
-
-if TYPE_CHECKING:
     from backend.labeling.annotate import RunOptions
 
 _EPILOG = """formats:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-import requests
+import httpx
 
 from backend.demo.run import DEMO_MARGIN, DEMO_MIN_PART
 from backend.errors import Unavailable
@@ -85,14 +85,12 @@ def wait_for(url: str, process: subprocess.Popen[bytes], log: Path, timeout_s: f
     Raises:
         Unavailable: it ended or did not answer in time; the end of its log is told.
     """
-    session = requests.Session()
-    session.trust_env = False
     end = time.monotonic() + timeout_s
     while time.monotonic() < end:
         if process.poll() is not None:
             break
-        with contextlib.suppress(requests.RequestException):
-            if session.get(url, timeout=2).status_code == 200:
+        with contextlib.suppress(httpx.HTTPError):
+            if httpx.get(url, timeout=2, trust_env=False).status_code == 200:
                 return
         time.sleep(0.5)
     tail = log.read_text(errors="replace")[-1500:] if log.is_file() else ""

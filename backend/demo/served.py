@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import requests
+import httpx
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from backend.config.models import Settings
@@ -36,10 +36,8 @@ class ServedCascade:
     """
 
     def __init__(self, url: str, names: Sequence[str]) -> None:
-        self._url = url
         self._config = make_config(names)
-        self._session = requests.Session()
-        self._session.trust_env = False
+        self._client = httpx.Client(base_url=url, timeout=_LOADING_S, trust_env=False)
         self.names: Mapping[int, str] = dict(enumerate(names))
         setup = {
             "project": "1.0",
@@ -51,9 +49,9 @@ class ServedCascade:
         self.model_version = str(self._post("/setup", setup)["model_version"])
 
     def _post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        reply = self._session.post(self._url + path, json=body, timeout=_LOADING_S)
+        reply = self._client.post(path, json=body)
         if reply.status_code != 200:
-            raise Unavailable(f"{path}: {reply.status_code} {reply.reason}")
+            raise Unavailable(f"{path}: {reply.status_code} {reply.reason_phrase}")
         return dict(reply.json())
 
     def infer(

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import requests
+import httpx
 
 from backend.demo.processes import PASSWORD, TOKEN, USER, backend, label_studio, usable_port
 from backend.demo.run import SAMPLES
@@ -38,9 +38,13 @@ class Studio:
 
     def __init__(self, url: str, token: str = TOKEN) -> None:
         self.url = url
-        self._session = requests.Session()
-        self._session.trust_env = False
-        self._session.headers["Authorization"] = f"Token {token}"
+        self._client = httpx.Client(
+            base_url=url,
+            headers={"Authorization": f"Token {token}"},
+            timeout=180,
+            follow_redirects=True,
+            trust_env=False,
+        )
 
     def call(self, method: str, path: str, **options: Any) -> Any:
         """One API call.
@@ -51,7 +55,7 @@ class Studio:
         Raises:
             Unavailable: a status over 399, with what Label Studio said.
         """
-        reply = self._session.request(method, self.url + path, timeout=180, **options)
+        reply = self._client.request(method, path, **options)
         if reply.status_code >= 400:
             raise Unavailable(
                 f"Label Studio answered {reply.status_code} to {method} {path}: {reply.text[:500]}"
@@ -252,3 +256,7 @@ def main() -> int:
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -607,6 +607,7 @@ def test_d01_a_full_disk_stops_the_run_and_loses_nothing(
     assert (again.labelled, again.done, again.failed) == (2, 1, [])
 
 
+@pytest.mark.slow
 def test_a_real_full_disk(pictures: Path, tmp_path: Path) -> None:
     """A file system of 64 KiB: the picture formats do not fit, the message says so, no partial file
     stays.

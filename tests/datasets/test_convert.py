@@ -890,6 +890,7 @@ def peak(source: Path, out: Path, target: str) -> tuple[int, str, str]:
     return int(used), done.stdout, done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_five_thousand_files_in_bounded_memory(tmp_path: Path, rng: np.random.Generator) -> None:
     """To COCO and to Label Studio, whose files hold all images, and from them back to labelme."""

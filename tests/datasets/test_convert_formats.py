@@ -297,6 +297,7 @@ Path({str(tmp_path / "found.json")!r}).write_text(json.dumps(found))
     assert n_exact >= 10
 
 
+@pytest.mark.slow
 def test_a_training_run_accepts_the_labels(tmp_path: Path) -> None:
     samples = ROOT / "backend/demo/samples"
     summary = convert(

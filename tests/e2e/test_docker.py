@@ -250,10 +250,7 @@ def scratch(tmp_path: Path) -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-@pytest.mark.skipif(
-    "DOCKER_INSTALL" not in os.environ,
-    reason="installs several GB again; DOCKER_INSTALL=1 runs it, as .ci/run does",
-)
+@pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_the_install_commands_make_a_working_environment(tmp_path: Path, scratch: Path) -> None:
     build, _ = stages()

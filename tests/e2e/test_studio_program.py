@@ -48,6 +48,7 @@ _PLAIN = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_whatever_ends_it_ends_its_servers(tmp_path: Path, number: signal.Signals) -> None:
     program = tmp_path / "label-studio"

@@ -201,6 +201,7 @@ def test_c11_a_killed_worker_is_replaced(tmp_path: Path) -> None:
         assert server.predict(inline(1)).status_code == 200
 
 
+@pytest.mark.slow
 def test_half_sent_requests_do_not_starve_health(tmp_path: Path) -> None:
     with serving(tmp_path / "log") as server:
         host = "127.0.0.1"
@@ -267,6 +268,7 @@ def test_a_port_in_use_is_one_sentence() -> None:
     assert "cannot listen there" in done.stderr
 
 
+@pytest.mark.slow
 def test_twelve_hundred_tasks_in_one_request(tmp_path: Path) -> None:
     stream = io.BytesIO()
     PIL.Image.fromarray(np.mgrid[0:480, 0:640].sum(0).astype(np.uint8)).convert("RGB").save(
@@ -307,6 +309,7 @@ def test_twelve_hundred_tasks_in_one_request(tmp_path: Path) -> None:
         assert peak[0] - before < 150 << 20
 
 
+@pytest.mark.slow
 def test_c07_memory_is_flat_over_five_thousand_calls(tmp_path: Path) -> None:
     with serving(tmp_path / "log", RESULT_CACHE_MB=0.5) as server, requests.Session() as session:
 

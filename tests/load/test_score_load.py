@@ -52,6 +52,7 @@ def run(path: Path) -> tuple[dict, int, str]:
     return json.loads(out.read_text()), int(peak), done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_ten_thousand_tasks_in_bounded_memory(tmp_path: Path) -> None:
     write_export(tmp_path / "small.json", 500)

@@ -101,7 +101,15 @@ class Journal:
             try:
                 database.execute("PRAGMA journal_mode=WAL")
                 database.execute("PRAGMA synchronous=FULL")
-                database.executescript(_TABLES)
+                (version,) = database.execute("PRAGMA user_version").fetchone()
+                if version not in (0, VERSION):
+                    database.close()
+                    raise ConfigError(
+                        f"{self.path}: written by another version of yolosam2 (its tables have"
+                        f" version {version}, this one knows {VERSION}); finish the run with that"
+                        " version, or move the file away"
+                    )
+                database.executescript(f"{_TABLES}PRAGMA user_version = {VERSION};")
                 (state,) = database.execute("PRAGMA quick_check(1)").fetchone()
                 if state != "ok":
                     raise sqlite3.DatabaseError(state)

@@ -5,11 +5,16 @@ threads.
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Hashable
 from typing import Generic, TypeVar
 
+from cachetools import LRUCache
+
 V = TypeVar("V")
+
+
+def _size(entry: tuple[object, int]) -> int:
+    return entry[1]
 
 
 class ByteLru(Generic[V]):
@@ -21,15 +26,13 @@ class ByteLru(Generic[V]):
     """
 
     def __init__(self, budget_bytes: int) -> None:
-        self._budget = budget_bytes
-        self._used = 0
-        self._entries: OrderedDict[Hashable, tuple[V, int]] = OrderedDict()
+        self._entries: LRUCache[Hashable, tuple[V, int]] = LRUCache(budget_bytes, getsizeof=_size)
         self._lock = threading.Lock()
 
     @property
     def used_bytes(self) -> int:
         """What the entries say they take."""
-        return self._used
+        return int(self._entries.currsize)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -38,20 +41,11 @@ class ByteLru(Generic[V]):
         """The value, which becomes the most recently used; None if it is not there."""
         with self._lock:
             found = self._entries.get(key)
-            if found is None:
-                return None
-            self._entries.move_to_end(key)
-            return found[0]
+        return None if found is None else found[0]
 
     def put(self, key: Hashable, value: V, n_bytes: int) -> None:
         """Remember a value of this size."""
         with self._lock:
-            old = self._entries.pop(key, None)
-            self._used -= old[1] if old else 0
-            if n_bytes > self._budget:
-                return
-            self._entries[key] = (value, n_bytes)
-            self._used += n_bytes
-            while self._used > self._budget:
-                _, (_, size) = self._entries.popitem(last=False)
-                self._used -= size
+            self._entries.pop(key, None)
+            if n_bytes <= self._entries.maxsize:
+                self._entries[key] = (value, n_bytes)

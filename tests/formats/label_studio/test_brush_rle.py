@@ -49,6 +49,7 @@ def test_bytes_equal_the_sdk_on_random_masks(kind: int) -> None:
         assert np.array_equal(decoded(theirs, frame.shape), frame)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", range(6))
 def test_bytes_equal_the_sdk_at_4k(kind: int) -> None:
     frame = random_mask(np.random.default_rng(kind), 2160, 3840, kind)

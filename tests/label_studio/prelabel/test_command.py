@@ -268,6 +268,7 @@ def test_refusals(run_cli, studio: FakeStudio, server: Recorder, tmp_path: Path)
     assert "No label is a class of the model" in said(*options(server, tmp_path))
 
 
+@pytest.mark.slow
 @needs_studio
 @pytest.mark.timeout(900)
 def test_two_hundred_tasks_a_kill_and_a_restart_of_the_real_label_studio(tmp_path: Path) -> None:

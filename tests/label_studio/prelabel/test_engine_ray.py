@@ -55,6 +55,7 @@ def run(made: FakeStudio, journal: Path, engine) -> tuple[int, dict[int, str]]:
     return summary.n_done, summary.failed
 
 
+@pytest.mark.slow
 def test_both_engines_give_the_same_and_a_killed_actor_changes_nothing(tmp_path: Path) -> None:
     local = studio()
     ray = studio()

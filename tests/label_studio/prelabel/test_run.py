@@ -248,6 +248,7 @@ def test_label_studio_restarts(studio: FakeStudio, server: Recorder, tmp_path: P
     assert studio.once(VERSION)
 
 
+@pytest.mark.slow
 def test_a_label_studio_that_is_gone_ends_the_run(
     studio: FakeStudio, server: Recorder, tmp_path: Path
 ) -> None:
@@ -265,6 +266,7 @@ def test_a_label_studio_that_is_gone_ends_the_run(
     assert studio.once(VERSION)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_killed_fifty_times(studio: FakeStudio, server: Recorder, tmp_path: Path) -> None:
     """kill -9 at random moments, some of them with answers that are lost.

@@ -485,7 +485,7 @@ def test_c01_ten_thousand_clicks_of_eight_people_are_never_swapped() -> None:
                 project,
                 time.monotonic() + 60,
             )
-            region = json.loads(text)["result"][0]
+            region = json.loads(text.text)["result"][0]
             key = (round(x, 3), round(y, 3))
             if expected.setdefault(key, region["value"]["rle"]) != region["value"]["rle"]:
                 swaps.append((person, call))
