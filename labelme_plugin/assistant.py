@@ -7,15 +7,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Protocol
 
 import numpy as np
 from cachetools import LRUCache
 from numpy.typing import NDArray
 
 from backend.core.masks import mask_xyxy
-from backend.core.protocols import Labeler, Segmenter
-from backend.core.types import Embedding, Image, Mask, Masks, Prompts
+from backend.core.protocols import InteractiveLabeler, PointSegmenter
+from backend.core.types import Embedding, Image, Mask, Prompts
 from backend.errors import InputError
 
 _REMEMBERED = 3  # encoded images
@@ -24,14 +23,6 @@ BACKGROUND_POINT = 0
 POINT = 1
 FIRST_CORNER = 2
 LAST_CORNER = 3
-
-
-class Models(Labeler, Protocol):
-    """The part of ``backend.labeling.cascade.Cascade`` that is used here."""
-
-    @property
-    def segmenter(self) -> Segmenter | None: ...
-    def outline(self, masks: Masks) -> list[Mask | None]: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +48,7 @@ class Assistant:
         names: of the classes it was told to keep; None for all.
     """
 
-    def __init__(self, cascade: Models, names: Sequence[str] | None = None) -> None:
+    def __init__(self, cascade: InteractiveLabeler, names: Sequence[str] | None = None) -> None:
         self._cascade = cascade
         self._names = names
         self._embeddings: LRUCache[bytes, Embedding] = LRUCache(_REMEMBERED)
@@ -121,7 +112,7 @@ class Assistant:
         Raises:
             InputError: there is no segmenter, or nothing to go by.
         """
-        segmenter = self._cascade.segmenter
+        segmenter = self._cascade.point_segmenter
         if segmenter is None:
             raise InputError("no segmenter is loaded")
         kinds = np.asarray(labels)
@@ -133,7 +124,7 @@ class Assistant:
         (mask,) = self._cascade.outline(masks)
         return [] if mask is None else [AssistedMask(mask, float(masks.quality[0]))]
 
-    def _embedding(self, segmenter: Segmenter, image: Image) -> Embedding:
+    def _embedding(self, segmenter: PointSegmenter, image: Image) -> Embedding:
         key = (
             blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()
             + str(image.shape).encode()

@@ -33,7 +33,7 @@ def _check(source: Path, images: Path | None, progress: bool) -> Any:
 
 
 def _open_window(*arguments: Any) -> int:
-    from labelme_plugin.launcher import open_window
+    from labelme_plugin.window import open_window
 
     return open_window(*arguments)
 

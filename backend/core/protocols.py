@@ -1,15 +1,36 @@
-"""What a model must be able to do, whichever it is."""
+"""What a model must be able to do, whichever it is.
+
+A new model implements one of these in a file of its own and gets a row in
+``backend.models.registry``. Everything works on batches and keeps nothing between calls, but for
+the session of a video.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
-from backend.core.types import Boxes, Detections, Embedding, Image, Masks, Prediction, Prompts
+from backend.core.types import (
+    Boxes,
+    ClassProbabilities,
+    Detections,
+    Embedding,
+    FrameMasks,
+    Image,
+    Mask,
+    Masks,
+    Prediction,
+    Prompts,
+    Proposals,
+)
 
 
 class Detector(Protocol):
-    """Finds and names objects. ``version`` identifies weights and result-changing settings."""
+    """Finds and names objects; see ``Detections`` for what it may say.
+
+    ``version`` identifies weights and result-changing settings. An open-vocabulary detector takes
+    its names when it is loaded.
+    """
 
     @property
     def names(self) -> Mapping[int, str]: ...
@@ -18,25 +39,91 @@ class Detector(Protocol):
     def detect(self, images: Sequence[Image]) -> list[Detections]: ...
 
 
-class Segmenter(Protocol):
-    """Outlines objects that prompts point at. One mask per box, in the same order."""
+class BoxSegmenter(Protocol):
+    """Outlines the object in each box: one mask per box, in the same order."""
 
     @property
     def version(self) -> str: ...
     def segment(self, images: Sequence[Image], boxes: Sequence[Boxes]) -> list[Masks]: ...
+
+
+@runtime_checkable
+class PointSegmenter(Protocol):
+    """Outlines what a person points at; an image is encoded once for many prompts."""
+
+    @property
+    def version(self) -> str: ...
     def embed(self, image: Image) -> Embedding: ...
     def refine(self, embedding: Embedding, prompts: Sequence[Prompts]) -> Masks: ...
 
 
-class Labeler(Protocol):
-    """What a run over images needs of a cascade.
+class Proposer(Protocol):
+    """Outlines everything in an image, without names."""
 
-    ``backend.labeling.cascade.Cascade`` is one, and so is a backend that is asked over HTTP.
+    @property
+    def version(self) -> str: ...
+    def propose(self, images: Sequence[Image]) -> list[Proposals]: ...
+
+
+class Namer(Protocol):
+    """Says how likely each mask of an image shows each class, in one pass over the image."""
+
+    @property
+    def names(self) -> Mapping[int, str]: ...
+    @property
+    def version(self) -> str: ...
+    def name(self, image: Image, masks: Sequence[Mask]) -> ClassProbabilities: ...
+
+
+class VideoSession(Protocol):
+    """One video in work.
+
+    Prompts may be given on any frame, in any order; ``step`` gives the masks of the next frame
+    towards the end or the start, and None past it. ``forget`` lets go of frames that are no longer
+    read.
+    """
+
+    def prompt(self, frame: int, object_id: int, prompts: Prompts) -> FrameMasks: ...
+    def step(self, *, backward: bool = False) -> FrameMasks | None: ...
+    def forget(self, before: int) -> None: ...
+
+
+class VideoSegmenter(Protocol):
+    """Follows objects through the frames of a video."""
+
+    @property
+    def version(self) -> str: ...
+    def start(self, frames: Iterable[Image]) -> VideoSession: ...
+
+
+class Labeler(Protocol):
+    """What labels images: models, or somebody who is asked over HTTP.
+
+    ``infer`` runs the models on one thread, ``finish`` makes pixels of an answer on any thread;
+    what travels between them is the labeler's own. ``thresholds`` are lowest scores by class index,
+    and classes that are not among them are dropped; None keeps all.
     """
 
     @property
     def names(self) -> Mapping[int, str]: ...
+    @property
+    def model_version(self) -> str: ...
     def infer(
-        self, images: Sequence[Image], given: Sequence[Detections | None] | None = None
+        self,
+        images: Sequence[Image],
+        given: Sequence[Detections | None] | None = None,
+        thresholds: Mapping[int, float] | None = None,
     ) -> Sequence[Any]: ...
     def finish(self, raw: Any) -> Prediction: ...
+
+
+class InteractiveLabeler(Labeler, Protocol):
+    """A labeler that also answers a person's prompts.
+
+    ``point_segmenter`` is None where no model can; ``outline`` makes pixels of its answers as
+    ``finish`` makes them of all others.
+    """
+
+    @property
+    def point_segmenter(self) -> PointSegmenter | None: ...
+    def outline(self, masks: Masks) -> list[Mask | None]: ...

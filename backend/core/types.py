@@ -18,18 +18,6 @@ LabelMap: TypeAlias = NDArray[np.integer[Any]]  # (H, W), 0 background, 255 igno
 
 
 @dataclass(frozen=True, eq=False)
-class Detections:
-    """What a detector found in one image; N may be 0."""
-
-    xyxy: Boxes  # (N, 4) float32
-    class_ids: NDArray[np.int64]  # (N,) index into the detector's names
-    scores: NDArray[np.float32]  # (N,) 0..1
-
-    def __len__(self) -> int:
-        return len(self.class_ids)
-
-
-@dataclass(frozen=True, eq=False)
 class Mask:
     """A boolean crop and where its top left pixel lies in the image."""
 
@@ -38,21 +26,94 @@ class Mask:
     crop: NDArray[np.bool_]  # (h, w)
 
 
+@dataclass(frozen=True)
+class Area:
+    """The rectangle of an image that a grid covers, in pixels of the image.
+
+    It may reach beyond the image, as that of a model whose input is padded does.
+    """
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+
 @dataclass(frozen=True, eq=False)
 class Masks:
     """A segmenter's answer for one image, still on its own coarse grid; N may be 0.
 
-    The grid covers the whole image: cell (r, c) is centred at ((c + .5) W / w, (r + .5) H / h).
-    ``geometry.crop_masks`` turns it into pixel masks; keeping the grid until then is what makes
-    leaving the device and queueing cheap.
+    Cell (r, c) of the grid is centred at (area.x + (c + .5) area.width / w, area.y + (r + .5)
+    area.height / h); without an area the grid covers the whole image.
+    ``backend.core.upsample.crop_masks`` turns it into pixel masks; keeping the grid until then is
+    what makes leaving the device and queueing cheap.
     """
 
     logits: NDArray[np.floating[Any]]  # (N, h, w) float16 or float32, > 0 is inside
     quality: NDArray[np.float32]  # (N,) the segmenter's own estimate of IoU, 0..1
     size_hw: tuple[int, int]  # of the image
+    area: Area | None = None
 
     def __len__(self) -> int:
         return len(self.logits)
+
+    def keep(self, rows: NDArray[Any]) -> Masks:
+        """The masks of some rows.
+
+        Args:
+            rows: (N,) bool, or indices.
+        """
+        return Masks(self.logits[rows], self.quality[rows], self.size_hw, self.area)
+
+
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """What a detector found in one image; N may be 0.
+
+    ``masks`` is None for a detector that gives boxes only. They are what is drawn where no
+    segmenter outlines the boxes.
+    """
+
+    xyxy: Boxes  # (N, 4) float32
+    class_ids: NDArray[np.int64]  # (N,) index into the detector's names
+    scores: NDArray[np.float32]  # (N,) 0..1
+    masks: Masks | None = None  # one for each box, in the same order
+
+    def __len__(self) -> int:
+        return len(self.class_ids)
+
+    def keep(self, rows: NDArray[Any]) -> Detections:
+        """The detections of some rows.
+
+        Args:
+            rows: (N,) bool, or indices.
+        """
+        masks = None if self.masks is None else self.masks.keep(rows)
+        return Detections(self.xyxy[rows], self.class_ids[rows], self.scores[rows], masks)
+
+
+@dataclass(frozen=True, eq=False)
+class Proposals:
+    """Masks of one image that nobody asked for; their ``quality`` is the predicted IoU."""
+
+    masks: Masks
+    stability: NDArray[np.float32]  # (N,) 0..1, IoU of a mask at a lower and a higher threshold
+
+
+@dataclass(frozen=True, eq=False)
+class ClassProbabilities:
+    """How likely each mask of an image shows each class."""
+
+    probabilities: NDArray[np.float32]  # (N, K) 0..1, K classes in the order of the namer's names
+
+
+@dataclass(frozen=True, eq=False)
+class FrameMasks:
+    """The followed objects in one frame of a video."""
+
+    frame: int  # 0 is the first
+    object_ids: tuple[int, ...]
+    masks: Masks  # one for each object, in the same order
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,32 +8,33 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from backend.core.types import Mask, Masks
+from backend.core.types import Area, Mask, Masks
 
 
 def _taps(
-    low: int, high: int, cells: int, pixels: int
+    low: int, high: int, cells: int, origin: float, extent: float
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
     """Bilinear source cells and weight of the second for pixels low..high-1, half-pixel centres,
     edges replicated.
     """
-    source = (np.arange(low, high, dtype=np.float32) + np.float32(0.5)) * np.float32(
-        cells / pixels
-    ) - np.float32(0.5)
+    centres = np.arange(low, high, dtype=np.float32) + np.float32(0.5) - np.float32(origin)
+    source = centres * np.float32(cells / extent) - np.float32(0.5)
     source = np.clip(source, 0, cells - 1)
     first = source.astype(np.intp)
     return first, np.minimum(first + 1, cells - 1), source - first.astype(np.float32)
 
 
-def _span(inside: NDArray[np.bool_], pixels: int) -> tuple[int, int]:
+def _span(inside: NDArray[np.bool_], pixels: int, origin: float, extent: float) -> tuple[int, int]:
     """Pixels that interpolation can make positive: from a cell's width before the first positive
-    cell to one after the last.
+    cell to one after the last, of those whose centre the grid covers.
     """
     cells = len(inside)
     at = np.flatnonzero(inside)
-    low = int(np.floor((at[0] - 0.5) * pixels / cells)) - 1
-    high = int(np.ceil((at[-1] + 1.5) * pixels / cells)) + 1
-    return max(0, low), min(pixels, high)
+    low = int(np.floor(origin + (at[0] - 0.5) * extent / cells)) - 1
+    high = int(np.ceil(origin + (at[-1] + 1.5) * extent / cells)) + 1
+    first = int(np.ceil(origin - 0.5))
+    end = int(np.floor(origin + extent - 0.5)) + 1
+    return max(0, low, first), min(pixels, high, end)
 
 
 def fill_between(
@@ -66,7 +67,9 @@ def fill_between(
     )
 
 
-def crop_mask(logits: NDArray[np.floating[Any]], size_hw: tuple[int, int]) -> Mask | None:
+def crop_mask(
+    logits: NDArray[np.floating[Any]], size_hw: tuple[int, int], area: Area | None = None
+) -> Mask | None:
     """Upsample one grid of logits and threshold it, touching only the pixels that can become
     foreground.
 
@@ -76,8 +79,9 @@ def crop_mask(logits: NDArray[np.floating[Any]], size_hw: tuple[int, int]) -> Ma
     interpolant is a straight line.
 
     Args:
-        logits: (h, w) over the whole image, > 0 inside.
+        logits: (h, w), > 0 inside.
         size_hw: of the image.
+        area: what the grid covers; None for the whole image. Nothing outside of it is inside.
 
     Returns:
         The tight mask, or None where nothing is positive.
@@ -89,9 +93,12 @@ def crop_mask(logits: NDArray[np.floating[Any]], size_hw: tuple[int, int]) -> Ma
     if not rows.any():
         return None
     grid_h, grid_w = logits.shape
-    top, bottom = _span(rows, height)
-    left, right = _span(cols, width)
-    first, second, weight = _taps(top, bottom, grid_h, height)
+    area = area or Area(0.0, 0.0, width, height)
+    top, bottom = _span(rows, height, area.y, area.height)
+    left, right = _span(cols, width, area.x, area.width)
+    if top >= bottom or left >= right:
+        return None
+    first, second, weight = _taps(top, bottom, grid_h, area.y, area.height)
     used = np.flatnonzero(cols)
     c0 = max(0, int(used[0]) - 1)
     c1 = min(grid_w, int(used[-1]) + 2)
@@ -102,8 +109,8 @@ def crop_mask(logits: NDArray[np.floating[Any]], size_hw: tuple[int, int]) -> Ma
     before = lines[row, cell]
     after = lines[row, cell + 1]
     where = (c0 + cell + before / (before - after) + np.float32(0.5)) * np.float32(
-        width / grid_w
-    ) - np.float32(0.5)
+        area.width / grid_w
+    ) + np.float32(area.x - 0.5)
     # A pixel is past the crossing when its centre is; on the crossing itself the value is 0, which
     # is outside.
     pixel = np.where(before > 0, np.ceil(where), np.floor(where) + 1).astype(np.intp)
@@ -115,4 +122,4 @@ def crop_mask(logits: NDArray[np.floating[Any]], size_hw: tuple[int, int]) -> Ma
 
 def crop_masks(masks: Masks) -> list[Mask | None]:
     """Pixel masks of all objects of one image; see ``crop_mask``."""
-    return [crop_mask(logits, masks.size_hw) for logits in masks.logits]
+    return [crop_mask(logits, masks.size_hw, masks.area) for logits in masks.logits]

@@ -15,7 +15,7 @@ from backend.config.models import Settings
 from backend.config.service import ServiceSettings
 from backend.core.types import Detections, Image, Prediction
 from backend.drawing.overlays import encode_picture
-from backend.errors import Unavailable
+from backend.errors import InputError, Unavailable
 from backend.formats.label_studio.label_config import make_config
 from backend.formats.label_studio.results import from_result
 from backend.label_studio.server.app import create_app
@@ -55,13 +55,21 @@ class ServedCascade:
         return dict(reply.json())
 
     def infer(
-        self, images: Sequence[Image], given: Sequence[Detections | None] | None = None
+        self,
+        images: Sequence[Image],
+        given: Sequence[Detections | None] | None = None,
+        thresholds: Mapping[int, float] | None = None,
     ) -> list[Prediction]:
         """Send one /predict for all images, which travel inside their tasks.
 
+        The backend has its own detector and its own thresholds, so nothing else can be given.
+
         Raises:
+            InputError: boxes or thresholds are given.
             Unavailable: the backend did not answer for all of them.
         """
+        if thresholds is not None or any(one is not None for one in given or ()):
+            raise InputError("a backend that is asked over HTTP takes no boxes and no thresholds")
         uris = [
             "data:image/png;base64,"
             + base64.b64encode(encode_picture(image, ".png")).decode("ascii")

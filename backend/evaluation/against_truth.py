@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -34,12 +34,6 @@ from backend.formats.voc.class_names import read_class_names
 from backend.formats.voc.dataset import VocDataset
 from backend.formats.voc.label_maps import instances_of, read_label_maps
 from backend.labeling import pipeline
-
-
-class VersionedLabeler(Labeler, Protocol):
-    """What an evaluation needs of a cascade."""
-
-    model_version: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +111,7 @@ def _against(
 
 def _stages(
     dataset: VocDataset,
-    labeler: VersionedLabeler,
+    labeler: Labeler,
     names: Sequence[str],
     options: EvaluateOptions,
     run: Scoring,
@@ -189,7 +183,7 @@ def _keep(
 
 def evaluate(
     dataset: VocDataset,
-    labeler: VersionedLabeler,
+    labeler: Labeler,
     names: Sequence[str],
     options: EvaluateOptions,
     stop: threading.Event | None = None,

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 
 import numpy as np
 
 from backend.core.boxes import check_boxes, usable_boxes
 from backend.core.masks import clip_mask, tidy_mask
-from backend.core.protocols import Detector, Segmenter
+from backend.core.protocols import BoxSegmenter, Detector, PointSegmenter
 from backend.core.types import Detections, Image, Instance, Mask, Masks, Prediction
 from backend.core.upsample import crop_masks
 from backend.errors import ConfigError, InputError
@@ -41,7 +41,7 @@ class Cascade:
 
     Args:
         detector: gives boxes and names; None if all boxes are given.
-        segmenter: outlines what is in a box; None for boxes only.
+        segmenter: outlines what is in a box; None for boxes only, or for a detector's own masks.
         names: class index to name; None takes the detector's.
         conf: given boxes below this score are dropped, 0..1 (a detector has its own).
         box_margin: masks are cut to their box grown by this share of its sides; None leaves them
@@ -57,7 +57,7 @@ class Cascade:
     def __init__(
         self,
         detector: Detector | None,
-        segmenter: Segmenter | None,
+        segmenter: BoxSegmenter | None,
         *,
         names: Mapping[int, str] | None = None,
         conf: float = 0.0,
@@ -114,7 +114,7 @@ class Cascade:
             self._usable(one, image, is_given=is_given, thresholds=thresholds)
             for (one, is_given), image in zip(detections, images, strict=True)
         ]
-        masks: Sequence[Masks | None] = [None] * len(images)
+        masks: Sequence[Masks | None] = [detections.masks for detections in kept]
         if self._segmenter is not None:
             masks = self._segmenter.segment(images, [d.xyxy for d in kept])
         return [
@@ -151,7 +151,7 @@ class Cascade:
         if thresholds is not None:
             lowest = [thresholds.get(int(k), np.inf) for k in detections.class_ids]
             keep &= detections.scores >= np.array(lowest, np.float32)
-        return Detections(boxes[keep], detections.class_ids[keep], detections.scores[keep])
+        return replace(detections, xyxy=boxes).keep(keep)
 
     def finish(self, raw: Raw) -> Prediction:
         """Turn a model answer into a prediction; runs on any thread.
@@ -183,9 +183,14 @@ class Cascade:
         return Prediction(tuple(instances), raw.size_hw, self.model_version)
 
     @property
-    def segmenter(self) -> Segmenter | None:
-        """For prompts given by a person; None where there is none."""
+    def segmenter(self) -> BoxSegmenter | None:
+        """What outlines boxes; None where nothing does."""
         return self._segmenter
+
+    @property
+    def point_segmenter(self) -> PointSegmenter | None:
+        """The segmenter, if it also answers the prompts of a person."""
+        return self._segmenter if isinstance(self._segmenter, PointSegmenter) else None
 
     def outline(self, masks: Masks) -> list[Mask | None]:
         """Pixel masks of a segmenter's answer, tidied as all others are; runs on any thread."""

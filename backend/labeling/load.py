@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from backend.config.models import Settings
-from backend.core.protocols import Detector, Segmenter
+from backend.core.protocols import BoxSegmenter, Detector
 from backend.errors import ConfigError
 from backend.files.atomic import file_digest
 from backend.formats.prompt_file import PromptFile, read_prompts
@@ -32,7 +32,7 @@ def build_cascade(
     given_version: str = "",
     mode: str = "cascade",
     all_scores: bool = False,
-    segmenter: Segmenter | None = None,
+    segmenter: BoxSegmenter | None = None,
 ) -> Cascade:
     """Load the models that the settings name.
 

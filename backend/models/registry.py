@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from backend.config.models import Settings
-from backend.core.protocols import Detector, Segmenter
+from backend.core.protocols import BoxSegmenter, Detector
 from backend.errors import ConfigError
 from backend.models.weights import (
     DEMO_SAM2,
@@ -180,11 +180,11 @@ def load_detector(settings: Settings, device: str) -> Detector:
     return detector
 
 
-def load_segmenter(settings: Settings, device: str) -> Segmenter:
+def load_segmenter(settings: Settings, device: str) -> BoxSegmenter:
     """Load the segmenter that the settings name; see ``load_detector``.
 
     Raises:
         ConfigError: also for a checkpoint that does not fit its configuration, naming both.
     """
-    segmenter: Segmenter = _load("segmenter", settings, device)
+    segmenter: BoxSegmenter = _load("segmenter", settings, device)
     return segmenter

@@ -21,7 +21,7 @@ from backend.core.masks import (
     tidy_mask,
 )
 from backend.core.stacking import paint, painting_order
-from backend.core.types import Instance, Mask, Masks
+from backend.core.types import Area, Detections, Instance, Mask, Masks
 from backend.core.upsample import crop_mask, crop_masks
 from backend.errors import InputError
 
@@ -202,3 +202,58 @@ def test_paint_widens_beyond_254_values() -> None:
     wide = paint([(Mask(0, 0, one), 1000), (Mask(1, 1, one), 3)], (2, 2))
     assert wide.tolist() == [[1000, 0], [0, 3]]
     assert paint([], (3, 4)).shape == (3, 4)
+
+
+@pytest.mark.parametrize(
+    ("area", "expected"),
+    [
+        (Area(2.0, 0.0, 4.0, 1.0), [2, 3]),  # four cells over pixels 2..5
+        (Area(-2.0, 0.0, 8.0, 1.0), [0, 1]),  # the first two pixels of the grid are padding
+        (Area(6.0, 0.0, 8.0, 1.0), [6, 7]),  # the rest lies beyond the image
+        (Area(8.0, 0.0, 8.0, 1.0), []),
+        (Area(0.0, 3.0, 8.0, 1.0), []),
+    ],
+)
+def test_a_grid_lies_where_its_area_says(area: Area, expected: list[int]) -> None:
+    """Cells 0 and 1 of four are inside."""
+    mask = crop_mask(np.array([[1, 1, -1, -1]], np.float32), (1, 8), area)
+    frame = np.zeros((1, 8), bool) if mask is None else full_frame(mask, (1, 8))
+    assert np.flatnonzero(frame[0]).tolist() == expected
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    hnp.arrays(np.float32, (5, 4), elements=st.sampled_from([-2.0, -0.5, 0.25, 1.0])),
+    st.integers(0, 9),
+    st.integers(0, 9),
+    st.integers(0, 9),
+    st.integers(0, 9),
+)
+def test_the_grid_of_a_padded_image(
+    logits: np.ndarray, left: int, top: int, right: int, bottom: int
+) -> None:
+    """A grid over an image with a border gives the picture that is cut out of the bordered one."""
+    size = (17, 23)
+    whole = fast(logits, (size[0] + top + bottom, size[1] + left + right))
+    area = Area(-left, -top, size[1] + left + right, size[0] + top + bottom)
+    mask = crop_mask(logits, size, area)
+    found = np.zeros(size, bool) if mask is None else full_frame(mask, size)
+    grid = torch.from_numpy(logits.astype(np.float64))[None, None]
+    exact = F.interpolate(grid, whole.shape, mode="bilinear", align_corners=False)[0, 0].numpy()
+    inner = np.s_[top : top + size[0], left : left + size[1]]
+    clear = np.abs(exact[inner]) > 1e-4
+    assert np.array_equal(found[clear], (exact[inner] > 0)[clear])
+
+
+def test_rows_of_detections_and_masks_stay_together() -> None:
+    logits = np.arange(3, dtype=np.float32).reshape(3, 1, 1)
+    masks = Masks(logits, np.array([0.1, 0.2, 0.3], np.float32), (4, 4), Area(0, 0, 4, 4))
+    boxes = np.arange(12, dtype=np.float32).reshape(3, 4)
+    found = Detections(boxes, np.arange(3), np.array([0.9, 0.8, 0.7], np.float32), masks)
+    kept = found.keep(np.array([True, False, True]))
+    assert kept.xyxy[:, 0].tolist() == [0, 8]
+    assert kept.class_ids.tolist() == [0, 2]
+    assert kept.masks is not None
+    assert kept.masks.logits.ravel().tolist() == [0, 2]
+    assert kept.masks.quality.tolist() == pytest.approx([0.1, 0.3])
+    assert kept.masks.area == masks.area

@@ -23,11 +23,11 @@ from backend.errors import ConfigError, InputError
 from backend.files.images import read_image
 from backend.formats.voc.label_maps import read_label_map
 from backend.labeling.cascade import Cascade
-from labelme_plugin import launcher
+from labelme_plugin import window
 from labelme_plugin.assistant import Assistant
 from labelme_plugin.document import read_document
 from labelme_plugin.instances import labelled_masks
-from labelme_plugin.launcher import MODEL_NAME, check_version, image_of
+from labelme_plugin.window import MODEL_NAME, check_version, image_of
 from tests.conftest import PYTHON, ROOT
 from tests.support.lab import NAMES, OUT, turned
 
@@ -241,7 +241,7 @@ def test_other_versions_are_refused(monkeypatch: pytest.MonkeyPatch, run_cli, ve
         match=f"labelme {version} is installed; this experimental launcher knows labelme 6.3 only",
     ):
         check_version(version)
-    monkeypatch.setattr(launcher.metadata, "version", lambda name: version)
+    monkeypatch.setattr(window.metadata, "version", lambda name: version)
     code, _, err = run_cli("labelme", "x", *DEMO)
     assert (code, "Its files work with every labelme" in err) == (2, True)
 
@@ -253,9 +253,9 @@ def test_known_versions_pass() -> None:
 
 def test_without_labelme_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPatch, run_cli) -> None:
     def missing(name: str) -> str:
-        raise launcher.metadata.PackageNotFoundError(name)
+        raise window.metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(launcher.metadata, "version", missing)
+    monkeypatch.setattr(window.metadata, "version", missing)
     code, _, err = run_cli("labelme", "x", *DEMO)
     assert (code, "labelme is not installed; pip install" in err) == (2, True)
 
@@ -267,12 +267,12 @@ def test_a_labelme_that_is_built_otherwise_is_refused(
 
     monkeypatch.delattr(osam.apis, "registered_model_types")
     with pytest.raises(ConfigError, match="is built differently from what this launcher knows"):
-        launcher.register(Assistant(fake))
+        window.register(Assistant(fake))
 
 
 def test_only_the_launcher_imports_labelme() -> None:
     code = (
-        "import sys, backend.cli.main, labelme_plugin.launcher, labelme_plugin.format\n"
+        "import sys, backend.cli.main, labelme_plugin.window, labelme_plugin.format\n"
         "print('labelme' in sys.modules, 'PyQt5' in sys.modules)"
     )
     done = subprocess.run(
@@ -299,7 +299,7 @@ def test_qt_images_of_any_format_are_the_picture_that_annotate_reads(
     )
     picture = picture.quantize(50) if kind == "P" else picture
     picture.save(tmp_path / "a.png")
-    ours = image_of(launcher.pixels_of(QtGui.QImage(str(tmp_path / "a.png"))))
+    ours = image_of(window.pixels_of(QtGui.QImage(str(tmp_path / "a.png"))))
     assert np.abs(ours.astype(int) - read_image(tmp_path / "a.png")).max() <= 1
 
 
@@ -329,7 +329,7 @@ def test_the_assistant_knows_what_it_was_asked(fake: Cascade, demo: Cascade) -> 
 def test_an_error_never_closes_the_window(monkeypatch: pytest.MonkeyPatch, fake: Cascade) -> None:
     """labelme answers exceptions by closing, with unsaved work in it."""
     said: list[str] = []
-    monkeypatch.setattr(launcher, "_tell", said.append)
+    monkeypatch.setattr(window, "_tell", said.append)
 
     class Broken(Assistant):
         def by_points(self, image: np.ndarray, points_xy: np.ndarray, labels: Any) -> Any:
@@ -339,7 +339,7 @@ def test_an_error_never_closes_the_window(monkeypatch: pytest.MonkeyPatch, fake:
         points = np.zeros((1, 2))
         point_labels = np.ones(1, int)
 
-    assert launcher._answers(Broken(fake), Prompt(), np.zeros((4, 4, 3), np.uint8)) == []
+    assert window._answers(Broken(fake), Prompt(), np.zeros((4, 4, 3), np.uint8)) == []
     assert said == [f"{MODEL_NAME}: unexpected RuntimeError: out of memory"]
 
 

@@ -5,11 +5,12 @@ models, write the regions.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
-from backend.core.types import Detections, Image, Prediction
+from backend.core.protocols import Labeler
+from backend.core.types import Detections, Image
 from backend.errors import InputError
 from backend.files.images import ImageLimits, decode_image
 from backend.formats.json_text import json_text
@@ -21,18 +22,6 @@ from backend.label_studio.api.tasks import Task
 _FETCH_S = 120.0
 
 FetchImage = Callable[[str, int | None, float], bytes]  # address, task, deadline of time.monotonic
-
-
-class Predictor(Protocol):
-    """What labelling needs of a cascade."""
-
-    def infer(
-        self,
-        images: Sequence[Image],
-        given: Sequence[Detections | None] | None = None,
-        thresholds: Mapping[int, float] | None = None,
-    ) -> list[Any]: ...
-    def finish(self, raw: Any) -> Prediction: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +85,7 @@ class Labeller:
         model_version: of the predictions.
     """
 
-    def __init__(self, binding: Binding, predictor: Predictor, model_version: str) -> None:
+    def __init__(self, binding: Binding, predictor: Labeler, model_version: str) -> None:
         self._groups = binding.groups
         self._predictor = predictor
         self._version = model_version

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from backend.core.protocols import InteractiveLabeler
 from backend.core.types import Image, Prediction
 from backend.errors import InputError, LabelingError, Unavailable
 from backend.files.images import ImageLimits
@@ -25,9 +26,8 @@ from backend.label_studio.api.tasks import Task
 from backend.label_studio.server.cache import ByteLru
 from backend.label_studio.server.monitor import Monitor
 from backend.label_studio.server.prefetch import HELD_BYTES, Ahead, Fetch, Fetched, Unit
-from backend.label_studio.server.projects import Predictor, Predictors, Project
+from backend.label_studio.server.projects import Predictors, Project
 from backend.label_studio.server.worker import InferenceThread
-from backend.labeling.cascade import Raw
 
 logger = logging.getLogger(__name__)
 _TELL_S = 10.0  # between lines about a long request
@@ -209,14 +209,14 @@ class BatchPredictor:
         if not images:
             return {}
 
-        def work() -> tuple[Predictor, list[Raw]]:
+        def work() -> tuple[InteractiveLabeler, Sequence[Any]]:
             predictor = self._predictors.get(group.model_path)
             start = time.monotonic()
             raws = predictor.infer([image for _, image in images], thresholds=group.thresholds)
             self._seconds_per_image = (time.monotonic() - start) / len(images)
             return predictor, raws
 
-        def finish(answer: tuple[Predictor, list[Raw]]) -> Found:
+        def finish(answer: tuple[InteractiveLabeler, Sequence[Any]]) -> Found:
             self._monitor.images.inc(len(images))
             return {
                 digest: self._finished(answer[0], raw, group)
@@ -247,7 +247,9 @@ class BatchPredictor:
             return {images[0][0]: error}
         return finish(answer)
 
-    def _finished(self, predictor: Predictor, raw: Raw, group: Group) -> Result | BaseException:
+    def _finished(
+        self, predictor: InteractiveLabeler, raw: Any, group: Group
+    ) -> Result | BaseException:
         try:
             return self._result(predictor.finish(raw), group)
         except Exception as error:  # of one image; the others are not affected

@@ -170,7 +170,7 @@ class InteractivePredictor:
         """Masks of what is wanted; None if the image has to be fetched again."""
 
         def work() -> Masks | None:
-            segmenter = self._predictors.get(None).segmenter
+            segmenter = self._predictors.get(None).point_segmenter
             if segmenter is None:
                 raise InputError(
                     "this backend has no segmenter, so clicks and boxes cannot become masks"

@@ -3,44 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Protocol
 
 import numpy as np
 
-from backend.core.protocols import Segmenter
-from backend.core.types import Detections, Image, Mask, Masks, Prediction
+from backend.core.protocols import InteractiveLabeler
+from backend.core.types import Detections
 from backend.errors import InputError, Unavailable
 from backend.formats.label_studio.binding import Binding, bind, listed, project_version
 from backend.formats.label_studio.label_config import LabelConfig, parse_label_config
 from backend.label_studio.server.cache import ByteLru
 from backend.label_studio.server.worker import InferenceThread
-from backend.labeling.cascade import Raw
 
 logger = logging.getLogger(__name__)
 SETUP_WAIT_S = 2.0  # Label Studio gives /setup three seconds
 _PROJECT_BYTES = 32 << 20  # of bound label configs, which take a few times their text
-
-
-class Predictor(Protocol):
-    """What the server needs of a cascade; ``backend.labeling.cascade.Cascade`` is one."""
-
-    @property
-    def names(self) -> Mapping[int, str]: ...
-    @property
-    def model_version(self) -> str: ...
-    @property
-    def segmenter(self) -> Segmenter | None: ...
-    def infer(
-        self,
-        images: Sequence[Image],
-        given: Sequence[Detections | None] | None = None,
-        thresholds: Mapping[int, float] | None = None,
-    ) -> list[Raw]: ...
-    def finish(self, raw: Raw) -> Prediction: ...
-    def outline(self, masks: Masks) -> list[Mask | None]: ...
 
 
 class StillLoading(Unavailable):
@@ -71,7 +50,7 @@ class Predictors:
 
     def __init__(
         self,
-        load: Callable[[str | None], Predictor],
+        load: Callable[[str | None], InteractiveLabeler],
         *,
         threshold: float = 0.25,
         allow_paths: bool = False,
@@ -81,7 +60,7 @@ class Predictors:
         self._threshold = threshold
         self._allow_paths = allow_paths
         self._most = most
-        self._loaded: dict[str | None, Predictor] = {}
+        self._loaded: dict[str | None, InteractiveLabeler] = {}
         self._announced: set[str] = set()
         self._projects: ByteLru[Project] = ByteLru(_PROJECT_BYTES)
 
@@ -89,7 +68,7 @@ class Predictors:
         """On the lane: load the detector and segmenter of the settings."""
         self.get(None)
 
-    def get(self, model_path: str | None) -> Predictor:
+    def get(self, model_path: str | None) -> InteractiveLabeler:
         """On the lane: the predictor of a detector, loaded if need be.
 
         Raises:
@@ -105,7 +84,7 @@ class Predictors:
             self._loaded[model_path] = self._load(model_path)
         return self._loaded[model_path]
 
-    def default(self) -> Predictor:
+    def default(self) -> InteractiveLabeler:
         """On any thread, after the gate has loaded it.
 
         Raises:
@@ -191,7 +170,7 @@ class Predictors:
             logger.warning("label config: %s", note)
 
 
-def warm_up(predictor: Predictor) -> None:
+def warm_up(predictor: InteractiveLabeler) -> None:
     """Run everything once, so that the first annotator does not pay for it."""
     image = np.full((64, 96, 3), 127, np.uint8)
     given = Detections(

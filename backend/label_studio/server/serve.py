@@ -22,7 +22,7 @@ from gunicorn.arbiter import Arbiter
 
 from backend.config.models import Settings
 from backend.config.service import ServiceSettings, check_listening
-from backend.core.protocols import Segmenter
+from backend.core.protocols import BoxSegmenter
 from backend.errors import ConfigError, InputError, LabelingError
 from backend.files.find import is_inside
 from backend.files.images import ImageLimits
@@ -66,7 +66,7 @@ def cascade_loader(settings: Settings) -> Callable[[str | None], Cascade]:
         settings: of the models; ``conf`` becomes the threshold of labels that have none, which the
             service applies.
     """
-    shared: Segmenter | None = None
+    shared: BoxSegmenter | None = None
 
     def load(model_path: str | None) -> Cascade:
         from backend.labeling.load import build_cascade

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from backend.config.service import ServiceSettings
+from backend.core.protocols import InteractiveLabeler
 from backend.errors import InputError, Unavailable
 from backend.files.images import ImageLimits
 from backend.formats.json_text import json_text
@@ -18,7 +19,6 @@ from backend.label_studio.server.clicks import InteractivePredictor
 from backend.label_studio.server.monitor import Monitor
 from backend.label_studio.server.projects import (
     SETUP_WAIT_S,
-    Predictor,
     Predictors,
     Project,
     StillLoading,
@@ -63,7 +63,7 @@ class Service:
 
     def __init__(
         self,
-        load: Callable[[str | None], Predictor],
+        load: Callable[[str | None], InteractiveLabeler],
         settings: ServiceSettings,
         *,
         fetcher: Fetcher | None = None,
@@ -76,7 +76,7 @@ class Service:
         self.settings = settings
         self.fetcher = fetcher or Fetcher(settings, patience_s=_PATIENCE_S)
 
-        def load_warm(model_path: str | None) -> Predictor:
+        def load_warm(model_path: str | None) -> InteractiveLabeler:
             predictor = load(model_path)
             if warm:
                 warm_up(predictor)

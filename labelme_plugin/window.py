@@ -22,9 +22,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from backend.core.protocols import InteractiveLabeler
 from backend.core.types import Image
 from backend.errors import ConfigError, LabelingError
-from labelme_plugin.assistant import Assistant, AssistedMask, Models
+from labelme_plugin.assistant import Assistant, AssistedMask
 
 logger = logging.getLogger(__name__)
 
@@ -341,7 +342,7 @@ def launch(assistant: Assistant, arguments: Sequence[str], iou: float = 0.7) -> 
 
 
 def open_window(
-    load_models: Callable[[], Models],
+    load_models: Callable[[], InteractiveLabeler],
     names: Sequence[str] | None,
     arguments: Sequence[str],
     iou: float,
