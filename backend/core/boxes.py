@@ -12,7 +12,11 @@ from backend.errors import InputError
 
 
 def no_detections() -> Detections:
-    """Nothing was found, or nothing was given."""
+    """Nothing was found, or nothing was given.
+
+    >>> len(no_detections())
+    0
+    """
     return Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, np.float32))
 
 
@@ -28,6 +32,9 @@ def check_boxes(boxes: NDArray[Any], what: str = "boxes") -> Boxes:
 
     Raises:
         InputError: wrong shape, or a value that is not finite.
+
+    >>> check_boxes(np.array([[0, 0, 4, 2]])).dtype.name
+    'float32'
     """
     if boxes.ndim != 2 or boxes.shape[1] != 4:
         raise InputError(f"{what}: expected shape (N, 4), got {boxes.shape}")
@@ -48,6 +55,11 @@ def usable_boxes(
 
     Returns:
         The clipped boxes (N, 4) and a boolean (N,), False where less than ``min_side`` is left.
+
+    >>> boxes = np.array([[-2, 0, 4, 3], [9, 0, 12, 3]], np.float32)
+    >>> clipped, keep = usable_boxes(boxes, size_hw=(3, 8))
+    >>> clipped.tolist(), keep.tolist()
+    ([[0.0, 0.0, 4.0, 3.0], [8.0, 0.0, 8.0, 3.0]], [True, False])
     """
     height, width = size_hw
     clipped = np.clip(boxes, 0, np.array([width, height, width, height], np.float32))

@@ -21,6 +21,9 @@ def class_mapping(
 
     Raises:
         ConfigError: none of them is; both sides are listed.
+
+    >>> class_mapping({0: "person", 2: "car"}, ["Car", "pedestrian"], {"person": "pedestrian"})
+    {0: 1, 2: 0}
     """
     exact = {name: k for k, name in enumerate(wanted)}
     folded = {name.casefold(): k for k, name in enumerate(wanted)}
@@ -44,7 +47,13 @@ def class_mapping(
 def map_instances(
     instances: Iterable[Instance], mapping: Mapping[int, int], names: Sequence[str]
 ) -> list[Instance]:
-    """Instances under the classes of a dataset; those of other classes are left out."""
+    """Instances under the classes of a dataset; those of other classes are left out.
+
+    >>> import numpy as np
+    >>> found = [Instance(name, k, 0.9, np.zeros(4, np.float32)) for k, name in enumerate("ab")]
+    >>> [(one.class_id, one.label) for one in map_instances(found, {1: 0}, ["B"])]
+    [(0, 'B')]
+    """
     return [
         replace(i, class_id=mapping[i.class_id], label=names[mapping[i.class_id]])
         for i in instances
@@ -102,6 +111,9 @@ def number_of(names: ClassNames, label: str) -> int:
 
     Raises:
         InputError: it was not.
+
+    >>> number_of(ClassNames(["car", "bus"]), "bus")
+    1
     """
     index = names.index(label)
     if index is None:
@@ -176,5 +188,9 @@ class ClassIndex:
 
 
 def renamed(name: str, names: Mapping[str, str]) -> str:
-    """A class name under the name it goes by elsewhere."""
+    """A class name under the name it goes by elsewhere.
+
+    >>> renamed("person", {"person": "pedestrian"}), renamed("car", {})
+    ('pedestrian', 'car')
+    """
     return names.get(name, name)

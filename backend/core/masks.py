@@ -21,6 +21,9 @@ def mask_from_full(full: NDArray[Any]) -> Mask | None:
 
     Returns:
         The tight crop, or None for an empty frame.
+
+    >>> mask_from_full(np.array([[0, 0, 0], [0, 7, 7]]))
+    Mask(x=1, y=1, crop=array([[ True,  True]]))
     """
     frame = np.ascontiguousarray(full if full.dtype == np.bool_ else full != 0)
     x, y, w, h = cv2.boundingRect(frame.view(np.uint8))
@@ -28,7 +31,11 @@ def mask_from_full(full: NDArray[Any]) -> Mask | None:
 
 
 def full_frame(mask: Mask, size_hw: tuple[int, int]) -> NDArray[np.bool_]:
-    """The mask as a full frame (H, W) of booleans; for painting and tests, not for pipelines."""
+    """The mask as a full frame (H, W) of booleans; for painting and tests, not for pipelines.
+
+    >>> full_frame(Mask(1, 0, np.array([[True, True]])), (2, 3)).astype(int).tolist()
+    [[0, 1, 1], [0, 0, 0]]
+    """
     frame = np.zeros(size_hw, np.bool_)
     h, w = mask.crop.shape
     frame[mask.y : mask.y + h, mask.x : mask.x + w] = mask.crop
@@ -36,7 +43,11 @@ def full_frame(mask: Mask, size_hw: tuple[int, int]) -> NDArray[np.bool_]:
 
 
 def mask_xyxy(mask: Mask) -> NDArray[np.float32]:
-    """The box of the crop, (4,) float32, half-open."""
+    """The box of the crop, (4,) float32, half-open.
+
+    >>> mask_xyxy(Mask(3, 5, np.ones((2, 4), np.bool_))).tolist()
+    [3.0, 5.0, 7.0, 7.0]
+    """
     h, w = mask.crop.shape
     return np.array([mask.x, mask.y, mask.x + w, mask.y + h], np.float32)
 
@@ -46,6 +57,10 @@ def check_mask(mask: Mask, size_hw: tuple[int, int]) -> None:
 
     Raises:
         InputError: with what is wrong.
+
+    >>> check_mask(Mask(2, 0, np.ones((1, 2), np.bool_)), (1, 3))
+    Traceback (most recent call last):
+    backend.errors.InputError: mask: crop 2x1 at (2, 0) reaches beyond the image of 3x1
     """
     if mask.crop.ndim != 2 or mask.crop.dtype != np.bool_:
         raise InputError(
@@ -67,6 +82,10 @@ def join_masks(masks: Sequence[Mask]) -> Mask:
 
     Args:
         masks: at least one.
+
+    >>> row = np.ones((1, 2), np.bool_)
+    >>> join_masks([Mask(0, 0, row), Mask(1, 1, row)]).crop.astype(int).tolist()
+    [[1, 1, 0], [0, 1, 1]]
     """
     if len(masks) == 1:
         return masks[0]
@@ -82,7 +101,12 @@ def join_masks(masks: Sequence[Mask]) -> Mask:
 
 
 def common_pixels(a: Mask, b: Mask) -> int:
-    """Pixels that both masks cover."""
+    """Pixels that both masks cover.
+
+    >>> row = np.ones((1, 4), np.bool_)
+    >>> common_pixels(Mask(0, 0, row), Mask(1, 0, row))
+    3
+    """
     (ah, aw), (bh, bw) = a.crop.shape, b.crop.shape
     left = max(a.x, b.x)
     top = max(a.y, b.y)
@@ -96,14 +120,24 @@ def common_pixels(a: Mask, b: Mask) -> int:
 
 
 def mask_iou(a: Mask, b: Mask) -> float:
-    """Intersection over union of two masks of one image, 0..1, without full frames."""
+    """Intersection over union of two masks of one image, 0..1, without full frames.
+
+    >>> row = np.ones((1, 4), np.bool_)
+    >>> mask_iou(Mask(0, 0, row), Mask(1, 0, row))  # 3 pixels of 5
+    0.6
+    """
     common = common_pixels(a, b)
     union = int(np.count_nonzero(a.crop)) + int(np.count_nonzero(b.crop)) - common
     return common / union if union else 0.0
 
 
 def mask_difference(a: Mask, b: Mask | None) -> int:
-    """Pixels that only one of two masks of an image covers; None covers none."""
+    """Pixels that only one of two masks of an image covers; None covers none.
+
+    >>> row = np.ones((1, 4), np.bool_)
+    >>> mask_difference(Mask(0, 0, row), Mask(1, 0, row)), mask_difference(Mask(0, 0, row), None)
+    (2, 4)
+    """
     n_a = int(np.count_nonzero(a.crop))
     return n_a if b is None else n_a + int(np.count_nonzero(b.crop)) - 2 * common_pixels(a, b)
 
@@ -112,6 +146,10 @@ def clip_mask(mask: Mask, xyxy: NDArray[np.float32], margin: float) -> Mask | No
     """Cut a mask to its box grown by ``margin`` (share of the box's sides) on every side.
 
     None if nothing is left.
+
+    >>> box = np.array([2, 0, 6, 1], np.float32)  # 4 wide, so a quarter is one pixel
+    >>> clip_mask(Mask(0, 0, np.ones((1, 8), np.bool_)), box, margin=0.25)
+    Mask(x=1, y=0, crop=array([[ True,  True,  True,  True,  True,  True]]))
     """
     grow_x = (xyxy[2] - xyxy[0]) * margin
     grow_y = (xyxy[3] - xyxy[1]) * margin
@@ -140,6 +178,11 @@ def tidy_mask(mask: Mask, share: float) -> Mask:
 
     Returns:
         The tight mask of what is left.
+
+    >>> crop = np.ones((3, 3), np.bool_)
+    >>> crop[1, 1] = False  # a hole of one pixel in an object of eight
+    >>> [int(tidy_mask(Mask(0, 0, crop), share).crop.sum()) for share in (0.1, 0.2)]
+    [8, 9]
     """
     limit = share * int(np.count_nonzero(mask.crop))
     padded = np.pad(mask.crop, 1).astype(

@@ -31,6 +31,10 @@ def outlines(mask: Mask) -> list[Outline]:
     Returns:
         A ring through the centres of the border pixels, simplified by Douglas and Peucker; parts
         too thin for a ring give the narrowest box around them.
+
+    >>> [square] = outlines(Mask(2, 1, np.ones((4, 4), np.bool_)))
+    >>> sorted(square.points_xy.tolist()), square.n_holes
+    ([[2.5, 1.5], [2.5, 4.5], [5.5, 1.5], [5.5, 4.5]], 0)
     """
     contours, tree = cv2.findContours(
         mask.crop.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE, offset=(mask.x, mask.y)

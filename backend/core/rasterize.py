@@ -51,6 +51,10 @@ def polygon_mask(points_xy: Sequence[Point], size_hw: tuple[int, int]) -> Mask |
 
     Returns:
         The tight mask, or None where no pixel of the image is covered.
+
+    >>> triangle = polygon_mask([(0, 0), (2, 0), (2, 2)], (3, 3))
+    >>> triangle.crop.astype(int).tolist()
+    [[1, 1, 1], [0, 1, 1], [0, 0, 1]]
     """
     corners = np.asarray(points_xy, np.float64)
     window = _cut(corners, size_hw)
@@ -67,6 +71,9 @@ def box_mask(x0: float, y0: float, x1: float, y1: float, size_hw: tuple[int, int
     """Pixels whose centre lies in an upright box given by its edges in pixels.
 
     (0, 0) is the corner of the image.
+
+    >>> box_mask(0.4, 0, 2.6, 1, size_hw=(2, 4))  # the centres lie at 0.5, 1.5, 2.5 and 3.5
+    Mask(x=0, y=0, crop=array([[ True,  True,  True]]))
     """
     height, width = size_hw
     left, right = (int(np.clip(math.ceil(v - 0.5), 0, width)) for v in (min(x0, x1), max(x0, x1)))
@@ -92,6 +99,11 @@ def turned_box_mask(
         height: in pixels.
         degrees: clockwise.
         size_hw: of the image.
+
+    >>> turned_box_mask(2, 0, 3, 1, degrees=90, size_hw=(4, 4))  # its width now points down
+    Mask(x=1, y=0, crop=array([[ True],
+           [ True],
+           [ True]]))
     """
     if degrees % 360 == 0:
         return box_mask(x, y, x + width, y + height, size_hw)
@@ -133,6 +145,10 @@ def ellipse_mask(
         radius_y: in pixels, > 0.
         degrees: clockwise, around the centre.
         size_hw: of the image.
+
+    >>> circle = ellipse_mask(1.5, 1.5, 1.1, 1.1, degrees=0, size_hw=(3, 3))
+    >>> circle.crop.astype(int).tolist()
+    [[0, 1, 0], [1, 1, 1], [0, 1, 0]]
     """
     reach = max(radius_x, radius_y)
     cos = math.cos(math.radians(degrees))

@@ -129,6 +129,9 @@ def part_rings(mask: Mask, tolerance: float = 0.0) -> list[Ring]:
 
     Returns:
         Rings in pixels of the image. A part of one or two pixels gives as many points.
+
+    >>> [ring.tolist() for ring in part_rings(Mask(1, 1, np.ones((2, 3), np.bool_)))]
+    [[[1, 1], [1, 2], [3, 2], [3, 1]]]
     """
     found, tree = cv2.findContours(mask.crop.view(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     contours: list[Ring] = [contour.reshape(-1, 2).astype(np.int32) for contour in found]
@@ -164,6 +167,10 @@ def single_ring(mask: Mask, tolerance: float = 0.0) -> tuple[Ring, int]:
     Returns:
         The ring, and how many bridges between parts it has; without any, and with tolerance 0, it
         is exact.
+
+    >>> ring, n_bridges = single_ring(Mask(0, 0, np.array([[True, False, True]])))
+    >>> ring.tolist(), n_bridges  # over the bridge and back
+    ([[2, 0], [0, 0], [0, 0], [2, 0]], 1)
     """
     rings = part_rings(mask, tolerance)
     if len(rings) == 1:
@@ -222,6 +229,11 @@ def ring_mask(ring: Ring, size_hw: tuple[int, int]) -> Mask | None:
 
     Returns:
         The tight mask, or None where it is empty.
+
+    >>> ring = np.array([[1, 1], [1, 2], [3, 2], [3, 1]], np.int32)
+    >>> ring_mask(ring, size_hw=(5, 5))
+    Mask(x=1, y=1, crop=array([[ True,  True,  True],
+           [ True,  True,  True]]))
     """
     low = np.maximum(ring.min(0), 0)
     high = np.minimum(ring.max(0) + 1, [size_hw[1], size_hw[0]])

@@ -13,6 +13,12 @@ from backend.core.types import Instance, LabelMap, Mask
 def painting_order(instances: Sequence[Instance]) -> list[int]:
     """Indices with large objects first and, among equals, low scores first, so that small and sure
     ones end on top.
+
+    >>> box = np.zeros(4, np.float32)
+    >>> small = Instance("cat", 0, 0.9, box, Mask(0, 0, np.ones((1, 1), np.bool_)))
+    >>> large = Instance("sofa", 1, 0.9, box, Mask(0, 0, np.ones((2, 2), np.bool_)))
+    >>> painting_order([small, large])
+    [1, 0]
     """
     areas = [-1 if i.mask is None else int(np.count_nonzero(i.mask.crop)) for i in instances]
     return sorted(range(len(instances)), key=lambda k: (-areas[k], instances[k].score))
@@ -31,6 +37,11 @@ def stacking_order(instances: Sequence[Instance], overlap: str = "score") -> lis
     Args:
         instances: of one image.
         overlap: of ``OVERLAPS``; equals keep their order.
+
+    >>> mask = Mask(0, 0, np.ones((1, 1), np.bool_))
+    >>> found = [Instance("cat", 0, s, np.zeros(4, np.float32), mask) for s in (0.9, 0.4)]
+    >>> stacking_order(found, "score"), stacking_order(found, "last")
+    ([1, 0], [0, 1])
     """
     with_mask = [
         (k, instance.score, np.count_nonzero(instance.mask.crop))
@@ -54,6 +65,10 @@ def paint(masks: Iterable[tuple[Mask, int]], size_hw: tuple[int, int]) -> LabelM
 
     Returns:
         (H, W) uint8 where all values fit below 255, else uint16; unpainted pixels are 0.
+
+    >>> row = np.ones((1, 2), np.bool_)
+    >>> paint([(Mask(0, 0, row), 1), (Mask(1, 0, row), 2)], (1, 4)).tolist()
+    [[1, 2, 2, 0]]
     """
     pairs = list(masks)
     largest = max((value for _, value in pairs), default=0)

@@ -50,6 +50,10 @@ def fill_between(
 
     Returns:
         (R, width) uint8 of 0 and 1.
+
+    >>> changes = np.array([1, 3])
+    >>> fill_between(np.zeros_like(changes), changes, np.array([False]), width=5).tolist()
+    [[0, 1, 1, 0, 0]]
     """
     words = np.zeros((len(starts), width // 64 + 1), np.uint64)
     words[:, 0] = starts
@@ -85,6 +89,9 @@ def crop_mask(
 
     Returns:
         The tight mask, or None where nothing is positive.
+
+    >>> crop_mask(np.array([[1.0, -1.0]]), size_hw=(1, 4))  # the sign changes half way
+    Mask(x=0, y=0, crop=array([[ True,  True]]))
     """
     height, width = size_hw
     positive = logits > 0
@@ -121,5 +128,10 @@ def crop_mask(
 
 
 def crop_masks(masks: Masks) -> list[Mask | None]:
-    """Pixel masks of all objects of one image; see ``crop_mask``."""
+    """Pixel masks of all objects of one image; see ``crop_mask``.
+
+    >>> logits = np.array([[[1.0, -1.0]], [[-1.0, -1.0]]])
+    >>> [mask and mask.crop.shape for mask in crop_masks(Masks(logits, np.ones(2), (1, 4)))]
+    [(1, 2), None]
+    """
     return [crop_mask(logits, masks.size_hw, masks.area) for logits in masks.logits]
