@@ -114,7 +114,11 @@ class Totals:
 
 
 def grown(confusion: Confusion, n_values: int) -> Confusion:
-    """The same counts with room for at least ``n_values`` values."""
+    """The same counts with room for at least ``n_values`` values.
+
+    >>> grown(Confusion(np.array([[3]])), 2).counts.tolist()
+    [[3, 0], [0, 0]]
+    """
     more = n_values - len(confusion.counts)
     return Confusion(np.pad(confusion.counts, (0, more))) if more > 0 else confusion
 

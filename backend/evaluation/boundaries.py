@@ -72,6 +72,13 @@ def boundaries(
 
     Returns:
         The counts of this image.
+
+    >>> truth = np.array([[0, 1, 1, 1, 0, 0]])
+    >>> found = boundaries(truth, np.array([[0, 1, 1, 1, 1, 1]]), n_values=2)
+    >>> found.truth.tolist(), found.truth_hit.tolist(), found.predicted_hit.tolist()
+    ([0, 2], [0, 1], [0, 1])
+    >>> found.f_score.round(3).tolist()  # precision 1, recall 1/2
+    [nan, 0.667]
     """
     height, width = truth.shape
     reach = max(1.0, tolerance * float(np.hypot(height, width)))

@@ -36,22 +36,46 @@ _AT = {name: k for k, name in enumerate(COLUMNS)}
 
 
 def column(table: Table, name: str) -> NDArray[np.float64]:
-    """(..., C) one column."""
+    """(..., C) one column.
+
+    >>> table = np.zeros((2, len(COLUMNS)))
+    >>> table[1, COLUMNS.index("pixels_true")] = 7
+    >>> column(table, "pixels_true").tolist()
+    [0.0, 7.0]
+    """
     return table[..., _AT[name]]
 
 
 def areas(table: Table) -> Areas:
-    """Pixels per value, background first."""
+    """Pixels per value, background first.
+
+    >>> table = np.zeros((2, len(COLUMNS)))
+    >>> table[1, :3] = 2, 3, 4  # pixels hit, true, predicted
+    >>> areas(table).iou.tolist()
+    [nan, 0.4]
+    """
     return Areas(*(column(table, name) for name in AREAS))
 
 
 def edges(table: Table) -> Boundaries:
-    """Boundary pixels per value, background first."""
+    """Boundary pixels per value, background first.
+
+    >>> table = np.zeros((2, len(COLUMNS)))
+    >>> table[1, 3:7] = 4, 4, 4, 2  # all true edges were hit, half of the predicted ones
+    >>> edges(table).f_score.round(3).tolist()
+    [nan, 0.667]
+    """
     return Boundaries(*(column(table, name) for name in BOUNDARIES))
 
 
 def instances(table: Table) -> InstanceCounts:
-    """Instances per class, without background."""
+    """Instances per class, without background.
+
+    >>> table = np.zeros((2, len(COLUMNS)))
+    >>> table[1, 7:10] = 4, 3, 2  # true, predicted, matched
+    >>> instances(table).recall().tolist()
+    [0.5]
+    """
     return InstanceCounts(*(column(table, name)[..., 1:] for name in INSTANCES))
 
 
@@ -98,10 +122,22 @@ class Effort:
 
 
 def effort(table: Table) -> Effort:
-    """Edits per class, without background."""
+    """Edits per class, without background.
+
+    >>> table = np.zeros((2, len(COLUMNS)))
+    >>> table[1, COLUMNS.index("untouched")], table[1, COLUMNS.index("deleted")] = 3, 1
+    >>> effort(table).untouched_share.tolist()
+    [0.75]
+    """
     return Effort(*(column(table, name)[..., 1:] for name in EFFORT))
 
 
 def total_effort(table: Table) -> Effort:
-    """Edits over all classes together."""
+    """Edits over all classes together.
+
+    >>> table = np.zeros((3, len(COLUMNS)))
+    >>> table[1:, COLUMNS.index("untouched")] = 2, 3
+    >>> float(total_effort(table).untouched)
+    5.0
+    """
     return Effort(*(column(table, name)[..., 1:].sum(-1) for name in EFFORT))

@@ -45,6 +45,12 @@ def join(
 
     Returns:
         (P,) index of the accepted region, -1 for none.
+
+    >>> from backend.core.types import Instance
+    >>> mask = Mask(0, 0, np.ones((1, 4), np.bool_))
+    >>> cat = Instance("cat", 0, 0.9, np.zeros(4, np.float32), mask)
+    >>> join([Region(key="a", instance=cat)], [Region(key="b", instance=cat)]).tolist()
+    [0]
     """
     found = np.full(len(predicted), -1, np.intp)
     by_key = {region.key: k for k, region in enumerate(accepted) if region.key is not None}
@@ -95,6 +101,14 @@ def edits(predicted: Sequence[Region], accepted: Sequence[Region], n_classes: in
 
     Returns:
         The counts by predicted class; added regions by their own.
+
+    >>> from backend.core.types import Instance
+    >>> mask = Mask(0, 0, np.ones((1, 4), np.bool_))
+    >>> cat = Instance("cat", 0, 0.9, np.zeros(4, np.float32), mask)
+    >>> dog = Instance("dog", 1, 0.9, np.zeros(4, np.float32), mask)
+    >>> before, after = Region(key="a", instance=cat), Region(key="a", instance=dog)
+    >>> edits([before], [after], n_classes=2).relabelled
+    ((0, 1),)
     """
     counts = np.zeros((n_classes, len(EFFORT)))
     at = {name: k for k, name in enumerate(EFFORT)}

@@ -32,6 +32,10 @@ def iou_matrix(first: Sequence[Mask], second: Sequence[Mask]) -> NDArray[np.floa
 
     Returns:
         (A, B) 0..1.
+
+    >>> row = np.ones((1, 4), np.bool_)
+    >>> iou_matrix([Mask(0, 0, row)], [Mask(0, 0, row), Mask(1, 0, row), Mask(4, 0, row)]).tolist()
+    [[1.0, 0.6, 0.0]]
     """
     table = np.zeros((len(first), len(second)))
     if not table.size:
@@ -68,6 +72,12 @@ def outside_void(
     Returns:
         The instances that have pixels left, and for each whether most of it was ignored: it may
         match, but is no false alarm.
+
+    >>> mask = Mask(0, 0, np.ones((1, 3), np.bool_))
+    >>> cat = Instance("cat", 0, 0.9, np.zeros(4, np.float32), mask)
+    >>> kept, mostly_void = outside_void([cat], np.array([[True, True, False]]))
+    >>> kept[0].mask, mostly_void.tolist()
+    (Mask(x=2, y=0, crop=array([[ True]])), [True])
     """
     if void is None or not void.any():
         return list(instances), np.zeros(len(instances), np.bool_)
@@ -103,6 +113,10 @@ def match(
 
     Returns:
         (P,) index of the true instance, -1 for none.
+
+    >>> iou = np.array([[0.9, 0.6], [0.8, 0.1]])
+    >>> match(iou, np.array([0.5, 0.7]), np.ones((2, 2), np.bool_), threshold=0.5).tolist()
+    [1, 0]
     """
     found = np.full(len(scores), -1, np.intp)
     free = np.where(allowed & (iou >= threshold), iou, -1.0)
@@ -192,6 +206,12 @@ def match_instances(
     Returns:
         Counts per class, and what matched. Predictions that lie mostly on ignored pixels and match
         nothing are left out.
+
+    >>> row = np.ones((1, 4), np.bool_)
+    >>> truth = Instance("cat", 0, 1.0, np.zeros(4, np.float32), Mask(0, 0, row))
+    >>> counts = match_instances([truth], [replace(truth, mask=Mask(1, 0, row))], 1).counts
+    >>> counts.f1(0.5).tolist(), counts.f1(0.75).tolist(), counts.panoptic_quality.tolist()
+    ([1.0], [0.0], [0.6])
     """
     kept, mostly_void = outside_void([i for i in predicted if i.mask is not None], void)
     iou = iou_matrix(

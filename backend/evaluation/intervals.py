@@ -37,6 +37,11 @@ def resampled(
 
     Yields:
         (B, n_values, len(COLUMNS)) with B adding up to ``resamples``.
+
+    >>> rows = Rows(np.array([0, 1]), np.array([1, 1]), np.ones((2, len(COLUMNS))))
+    >>> [table] = resampled(rows, rows.units, n_values=2, resamples=3)
+    >>> table[:, 1, 0].tolist()  # two of the two images, three times
+    [2.0, 2.0, 2.0]
     """
     names = np.unique(units)
     n = len(names)
@@ -74,6 +79,11 @@ def intervals(
     Returns:
         Name to (2, ...) lower and upper bound; nan where there are fewer than two images or a
         figure is mostly undefined.
+
+    >>> rows = Rows(np.array([0, 1]), np.array([1, 1]), np.ones((2, len(COLUMNS))))
+    >>> found = intervals(rows, rows.units, 2, lambda table: {"pixels": table[:, 1, 0]})
+    >>> found["pixels"].tolist()  # the images are equal, so every resample is
+    [2.0, 2.0]
     """
     if len(np.unique(units)) < 2:
         return {}

@@ -66,6 +66,10 @@ def measure(
 
     Raises:
         InputError: the maps differ in size, or hold a value beyond the classes.
+
+    >>> found = measure(np.array([[0, 1, 1]]), np.array([[1, 1, 1]]), n_classes=1)
+    >>> found.table[1, :3].tolist(), round(found.worth, 3)  # pixels hit, true, predicted
+    ([2.0, 2.0, 3.0], 0.667)
     """
     pixels = confusion(truth_map, predicted_map, n_classes + 1)
     table = np.zeros((n_classes + 1, len(COLUMNS)))
@@ -105,6 +109,12 @@ def painted(instances: Sequence[Instance], size_hw: tuple[int, int], overlap: st
     """A label map of instances.
 
     Where they overlap, ``overlap``, of ``core.stacking.OVERLAPS``, decides who is seen.
+
+    >>> from backend.core.types import Mask
+    >>> mask = Mask(0, 0, np.ones((1, 2), np.bool_))
+    >>> cat = Instance("cat", 0, 0.9, np.zeros(4, np.float32), mask)
+    >>> painted([cat], (1, 3), "score").tolist()
+    [[1, 1, 0]]
     """
     ordered = (instances[k] for k in stacking_order(instances, overlap))
     return paint([(i.mask, i.class_id + 1) for i in ordered if i.mask is not None], size_hw)
@@ -114,6 +124,12 @@ def maps_of(pair: Pair, overlap: str) -> tuple[LabelMap, LabelMap]:
     """The accepted and the predicted label map of a pair.
 
     Ignored regions are 255 in the accepted one.
+
+    >>> from backend.core.types import Mask
+    >>> mask = Mask(1, 0, np.ones((1, 1), np.bool_))
+    >>> pair = Pair(unit="a", name="a", size_hw=(1, 3), accepted=(), predicted=(), void=(mask,))
+    >>> [one.tolist() for one in maps_of(pair, "score")]
+    [[[0, 255, 0]], [[0, 0, 0]]]
     """
     size_hw = pair.size_hw or (0, 0)
     # Accepted regions lie as the predicted ones lay that they were, with their scores where they
@@ -142,7 +158,12 @@ def maps_of(pair: Pair, overlap: str) -> tuple[LabelMap, LabelMap]:
 
 
 def measure_pair(pair: Pair, maps: tuple[LabelMap, LabelMap], n_classes: int) -> Measured:
-    """Count everything about a pair with its ``maps_of``; see ``measure``."""
+    """Count everything about a pair with its ``maps_of``; see ``measure``.
+
+    >>> pair = Pair(unit="a", name="a", size_hw=(1, 3), accepted=(), predicted=())
+    >>> measure_pair(pair, maps_of(pair, "score"), n_classes=1).confusion.pixel_accuracy
+    1.0
+    """
     truth, predicted = maps
     edited = edits(pair.predicted, pair.accepted, n_classes) if pair.started_here else None
     accepted = [region.instance for region in pair.accepted]

@@ -21,6 +21,13 @@ def repeats(regions: Sequence[Region], without: set[int]) -> dict[int, str]:
 
     Returns:
         Index of the box to the id of its mask.
+
+    >>> from backend.core.types import Instance
+    >>> cat = Instance("cat", 0, 0.9, np.array([0, 0, 4, 4], np.float32))
+    >>> mask = Region(key="a", instance=cat)
+    >>> box = Region(key="b", instance=cat, is_box=True)
+    >>> repeats([mask, box], without=set())
+    {1: 'a'}
     """
     pairs = [
         (_box_iou(regions[b].instance.xyxy, regions[m].instance.xyxy), b, m)

@@ -37,13 +37,20 @@ def ratio(part: Counts, whole: Counts) -> Ratios:
     """``part / whole`` where there is something to divide by, else nan.
 
     Any shapes that broadcast.
+
+    >>> ratio(np.array([1, 2]), np.array([2, 0])).tolist()
+    [0.5, nan]
     """
     part, whole = np.broadcast_arrays(np.asarray(part, np.float64), np.asarray(whole, np.float64))
     return np.asarray(np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0))
 
 
 def mean_of(values: Ratios) -> Ratios:
-    """Mean over the last axis of what is not nan; nan where nothing is left."""
+    """Mean over the last axis of what is not nan; nan where nothing is left.
+
+    >>> float(mean_of(np.array([0.5, np.nan, 1.0])))
+    0.75
+    """
     there = ~np.isnan(values)
     return ratio(np.where(there, values, 0).sum(-1), there.sum(-1))
 
@@ -213,6 +220,13 @@ def confusion(truth: LabelMap, predicted: LabelMap, n_values: int) -> Confusion:
 
     Raises:
         InputError: shapes differ, or a value is beyond ``n_values``.
+
+    >>> truth = np.array([[0, 0, 1, 1, 255]])
+    >>> found = confusion(truth, np.array([[0, 1, 1, 1, 1]]), n_values=2)
+    >>> found.counts.tolist(), found.pixel_accuracy
+    ([[1, 1], [0, 2]], 0.75)
+    >>> found.iou.round(3).tolist(), round(found.mean_iou, 3)  # 1 pixel of 2, 2 of 3
+    ([0.5, 0.667], 0.583)
     """
     if truth.shape != predicted.shape:
         raise InputError(
@@ -238,7 +252,14 @@ def confusion(truth: LabelMap, predicted: LabelMap, n_values: int) -> Confusion:
 
 
 def iou_table(total: Confusion, names: Sequence[str]) -> str:
-    """Per-class IoU as text, one line per value: background, then the classes."""
+    """Per-class IoU as text, one line per value: background, then the classes.
+
+    >>> print(iou_table(Confusion(np.array([[1, 1], [0, 2]])), ["cat"]))
+    background      0.500
+    cat             0.667
+    mean            0.583
+    pixel accuracy  0.750
+    """
     rows = [
         ("background", total.iou[0]),
         *zip(names, total.iou[1:], strict=True),

@@ -26,7 +26,15 @@ MOST_VIEWS = 100  # pairs of annotator and model version that get a summary of t
 
 
 def headline(table: Table) -> dict[str, NDArray[np.float64]]:
-    """The figures over all classes, each of the shape of the table's leading axes."""
+    """The figures over all classes, each of the shape of the table's leading axes.
+
+    >>> from backend.evaluation.columns import COLUMNS
+    >>> table = np.zeros((2, len(COLUMNS)))
+    >>> table[:, :3] = [[1, 2, 1], [2, 2, 3]]  # pixels hit, true, predicted
+    >>> figures = headline(table)
+    >>> float(figures["pixel_accuracy"]), round(float(figures["mean_iou"]), 3)
+    (0.75, 0.583)
+    """
     pixels = areas(table)
     found = instances(table)
     done = total_effort(table)
@@ -60,7 +68,14 @@ def _over_instances(found: Any, threshold: float) -> dict[str, NDArray[np.float6
 
 
 def per_value(table: Table) -> dict[str, NDArray[np.float64]]:
-    """The figures of each label map value, (..., C); background has no instances and no edits."""
+    """The figures of each label map value, (..., C); background has no instances and no edits.
+
+    >>> from backend.evaluation.columns import COLUMNS
+    >>> table = np.zeros((2, len(COLUMNS)))
+    >>> table[:, :3] = [[1, 2, 1], [2, 2, 3]]  # pixels hit, true, predicted
+    >>> per_value(table)["iou"].round(3).tolist()
+    [0.5, 0.667]
+    """
 
     def shifted(values: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.concatenate([np.full((*values.shape[:-1], 1), np.nan), values], -1)
