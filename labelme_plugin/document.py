@@ -50,6 +50,10 @@ def make_document(
             person's work.
         flags: of the image.
         others: keys that labelme does not know, and keeps.
+
+    >>> document = make_document([], "a.jpg", size_hw=(480, 640))
+    >>> document["imagePath"], document["imageHeight"], document["imageWidth"]
+    ('a.jpg', 480, 640)
     """
     document: dict[str, Any] = {
         "version": VERSION,
@@ -109,6 +113,10 @@ def unchanged_version(document: Mapping[str, Any]) -> str | None:
     """The model version that wrote a document, if nobody changed anything in it since.
 
     None for everything else.
+
+    >>> document = make_document([], "a.jpg", (480, 640), model_version="v1")
+    >>> unchanged_version(document), unchanged_version({**document, "flags": {"bad": True}})
+    ('v1', None)
     """
     mark = document.get(MARK)
     return (
@@ -130,7 +138,12 @@ def unchanged_version_of(path: Path) -> str | None:
 
 
 def predicted_by(document: Mapping[str, Any]) -> str | None:
-    """The model version a document was first written by, also where a person changed it since."""
+    """The model version a document was first written by, also where a person changed it since.
+
+    >>> document = make_document([], "a.jpg", (480, 640), model_version="v1")
+    >>> predicted_by({**document, "flags": {"bad": True}})
+    'v1'
+    """
     mark = document.get(MARK)
     version = mark.get("model_version") if isinstance(mark, dict) else None
     return version if isinstance(version, str) else None

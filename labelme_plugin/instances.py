@@ -51,6 +51,9 @@ def size_of(document: Mapping[str, Any], where: str) -> tuple[int, int]:
 
     Raises:
         InputError: missing or not numbers of pixels.
+
+    >>> size_of({"imageHeight": 480, "imageWidth": 640}, "a.json")
+    (480, 640)
     """
     return declared_size(
         document.get("imageHeight"),
@@ -93,6 +96,10 @@ def shape_mask(shape: Mapping[str, Any], size_hw: tuple[int, int], where: str) -
 
     Raises:
         InputError: naming the field.
+
+    >>> box = {"shape_type": "rectangle", "points": [[1, 0], [2, 0]]}  # both corners included
+    >>> shape_mask(box, (2, 4), "a.json: shapes[0]")
+    Mask(x=1, y=0, crop=array([[ True,  True]]))
     """
     kind = shape.get("shape_type") or "polygon"
     if kind == "mask":
@@ -127,7 +134,11 @@ def shape_mask(shape: Mapping[str, Any], size_hw: tuple[int, int], where: str) -
 
 
 def score_of(shape: Mapping[str, Any]) -> float | None:
-    """The score that we, or labelme's own AI tools, left on a shape."""
+    """The score that we, or labelme's own AI tools, left on a shape.
+
+    >>> score_of({"score": None, "description": '{"score": 0.5}'}), score_of({})
+    (0.5, None)
+    """
     score = shape.get("score")
     if score is None and isinstance(shape.get("description"), str):
         try:
@@ -157,6 +168,13 @@ def labelled_masks(
 
     Raises:
         InputError: naming the field.
+
+    >>> box = {"label": "cat", "shape_type": "rectangle", "points": [[1, 0], [2, 0]]}
+    >>> shapes = [box, {"label": "cat", "shape_type": "point", "points": [[0, 0]]}]
+    >>> document = {"imageHeight": 2, "imageWidth": 4, "shapes": shapes}
+    >>> found, n_others = labelled_masks(document, "a.json")
+    >>> [one.label for one in found], n_others
+    (['cat'], 1)
     """
     size_hw = size_of(document, where)
     found: dict[Any, LabelledMask] = {}

@@ -42,6 +42,9 @@ def encode_mask_png(crop: NDArray[np.bool_]) -> bytes:
 
     Filter 0 and deflate's run-length strategy: on masks both faster and smaller than a general
     encoder's defaults.
+
+    >>> encode_mask_png(np.ones((1, 2), np.bool_))[:4]
+    b'\\x89PNG'
     """
     h, w = crop.shape
     rows = np.zeros((h, w + 1), np.uint8)
@@ -61,6 +64,9 @@ def decode_mask_png(data: bytes) -> NDArray[np.bool_]:
 
     Raises:
         InputError: not a PNG, damaged, or not two-dimensional.
+
+    >>> decode_mask_png(encode_mask_png(np.array([[True, False]]))).tolist()
+    [[True, False]]
     """
     try:
         with PIL.Image.open(io.BytesIO(data), formats=("PNG",)) as picture:
@@ -80,6 +86,10 @@ def mask_shape(label: str, mask: Mask) -> dict[str, Any]:
     Args:
         label: of the instance.
         mask: not empty, inside the image.
+
+    >>> shape = mask_shape("cat", Mask(3, 5, np.ones((2, 4), np.bool_)))
+    >>> shape["shape_type"], shape["points"]  # the first and the last pixel
+    ('mask', [[3.0, 5.0], [6.0, 6.0]])
     """
     x0, y0, x1, y1 = mask_xyxy(mask).tolist()
     return _shape(
@@ -110,6 +120,10 @@ def polygon_shape(label: str, points: list[list[float]]) -> dict[str, Any]:
     Args:
         label: of the instance.
         points: at least three pairs of x and y in pixels.
+
+    >>> shape = polygon_shape("cat", [[0, 0], [4, 0], [4, 4]])
+    >>> shape["shape_type"], shape["points"]
+    ('polygon', [[0, 0], [4, 0], [4, 4]])
     """
     return _shape(label, points, "polygon")
 
@@ -120,6 +134,10 @@ def box_shape(label: str, xyxy: Sequence[float]) -> dict[str, Any]:
     Args:
         label: of the instance.
         xyxy: in pixels.
+
+    >>> shape = box_shape("cat", [0, 0, 4.125, 3])
+    >>> shape["shape_type"], shape["points"]
+    ('rectangle', [[0.0, 0.0], [4.12, 3.0]])
     """
     x0, y0, x1, y1 = (round(float(value), 2) for value in xyxy)
     return _shape(label, [[x0, y0], [x1, y1]], "rectangle")
@@ -128,6 +146,9 @@ def box_shape(label: str, xyxy: Sequence[float]) -> dict[str, Any]:
 def score_keys(score: float) -> dict[str, Any]:
     """Where a shape carries its score, 0..1: in ``score``, which labelme keeps, and in
     ``description``, where labelme's own AI tools put theirs.
+
+    >>> score_keys(0.5)
+    {'description': '{"score": 0.5}', 'score': 0.5}
     """
     return {"description": json.dumps({"score": round(score, 4)}), "score": score}
 
@@ -141,6 +162,9 @@ def mask_of(shape: Mapping[str, Any], where: str = "shape") -> Mask:
 
     Raises:
         InputError: the PNG does not decode, or does not fit its inclusive box.
+
+    >>> mask_of(mask_shape("cat", Mask(3, 5, np.ones((1, 2), np.bool_))))
+    Mask(x=3, y=5, crop=array([[ True,  True]]))
     """
     try:
         data = base64.b64decode(shape["mask"])

@@ -73,6 +73,9 @@ def json_bytes(value: Any) -> bytes:
 
     Raises:
         InputError: it holds a number that JSON does not have.
+
+    >>> json_bytes({"name": "é"})
+    b'{"name":"\\xc3\\xa9"}'
     """
     try:
         return json_text(value).encode()

@@ -29,6 +29,9 @@ def parse_what(text: str) -> What:
 
     Raises:
         ConfigError: anything else.
+
+    >>> parse_what("model_version=v2")
+    What(kind='predictions', model_version='v2')
     """
     key, sign, version = text.partition("=")
     if key == "model_version" and version:

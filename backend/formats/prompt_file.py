@@ -132,6 +132,11 @@ def prompt_rows(image_id: str, detections: Detections) -> Iterable[dict[str, Any
     """The rows of one image, ready for ``json.dumps``.
 
     Coordinates rounded to a thousandth of a pixel.
+
+    >>> import numpy as np
+    >>> box = np.array([[1, 2, 3, 4]], np.float32)
+    >>> list(prompt_rows("a.jpg", Detections(box, np.array([7]), np.array([0.5]))))
+    [{'image_id': 'a.jpg', 'category_id': 7, 'bbox': [1.0, 2.0, 3.0, 4.0], 'score': 0.5}]
     """
     for box, class_id, score in zip(
         detections.xyxy.tolist(),

@@ -42,6 +42,13 @@ def keep(instances: Sequence[DatasetInstance], size_hw: tuple[int, int]) -> list
     Args:
         instances: in any order.
         size_hw: of the image.
+
+    >>> import numpy as np
+    >>> from backend.core.types import Mask
+    >>> masks = [Mask(x, 0, np.ones((1, 1), np.bool_)) for x in (0, 2)]
+    >>> cat = DatasetInstance("cat", (Part(masks[0], 0, notes={}), Part(masks[1], 1)))
+    >>> [part["mask"]["counts"] for part in keep([cat], (1, 3))[0][DRAWN]]
+    ['012', '21']
     """
     if not _matters(instances):
         return [{}] * len(instances)
@@ -71,6 +78,15 @@ def restore(
         found: instances in one part, in drawing order, and what was kept with each, which may be
             anything.
         size_hw: of the image.
+
+    >>> import numpy as np
+    >>> from backend.core.types import Mask
+    >>> left, right = (Part(Mask(x, 0, np.ones((1, 1), np.bool_)), x, notes={}) for x in (0, 2))
+    >>> cat = DatasetInstance("cat", (left, right))
+    >>> kept = keep([cat], (1, 3))[0][DRAWN]
+    >>> [one] = restore([(DatasetInstance("cat", (Part(cat.mask, 0),)), kept)], (1, 3))
+    >>> [part.order for part in one.parts]
+    [0, 2]
     """
     parts = [
         _parts_of(instance, kept, size_hw) if size_hw is not None else None

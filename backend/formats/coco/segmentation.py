@@ -74,6 +74,9 @@ def encode_segmentation(mask: Mask, size_hw: tuple[int, int]) -> dict[str, Any]:
     Returns:
         ``{"size": [height, width], "counts": text}``, equal to pycocotools' ``encode`` of the full
         frame.
+
+    >>> encode_segmentation(Mask(1, 0, np.ones((1, 1), np.bool_)), (1, 3))  # three runs of 1
+    {'size': [1, 3], 'counts': '111'}
     """
     return {"size": [size_hw[0], size_hw[1]], "counts": _to_text(_counts(mask, size_hw))}
 
@@ -151,6 +154,11 @@ def decode_segmentation(
 
     Raises:
         InputError: naming the field.
+
+    >>> decode_segmentation({"size": [1, 3], "counts": "111"}, (1, 3))
+    Mask(x=1, y=0, crop=array([[ True]]))
+    >>> decode_segmentation({"size": [1, 3], "counts": [0, 2, 1]}, (1, 3))
+    Mask(x=0, y=0, crop=array([[ True,  True]]))
     """
     if isinstance(segmentation, list):
         return _polygons(segmentation, size_hw, where) if segmentation else None

@@ -22,6 +22,9 @@ def bitmask_url(mask: Mask, size_hw: tuple[int, int]) -> str:
     Returns:
         A data URL of a 1-bit palette PNG of the image's size whose background is transparent;
         without alpha the editor would fill the whole picture.
+
+    >>> bitmask_url(Mask(0, 0, np.ones((1, 1), np.bool_)), (1, 1)).partition(",")[0]
+    'data:image/png;base64'
     """
     picture = PIL.Image.fromarray(full_frame(mask, size_hw).astype(np.uint8))
     picture = picture.convert("P")

@@ -43,6 +43,10 @@ def run_lengths(mask: Mask, size_hw: tuple[int, int]) -> Runs:
     Returns:
         Lengths in pixels, (N,) int64, alternating between background and foreground, and whether
         the first is foreground.
+
+    >>> lengths, first = run_lengths(Mask(1, 0, np.ones((1, 2), np.bool_)), (1, 4))
+    >>> lengths.tolist(), first  # one of background, two of foreground, one of background
+    ([1, 2, 1], False)
     """
     height, width = size_hw
     h, w = mask.crop.shape
@@ -119,6 +123,10 @@ def encode_brush(mask: Mask | None, size_hw: tuple[int, int]) -> bytes:
     Raises:
         InputError: the image has no pixels or more than the format can count, or the crop reaches
             beyond it.
+
+    >>> rle = encode_brush(Mask(1, 0, np.ones((1, 1), np.bool_)), (1, 2))
+    >>> rle[:4].hex()  # two pixels of four values
+    '00000008'
     """
     height, width = size_hw
     if height < 1 or width < 1 or 4 * height * width >= 1 << 32:
@@ -141,7 +149,11 @@ def _byte_texts() -> NDArray[np.bytes_]:
 
 
 def brush_json(rle: bytes) -> str:
-    """The list of bytes as compact JSON, several times faster than ``json.dumps(list(rle))``."""
+    """The list of bytes as compact JSON, several times faster than ``json.dumps(list(rle))``.
+
+    >>> brush_json(bytes([0, 8, 255]))
+    '[0,8,255]'
+    """
     text = _byte_texts()[np.frombuffer(rle, np.uint8)].tobytes().replace(b" ", b"")
     return "[" + text[:-1].decode("ascii") + "]"
 
@@ -275,6 +287,10 @@ def decode_brush(rle: Sequence[int] | bytes, size_hw: tuple[int, int]) -> Mask |
 
     Raises:
         InputError: not bytes, damaged, or of another size than ``size_hw``.
+
+    >>> rle = encode_brush(Mask(1, 0, np.ones((1, 1), np.bool_)), (1, 2))
+    >>> decode_brush(rle, (1, 2))
+    Mask(x=1, y=0, crop=array([[ True]]))
     """
     height, width = size_hw
     if not isinstance(rle, list | tuple | bytes | bytearray):
@@ -309,6 +325,10 @@ def mask_of_stretches(starts: NDArray[np.int64], ends: NDArray[np.int64], width:
         starts: (N,) first pixels, N >= 1, ascending.
         ends: (N,) one past the last pixels.
         width: of the frame.
+
+    >>> mask_of_stretches(np.array([1, 5]), np.array([3, 7]), width=4)  # pixels 1, 2, 5 and 6
+    Mask(x=1, y=0, crop=array([[ True,  True],
+           [ True,  True]]))
     """
     row, column = np.divmod(starts, width)
     top = int(row[0])

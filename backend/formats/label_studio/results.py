@@ -80,7 +80,12 @@ def region(
 
 
 def brush_value(mask: Mask, size_hw: tuple[int, int]) -> dict[str, Any]:
-    """The value of a brush region; its run lengths are JSON text already."""
+    """The value of a brush region; its run lengths are JSON text already.
+
+    >>> value = brush_value(Mask(0, 0, np.ones((1, 1), np.bool_)), (1, 1))
+    >>> value["format"], value["rle"].text[:9]  # one pixel of four values
+    ('rle', '[0,0,0,4,')
+    """
     return {"format": "rle", "rle": RawJson(rle.brush_json(rle.encode_brush(mask, size_hw)))}
 
 
@@ -88,6 +93,10 @@ def prediction_score(instances: Sequence[Instance]) -> float:
     """One number to sort tasks by, 0..1: the mean of detection score times mask quality.
 
     0 without instances.
+
+    >>> box = np.zeros(4, np.float32)
+    >>> prediction_score([Instance("cat", 0, 0.9, box), Instance("cat", 0, 0.8, box, quality=0.5)])
+    0.65
     """
     products = [i.score * (1.0 if i.quality is None else i.quality) for i in instances]
     return round(float(np.clip(np.mean(products), 0, 1)), 4) if products else 0.0

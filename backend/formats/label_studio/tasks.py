@@ -7,7 +7,11 @@ from urllib.parse import unquote
 
 
 def looks_like_address(text: str) -> bool:
-    """True for a path or URL, or a picture as data URL."""
+    """True for a path or URL, or a picture as data URL.
+
+    >>> looks_like_address("s3://bucket/a.jpg"), looks_like_address("a cat")
+    (True, False)
+    """
     return text.startswith(("/", "data:")) or "://" in text
 
 
@@ -18,6 +22,9 @@ def address_of(data: Any, image: str) -> str | None:
     Args:
         data: of the task.
         image: name of the Image tag.
+
+    >>> address_of({"photo": "/data/a.jpg", "title": "a cat"}, "image")
+    '/data/a.jpg'
     """
     if not isinstance(data, dict):
         return None
@@ -33,5 +40,8 @@ def address_of(data: Any, image: str) -> str | None:
 def path_of(address: str) -> str:
     """The path in an address, unquoted: of local files (``/data/local-files/?d=a/b.jpg``) the one
     below their root.
+
+    >>> path_of("/data/local-files/?d=a%20b.jpg"), path_of("https://host/a.jpg?size=1")
+    ('a b.jpg', 'https://host/a.jpg')
     """
     return unquote(address.partition("?d=")[2] or address.partition("?")[0])

@@ -14,7 +14,11 @@ _NO_CLASS = (BACKGROUND_LABEL, "background")  # what the first line may be calle
 
 
 def class_names_text(names: Sequence[str]) -> str:
-    """The content of ``class_names.txt``, without a final newline, as labelme2voc writes it."""
+    """The content of ``class_names.txt``, without a final newline, as labelme2voc writes it.
+
+    >>> class_names_text(["cat", "dog"])
+    '_background_\\ncat\\ndog'
+    """
     return "\n".join([BACKGROUND_LABEL, *names])
 
 

@@ -28,6 +28,9 @@ _MARK = "yolosam2"
 def palette() -> NDArray[np.uint8]:
     """The VOC palette, (256, 3) uint8 RGB: bit k of the index goes to bit 7 - k // 3 of channel k %
     3 (VOC devkit).
+
+    >>> palette()[:3].tolist()
+    [[0, 0, 0], [128, 0, 0], [0, 128, 0]]
     """
     index = np.arange(256)
     colours = np.zeros((256, 3), np.uint8)
@@ -41,6 +44,9 @@ def encode_png(label_map: LabelMap) -> bytes:
 
     Args:
         label_map: (H, W), uint8 or uint16.
+
+    >>> encode_png(np.zeros((1, 2), np.uint8))[:4]
+    b'\\x89PNG'
     """
     stream = io.BytesIO()
     if label_map.dtype == np.uint8:
@@ -74,6 +80,9 @@ def decode_png(data: bytes, name: str) -> LabelMap:
 
     Raises:
         InputError: not a PNG, damaged, or coloured instead of indexed.
+
+    >>> decode_png(encode_png(np.array([[0, 1, 255]], np.uint8)), "a.png").tolist()
+    [[0, 1, 255]]
     """
     try:
         with PIL.Image.open(io.BytesIO(data), formats=("PNG",)) as picture:
@@ -97,6 +106,13 @@ def label_maps(prediction: Prediction, overlap: str = "score") -> tuple[LabelMap
     Returns:
         Two (H, W) maps. Objects count from 1 in the order of ``prediction.instances``, leaving out
         255.
+
+    >>> from backend.core.types import Mask
+    >>> mask = Mask(1, 0, np.ones((1, 2), np.bool_))
+    >>> cat = Instance("cat", 7, 0.9, np.zeros(4, np.float32), mask)
+    >>> classes, objects = label_maps(Prediction((cat,), (1, 3), ""))
+    >>> classes.tolist(), objects.tolist()
+    ([[0, 8, 8]], [[0, 1, 1]])
     """
     pairs = [(prediction.instances[k], k) for k in stacking_order(prediction.instances, overlap)]
     classes = paint(
@@ -165,6 +181,10 @@ def instances_of(
 
     Raises:
         InputError: the maps differ in size, or a class value is beyond the names.
+
+    >>> [cat] = instances_of(np.array([[0, 1, 1]]), np.array([[0, 5, 5]]), ["cat"], "a.png")
+    >>> cat.label, cat.xyxy.tolist()
+    ('cat', [1.0, 0.0, 3.0, 1.0])
     """
     _check_sizes(classes, objects, where)
     found = []

@@ -63,6 +63,9 @@ def line(
 
     Returns:
         The line without a newline, and how many bridges lead from part to part.
+
+    >>> line(1, Mask(0, 0, np.ones((2, 2), np.bool_)), size_hw=(4, 4))
+    ('1 0.125 0.125 0.125 0.375 0.375 0.375 0.375 0.125', 0)
     """
     ring, bridges = single_ring(mask, tolerance)
     while len(ring) < 3:  # one or two pixels
@@ -94,6 +97,11 @@ def read_line(text: str, size_hw: tuple[int, int], n_classes: int, where: str) -
 
     Raises:
         InputError: not numbers, no such class, too few corners, or corners beyond the image.
+
+    >>> box = read_line("1 0.5 0.5 0.5 0.5 0.9", (4, 4), n_classes=2, where="a.txt: line 1")
+    >>> box.class_id, box.score, box.mask
+    (1, 0.9, Mask(x=1, y=1, crop=array([[ True,  True],
+           [ True,  True]])))
     """
     first, *numbers = _numbers(text.split(), where)
     if first != int(first) or not 0 <= first < n_classes:
@@ -129,6 +137,12 @@ def data_yaml(names: Sequence[str], splits: Sequence[str]) -> str:
     """The ``data.yaml`` of a dataset whose pictures lie in ``images/<split>``.
 
     Without a second split, training and validation use the same.
+
+    >>> print(data_yaml(["cat"], ["train", "val"]), end="")
+    train: images/train
+    val: images/val
+    names:
+      0: cat
     """
     train = "train" if "train" in splits else splits[0]
     val = next(
@@ -161,6 +175,9 @@ def read_data_yaml(text: str, where: str) -> tuple[tuple[str, ...], dict[str, li
 
     Raises:
         ConfigError: not YAML, or without names.
+
+    >>> read_data_yaml("{train: images/train, names: [cat, dog]}", "data.yaml")
+    (('cat', 'dog'), {'train': ['images/train']}, '')
     """
     try:
         document = yaml.safe_load(text)
