@@ -158,7 +158,7 @@ def labelled_masks(
     """The objects of a labelme document.
 
     Args:
-        document: from ``files.read_document``.
+        document: from ``document.read_document``.
         where: the file, for messages.
         kinds: of shapes to read.
 

@@ -89,7 +89,7 @@ class StubEngine:
         fail: Callable[[int, Exception], None],
         stop: threading.Event,
     ) -> None:
-        """As ``prelabel.LocalEngine``.
+        """As ``engine_local.LocalEngine``.
 
         The model is the slowest stage, two workers share loading and finishing.
         """

@@ -12,7 +12,7 @@ from backend.errors import InputError
 
 
 def no_detections() -> Detections:
-    """Nothing was found, or nothing was given.
+    """No boxes: nothing was found, or nothing was given.
 
     >>> len(no_detections())
     0

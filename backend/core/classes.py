@@ -1,4 +1,4 @@
-"""The class names of a model and of a dataset, and which of one is which of the other."""
+"""The class names of a model and of a dataset, and which names of both mean the same class."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from backend.errors import ConfigError, InputError
 def class_mapping(
     names: Mapping[int, str], wanted: Sequence[str], rename: Mapping[str, str]
 ) -> dict[int, int]:
-    """Which class of the dataset each class of the model is, by name.
+    """Match the classes of a model with those of a dataset, by name.
 
     Args:
         names: of the model.
@@ -20,7 +20,7 @@ def class_mapping(
         rename: model's name to the dataset's, where they differ.
 
     Raises:
-        ConfigError: none of them is; both sides are listed.
+        ConfigError: no class matches; the message lists both sides.
 
     >>> class_mapping({0: "person", 2: "car"}, ["Car", "pedestrian"], {"person": "pedestrian"})
     {0: 1, 2: 0}
@@ -100,17 +100,17 @@ class ClassNames:
             del self._ids[name]
 
     def index(self, label: str) -> int | None:
-        """The index of a label; None if it is to be left out, or is none of a class."""
+        """The index of a label; None if it is left out, or names no class."""
         if label not in self._ids and not self._fixed and label not in NOT_CLASSES:
             self._ids[label] = len(self._ids)
         return self._ids.get(label)
 
 
 def number_of(names: ClassNames, label: str) -> int:
-    """The index of a label that was chosen.
+    """The index of a label that must be one of the classes.
 
     Raises:
-        InputError: it was not.
+        InputError: it is none of them.
 
     >>> number_of(ClassNames(["car", "bus"]), "bus")
     1
@@ -150,9 +150,7 @@ class ClassIndex:
 
     @property
     def order(self) -> list[int]:
-        """Indices in the order to show classes in: as given, else by name, as the order in which
-        they were met says nothing.
-        """
+        """Indices in the order to show classes in: as given, else sorted by name."""
         return (
             list(range(len(self._ids)))
             if self._fixed
@@ -163,9 +161,7 @@ class ClassIndex:
         return len(self._ids)
 
     def keep(self, count: int) -> None:
-        """Forget the names after the first ``count``, as those of a task that turned out to be
-        unusable.
-        """
+        """Forget the names after the first ``count``: they came with a task that failed."""
         self._ids = dict(list(self._ids.items())[:count])
 
     def index(self, name: str) -> int:
@@ -188,7 +184,7 @@ class ClassIndex:
 
 
 def renamed(name: str, names: Mapping[str, str]) -> str:
-    """A class name under the name it goes by elsewhere.
+    """The name that a class has elsewhere, or its own name where ``names`` has no other.
 
     >>> renamed("person", {"person": "pedestrian"}), renamed("car", {})
     ('pedestrian', 'car')

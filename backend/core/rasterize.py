@@ -1,4 +1,4 @@
-"""Outlines drawn as geometry, as masks: polygons, turned rectangles, ellipses.
+"""Masks of drawn shapes: polygons, turned rectangles, ellipses.
 
 Pillow's polygon is the one labelme's own tools draw with.
 """
@@ -174,7 +174,7 @@ def _where(corners: NDArray[np.float64], size_hw: tuple[int, int], inside: Insid
     px = np.asarray(np.arange(left, right) + 0.5, np.float64)
     for start in range(
         0, bottom - top, _STRIP
-    ):  # a few rows at a time, because these numbers take eight times the room of the mask
+    ):  # a few rows at a time, because these numbers take eight times the memory of the mask
         py = np.asarray(
             np.arange(top + start, min(top + start + _STRIP, bottom))[:, None] + 0.5, np.float64
         )

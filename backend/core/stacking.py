@@ -1,4 +1,4 @@
-"""Which instance is seen where several are, and label maps painted in that order."""
+"""Which instance is seen where several overlap, and label maps painted in that order."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from backend.core.types import Instance, LabelMap, Mask
 
 
 def painting_order(instances: Sequence[Instance]) -> list[int]:
-    """Indices with large objects first and, among equals, low scores first, so that small and sure
-    ones end on top.
+    """Indices in the order to paint in: large objects first, and low scores first at equal size.
+
+    So small objects and sure ones end on top.
 
     >>> box = np.zeros(4, np.float32)
     >>> small = Instance("cat", 0, 0.9, box, Mask(0, 0, np.ones((1, 1), np.bool_)))

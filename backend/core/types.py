@@ -44,9 +44,8 @@ class Masks:
     """A segmenter's answer for one image, still on its own coarse grid; N may be 0.
 
     Cell (r, c) of the grid is centred at (area.x + (c + .5) area.width / w, area.y + (r + .5)
-    area.height / h); without an area the grid covers the whole image.
-    ``backend.core.upsample.crop_masks`` turns it into pixel masks; keeping the grid until then is
-    what makes leaving the device and queueing cheap.
+    area.height / h); without an area the grid covers the whole image. ``upsample.crop_masks`` turns
+    it into pixel masks. Until then the small grid is cheap to copy from the device and to queue.
     """
 
     logits: NDArray[np.floating[Any]]  # (N, h, w) float16 or float32, > 0 is inside

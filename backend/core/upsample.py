@@ -40,7 +40,9 @@ def _span(inside: NDArray[np.bool_], pixels: int, origin: float, extent: float) 
 def fill_between(
     row: NDArray[np.intp], pixel: NDArray[np.intp], starts: NDArray[np.bool_], width: int
 ) -> NDArray[np.uint8]:
-    """Rows of 0 and 1 from where they change; 64 pixels at a time as bits of a word.
+    """Rows of 0 and 1, made from the places where they change.
+
+    It works on 64 pixels at a time, as the bits of a word.
 
     Args:
         row: (E,) of each change.

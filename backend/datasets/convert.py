@@ -83,7 +83,7 @@ def convert(
     Args:
         source: file or folder.
         out: folder for the target, made if missing.
-        target: of ``backend.formats.registry.FORMATS``.
+        target: format to write; ``formats.registry.format_names`` lists them.
         options: see ``ConvertOptions``.
         kind: format of the source; None looks.
         stop: set it to end after the image in hand.

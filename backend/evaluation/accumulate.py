@@ -1,5 +1,6 @@
-"""Counts summed over images, apart for every annotator and model version, in memory that images
-barely add to.
+"""Counts summed over images, separately for every annotator and model version.
+
+An image adds a few rows of numbers to memory, not its pixels.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""A VOC dataset against a cascade, a prompt file or label maps made before: every listed image
+"""A VOC dataset compared with a cascade, a prompt file or existing label maps. Every listed image
 counts.
 
-An image without a usable prediction counts as all background, so that what a model misses costs
-something; it is named all the same where the prediction is missing by a fault. An image without
-usable truth cannot count and is named too.
+An image without a usable prediction counts as all background, so that what a model misses lowers
+the figures; if a fault is the reason, the image is listed as well. An image without usable truth
+cannot count, and is listed.
 """
 
 from __future__ import annotations
@@ -191,7 +191,7 @@ def evaluate(
     """Run a cascade over a dataset and compare with its truth.
 
     Args:
-        dataset: from ``voc.open_voc``.
+        dataset: from ``formats.voc.dataset.open_voc``.
         labeler: a cascade.
         names: of the dataset's classes, in order.
         options: see ``EvaluateOptions``.
@@ -293,10 +293,10 @@ def evaluate_maps(
     options: EvaluateOptions,
     stop: threading.Event | None = None,
 ) -> Scoring:
-    """Compare label maps that were made before, such as ``annotate --format voc`` writes them.
+    """Compare existing label maps, such as those that ``annotate --format voc`` writes.
 
     Args:
-        dataset: from ``voc.open_voc``.
+        dataset: from ``formats.voc.dataset.open_voc``.
         folder: holds ``SegmentationClass`` and perhaps ``SegmentationObject``, or the class maps
             themselves.
         names: of the dataset's classes.

@@ -1,8 +1,8 @@
 """The integer counts of one image and class that every figure comes from, as columns of one table.
 
-A row per image and class; rows add up, and any resample of images is a weighted sum of rows. So
-totals, groups and confidence intervals are computed by the same formulas, those of ``metrics`` and
-``matching``.
+The table has a row for each image and class. Rows can be added up, and a resample of images is a
+weighted sum of rows. So totals, groups and confidence intervals come from the same formulas: those
+of ``semantic``, ``boundaries`` and ``instances``.
 """
 
 from __future__ import annotations
@@ -115,9 +115,7 @@ class Effort:
 
     @property
     def changed_share(self) -> Ratios:
-        """Of the reshaped regions: pixels that one of both masks has and the other has not, over
-        those of either.
-        """
+        """Of the reshaped regions: pixels in one of both masks only, over the pixels in either."""
         return ratio(self.changed_pixels, self.edited_pixels)
 
 

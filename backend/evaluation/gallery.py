@@ -110,7 +110,7 @@ class Gallery:
             )
 
     def worst(self, most: int = MOST) -> list[Entry]:
-        """At most ``most`` images: from every group and class in turn its worst, then by how bad
+        """At most ``most`` images: the worst of every group and class in turn, sorted by how bad
         they are.
         """
         ranked = [

@@ -40,7 +40,7 @@ class Measured:
     def worth(self) -> float:
         """Mean IoU over the classes that occur, without background; nan where none does.
 
-        To find the worst images by.
+        The worst images are found by it.
         """
         return float(self.confusion.areas.mean_iou_of_classes)
 

@@ -42,7 +42,7 @@ def render_report(
     """The page.
 
     Args:
-        document: from ``score.Run.document``.
+        document: from ``Scoring.document``.
         shown: images to look at.
         title: of the page.
         facts: what was compared, as name and value.

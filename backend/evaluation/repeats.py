@@ -13,11 +13,10 @@ _SAME_BOX = 0.5  # overlap of boxes from which a rectangle shows what a mask sho
 
 
 def repeats(regions: Sequence[Region], without: set[int]) -> dict[int, str]:
-    """Boxes that show the same object as a mask of the same label does, as a project with both tags
-    has every object twice.
+    """Boxes that show the same object as a mask of the same label.
 
-    Each mask takes one box at most, the one that fits best: a second box there is an object of its
-    own.
+    A project with a tag for masks and one for boxes holds every object twice. Each mask takes at
+    most one box, the one that fits best; a second box there is an object of its own.
 
     Returns:
         Index of the box to the id of its mask.

@@ -187,7 +187,7 @@ def _settings(options: ScoreOptions, reader: FolderReader | TaskReader) -> dict[
 
 
 def _remarks(reader: FolderReader | TaskReader, options: ScoreOptions) -> list[str]:
-    """What a careful colleague would point out about the input."""
+    """Remarks on the input that a reader of the figures should know."""
     remarks = []
     unused = sorted(set(options.rename) - reader.renamed)
     if unused:

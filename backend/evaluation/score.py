@@ -27,7 +27,7 @@ class Scoring:
 
     Args:
         classes: of all images.
-        overlap: of ``geometry.OVERLAPS``.
+        overlap: of ``core.stacking.OVERLAPS``.
         with_gallery: whether to keep images for a report.
         with_effort: whether accepted regions are edits of the predicted ones.
         with_instances: whether instances are known.

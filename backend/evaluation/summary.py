@@ -1,5 +1,6 @@
-"""Figures out of sums: one summary for everything, and one for every annotator and model version,
-ready for JSON, text and page.
+"""Figures from sums: one summary of everything, and one for every annotator and model version.
+
+They are plain values, ready for JSON, text and page.
 """
 
 from __future__ import annotations
@@ -201,7 +202,7 @@ def in_order(group: Totals, order: Sequence[int]) -> Totals:
 
     Args:
         group: sums.
-        order: of the new classes, which they were.
+        order: for each new class, the index it had.
     """
     new = np.argsort(order)  # old index to new
     values = np.concatenate([[0], new + 1])

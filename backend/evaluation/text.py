@@ -184,7 +184,7 @@ def suggestions_text(view: Mapping[str, Any]) -> str:
 
 
 def stopped_text(document: Mapping[str, Any]) -> str:
-    """That not everything was looked at, where it was not."""
+    """Why the run stopped early, and how many images the figures are of."""
     settings = document["settings"]
     listed = f" of {settings['listed_images']}" if "listed_images" in settings else ""
     return (

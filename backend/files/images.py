@@ -176,7 +176,7 @@ class Header:
 
     size_hw: tuple[int, int]  # upright
     turned: bool  # whether the pixels are stored otherwise, and EXIF says how
-    format: str  # of FORMATS
+    format: str  # of IMAGE_FORMATS
     mode: str  # of Pillow
     stored_hw: tuple[int, int]  # without regard to EXIF
 

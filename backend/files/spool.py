@@ -15,7 +15,7 @@ class Spool:
 
     Args:
         folder: made if missing; what a killed run leaves there is swept up by the next
-            (``files.sweep_stale``).
+            (``files.atomic.sweep_stale``).
 
     Raises:
         Unavailable: the disk refuses.

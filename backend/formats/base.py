@@ -40,7 +40,7 @@ class Copied:
 
 
 class PictureCopies(Protocol):
-    """Puts pictures into an output folder; ``datasets.copying`` has it."""
+    """Puts pictures into an output folder, as ``datasets.copying.Copies`` does."""
 
     mode: str
 

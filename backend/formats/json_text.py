@@ -1,4 +1,4 @@
-"""The one writer of JSON text: compact, with parts that are JSON already put in as they are."""
+"""The one writer of JSON text: it is compact, and parts that are JSON already go in unchanged."""
 
 from __future__ import annotations
 

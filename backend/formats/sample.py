@@ -135,8 +135,9 @@ def extras_of(holder: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def count_notes(sample: Sample, instances: Sequence[DatasetInstance]) -> Counter[str]:
-    """What a format without room for it loses: scores, and everything noted on the image and its
-    instances. A group is kept as one instance.
+    """What is lost in a format that cannot hold scores and notes on the image and its instances.
+
+    A group is not lost, because it is one instance.
     """
     n_scores = sum(one.score is not None for one in instances)
     n_notes = bool(sample.notes) + sum(

@@ -234,7 +234,7 @@ def annotate(
     Args:
         items: from ``sources.collect``.
         cascade: loaded models, or a stand-in for them.
-        formats: of ``outputs.FORMATS`` and ``outputs.DATASETS``.
+        formats: of ``outputs.OUTPUT_FORMATS`` and ``outputs.DATASETS``.
         out: output folder, made if missing.
         options: see ``RunOptions``.
         url_prefix: for Label Studio tasks.

@@ -111,7 +111,7 @@ def check_watch(
 
     Raises:
         ConfigError: no folder, several with one output folder, another format than labelme's, or
-            ``--overwrite``, which would replace a person's work behind her back.
+            ``--overwrite``, which would replace a person's work unasked.
     """
     for source in sources:
         if not source.is_dir():

@@ -1,9 +1,9 @@
 """Train the micro SAM 2.1 of the embedded pair from nothing, on generated scenes.
 
 The model is the package's own ``SAM2Base``; only the channel counts differ
-(``models/demo_sam2.1.yaml``). Three things make this affordable on a CPU: crops that grow during
-training, Fourier features for positions that reach high enough frequencies from the start, and a
-dense class map read off the image embedding as a side task that is thrown away afterwards.
+(``models/embedded/demo_sam2.1.yaml``). Three things make this affordable on a CPU: crops that grow
+during training, Fourier features for positions that reach high enough frequencies from the start,
+and a dense class map read off the image embedding as a side task that is thrown away afterwards.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""The parts of instances, where other formats hold an instance as one mask: kept beside it, so that
-labelme and label maps get back what was drawn.
+"""The parts of an instance, for formats that hold an instance as one mask.
+
+They are kept beside the mask, so that labelme and label maps get back what was drawn.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def _matters(instances: Sequence[DatasetInstance]) -> bool:
 def keep(instances: Sequence[DatasetInstance], size_hw: tuple[int, int]) -> list[dict[str, Any]]:
     """What ``restore`` needs, for every instance of an image.
 
-    Empty where one mask each says it all.
+    Empty where one mask for each instance loses nothing.
 
     Args:
         instances: in any order.
@@ -72,7 +73,7 @@ def restore(
 ) -> tuple[DatasetInstance, ...]:
     """Instances with their parts as they were drawn.
 
-    One whose mask was changed since stays in one part.
+    An instance whose mask was changed since stays in one part.
 
     Args:
         found: instances in one part, in drawing order, and what was kept with each, which may be

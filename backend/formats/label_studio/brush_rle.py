@@ -117,8 +117,8 @@ def encode_brush(mask: Mask | None, size_hw: tuple[int, int]) -> bytes:
         size_hw: of the upright image.
 
     Returns:
-        One byte per list element; ``list(encode(...))`` equals label-studio-sdk's ``mask2rle`` of
-        the full frame in 0 and 255.
+        One byte per list element; ``list(encode_brush(...))`` equals label-studio-sdk's
+        ``mask2rle`` of the full frame in 0 and 255.
 
     Raises:
         InputError: the image has no pixels or more than the format can count, or the crop reaches

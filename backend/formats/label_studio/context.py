@@ -18,7 +18,7 @@ import numpy as np
 from backend.core.types import Prompts
 from backend.errors import InputError
 
-# all of them are one job on the lane
+# all prompts of a request are one job on the inference thread
 MAX_PROMPTS = 200
 MAX_OBJECTS = 32
 _KINDS = {"keypointlabels": "point", "rectanglelabels": "box"}

@@ -1,4 +1,4 @@
-"""Where the pictures of Label Studio tasks are, by what a task's data says."""
+"""Where the picture of a Label Studio task is, according to the task's data."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def looks_like_address(text: str) -> bool:
 
 
 def address_of(data: Any, image: str) -> str | None:
-    """The address of a task's picture: what goes by the tag's name or by ``image``, or the only
-    text that looks like one.
+    """The address of a task's picture: the text under the tag's name or under ``image``, else the
+    only text that looks like an address.
 
     Args:
         data: of the task.
@@ -38,7 +38,7 @@ def address_of(data: Any, image: str) -> str | None:
 
 
 def path_of(address: str) -> str:
-    """The path in an address, unquoted: of local files (``/data/local-files/?d=a/b.jpg``) the one
+    """The path in an address, unquoted; for local files (``/data/local-files/?d=a/b.jpg``) the path
     below their root.
 
     >>> path_of("/data/local-files/?d=a%20b.jpg"), path_of("https://host/a.jpg?size=1")

@@ -101,7 +101,7 @@ def label_maps(prediction: Prediction, overlap: str = "score") -> tuple[LabelMap
 
     Args:
         prediction: instances without a mask are left out.
-        overlap: of ``geometry.OVERLAPS``: which instance is seen where several are.
+        overlap: of ``core.stacking.OVERLAPS``: which instance is seen where several overlap.
 
     Returns:
         Two (H, W) maps. Objects count from 1 in the order of ``prediction.instances``, leaving out

@@ -136,7 +136,7 @@ class RayEngine:
         fail: Callable[[int, Exception], None],
         stop: threading.Event,
     ) -> None:
-        """See ``prelabel.Engine``."""
+        """See ``Engine``."""
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         try:
             import ray

@@ -1,9 +1,7 @@
-"""A list of tasks to a list of Label Studio predictions, in the same order and of the same length,
-whatever happens to single ones.
+"""Predictions for a list of tasks: one for each task and in the same order, even where some fail.
 
-Images are fetched ahead while the lane works; results are remembered by what the image is, so that
-a request that ran into Label Studio's time limit has not worked in vain: the next one finds what
-was done.
+Images are fetched ahead while the models work. Results are remembered by what the image holds: when
+a request runs into Label Studio's time limit, the next one finds what was done.
 """
 
 from __future__ import annotations
@@ -31,7 +29,7 @@ from backend.label_studio.server.worker import InferenceThread
 
 logger = logging.getLogger(__name__)
 _TELL_S = 10.0  # between lines about a long request
-_JOB_S = 2.0  # what one job on the lane should take at most
+_JOB_S = 2.0  # what one job on the inference thread should take at most
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,7 @@ class BatchPredictor:
 
     Args:
         predictors: the models.
-        gate: where they run.
+        gate: the thread they run on.
         fetch: address, task id and deadline to image bytes.
         monitor: counts.
         cache_bytes: for results.
@@ -96,7 +94,7 @@ class BatchPredictor:
         self._monitor = monitor
         self._results: ByteLru[Result] = ByteLru(cache_bytes)
         self._batch = batch
-        self._seconds_per_image = 0.0  # what the lane took lately
+        self._seconds_per_image = 0.0  # what the models took lately
         self._ahead: Ahead[Result] = Ahead(fetch, fetch_workers, 2 * batch, limits or ImageLimits())
 
     def close(self) -> None:
@@ -152,8 +150,8 @@ class BatchPredictor:
         return items
 
     def _chunk(self) -> int:
-        """Images for one job on the lane: few enough that a click does not wait long, and that a
-        deadline finds most work done.
+        """How many images go into one job: few enough that a click does not wait long, and that
+        most work is done when a deadline comes.
         """
         return max(1, min(self._batch, int(_JOB_S / max(self._seconds_per_image, 1e-6))))
 
@@ -203,8 +201,7 @@ class BatchPredictor:
 
         If a batch fails for a reason of its content, its images are tried one by one.
 
-        What the lane finishes after the deadline goes to ``keep``, so that the next request finds
-        it.
+        Results that come after the deadline go to ``keep``, so that the next request finds them.
         """
         if not images:
             return {}

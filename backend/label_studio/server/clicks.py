@@ -66,7 +66,7 @@ class InteractivePredictor:
 
     Args:
         predictors: the models; prompts go to the default segmenter.
-        gate: where they run.
+        gate: the thread they run on.
         fetch: address, task id and deadline to image bytes.
         monitor: counts.
         cache_bytes: for encoded images.

@@ -1,8 +1,8 @@
 """The same backend for those who run ``label-studio-ml start``: a thin model class over our
 service, for label-studio-ml 1.0.9 and 2.x.
 
-``yolosam2 serve`` needs none of this and does more: readable errors, access control, a bounded
-queue at the door. Settings come from the environment, as there. Put a ``model.py`` with this line
+``yolosam2 serve`` needs none of this and does more: readable errors, access control, a limit on
+waiting requests. Settings come from the environment, as there. Put a ``model.py`` with this line
 beside the ``_wsgi.py`` that label-studio-ml makes::
 
     from backend.label_studio.server.ml_backend import YoloSam2

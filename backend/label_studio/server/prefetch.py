@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 R = TypeVar("R")
 Fetch = Callable[[str, int | None, float], bytes]
 _FIRST_GUESS = 64 << 20
-HELD_BYTES = 256 << 20  # of decoded images that one request may hold before the lane has to work
+HELD_BYTES = 256 << 20  # of decoded images that one request may hold before the models see them
 
 
 @dataclass(frozen=True)

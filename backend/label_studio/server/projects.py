@@ -38,7 +38,7 @@ class Project:
 
 
 class Predictors:
-    """Cascades by detector, loaded on the lane and kept.
+    """Cascades by detector; the inference thread loads them, and they are kept.
 
     Args:
         load: the ``model_path`` of a tag, or None for the default detector, to a loaded and
@@ -65,11 +65,11 @@ class Predictors:
         self._projects: ByteLru[Project] = ByteLru(_PROJECT_BYTES)
 
     def load_default(self) -> None:
-        """On the lane: load the detector and segmenter of the settings."""
+        """Load the detector and segmenter of the settings; on the inference thread."""
         self.get(None)
 
     def get(self, model_path: str | None) -> InteractiveLabeler:
-        """On the lane: the predictor of a detector, loaded if need be.
+        """The predictor of a detector, loaded if need be; on the inference thread.
 
         Raises:
             InputError: more custom detectors than are kept.
@@ -85,7 +85,7 @@ class Predictors:
         return self._loaded[model_path]
 
     def default(self) -> InteractiveLabeler:
-        """On any thread, after the gate has loaded it.
+        """The predictor of the settings, once it is loaded; on any thread.
 
         Raises:
             StillLoading: not there yet.
@@ -101,7 +101,7 @@ class Predictors:
 
         Args:
             label_config: XML.
-            gate: to load detectors on, where the config names some.
+            gate: the thread that loads the detectors a config names.
             wait_s: how long to wait for the default models.
             deadline: of ``time.monotonic``, for detectors that the config names.
 

@@ -139,8 +139,8 @@ class Server(BaseApplication):  # type: ignore[misc]
             "workers": 1,
             "threads": self._settings.threads,
             "worker_class": "gthread",
-            # For gthread it would be a heartbeat, not a limit on requests; the gate has its own
-            # watchdog.
+            # For gthread it would be a heartbeat, not a limit on requests; the inference thread has
+            # its own watchdog.
             "timeout": 0,
             "graceful_timeout": int(self._settings.deadline_s) + 5,
             "preload_app": False,

@@ -1,9 +1,8 @@
-"""The one inference lane: a single thread owns the models, a few requests may wait for it, and none
-waits for ever.
+"""The inference thread: it alone uses the models; a few requests may wait for it, none for ever.
 
-Requests are admitted (``admit``) up to a bound and refused at once beyond it; what an admitted
-request wants computed goes through ``run`` in small jobs, so that a click does not wait for a
-thousand images. Jobs whose deadline has passed are never started.
+``admit`` lets in a limited number of requests and refuses others at once. ``run`` computes for a
+request in small jobs, so that a click does not wait for a thousand images. A job whose deadline has
+passed is never started.
 """
 
 from __future__ import annotations
@@ -61,9 +60,10 @@ class InferenceThread:
     """A thread that does all inference.
 
     Args:
-        load: loads and warms the models up, on the lane; until it returns the gate is LOADING.
+        load: loads the models and warms them up, on this thread; until it returns the state is
+            LOADING.
         queue_size: requests that may wait beside the one that runs.
-        stuck_after_s: a job that runs longer makes the gate STUCK.
+        stuck_after_s: a job that runs longer makes the state STUCK.
         on_stuck: called once then, on the watchdog's thread; a server ends its process there, for a
             supervisor to start it again.
     """
@@ -145,7 +145,7 @@ class InferenceThread:
                 job.future.set_exception(error)
             finally:
                 self._since = None
-                del job  # or an idle lane would keep the last batch's images
+                del job  # or an idle thread would keep the last batch's images
 
     def _watch(self) -> None:
         while not self._stop_watching.wait(min(1.0, self._stuck_after_s / 4)):
@@ -208,13 +208,13 @@ class InferenceThread:
         order: int = BATCH,
         late: Callable[[T], object] | None = None,
     ) -> T:
-        """Compute something on the lane and wait for it.
+        """Compute something on the inference thread and wait for it.
 
         Args:
             work: uses the models; whatever it raises is raised here.
             deadline: of ``time.monotonic``.
             order: CLICK goes before BATCH.
-            late: gets the result, on the lane, if it comes when nobody waits any more.
+            late: called with the result, on the inference thread, if nobody waits for it any more.
 
         Raises:
             DeadlineExceeded: it was not ready in time; if it had not started, it never will.
@@ -239,7 +239,7 @@ class InferenceThread:
             self._state = DRAINING
 
     def drain(self, timeout_s: float) -> bool:
-        """Wait for admitted requests to finish, then stop the lane.
+        """Wait for admitted requests to finish, then stop the thread.
 
         Returns:
             Whether all of them finished in time.
