@@ -112,6 +112,12 @@ def read_context(context: Mapping[str, Any]) -> list[PromptedObject]:
 
     Raises:
         InputError: naming the field, for example ``context.result[2].value.x``.
+
+    >>> value = {"x": 25, "y": 50, "keypointlabels": ["cat"]}
+    >>> click = {"type": "keypointlabels", "from_name": "point", "value": value}
+    >>> [cat] = read_context({"result": [click]})
+    >>> cat.label, cat.marks[0].corners, cat.marks[0].positive
+    ('cat', (25.0, 50.0), True)
     """
     result = context.get("result")
     if not isinstance(result, list) or not result:
@@ -170,6 +176,11 @@ def to_prompts(
 
     Raises:
         InputError: the box covers less than a pixel.
+
+    >>> click = Mark("point", "point", "cat", positive=True, corners=(25, 50))
+    >>> prompts = to_prompts(PromptedObject("point", "cat", (click,)), size_hw=(200, 400))
+    >>> prompts.points_xy.tolist(), prompts.positive.tolist()
+    ([[100.0, 100.0]], [True])
     """
     scale = np.array([size_hw[1], size_hw[0]], np.float32) / 100
     points = [mark for mark in target.marks if mark.kind == "point"]
@@ -191,6 +202,9 @@ def context_of(params: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
     Raises:
         InputError: it is something else.
+
+    >>> context_of({"context": '{"result": []}'}), context_of({})
+    ({'result': []}, None)
     """
     context = params.get("context")
     if isinstance(context, str):

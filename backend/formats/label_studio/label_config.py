@@ -188,6 +188,10 @@ def parse_label_config(text: str) -> LabelConfig:
     Raises:
         InputError: not XML, too large or deep, with a DTD, or an attribute of ours that cannot be
             read, naming tag and attribute.
+
+    >>> config = parse_label_config(make_config(["cat", "dog"]))
+    >>> [(tag.kind, tag.name) for tag in config.tags]
+    [('brushlabels', 'brush'), ('keypointlabels', 'point'), ('rectanglelabels', 'box')]
     """
     root = _parse(text)
     images: dict[str, str] = {}
@@ -224,6 +228,9 @@ def make_config(names: Sequence[str]) -> str:
 
     Colours of neighbouring classes are far apart, as Label Studio's own choice for a name may be
     close to the object's.
+
+    >>> make_config(["cat"]).count('<Label value="cat"')  # for masks, points and boxes
+    3
     """
     colours = [
         f"#{int(255 * r):02x}{int(255 * g):02x}{int(255 * b):02x}"

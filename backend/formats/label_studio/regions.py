@@ -105,6 +105,12 @@ def read_regions(result: Any, where: str) -> tuple[list[StoredRegion], int]:
 
     Raises:
         InputError: naming the entry and field.
+
+    >>> value = {"x": 50, "y": 0, "width": 50, "height": 100, "rectanglelabels": ["cat"]}
+    >>> box = {"original_width": 4, "original_height": 2, "type": "rectanglelabels", "value": value}
+    >>> found, n_others = read_regions([box], "result")
+    >>> found[0].kind, found[0].label, found[0].size_hw, n_others
+    ('rectangle', 'cat', (2, 4), 0)
     """
     if not isinstance(result, list):
         raise InputError(f"{where}: expected a list of regions, got {json_kind(result)}")
@@ -270,6 +276,11 @@ def region_mask(region: StoredRegion) -> Mask | None:
 
     Raises:
         InputError: naming the field.
+
+    >>> value = {"x": 50, "y": 0, "width": 50, "height": 50, "rectanglelabels": ["cat"]}
+    >>> box = {"original_width": 4, "original_height": 2, "type": "rectanglelabels", "value": value}
+    >>> region_mask(read_regions([box], "result")[0][0])  # the upper right quarter
+    Mask(x=2, y=0, crop=array([[ True,  True]]))
     """
     height, width = region.size_hw
     if region.kind == "brush":

@@ -59,6 +59,11 @@ def region(
         origin: ``prediction`` for a model's region.
         score: 0..1.
         meta: what Label Studio shows, or keeps, with the region.
+
+    >>> tag = {"kind": "rectanglelabels", "from_name": "box", "to_name": "image"}
+    >>> made = region(key="a", **tag, size_hw=(2, 4), value={"x": 50}, label="cat")
+    >>> made["original_width"], made["original_height"], made["value"]
+    (4, 2, {'x': 50, 'rectanglelabels': ['cat']})
     """
     made: dict[str, Any] = {
         "id": blake2b(key.encode("utf-8", "surrogatepass"), digest_size=5).hexdigest(),
@@ -176,6 +181,12 @@ def shown_instances(prediction: Prediction, output: Output) -> list[int]:
     """Indices of the instances that a tag shows, in their own order.
 
     They are labelled by it, over its thresholds, and the best ``max_regions`` of those.
+
+    >>> box = np.array([0, 0, 4, 4], np.float32)
+    >>> found = (Instance("cat", 0, 0.4, box), Instance("cat", 0, 0.9, box))
+    >>> output = Output(RECTANGLE, "box", "image", labels={0: "cat"}, thresholds={0: 0.5})
+    >>> shown_instances(Prediction(found, (8, 8), ""), output)
+    [1]
     """
     kept = []
     for k, instance in enumerate(prediction.instances):
@@ -218,6 +229,12 @@ def result_of(prediction: Prediction, outputs: Sequence[Output]) -> Result:
     Args:
         prediction: of one image.
         outputs: the tags, their labels and limits.
+
+    >>> cat = Instance("cat", 0, 0.9, np.array([0, 0, 4, 4], np.float32))
+    >>> prediction = Prediction((cat,), (8, 8), "")
+    >>> result = result_of(prediction, plain_outputs(prediction))
+    >>> result.n_instances, result.score, result.regions.count('"width":50.0')
+    (1, 0.9, 1)
     """
     shown = [(output, shown_instances(prediction, output)) for output in outputs]
     regions = [
@@ -238,6 +255,10 @@ def prediction_object(results: Sequence[Result], model_version: str) -> dict[str
     Args:
         results: of all images of a task.
         model_version: of the prediction.
+
+    >>> result = Result(regions="{}", score=0.75, n_instances=1, n_holed=0)
+    >>> prediction_object([result, result], "v1")
+    {'model_version': 'v1', 'score': 0.75, 'result': RawJson(text='[{},{}]')}
     """
     regions = ",".join(result.regions for result in results if result.regions)
     score = float(np.mean([result.score for result in results])) if results else 0.0
@@ -251,7 +272,12 @@ def prediction_object(results: Sequence[Result], model_version: str) -> dict[str
 def plain_outputs(
     prediction: Prediction, brush_name: str = "brush", box_name: str = "box", to_name: str = "image"
 ) -> list[Output]:
-    """Every instance as it is: masks into the brush tag, others into the rectangle tag."""
+    """Every instance as it is: masks into the brush tag, others into the rectangle tag.
+
+    >>> cat = Instance("cat", 0, 0.9, np.zeros(4, np.float32))
+    >>> [(one.kind, one.labels) for one in plain_outputs(Prediction((cat,), (8, 8), ""))]
+    [('brushlabels', {0: 'cat'}), ('rectanglelabels', {0: 'cat'})]
+    """
     labels = {i.class_id: i.label for i in prediction.instances}
     zero = dict.fromkeys(labels, 0.0)
     return [
@@ -273,6 +299,10 @@ def task_object(prediction: Prediction, image_url: str) -> dict[str, Any]:
     Args:
         prediction: of the image.
         image_url: what ``data.image`` holds.
+
+    >>> task = task_object(Prediction((), (8, 8), "v1"), "/data/a.jpg")
+    >>> task["data"], task["predictions"][0]["model_version"]
+    ({'image': '/data/a.jpg'}, 'v1')
     """
     result = result_of(prediction, plain_outputs(prediction))
     return {
@@ -314,6 +344,12 @@ def from_result(
 
     Raises:
         InputError: naming the region and what is wrong with it.
+
+    >>> tag = {"kind": "brushlabels", "from_name": "brush", "to_name": "image"}
+    >>> value = {"format": "rle", "rle": [*rle.encode_brush(None, (1, 2))]}
+    >>> nothing = region(key="a", **tag, size_hw=(1, 2), value=value, label="cat")
+    >>> from_result([nothing], ["cat"]).instances  # an empty mask
+    ()
     """
     class_ids = {name: k for k, name in enumerate(names)}
     regions, _ = read_regions(list(result), "result")
