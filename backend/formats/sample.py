@@ -19,6 +19,7 @@ from backend.files.names import listable
 
 NO_AREA = "points and other shapes without an area"
 LISTS = "images whose place in a list (train, val) is not kept"
+NO_MASK = "boxes without a mask"
 UNWANTED = "instances of classes that --classes leaves out"
 EXTRA = "labelme"  # key under which other formats keep what labelme has and they do not know
 
@@ -151,6 +152,15 @@ def count_notes(sample: Sample, instances: Sequence[DatasetInstance]) -> Counter
             if n
         }
     )
+
+
+def with_masks(
+    instances: Sequence[DatasetInstance],
+) -> tuple[tuple[DatasetInstance, ...], Counter[str]]:
+    """The instances that a format of masks alone can hold, and how many are only a box."""
+    held = tuple(one for one in instances if one.parts)
+    n_boxes = len(instances) - len(held)
+    return held, Counter({NO_MASK: n_boxes} if n_boxes else {})
 
 
 def _is_score(instance: DatasetInstance) -> bool:

@@ -18,7 +18,7 @@ from backend.formats.base import EMBEDDED, NOT_AT_HAND, Encoded, WriteRequest
 from backend.formats.coco import parts
 from backend.formats.coco import segmentation as coco
 from backend.formats.json_text import json_bytes
-from backend.formats.sample import EXTRA, DatasetInstance, Sample
+from backend.formats.sample import EXTRA, DatasetInstance, Sample, with_masks
 
 _SPECIAL = {
     IGNORE_LABEL: 65535,
@@ -78,8 +78,7 @@ class CocoWriter:
 
     def encode(self, sample: Sample, stem: str) -> Encoded:
         size_hw = sample.known_size()
-        instances = sample.instances
-        losses = Counter[str]()
+        instances, losses = with_masks(sample.instances)
         split = sample.split or self._split
         name = PurePosixPath(stem + sample.name.suffix)
         copied = self._copies.place(sample, PurePosixPath("images", split) / name)

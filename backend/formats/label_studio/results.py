@@ -15,6 +15,7 @@ from hashlib import blake2b
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from backend.core.masks import mask_xyxy
 from backend.core.outlines import outlines
@@ -107,9 +108,10 @@ def prediction_score(instances: Sequence[Instance]) -> float:
     return round(float(np.clip(np.mean(products), 0, 1)), 4) if products else 0.0
 
 
-def _box_percent(instance: Instance, size_hw: tuple[int, int]) -> dict[str, Any]:
+def box_percent(xyxy: ArrayLike, size_hw: tuple[int, int]) -> dict[str, Any]:
+    """The value of a rectangle region, cut to the image."""
     height, width = size_hw
-    x0, y0, x1, y1 = np.clip(instance.xyxy, 0, [width, height, width, height]).tolist()
+    x0, y0, x1, y1 = np.clip(xyxy, 0, [width, height, width, height]).tolist()
     return {
         "x": 100 * x0 / width,
         "y": 100 * y0 / height,
@@ -124,7 +126,7 @@ def _values(
 ) -> list[tuple[dict[str, Any], int]]:
     """What the regions of one instance hold in a tag, and how many holes each cannot show."""
     if output.kind == RECTANGLE:
-        return [(_box_percent(instance, size_hw), 0)]
+        return [(box_percent(instance.xyxy, size_hw), 0)]
     if instance.mask is None:
         return []
     if output.kind == BRUSH:

@@ -17,7 +17,14 @@ from backend.formats.coco import parts
 from backend.formats.json_text import json_bytes
 from backend.formats.label_studio.label_config import make_config
 from backend.formats.label_studio.reader import DATA
-from backend.formats.label_studio.results import BRUSH, brush_value, region, task_object
+from backend.formats.label_studio.results import (
+    BRUSH,
+    RECTANGLE,
+    box_percent,
+    brush_value,
+    region,
+    task_object,
+)
 from backend.formats.options import BEST, PREDICTIONS
 from backend.formats.sample import EXTRA, LISTS, DatasetInstance, Sample, repeats_score
 
@@ -152,13 +159,22 @@ def _region(
     size_hw: tuple[int, int],
     drawn: Mapping[str, Any],
 ) -> dict[str, Any]:
+    if one.parts:
+        kind = BRUSH
+        corner = f"{one.mask.x}|{one.mask.y}"
+        value = brush_value(one.mask, size_hw)
+    else:
+        kind = RECTANGLE
+        xyxy = one.xyxy or (0.0, 0.0, 0.0, 0.0)
+        corner = f"{xyxy[0]}|{xyxy[1]}"
+        value = box_percent(xyxy, size_hw)
     return region(
-        key=f"{sample.name}|{place}|{one.label}|{one.mask.x}|{one.mask.y}|{size_hw}",
-        kind=BRUSH,
-        from_name="brush",
+        key=f"{sample.name}|{place}|{one.label}|{corner}|{size_hw}",
+        kind=kind,
+        from_name="brush" if one.parts else "box",
         to_name="image",
         size_hw=size_hw,
-        value=brush_value(one.mask, size_hw),
+        value=value,
         label=one.label,
         score=one.score,
         meta=_meta(one, drawn),

@@ -14,7 +14,7 @@ from backend.core.types import LabelMap
 from backend.errors import InputError
 from backend.files.names import listable
 from backend.formats.base import NOT_AT_HAND, Encoded, WriteRequest
-from backend.formats.sample import DatasetInstance, Sample, count_notes
+from backend.formats.sample import DatasetInstance, Sample, count_notes, with_masks
 from backend.formats.voc.class_names import class_names_text
 from backend.formats.voc.label_maps import encode_png
 
@@ -46,8 +46,8 @@ class VocWriter:
     def encode(self, sample: Sample, stem: str) -> Encoded:
         listable(stem, sample.where, "picture's name")
         instances = sample.instances
-        losses = Counter[str]()
-        losses += count_notes(sample, instances)
+        held, losses = with_masks(instances)
+        losses += count_notes(sample, held)
         classes, objects, hidden = self._paint(instances, sample)
         losses += hidden
         copied = self._copies.place(sample, PurePosixPath("JPEGImages", stem + sample.name.suffix))
@@ -57,7 +57,7 @@ class VocWriter:
         pairs = zip(self.paths(stem), (classes, objects), strict=True)
         maps = [(path, encode_png(one)) for path, one in pairs]
         return Encoded(
-            Counter(one.label for one in instances),
+            Counter(one.label for one in held),
             [*maps, *copied.files],
             losses,
             (sample.split or self._split, stem),

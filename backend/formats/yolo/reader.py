@@ -101,9 +101,14 @@ class YoloReader:
         else:
             own = self._class_file() or names.given
             if not own:
+                plain = root / "data.yaml"
+                reason = (
+                    f"{plain}: names no classes"
+                    if plain.is_file()
+                    else f"{root}: has no data.yaml or classes.txt"
+                )
                 raise ConfigError(
-                    f"{root}: has no data.yaml or classes.txt; name its classes with --classes, in"
-                    " the order of their numbers"
+                    f"{reason}; name its classes with --classes, in the order of their numbers"
                 )
         names.add(own)
         self._names = own

@@ -12,7 +12,7 @@ from backend.core.classes import NOT_CLASSES, number_of
 from backend.core.masks import mask_difference
 from backend.errors import InputError
 from backend.formats.base import Encoded, WriteRequest
-from backend.formats.sample import Sample, count_notes
+from backend.formats.sample import Sample, count_notes, with_masks
 from backend.formats.yolo import labels as yolo
 from backend.formats.yolo.labels import data_yaml
 
@@ -91,8 +91,7 @@ class YoloWriter:
 
     def encode(self, sample: Sample, stem: str) -> Encoded:
         size_hw = sample.known_size() if sample.instances else (0, 0)
-        instances = sample.instances
-        losses = Counter[str]()
+        instances, losses = with_masks(sample.instances)
         losses += count_notes(sample, instances)
         lines: list[str] = []
         written: Counter[str] = Counter()
