@@ -72,6 +72,7 @@ def run(args: argparse.Namespace) -> int:
     from backend.labeling.sources import collect
 
     formats = _formats(args.format)
+    _check_mode(args.mode, formats)
     settings = model_settings(args)
     if args.watch:
         return _watch(args, settings, formats)
@@ -122,6 +123,24 @@ def _formats(text: str) -> list[str]:
         told = ", ".join(unknown) or "nothing"
         raise ConfigError(f"--format: unknown {told}; known are {', '.join(known)}")
     return formats
+
+
+def _check_mode(mode: str, formats: Sequence[str]) -> None:
+    """Refuse to write files that would be empty.
+
+    Raises:
+        ConfigError: boxes are wanted in a format that cannot hold them.
+    """
+    from backend.formats.registry import format_names, format_of
+
+    if mode != "boxes":
+        return
+    for name in formats:
+        if name in format_names() and not format_of(name).holds_boxes:
+            raise ConfigError(
+                f"--mode boxes: {name} holds masks only, so nothing would be in it; choose another"
+                " --format"
+            )
 
 
 def run_options(args: argparse.Namespace, settings: Settings, prompts: Any = None) -> RunOptions:

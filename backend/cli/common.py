@@ -69,6 +69,11 @@ def add_command(
     return parser
 
 
+def _is_long(flag: str) -> bool:
+    """``-c`` comes before ``--config``."""
+    return len(flag) > 2
+
+
 def add_settings(
     options: Options, cls: type, names: Sequence[str], flags: Mapping[str, str] | None = None
 ) -> None:
@@ -85,7 +90,7 @@ def add_settings(
         one = declared[name]
         default = default_in_words(cls, name)
         text = f"{one.help} (default: {default})" if default else one.help
-        given = (flags[name],) if flags and name in flags else sorted(one.flags, key=len)
+        given = (flags[name],) if flags and name in flags else sorted(one.flags, key=_is_long)
         if one.metavar:
             options.add_argument(*given, dest=name, metavar=one.metavar, help=text)
         else:
@@ -140,7 +145,10 @@ def add_label_studio_options(options: Options) -> None:
     """Address and token of Label Studio, of the commands that ask it."""
     about = "Label Studio (default: LABEL_STUDIO_URL)"
     options.add_argument("--url", dest="label_studio_url", metavar="URL", help=about)
-    about = "default: LABEL_STUDIO_API_KEY, which does not show in the process list"
+    about = (
+        "legacy or personal access token (default: LABEL_STUDIO_API_KEY, which does not show in the"
+        " process list)"
+    )
     options.add_argument("--api-key", dest="label_studio_api_key", metavar="TOKEN", help=about)
 
 

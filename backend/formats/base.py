@@ -192,6 +192,8 @@ class Format:
         own_folder: below the output folder, where only this program writes; None for none.
         most_classes: that can be told apart; None for any number.
         drawing_order: indices of the instances of a prediction, later ones seen on top.
+        found_by_files: whether a folder with such files, whatever their names, is in this format.
+        holds_boxes: whether an object may be a box without a mask.
         holds_pictures: whether a dataset in this format has its pictures in it.
         knows_lists: whether images belong to lists such as train and val.
         check: path, folder of pictures, whether to show a bar: the faults of files in this format.
@@ -208,6 +210,8 @@ class Format:
     drawing_order: Callable[[Sequence[Instance]], Sequence[int]] = painting_order
     own_folder: str | None = None
     most_classes: int | None = None
+    found_by_files: bool = True
+    holds_boxes: bool = True
     holds_pictures: bool = False
     knows_lists: bool = True
     check: Callable[[Path, Path | None, bool], Any] | None = None

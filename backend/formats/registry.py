@@ -76,7 +76,8 @@ def detect_format(source: Path) -> str:
     formats = [format_of(name) for name in format_names()]
     if source.is_file():
         strictest_first = sorted(formats, key=lambda one: one.name == _MOST_LENIENT)
-        return _of_files(source, [source], strictest_first)
+        lenient = first_byte(source) == b"{"
+        return _of_files(source, [source], strictest_first, lenient=lenient)
     found = [one.name for one in formats if one.is_folder(source)]
     if len(found) > 1:
         raise ConfigError(_several(source, found))
@@ -84,19 +85,22 @@ def detect_format(source: Path) -> str:
         return found[0]
     documents = list(itertools.islice(find_files(source, (".json",)), _LOOKED_AT))
     if documents:
-        return _of_files(source, documents, formats)
+        loose = [one for one in formats if one.found_by_files]
+        return _of_files(source, documents, loose, lenient=True)
     raise ConfigError(
         f"{source}: holds no labelme JSON, Label Studio export, COCO file, YOLO labels or VOC "
         "label maps; say which it is with --from"
     )
 
 
-def _of_files(source: Path, documents: Sequence[Path], formats: Sequence[Format]) -> str:
-    """The first format that any of the files is in."""
+def _of_files(
+    source: Path, documents: Sequence[Path], formats: Sequence[Format], *, lenient: bool
+) -> str:
+    """The first format that any of the files is in, else the one that tells what is wrong."""
     for one in formats:
         if any(one.is_file(path) for path in documents):
             return one.name
-    if _MOST_LENIENT in format_names() and first_byte(documents[0]) == b"{":
+    if lenient and _MOST_LENIENT in format_names():
         return _MOST_LENIENT
     raise ConfigError(
         f"{source}: is neither a folder nor a JSON file of labelme, Label Studio or COCO"

@@ -109,7 +109,7 @@ class AnnotationFiles:
             prediction,
             name=item.relative,
             picture=item.path,
-            url=self._prefix + quote(item.relative.as_posix()),
+            url=self._prefix + quote(item.relative.as_posix(), errors="surrogateescape"),
             drawing_order=self._format.drawing_order,
         )
         encoded = self._writer.encode(sample, item.stem)

@@ -411,6 +411,26 @@ def test_boxes_only(run_cli, pictures: Path, tmp_path: Path) -> None:
     assert kinds == {"rectangle"}
 
 
+def test_boxes_in_a_format_of_masks_are_refused(run_cli, pictures: Path, tmp_path: Path) -> None:
+    options = ("--mode", "boxes", "--format", "labelme,voc", "--detector", "demo")
+    code, _, err = run_cli("annotate", pictures, "--out", tmp_path / "out", *options)
+    assert code == 2
+    assert "--mode boxes: voc holds masks only" in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_name_that_is_not_text_has_an_address(run_cli, pictures: Path, tmp_path: Path) -> None:
+    odd = os.fsdecode(b"a\xff.jpg")
+    (pictures / "a.jpg").rename(pictures / odd)
+    options = ("--format", "label-studio", "--detector", "demo", "--segmenter", "demo")
+    code, _, err = run_cli(
+        "annotate", pictures, "--out", tmp_path / "out", "--device", "cpu", *options
+    )
+    assert code == 0, err
+    tasks = json.loads((tmp_path / "out/label-studio/import.json").read_text())
+    assert "/data/local-files/?d=a%FF.jpg" in [task["data"]["image"] for task in tasks]
+
+
 def test_the_command_line_of_upstream(
     run_cli, pictures: Path, scenes: list[Scene], tmp_path: Path
 ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -110,3 +112,34 @@ def test_what_is_missing_is_said() -> None:
         Cascade(None, FakeSegmenter())
     with pytest.raises(InputError, match="no boxes were given"):
         Cascade(None, FakeSegmenter(), names={0: "x"}).predict([IMAGE])
+
+
+class Outliner(FakeDetector):
+    """A detector that outlines what it finds."""
+
+    def detect(self, images):
+        masks = FakeSegmenter().segment(images, [self.boxes] * len(images))
+        found = super().detect(images)
+        return [replace(one, masks=of) for one, of in zip(found, masks, strict=True)]
+
+
+def test_the_masks_of_a_detector_stay_with_their_boxes() -> None:
+    detector = Outliner([(2, 3, 20, 30), (70, 5, 90, 20), (30, 10, 50, 30)])  # one is outside
+    (prediction,) = Cascade(detector, None).predict([IMAGE])
+    assert [one.xyxy.tolist() for one in prediction.instances] == [[2, 3, 20, 30], [30, 10, 50, 30]]
+    for one in prediction.instances:
+        assert one.mask is not None
+        x0, y0, x1, y1 = (int(v) for v in one.xyxy)
+        frame = full_frame(one.mask, prediction.size_hw)
+        assert frame[y0:y1, x0:x1].mean() > 0.9
+        assert frame.sum() <= (x1 - x0 + 1) * (y1 - y0 + 1)
+
+
+def test_a_segmenter_for_boxes_alone_answers_no_prompts() -> None:
+    class Boxes:
+        version = "boxes-1"
+        segment = FakeSegmenter.segment
+
+    assert Cascade(FakeDetector(), Boxes()).point_segmenter is None
+    both = FakeSegmenter()
+    assert Cascade(FakeDetector(), both).point_segmenter is both

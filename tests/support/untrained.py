@@ -26,7 +26,8 @@ def untrained_weights(model: Model, root: Path) -> Path:
         network = YOLO(f"{model.name}.yaml")
         head = network.model.model[-1]
         for layer in head.modules():  # fresh ones are sure that there is nothing
-            if isinstance(layer, torch.nn.Conv2d) and layer.out_channels == head.nc:
+            sure = isinstance(layer, torch.nn.Conv2d) and layer.out_channels == head.nc
+            if sure and layer.bias is not None:
                 layer.bias.data.zero_()
         network.save(path)
     else:

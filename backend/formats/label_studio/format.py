@@ -25,5 +25,6 @@ FORMAT = Format(
     read=LabelStudioReader,
     write=LabelStudioWriter,
     own_folder=TASKS,
+    found_by_files=False,  # any JSON list would be taken for an export
     knows_lists=False,
 )

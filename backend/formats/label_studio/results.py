@@ -109,7 +109,19 @@ def prediction_score(instances: Sequence[Instance]) -> float:
 
 
 def box_percent(xyxy: ArrayLike, size_hw: tuple[int, int]) -> dict[str, Any]:
-    """The value of a rectangle region, cut to the image."""
+    """The value of a rectangle region, cut to the image.
+
+    Args:
+        xyxy: (4,) in pixels.
+        size_hw: of the image.
+
+    Returns:
+        Left, top, width and height in percent of the image.
+
+    >>> box = box_percent([10, 5, 30, 99], (20, 40))
+    >>> box["x"], box["y"], box["width"], box["height"]
+    (25.0, 25.0, 50.0, 75.0)
+    """
     height, width = size_hw
     x0, y0, x1, y1 = np.clip(xyxy, 0, [width, height, width, height]).tolist()
     return {

@@ -35,6 +35,7 @@ FORMAT = Format(
     read=VocReader,
     write=VocWriter,
     names_in=_names_in,
+    holds_boxes=False,
     holds_pictures=True,
     is_marked=made_by_us,
     drawing_order=stacking_order,

@@ -70,14 +70,17 @@ def cascade_loader(settings: Settings) -> Callable[[str | None], Cascade]:
 
     def load(model_path: str | None) -> Cascade:
         from backend.labeling.load import build_cascade
+        from backend.models.devices import resolve_device
 
         nonlocal shared
-        own = settings
+        own = replace(settings, device=resolve_device(settings.device))
         if model_path is not None:
-            own = replace(settings, detector=str(model_file(model_path, settings.model_root)))
+            own = replace(own, detector=str(model_file(model_path, settings.model_root)))
         cascade = build_cascade(own, all_scores=True, segmenter=shared)
         shared = cascade.segmenter
-        logger.info("loaded %s, %d classes", cascade.model_version, len(cascade.names))
+        logger.info(
+            "loaded %s on %s, %d classes", cascade.model_version, own.device, len(cascade.names)
+        )
         return cascade
 
     return load
