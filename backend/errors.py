@@ -94,6 +94,11 @@ def is_disk_full(error: BaseException | None) -> bool:
     return isinstance(cause, OSError) and cause.errno in _DISK_FULL
 
 
+def system_reason(error: OSError) -> str:
+    """What the operating system says of an error, such as "no such file or directory"."""
+    return (error.strerror or str(error) or type(error).__name__).lower()
+
+
 def disk_error(error: OSError, path: Path) -> Unavailable:
     """An operating system error about ``path`` as a sentence.
 
@@ -104,5 +109,4 @@ def disk_error(error: OSError, path: Path) -> Unavailable:
     Returns:
         An ``Unavailable`` that names the path and the system's reason.
     """
-    reason = (error.strerror or type(error).__name__).lower()
-    return Unavailable(f"{path}: cannot write: {reason}")
+    return Unavailable(f"{path}: cannot write: {system_reason(error)}")

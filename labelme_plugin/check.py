@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from backend.errors import InputError, as_sentence, json_kind
+from backend.errors import InputError, as_sentence, json_kind, system_reason
 from backend.files.find import is_inside
 from backend.files.images import ImageLimits
 from backend.files.pictures import Pictures, header_of
@@ -89,7 +89,7 @@ def _check(path: Path, pictures: Pictures, labels: Sequence[str] | None) -> _Fou
             yield "", "begins with a byte order mark, which no labelme can read"
         document = json.loads(data.decode("utf-8-sig"))
     except OSError as error:
-        yield "", f"cannot read: {(error.strerror or str(error)).lower()}"
+        yield "", f"cannot read: {system_reason(error)}"
         return
     except (ValueError, RecursionError) as error:
         yield "", f"is not valid JSON: {str(error)[:120]}"

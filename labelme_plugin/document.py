@@ -11,7 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from backend.errors import InputError
+from backend.errors import InputError, system_reason
 from labelme_plugin.shapes import mask_of
 
 VERSION = "5.5.0"  # the oldest format with masks; every later labelme reads it
@@ -85,7 +85,7 @@ def _parse(path: Path) -> dict[str, Any]:
             )
         document = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
-        raise InputError(f"{path}: cannot read: {(error.strerror or str(error)).lower()}") from None
+        raise InputError(f"{path}: cannot read: {system_reason(error)}") from None
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: is not valid JSON: {error}") from None
     if not isinstance(document, dict) or not isinstance(document.get("shapes"), list):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from backend.core.masks import common_pixels
 from backend.core.types import Mask
 from backend.evaluation.columns import EFFORT
 from backend.evaluation.instances import iou_matrix, match
@@ -85,10 +86,9 @@ def _same(one: Mask, other: Mask) -> bool:
 
 def _changed(one: Mask, other: Mask) -> tuple[int, int]:
     """Pixels in exactly one of two masks, and in at least one."""
-    areas = [np.count_nonzero(mask.crop) for mask in (one, other)]
-    overlap = float(iou_matrix([one], [other])[0, 0])
-    union = round(sum(areas) / (1 + overlap))
-    return 2 * union - sum(areas), union
+    total = sum(int(np.count_nonzero(mask.crop)) for mask in (one, other))
+    common = common_pixels(one, other)
+    return total - 2 * common, total - common
 
 
 def edits(predicted: Sequence[Region], accepted: Sequence[Region], n_classes: int) -> Edits:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from backend.core.masks import mask_from_full
+from backend.core.masks import common_pixels, mask_from_full
 from backend.core.types import Instance, Mask
 from backend.evaluation.semantic import Counts, Ratios, mean_of, ratio
 
@@ -48,13 +48,7 @@ def iou_matrix(first: Sequence[Mask], second: Sequence[Mask]) -> NDArray[np.floa
     low = np.maximum(boxes[0][:, None, :2], boxes[1][None, :, :2])
     high = np.minimum(boxes[0][:, None, 2:], boxes[1][None, :, 2:])
     for a, b in zip(*np.nonzero((low < high).all(2)), strict=True):
-        (left, top), (right, bottom) = low[a, b], high[a, b]
-        one = first[a]
-        other = second[b]
-        part = one.crop[top - one.y : bottom - one.y, left - one.x : right - one.x]
-        common = np.count_nonzero(
-            part & other.crop[top - other.y : bottom - other.y, left - other.x : right - other.x]
-        )
+        common = common_pixels(first[a], second[b])
         union = areas[0][a] + areas[1][b] - common
         table[a, b] = common / union if union else 0.0
     return table

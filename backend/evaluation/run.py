@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from backend.config.service import ServiceSettings
 from backend.core.classes import ClassIndex
-from backend.errors import ConfigError, InputError, Unavailable
+from backend.errors import ConfigError, InputError, Unavailable, system_reason
 from backend.evaluation.from_export import FetchPredictions, TaskReader
 from backend.evaluation.from_folders import FolderReader
 from backend.evaluation.pairs import Pair, Selection
@@ -97,9 +97,7 @@ def _of_export(
     except InputError as error:
         yield Fault(str(path), str(error))
     except OSError as error:
-        raise ConfigError(
-            f"{path}: cannot read: {(error.strerror or str(error)).lower()}"
-        ) from None
+        raise ConfigError(f"{path}: cannot read: {system_reason(error)}") from None
 
 
 def run_score(

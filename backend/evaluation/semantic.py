@@ -1,4 +1,4 @@
-"""Semantic segmentation metrics from integer counts that add up over images. numpy and cv2 only.
+"""Semantic segmentation metrics from integer counts that add up over images. numpy only.
 
 Ratios are taken once, at the end, from summed counts, so that every pixel of every image weighs the
 same. A class that occurs in neither truth nor prediction has no IoU (``nan``), which is not the
@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,10 +26,7 @@ from backend.errors import InputError
 
 Counts = NDArray[np.integer[Any]] | NDArray[np.floating[Any]]
 Ratios = NDArray[np.float64]
-_MOST_EXACT = 1 << 24  # cv2.calcHist counts in float32
 _PIECE = 1 << 18  # pixels; what is computed of so many stays in the processor's cache
-# Where more than one pixel in so many differs from the one before, a histogram is faster than runs.
-_BUSY = 16
 
 
 def ratio(part: Counts, whole: Counts) -> Ratios:
@@ -160,51 +156,19 @@ def _as_bytes(values: LabelMap, n_values: int, name: str) -> NDArray[np.uint8]:
     return np.ascontiguousarray(values, np.uint8).reshape(-1)
 
 
-def _stretch_ends(truth: NDArray[np.uint8], predicted: NDArray[np.uint8]) -> NDArray[np.intp]:
-    """The last pixel of every stretch over which neither map changes, piece by piece, so that
-    nothing large is allocated.
-    """
-    last = truth.size - 1
-    changes = np.empty(_PIECE, np.bool_)
-    others = np.empty(_PIECE, np.bool_)
-    found = []
-    for start in range(0, last, _PIECE):
-        stop = min(start + _PIECE, last)
-        here = changes[: stop - start]
-        other = others[: stop - start]
-        np.not_equal(truth[start + 1 : stop + 1], truth[start:stop], out=here)
-        np.not_equal(predicted[start + 1 : stop + 1], predicted[start:stop], out=other)
-        found.append(np.flatnonzero(np.logical_or(here, other, out=here)) + start)
-    return np.concatenate([*found, np.array([last])])
-
-
 def _pairs(
     truth: NDArray[np.uint8],
     predicted: NDArray[np.uint8],
     kinds: tuple[NDArray[np.uint8], NDArray[np.uint8]],
     side: int,
 ) -> NDArray[np.int64]:
-    """How often each pair of kinds occurs, (side, side).
-
-    Label maps are flat over long stretches, so both are compared with their own next pixel, which
-    costs little more than reading them, and only the ends of stretches are looked at. Where maps
-    are noisy, a histogram is faster.
-    """
-    ends = _stretch_ends(truth, predicted)
-    if len(ends) * _BUSY > truth.size:
-        total = np.zeros((side, side), np.int64)
-        for start in range(0, truth.size, _MOST_EXACT):
-            piece = slice(start, start + _MOST_EXACT)
-            channels = [cv2.LUT(truth[piece], kinds[0]), cv2.LUT(predicted[piece], kinds[1])]
-            total += cv2.calcHist(channels, [0, 1], None, [side, side], [0, side, 0, side]).astype(
-                np.int64
-            )
-        return total
-    lengths = np.diff(ends, prepend=-1)
-    index = np.multiply(kinds[0][truth[ends]], side, dtype=np.intp) + kinds[1][predicted[ends]]
-    return (
-        np.bincount(index, lengths, side * side).reshape(side, side).astype(np.int64)
-    )  # a double holds any count of pixels exactly
+    """How often each pair of kinds occurs, (side, side); ``side`` is at most 256."""
+    rows = np.multiply(kinds[0], side, dtype=np.uint16)
+    total = np.zeros(side * side, np.int64)
+    for start in range(0, truth.size, _PIECE):
+        piece = slice(start, start + _PIECE)
+        total += np.bincount(rows[truth[piece]] + kinds[1][predicted[piece]], minlength=side * side)
+    return total.reshape(side, side)
 
 
 def confusion(truth: LabelMap, predicted: LabelMap, n_values: int) -> Confusion:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
-from backend.errors import ConfigError, disk_error
+from backend.errors import ConfigError, disk_error, system_reason
 
 _STALE = re.compile(r"^\.yolosam2\.(?P<pid>\d+)\.[0-9a-f]{16}\.tmp$")
 
@@ -122,9 +122,7 @@ def ensure_writable(folder: Path) -> None:
     except OSError as error:
         with suppress(OSError):
             probe.unlink()
-        raise ConfigError(
-            f"{folder}: cannot write results there: {(error.strerror or str(error)).lower()}"
-        ) from None
+        raise ConfigError(f"{folder}: cannot write results there: {system_reason(error)}") from None
 
 
 def file_digest(path: Path) -> str:

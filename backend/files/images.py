@@ -17,7 +17,7 @@ import PIL.ImageOps
 from numpy.typing import NDArray
 
 from backend.core.types import Image
-from backend.errors import InputError, Unavailable
+from backend.errors import InputError, Unavailable, system_reason
 
 logger = logging.getLogger(__name__)
 
@@ -270,5 +270,5 @@ def read_image(path: Path, limits: ImageLimits = DEFAULT_LIMITS) -> Image:
             raise InputError(f"{path}: {size} bytes, the limit is {limits.max_bytes}")
         data = path.read_bytes()
     except OSError as error:
-        raise InputError(f"{path}: cannot read: {(error.strerror or str(error)).lower()}") from None
+        raise InputError(f"{path}: cannot read: {system_reason(error)}") from None
     return decode_image(data, str(path), limits)

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 import PIL.Image
 import PIL.ImageOps
 
-from backend.errors import ConfigError, InputError
+from backend.errors import ConfigError, InputError, system_reason
 from backend.files.find import find_files, is_inside
 from backend.files.images import (
     DEFAULT_LIMITS,
@@ -209,7 +209,7 @@ def header_of(picture: Path | bytes, where: str, limits: ImageLimits = _LIMITS) 
     except OSError as error:
         raise InputError(
             f"{where if isinstance(picture, bytes) else picture}: cannot read:"
-            f" {(error.strerror or str(error)).lower()}"
+            f" {system_reason(error)}"
         ) from None
 
 
@@ -293,6 +293,4 @@ def picture_bytes(picture: Path | bytes, where: str) -> bytes:
             )
         return picture.read_bytes()
     except OSError as error:
-        raise InputError(
-            f"{picture}: cannot read: {(error.strerror or str(error)).lower()}"
-        ) from None
+        raise InputError(f"{picture}: cannot read: {system_reason(error)}") from None

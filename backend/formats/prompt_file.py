@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from backend.core.types import Detections
-from backend.errors import ConfigError
+from backend.errors import ConfigError, system_reason
 
 _SHOWN = 5
 _FAR = 1e7  # pixels; no coordinate lies beyond, and nan is not below it
@@ -120,9 +120,7 @@ def read_prompts(path: Path, n_classes: int) -> PromptFile:
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(
-            f"{path}: cannot read: {(error.strerror or str(error)).lower()}"
-        ) from None
+        raise ConfigError(f"{path}: cannot read: {system_reason(error)}") from None
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: is not valid JSON: {error}") from None
     return parse_prompts(rows, path, n_classes)

@@ -19,7 +19,7 @@ from backend.core.classes import IGNORE
 from backend.core.masks import mask_from_full, mask_xyxy
 from backend.core.stacking import paint, stacking_order
 from backend.core.types import Instance, LabelMap, Prediction
-from backend.errors import InputError
+from backend.errors import InputError, system_reason
 
 _MARK = "yolosam2"
 
@@ -136,7 +136,7 @@ def read_label_map(path: Path) -> LabelMap:
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except OSError as error:
-        raise InputError(f"{path}: cannot read: {(error.strerror or str(error)).lower()}") from None
+        raise InputError(f"{path}: cannot read: {system_reason(error)}") from None
     except ValueError as error:  # a zero byte in the name
         raise InputError(f"{str(path)!r}: cannot read: {error}") from None
     return decode_png(data, str(path))

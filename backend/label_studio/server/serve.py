@@ -23,7 +23,7 @@ from gunicorn.arbiter import Arbiter
 from backend.config.models import Settings
 from backend.config.service import ServiceSettings, check_listening
 from backend.core.protocols import BoxSegmenter
-from backend.errors import ConfigError, InputError, LabelingError
+from backend.errors import ConfigError, InputError, LabelingError, system_reason
 from backend.files.find import is_inside
 from backend.files.images import ImageLimits
 from backend.label_studio.server.app import create_app
@@ -195,7 +195,7 @@ def _check_free(settings: ServiceSettings) -> None:
     except OSError as error:
         raise ConfigError(
             f"{settings.host}:{settings.port}: cannot listen there:"
-            f" {(error.strerror or str(error)).lower()}; name another --port"
+            f" {system_reason(error)}; name another --port"
         ) from None
 
 
