@@ -1,9 +1,11 @@
-# `make demo` and `make test` work on a clean clone: each target makes .venv by itself when it is missing.
+# `make demo` and `make test` work on a clean clone: each target makes .venv by itself when it is
+# missing.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# sam2 ships as source and needs torch and setuptools to build; taking those from .venv keeps pip from fetching torch twice.
+# sam2 ships as source and needs torch and setuptools to build; taking those from .venv keeps pip
+# from fetching torch twice.
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 # Label Studio in an environment of its own, for `make studio` and the end-to-end tests.
@@ -22,7 +24,8 @@ studio: $(STAMP) $(STUDIO_STAMP)
 test: $(STAMP) $(STUDIO_STAMP)
 	$(BIN)/python -m pytest -m "not slow"
 
-# The long tests: thousands of files and calls, dozens of kills, a second installation. `.ci/run` runs them as well.
+# The long tests: thousands of files and calls, dozens of kills, a second installation. `.ci/run`
+# runs them as well.
 slow: $(STAMP) $(STUDIO_STAMP)
 	$(BIN)/python -m pytest -m slow
 

@@ -182,7 +182,7 @@ def test_the_editor_draws_and_saves_the_same_masks(
         drawn, where, size = page.evaluate(_DRAWN)
         # Another label and back again, so that there is something to save.
         page.evaluate(
-            "Htx.annotationStore.selected.selectArea(Htx.annotationStore.selected.regionStore.regions[0])"
+            "(one => one.selectArea(one.regionStore.regions[0]))(Htx.annotationStore.selected)"
         )
         for key in ("2", "1"):
             page.keyboard.press(key)

@@ -28,7 +28,7 @@ class Oracle:
     def __init__(self, scenes: list[Scene]) -> None:
         self.scenes = {scene.image.tobytes(): scene for scene in scenes}
 
-    def segment(self, images, boxes):  # type: ignore[no-untyped-def]
+    def segment(self, images, boxes):
         answers = []
         for image in images:
             frames = [
@@ -52,12 +52,12 @@ class TrueDetector:
         self.scenes = {scene.image.tobytes(): scene for scene in scenes}
         self.names = dict(enumerate(CLASS_NAMES))
 
-    def detect(self, images):  # type: ignore[no-untyped-def]
+    def detect(self, images):
         return [true_detections(self.scenes[image.tobytes()]) for image in images]
 
 
 def test_the_truth_scores_one(scenes: list[Scene]) -> None:
-    cascade = Cascade(TrueDetector(scenes), Oracle(scenes))  # type: ignore[arg-type]
+    cascade = Cascade(TrueDetector(scenes), Oracle(scenes))
     figures, table = cascade_figures(cascade, scenes)
     assert figures == {
         "cascade_miou": pytest.approx(1.0),
@@ -71,8 +71,8 @@ def test_a_wrong_class_costs(scenes: list[Scene]) -> None:
     inner = detector.detect
     detector.detect = lambda images: [
         dataclasses.replace(d, class_ids=(d.class_ids + 1) % 6) for d in inner(images)
-    ]  # type: ignore[method-assign]
-    figures, _ = cascade_figures(Cascade(detector, Oracle(scenes)), scenes)  # type: ignore[arg-type]
+    ]
+    figures, _ = cascade_figures(Cascade(detector, Oracle(scenes)), scenes)
     assert figures["cascade_miou"] < 0.35
     assert figures["cascade_pixel_accuracy"] > 0.7
 
@@ -80,7 +80,7 @@ def test_a_wrong_class_costs(scenes: list[Scene]) -> None:
 def test_the_embedded_pair(demo: Cascade, scenes: list[Scene]) -> None:
     figures, _ = cascade_figures(demo, scenes)
     assert figures["cascade_miou"] > 0.7
-    masks = mask_figures(load_segmenter(Settings(segmenter="demo"), "cpu"), scenes)  # type: ignore[arg-type]
+    masks = mask_figures(load_segmenter(Settings(segmenter="demo"), "cpu"), scenes)
     assert masks["box_iou"] > 0.8
     assert masks["click_iou"] > 0.5
     assert masks["quality_correlation"] > 0.2
@@ -88,7 +88,7 @@ def test_the_embedded_pair(demo: Cascade, scenes: list[Scene]) -> None:
 
 def test_automatic_masks_work_on_the_embedded_pair(scenes: list[Scene]) -> None:
     segmenter = load_segmenter(Settings(segmenter="demo"), "cpu")
-    figures = automatic_figures(segmenter, scenes[:2])  # type: ignore[arg-type]
+    figures = automatic_figures(segmenter, scenes[:2])
     assert figures["automatic_recall75"] > 0.25
     assert figures["automatic_precision75"] > 0.4
 

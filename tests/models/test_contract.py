@@ -44,7 +44,7 @@ def settings_for(tmp_path: Path) -> Load:
         if not model.embedded:
             untrained_weights(model, tmp_path)
         names = {model.kind: model.name}
-        return Settings(**names, device="cpu", model_root=tmp_path, max_det=20)  # type: ignore[arg-type]
+        return Settings(**names, device="cpu", model_root=tmp_path, max_det=20)
 
     return make
 

@@ -235,10 +235,8 @@ def test_s03_label_studio_may_redirect_to_an_allowed_store_without_the_token() -
                 resolve=lambda host, port: ["127.0.0.1"],
             )
             assert target.fetch("s3://bucket/a.png", 7, soon()) == PNG
-            assert (
-                server.requests[0][1]
-                == f"/tasks/7/presign/?fileuri={base64.urlsafe_b64encode(b's3://bucket/a.png').decode()}"
-            )
+            coded = base64.urlsafe_b64encode(b"s3://bucket/a.png").decode()
+            assert server.requests[0][1] == f"/tasks/7/presign/?fileuri={coded}"
             assert server.requests[0][2]["Authorization"] == f"Token {LEGACY}"
             assert "Authorization" not in store.requests[0][2]
 
