@@ -7,6 +7,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 from backend.config.models import Settings, read_names
@@ -70,16 +71,18 @@ def run_demo(out: Path, progress: bool = True) -> str:
         name for name in read_names(str(SAMPLES / "class_names.txt")) if name != "_background_"
     ]
     work = collect(pictures, "val")
-    with served(
-        Settings(
-            detector="demo",
-            segmenter="demo",
-            device="cpu",
-            box_margin=DEMO_MARGIN,
-            min_part=DEMO_MIN_PART,
-        )
-    ) as url:
-        cascade = ServedCascade(url, names)
+    with (
+        served(
+            Settings(
+                detector="demo",
+                segmenter="demo",
+                device="cpu",
+                box_margin=DEMO_MARGIN,
+                min_part=DEMO_MIN_PART,
+            )
+        ) as url,
+        closing(ServedCascade(url, names)) as cascade,
+    ):
         summary = annotate(
             work.items,
             cascade,

@@ -48,6 +48,10 @@ class ServedCascade:
         }
         self.model_version = str(self._post("/setup", setup)["model_version"])
 
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
     def _post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         reply = self._client.post(path, json=body)
         if reply.status_code != 200:

@@ -46,6 +46,10 @@ class Studio:
             trust_env=False,
         )
 
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
     def call(self, method: str, path: str, **options: Any) -> Any:
         """One API call.
 
@@ -184,8 +188,8 @@ def run_studio(program: Path, data: Path, port: int, backend_port: int) -> None:
         locked(data) as lock,
         label_studio(program, data, usable_port(port), [lock]) as url,
         backend(url, usable_port(backend_port), data / "backend.log") as backend_url,
+        contextlib.closing(Studio(url)) as studio,
     ):
-        studio = Studio(url)
         project = _sample_project(studio, backend_url)
         tasks = studio.tasks(project)
         n_regions = sum(len(p["result"]) for task in tasks for p in task["predictions"])

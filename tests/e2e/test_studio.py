@@ -21,6 +21,7 @@ from backend.config.service import ServiceSettings
 from backend.core.masks import full_frame
 from backend.demo.processes import PASSWORD, TOKEN, USER
 from backend.demo.run import SAMPLES
+from backend.errors import Unavailable
 from backend.formats.label_studio import brush_rle as rle
 from backend.formats.label_studio.label_config import make_config
 from backend.formats.voc.label_maps import decode_png
@@ -238,12 +239,10 @@ def test_a_personal_access_token_fetches_images(lab: Lab) -> None:
 
 def test_a_config_that_maps_nothing_is_explained_where_the_user_sees_it(lab: Lab) -> None:
     project = lab.studio.create_project("nothing maps", make_config(["zebra", "yak"]))
-    reply = lab.studio._session.post(
-        f"{lab.studio.url}/api/ml", json={"project": project, "url": lab.backend_url, "title": "x"}
-    )
-    assert reply.status_code == 400
-    assert "zebra, yak" in reply.text
-    assert "ball, box, star" in reply.text
+    with pytest.raises(Unavailable, match="answered 400") as refused:
+        lab.studio.connect(project, lab.backend_url)
+    assert "zebra, yak" in str(refused.value)
+    assert "ball, box, star" in str(refused.value)
 
 
 @needs_chromium

@@ -114,7 +114,7 @@ def project(lab: Lab, source: Path, served: str, tmp_path_factory: pytest.TempPa
     lab.studio.call(
         "POST",
         f"/api/projects/{number}/import",
-        files={"import.json": (out / "import.json").read_bytes()},
+        files={"file": ("import.json", (out / "import.json").read_bytes())},
     )
     return number
 
@@ -228,7 +228,7 @@ def test_every_format_becomes_tasks_that_label_studio_takes(lab: Lab, tmp_path: 
         lab.studio.call(
             "POST",
             f"/api/projects/{number}/import",
-            files={"import.json": (tmp_path / f"{kind}-tasks/import.json").read_bytes()},
+            files={"file": ("import.json", (tmp_path / f"{kind}-tasks/import.json").read_bytes())},
         )
         predictions = [one for task in lab.studio.tasks(number) for one in task["predictions"]]
         assert (len(predictions), {one["model_version"] for one in predictions}) == (

@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -105,8 +105,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     with (
         label_studio(PROGRAM, folder / "data", free_port()) as url,
         backend(url, free_port(), log) as backend_url,
+        closing(Studio(url)) as studio,
     ):
-        studio = Studio(url)
         project = studio.create_project("end to end", CONFIG)
         studio.upload(project, [*pictures, folder / "turned.jpg"])
         connection = studio.connect(project, backend_url)

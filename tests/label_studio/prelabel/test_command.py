@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -287,8 +288,10 @@ def test_two_hundred_tasks_a_kill_and_a_restart_of_the_real_label_studio(tmp_pat
         "--device",
         "cpu",
     ]
-    with label_studio(PROGRAM, tmp_path / "data", port) as url:
-        studio = Studio(url)
+    with (
+        label_studio(PROGRAM, tmp_path / "data", port) as url,
+        closing(Studio(url)) as studio,
+    ):
         project = studio.create_project("two hundred", CONFIG)
         studio.upload(project, sorted((SAMPLES / "JPEGImages").glob("*.jpg")))
         uploaded = [task["data"]["image"] for task in studio.tasks(project)]
@@ -308,8 +311,10 @@ def test_two_hundred_tasks_a_kill_and_a_restart_of_the_real_label_studio(tmp_pat
         process.wait()
         half = len(stored(studio, project))
         assert 0 < half < 200
-    with label_studio(PROGRAM, tmp_path / "data", port) as url:
-        studio = Studio(url)
+    with (
+        label_studio(PROGRAM, tmp_path / "data", port) as url,
+        closing(Studio(url)) as studio,
+    ):
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         found = stored(studio, project)

@@ -858,14 +858,17 @@ def test_large_pictures_are_not_all_decoded_ahead() -> None:
 
 
 def test_what_the_lane_finishes_late_is_kept() -> None:
+    release = threading.Event()
+
     class Slow(FakeDetector):
         def detect(self, batch):
-            time.sleep(0.4)
+            assert release.wait(10)
             return super().detect(batch)
 
     server = start(lambda path: Cascade(Slow(), Clicker()), deadline_s=0.2)
     assert predict(server.client, "a").status_code == 504
-    time.sleep(0.6)
+    release.set()
+    server.service.gate.run(lambda: None, time.monotonic() + 10)  # what came before it is done
     assert predict(server.client, "a").json["results"][0]["result"], (
         "although every single image takes longer than the deadline"
     )
@@ -925,23 +928,27 @@ def test_tags_that_change_places_do_not_change_results(server: SimpleNamespace) 
 
 def test_clicks_have_places_of_their_own() -> None:
     release = threading.Event()
+    running = threading.Event()
 
     class Blocked(FakeDetector):
         def detect(self, batch):
-            release.wait(5)
+            running.set()
+            assert release.wait(10)
             return super().detect(batch)
 
     server = start(lambda path: Cascade(Blocked(), Clicker()), queue_size=0)
     thread = threading.Thread(target=lambda: predict(server.client, "a"))
     thread.start()
-    time.sleep(0.2)
+    assert running.wait(10)
     assert predict(server.client, "b").status_code == 503
     replies: list[int] = []
     clicker = threading.Thread(
         target=lambda: replies.append(click(server.app.test_client(), "c", (50, 50)).status_code)
     )
     clicker.start()
-    time.sleep(0.2)
+    end = time.monotonic() + 10
+    while server.service.gate.waiting < 2 and time.monotonic() < end:
+        time.sleep(0.001)
     release.set()
     thread.join()
     clicker.join()

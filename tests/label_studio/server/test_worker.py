@@ -1,11 +1,12 @@
-"""The inference lane: bounded, in order, with deadlines, and able to stop (C01, C02, C04, C05, C09,
-C10).
+"""The inference thread: bounded, in order, with deadlines, and able to stop (C01, C02, C04, C05,
+C09, C10).
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -26,6 +27,36 @@ from backend.label_studio.server.worker import (
 
 def soon(seconds: float = 5.0) -> float:
     return time.monotonic() + seconds
+
+
+def until(is_so: Callable[[], bool]) -> None:
+    """Wait for another thread to get somewhere that it tells nobody of."""
+    end = time.monotonic() + 10
+    while not is_so():
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+
+class Blocker:
+    """A job that is under way from ``with`` on, and ends when it is released or at the end."""
+
+    def __init__(self, gate: InferenceThread) -> None:
+        self.release = threading.Event()
+        self._running = threading.Event()
+        self._thread = threading.Thread(target=lambda: gate.run(self._work, soon()))
+
+    def _work(self) -> None:
+        self._running.set()
+        assert self.release.wait(10)
+
+    def __enter__(self) -> Blocker:
+        self._thread.start()
+        assert self._running.wait(10)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release.set()
+        self._thread.join()
 
 
 def started(**options) -> InferenceThread:
@@ -81,37 +112,28 @@ def test_c02_more_than_the_queue_is_refused_at_once() -> None:
 
 def test_c04_a_job_past_its_deadline_is_never_computed() -> None:
     gate = started()
-    release = threading.Event()
     computed = []
-    blocker = threading.Thread(target=lambda: gate.run(release.wait, soon()))
-    blocker.start()
-    time.sleep(0.05)
-    with pytest.raises(DeadlineExceeded):
+    with Blocker(gate), pytest.raises(DeadlineExceeded):
         gate.run(lambda: computed.append(1), soon(0.05))
-    release.set()
-    blocker.join()
     gate.run(lambda: None, soon())
     assert computed == []
 
 
 def test_clicks_go_first() -> None:
     gate = started()
-    release = threading.Event()
-    order = []
-    threads = [threading.Thread(target=lambda: gate.run(release.wait, soon()))]
-    threads[0].start()
-    time.sleep(0.05)
-    for name, kind in (("batch", BATCH), ("click", CLICK)):
-        threads.append(
-            threading.Thread(
-                target=lambda name=name, kind=kind: gate.run(
-                    lambda: order.append(name), soon(), kind
+    order: list[str] = []
+    threads = []
+    with Blocker(gate):
+        for name, kind in (("batch", BATCH), ("click", CLICK)):
+            threads.append(
+                threading.Thread(
+                    target=lambda name=name, kind=kind: gate.run(
+                        lambda: order.append(name), soon(), kind
+                    )
                 )
             )
-        )
-        threads[-1].start()
-        time.sleep(0.05)
-    release.set()
+            threads[-1].start()
+            until(lambda: gate._jobs.qsize() == len(threads))
     for thread in threads:
         thread.join()
     assert order == ["click", "batch"]
@@ -125,7 +147,7 @@ def test_errors_reach_the_thread_that_asked() -> None:
 
     with pytest.raises(TimeoutError, match="mine"):
         gate.run(fail, soon())
-    assert gate.run(lambda: 2, soon()) == 2, "the lane goes on"
+    assert gate.run(lambda: 2, soon()) == 2, "the thread goes on"
 
 
 def test_c01_everything_runs_on_one_thread() -> None:
@@ -169,19 +191,26 @@ def test_c05_a_job_that_hangs_is_noticed() -> None:
 def test_c10_draining_refuses_new_requests_and_finishes_the_others() -> None:
     gate = started()
     finished = []
+    running = threading.Event()
+    release = threading.Event()
+
+    def first_job() -> None:
+        running.set()
+        assert release.wait(10)
 
     def request() -> None:
         with gate.admit():
-            gate.run(lambda: time.sleep(0.2), soon())
+            gate.run(first_job, soon())
             finished.append(gate.run(lambda: "second job of the same request", soon()))
 
     thread = threading.Thread(target=request)
     thread.start()
-    time.sleep(0.05)
+    assert running.wait(10)
     gate.begin_drain()
     assert gate.state == DRAINING
     with pytest.raises(Busy, match="shutting down"), gate.admit():
         pass
+    release.set()
     assert gate.drain(5)
     thread.join()
     assert finished
