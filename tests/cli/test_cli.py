@@ -689,6 +689,7 @@ def test_ctrl_c_finishes_what_is_in_flight(pictures: Path, tmp_path: Path) -> No
     assert not list(out.glob(".*.tmp"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["annotate", "evaluate"])
 def test_a_second_ctrl_c_ends_at_once(pictures: Path, tmp_path: Path, command: str) -> None:
     root = tmp_path / "voc"

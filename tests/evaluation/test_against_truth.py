@@ -86,6 +86,7 @@ def test_the_embedded_pair(demo: Cascade, scenes: list[Scene]) -> None:
     assert masks["quality_correlation"] > 0.2
 
 
+@pytest.mark.slow
 def test_automatic_masks_work_on_the_embedded_pair(scenes: list[Scene]) -> None:
     segmenter = load_segmenter(Settings(segmenter="demo"), "cpu")
     figures = automatic_figures(segmenter, scenes[:2])

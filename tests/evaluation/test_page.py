@@ -239,6 +239,7 @@ def contrast(first: str, second: str) -> float:
     return (high + 0.05) / (low + 0.05)
 
 
+@pytest.mark.slow
 @needs_chromium
 def test_forty_classes_with_long_names(tmp_path: Path) -> None:
     from backend.cli.main import main

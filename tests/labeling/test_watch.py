@@ -200,6 +200,7 @@ def test_what_cannot_be_watched(run_cli, tmp_path: Path, picture: bytes) -> None
     assert (code, "--out DIR is missing" in err) == (2, True)
 
 
+@pytest.mark.slow
 def test_the_program_watches_until_it_is_told_to_stop(tmp_path: Path, scenes: list[Scene]) -> None:
     (tmp_path / "a.jpg").write_bytes(encode_picture(scenes[0].image))
     command = [

@@ -120,6 +120,7 @@ def test_files_that_are_no_detector(tmp_path: Path) -> None:
             YoloDetector(path, device="cpu")
 
 
+@pytest.mark.slow
 def test_m03_nothing_leaves_the_process(tmp_path: Path, scenes: list[Scene]) -> None:
     """Every attempt to resolve a name or connect is recorded.
 

@@ -358,6 +358,7 @@ def stored(studio: Studio, project: int) -> list[dict]:
     return list(studio.call("GET", "/api/predictions", params={"project": project}))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.timeout(400)
 def test_ray_gives_what_this_process_gives(
