@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backend.benchmarks.ratios import Measurement, _mean_row, _ratio
-from backend.benchmarks.yardsticks import label_studio_json, labelme_file, sdk_brush
 from backend.core.classes import ClassNames
 from backend.core.masks import full_frame, mask_from_full, mask_xyxy
 from backend.core.types import Instance, Mask, Masks, Prediction
@@ -83,6 +82,7 @@ def labelme_file_of(prediction: Prediction) -> bytes:
 
 
 def _routes(repeats: int, folder: Path) -> list[Measurement]:
+    from backend.benchmarks.yardsticks import label_studio_json, labelme_file
     from backend.models.sam2.stock import use_one_thread
 
     use_one_thread()
@@ -142,6 +142,8 @@ def mask_set() -> list[tuple[str, NDArray[np.bool_]]]:
 
 
 def _rle(repeats: int) -> list[Measurement]:
+    from backend.benchmarks.yardsticks import sdk_brush  # torch is loaded with it
+
     sdk = sdk_brush()
     encode = []
     decode = []
