@@ -57,6 +57,7 @@ class Manifest:
     def __init__(self, root: Path, kind: str) -> None:
         self._root = root
         self.path = root / f".yolosam2-{kind}"
+        self._older = root / f".yolosam2-{kind}.old"
         if self.path.is_symlink():
             raise ConfigError(f"{self.path}: is a link; remove it")
         self._lock = FileLock(root / f".yolosam2.{kind}.lock", timeout=0)
@@ -74,6 +75,7 @@ class Manifest:
                     " (name BLOB, digest TEXT, PRIMARY KEY (name, digest)) WITHOUT ROWID"
                 )
                 self._add(before)
+                self._older.unlink(missing_ok=True)
         except BaseException:
             self._lock.release()
             raise
@@ -102,13 +104,18 @@ class Manifest:
             raise disk_error(error, self.path) from error
 
     def _lines_of_older_versions(self) -> list[tuple[bytes, str]]:
-        """The entries of a manifest that is text, which is removed."""
-        if not self.path.is_file() or self.path.stat().st_size == 0:
+        """The entries of a manifest that is text.
+
+        It is set aside until they are taken over, so that a program that is killed loses none.
+        """
+        if self.path.is_file():
+            with self.path.open("rb") as stream:
+                start = stream.read(len(_SQLITE))
+            if start and start != _SQLITE:
+                os.replace(self.path, self._older)
+        if not self._older.is_file():
             return []
-        data = self.path.read_bytes()
-        if data.startswith(_SQLITE):
-            return []
-        self.path.unlink()
+        data = self._older.read_bytes()
         lines = (line.partition(b"  ") for line in data.split(b"\n"))
         return [(name, digest.decode("ascii", "replace")) for digest, sign, name in lines if sign]
 

@@ -25,6 +25,18 @@ def test_two_runs_cannot_share_a_journal(tmp_path: Path) -> None:
         Journal(tmp_path / "j", "p", "v2")
 
 
+def check_it_goes_on(path: Path) -> None:
+    """What is left of a journal is used, and what comes then is kept."""
+    again = Journal(path, "p", "v")
+    assert again.done <= {1, 2}
+    assert set(again.sent) <= {1, 2, 3}
+    again.confirmed([7])
+    again.close()
+    last = Journal(path, "p", "v")
+    assert 7 in last.done
+    last.close()
+
+
 def _line(event: dict[str, object]) -> bytes:
     """A line of the journals that were text."""
     text = json.dumps(event, separators=(",", ":")).encode()
@@ -43,14 +55,7 @@ def test_a_journal_of_an_older_version_is_taken_over_wherever_it_was_cut(tmp_pat
     whole = b"".join(map(_line, events))
     for cut in range(len(whole) + 1):
         path.write_bytes(whole[:cut])
-        again = Journal(path, "p", "v")
-        assert again.done <= {1, 2}
-        assert set(again.sent) <= {1, 2, 3}
-        again.confirmed([7])
-        again.close()
-        last = Journal(path, "p", "v")
-        assert 7 in last.done
-        last.close()
+        check_it_goes_on(path)
     path.write_bytes(whole)
     taken = Journal(path, "p", "v")
     assert (taken.done, taken.sent, taken.failed) == ({1, 2}, {3: 12.5}, {9: "broken \n picture"})
@@ -81,14 +86,7 @@ def test_a_journal_survives_being_cut_anywhere(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for cut in range(0, len(whole) + 1, 1009):
         path.write_bytes(whole[:cut])
-        again = Journal(path, "p", "v")
-        assert again.done <= {1, 2}
-        assert set(again.sent) <= {1, 2, 3}
-        again.confirmed([7])
-        again.close()
-        last = Journal(path, "p", "v")
-        assert 7 in last.done
-        last.close()
+        check_it_goes_on(path)
     path.write_bytes(whole)
     same = Journal(path, "p", "v")
     assert (same.done, set(same.sent), same.failed) == ({1, 2}, {3}, {9: "broken \n picture"})
