@@ -33,7 +33,7 @@ METRICS_AND_CODECS = (
     "backend.evaluation.effort",
     "backend.evaluation.instances",
     "backend.evaluation.intervals",
-    "backend.evaluation.measure",
+    "backend.evaluation.image_counts",
     "backend.evaluation.repeats",
     "backend.evaluation.semantic",
     "backend.formats.coco.parts",

@@ -165,7 +165,7 @@ def test_modules_and_functions_stay_small(path: Path) -> None:
 def test_light_parts_need_no_torch() -> None:
     light = [
         "backend.cli.main",
-        "backend.evaluation.run",
+        "backend.evaluation.run_score",
         "backend.evaluation.semantic",
         "backend.labeling.annotate",
         "backend.labeling.load",

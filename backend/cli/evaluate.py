@@ -57,7 +57,7 @@ def add(commands: Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate the dataset."""
-    from backend.evaluation.evaluate import run_evaluate
+    from backend.evaluation.run_evaluate import run_evaluate
     from backend.evaluation.text import classes_text, figures_text, upstream_lines
 
     models = ("detector", "segmenter", "prompts")

@@ -108,7 +108,7 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Score the annotations."""
     from backend.evaluation.pairs import Selection
-    from backend.evaluation.run import ScoreOptions, run_score
+    from backend.evaluation.run_score import ScoreOptions, run_score
     from backend.evaluation.text import score_texts
 
     selection = Selection(

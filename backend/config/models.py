@@ -74,7 +74,34 @@ def read_names(value: Any) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class Settings:
+class YoloOptions:
+    """What only YOLO detectors understand; another kind of detector brings a class like this."""
+
+    iou: float = setting(
+        0.7,
+        read=number(0, 1, float),
+        flags=("--iou",),
+        metavar="0..1",
+        help="overlap for non-maximum suppression",
+    )
+    max_det: int = setting(
+        300,
+        read=number(1, 10_000, int),
+        flags=("--max-det",),
+        metavar="N",
+        help="most detections per image",
+    )
+    agnostic_nms: bool = setting(
+        False,
+        read=flag,
+        flags=("--agnostic-nms",),
+        help="one box per object, whatever its class",
+        shown_default="one per class",
+    )
+
+
+@dataclass(frozen=True)
+class Settings(YoloOptions):
     """What decides the results, and what decides the speed."""
 
     detector: str | None = setting(
@@ -140,27 +167,6 @@ class Settings:
         environment=("MODEL_SCORE_THRESHOLD",),
         metavar="0..1",
         help="detections below are dropped",
-    )
-    iou: float = setting(
-        0.7,
-        read=number(0, 1, float),
-        flags=("--iou",),
-        metavar="0..1",
-        help="overlap for non-maximum suppression",
-    )
-    max_det: int = setting(
-        300,
-        read=number(1, 10_000, int),
-        flags=("--max-det",),
-        metavar="N",
-        help="most detections per image",
-    )
-    agnostic_nms: bool = setting(
-        False,
-        read=flag,
-        flags=("--agnostic-nms",),
-        help="one box per object, whatever its class",
-        shown_default="one per class",
     )
     box_margin: float | None = setting(
         None,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from backend.evaluation.average_precision import AveragePrecision
 from backend.evaluation.columns import COLUMNS, Table
-from backend.evaluation.measure import Measured
+from backend.evaluation.image_counts import Measured
 from backend.evaluation.semantic import Confusion
 
 Cell = tuple[str, str]  # annotator, model version

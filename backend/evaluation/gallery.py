@@ -20,7 +20,7 @@ from backend.drawing.comparison import compare
 from backend.drawing.overlays import encode_picture
 from backend.errors import LabelingError
 from backend.evaluation.accumulate import Cell
-from backend.evaluation.measure import Measured
+from backend.evaluation.image_counts import Measured
 from backend.evaluation.pairs import Picture
 
 logger = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from typing import Any
 from backend.errors import ConfigError, Stopped
 from backend.evaluation.gallery import LoadPicture, render
 from backend.evaluation.page import render_report, write_report
-from backend.evaluation.score import Scoring
+from backend.evaluation.scoring import Scoring
 from backend.files.atomic import ensure_writable, write_atomic
 
 

@@ -118,15 +118,15 @@ def _bounds(
 
 
 def _classes(
-    table: Table, group: Totals, names: Sequence[str], found: Mapping[str, NDArray[np.float64]]
+    table: Table,
+    names: Sequence[str],
+    ap: Sequence[float],
+    found: Mapping[str, NDArray[np.float64]],
 ) -> list[dict[str, Any]]:
     figures = per_value(table)
     pixels = areas(table)
     counted = instances(table)
     done = effort(table)
-    _, ap = group.precision.figures(len(names))
-    if group.unscored:
-        ap = [float("nan")] * len(names)
     rows = []
     for value, name in enumerate(
         [f"({BACKGROUND})" if BACKGROUND in names else BACKGROUND, *names]
@@ -265,11 +265,10 @@ def summarize(
         name: {"value": _plain(value), "interval": _bounds(found, f"all {name}")}
         for name, value in headline(table).items()
     }
-    ap, _ = group.precision.figures(len(names))
-    if group.unscored:
-        ap = dict.fromkeys(
-            ap, float("nan")
-        )  # without all scores there is no order for a curve of precision and recall
+    ap, ap_of_class = group.precision.figures(len(names))
+    if group.unscored:  # without all scores there is no order for a curve of precision and recall
+        ap = dict.fromkeys(ap, math.nan)
+        ap_of_class = [math.nan] * len(names)
     figures.update({name: {"value": _plain(value), "interval": None} for name, value in ap.items()})
     kept = {k: v for k, v in figures.items() if with_instances or k in _SEMANTIC}
     if not with_effort:
@@ -278,7 +277,7 @@ def summarize(
         "images": len(np.unique(units)),
         "compared": group.n_images,
         "figures": kept,
-        "classes": _classes(table, group, names, found),
+        "classes": _classes(table, names, ap_of_class, found),
         "confusion": wide.tolist(),
         "effort": _effort(table, group, names) if with_effort else None,
         "scores": _scores(group, names) if with_instances else None,

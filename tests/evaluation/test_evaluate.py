@@ -205,7 +205,8 @@ def test_a_prediction_of_another_size_is_named(run_cli, dataset: Path, tmp_path:
 
 
 def test_a_model_that_fails_on_one_image_costs_that_image(dataset: Path, fake) -> None:
-    from backend.evaluation.against_truth import EvaluateOptions, evaluate
+    from backend.evaluation.evaluate_cascade import evaluate
+    from backend.evaluation.truth import EvaluateOptions
 
     class Failing:
         model_version = "x"

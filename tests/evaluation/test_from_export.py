@@ -619,7 +619,7 @@ def test_an_interrupted_run_says_so(
     import os
     import signal
 
-    from backend.evaluation.score import Scoring
+    from backend.evaluation.scoring import Scoring
 
     take = Scoring.take
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from backend.errors import ConfigError
-from backend.files.ownership import Manifest
+from backend.files.manifest import Manifest
 
 TEXT = b"aa11  one.json\nbb22  sub/t w o.json\ncut"
 

@@ -21,7 +21,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from backend.errors import ConfigError, Unavailable, disk_error
-from backend.files.ownership import system_error
+from backend.files.manifest import system_error
 
 logger = logging.getLogger(__name__)
 VERSION = 2  # of the tables; 1 was a text file

@@ -20,7 +20,7 @@ from backend.evaluation.from_folders import FolderReader
 from backend.evaluation.pairs import Pair, Selection
 from backend.evaluation.pictures import pictures
 from backend.evaluation.results import Outputs, finish
-from backend.evaluation.score import Scoring, score
+from backend.evaluation.scoring import Scoring, score
 from backend.files.images import ImageLimits
 from backend.formats.json_stream import read_tasks
 from backend.formats.sample import Fault

@@ -12,12 +12,12 @@ from backend.config.models import Settings
 from backend.errors import ConfigError
 from backend.evaluation.pictures import pictures
 from backend.evaluation.results import Outputs, finish
-from backend.evaluation.score import Scoring
+from backend.evaluation.scoring import Scoring
 from backend.files.images import ImageLimits
 from backend.formats.voc.dataset import VocDataset, is_voc, open_voc
 
 if TYPE_CHECKING:
-    from backend.evaluation.against_truth import EvaluateOptions
+    from backend.evaluation.truth import EvaluateOptions
 
 
 def run_evaluate(
@@ -34,7 +34,7 @@ def run_evaluate(
     Raises:
         ConfigError: the dataset, the models or their classes cannot work.
     """
-    from backend.evaluation.against_truth import EvaluateOptions
+    from backend.evaluation.truth import EvaluateOptions
 
     dataset = _dataset(root, settings)
     outputs.check()
@@ -108,7 +108,8 @@ def _scored(
     stop: threading.Event,
 ) -> tuple[Scoring, str]:
     """The dataset against label maps or models, and the version of these."""
-    from backend.evaluation.against_truth import evaluate, evaluate_maps
+    from backend.evaluation.evaluate_cascade import evaluate
+    from backend.evaluation.evaluate_maps import evaluate_maps
     from backend.labeling.load import load
 
     if predictions is not None:

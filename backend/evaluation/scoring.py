@@ -11,8 +11,8 @@ from backend.core.types import LabelMap
 from backend.errors import as_sentence
 from backend.evaluation.accumulate import Cell, Tally
 from backend.evaluation.gallery import Gallery
+from backend.evaluation.image_counts import Measured, maps_of, measure_pair
 from backend.evaluation.intervals import LEVEL, RESAMPLES
-from backend.evaluation.measure import Measured, maps_of, measure_pair
 from backend.evaluation.pairs import Pair, Picture
 from backend.evaluation.summary import cells_to_show, views
 from backend.formats.sample import Fault

@@ -1,0 +1,119 @@
+"""Label maps that exist already, compared with the truth of a VOC dataset."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from backend.errors import ConfigError, InputError
+from backend.evaluation.image_counts import measure
+from backend.evaluation.scoring import Scoring
+from backend.evaluation.truth import (
+    Compared,
+    EvaluateOptions,
+    NoTruthError,
+    Truth,
+    add_compared,
+    compare_instances,
+    new_scoring,
+    read_truth,
+)
+from backend.formats.sample import Fault
+from backend.formats.voc.class_names import read_class_names
+from backend.formats.voc.dataset import VocDataset
+from backend.formats.voc.label_maps import instances_of, read_label_maps
+
+
+def evaluate_maps(
+    dataset: VocDataset,
+    folder: Path,
+    names: Sequence[str],
+    options: EvaluateOptions,
+    stop: threading.Event | None = None,
+) -> Scoring:
+    """Compare existing label maps, such as those that ``annotate --format voc`` writes.
+
+    Args:
+        dataset: from ``formats.voc.dataset.open_voc``.
+        folder: holds ``SegmentationClass`` and perhaps ``SegmentationObject``, or the class maps
+            themselves.
+        names: of the dataset's classes.
+        options: see ``EvaluateOptions``; overlaps were decided when the maps were made.
+        stop: set it to end early.
+
+    Raises:
+        ConfigError: no such folder, or it is for other classes.
+    """
+    classes = folder / "SegmentationClass" if (folder / "SegmentationClass").is_dir() else folder
+    if not classes.is_dir():
+        raise ConfigError(f"{folder}: no such folder")
+    if (folder / "class_names.txt").is_file() and (
+        theirs := read_class_names(folder / "class_names.txt")
+    ) != tuple(names):
+        raise ConfigError(
+            f"{folder / 'class_names.txt'}: names {', '.join(theirs)}, the dataset"
+            f" {', '.join(names)}; the values of both would mean different classes"
+        )
+    objects = folder / "SegmentationObject"
+    run = new_scoring(dataset, names, options, with_instances=objects.is_dir())
+    if not any(
+        (classes / f"{image_id}.png").exists()
+        for image_id in dataset.image_ids
+        if "\0" not in image_id
+    ):
+        raise ConfigError(
+            f"{classes}: has no label map for any of these images; expected for example"
+            f" {dataset.image_ids[0]}.png"
+        )
+    with tqdm(
+        dataset.image_ids,
+        unit="img",
+        disable=not options.progress,
+        file=sys.stderr,
+        dynamic_ncols=True,
+    ) as bar:
+        for image_id in bar:
+            if stop is not None and stop.is_set():
+                break
+            try:
+                truth = read_truth(dataset, image_id, names)
+            except NoTruthError as error:
+                run.faults.append(Fault(image_id, f"{error} (not counted: no truth)"))
+                continue
+            if not run.with_instances:
+                truth = Truth(truth.classes, None)
+            name = f"{image_id}.png"
+            beside = None if truth.instances is None else objects / name
+            add_compared(
+                run,
+                dataset,
+                image_id,
+                "label maps",
+                _of_maps(truth, classes / name, beside, names, options),
+                scored=False,
+            )
+    return run
+
+
+def _of_maps(
+    truth: Truth, path: Path, objects: Path | None, names: Sequence[str], options: EvaluateOptions
+) -> Compared:
+    try:
+        found, beside = read_label_maps(path, objects)
+        if found.shape != truth.classes.shape:
+            height, width = truth.classes.shape
+            raise InputError(
+                f"{path}: is {found.shape[1]}x{found.shape[0]}, its truth {width}x{height}"
+            )
+        predicted = () if beside is None else instances_of(found, beside, names, str(path))
+        return Compared(
+            measure(truth.classes, found, len(names), truth=truth.instances, predicted=predicted),
+            (truth.classes, found),
+            None,
+        )
+    except InputError as error:
+        return compare_instances(truth, (), len(names), options.overlap, str(error))
