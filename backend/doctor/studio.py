@@ -39,7 +39,7 @@ def check_address(settings: ServiceSettings, fetcher: Fetcher) -> Iterator[Check
     """Whether Label Studio answers at all."""
     url = str(settings.label_studio_url)
     try:
-        release = json.loads(fetcher.send("GET", "/api/version").body).get("release", "?")
+        release = json.loads(fetcher.http.send("GET", "/api/version").body).get("release", "?")
         yield Check(OK, "label studio", f"{url} answers, version {release}")
     except (
         AuthError
@@ -62,7 +62,7 @@ def check_address(settings: ServiceSettings, fetcher: Fetcher) -> Iterator[Check
 
 def check_token(fetcher: Fetcher) -> Iterator[Check]:
     """Whose token it is, and of which kind."""
-    kind = fetcher.tokens.kind
+    kind = fetcher.http.tokens.kind
     if kind == "none":
         yield Check(
             FAULT,
@@ -72,7 +72,7 @@ def check_token(fetcher: Fetcher) -> Iterator[Check]:
         )
         return
     try:
-        reply = fetcher.send("GET", "/api/current-user/whoami")
+        reply = fetcher.http.send("GET", "/api/current-user/whoami")
     except AuthError as error:
         yield Check(REFUSED, "token", str(error), _TOKEN_HELP)
         return
@@ -105,7 +105,7 @@ def check_label_studio_settings(fetcher: Fetcher, backend_url: str | None) -> It
         "SSRF_PROTECTION_ENABLED": ("/api/webhooks/", {"url": url, "project": 999_999_999}),
     }
     for name, (path, body) in probes.items():
-        reply = fetcher.send("POST", path, body)
+        reply = fetcher.http.send("POST", path, body)
         blocked = reply.status == 403 and _BLOCKED in reply.body.decode("utf-8", "replace")
         if blocked:
             fix = (
@@ -128,7 +128,7 @@ def check_project(
     """The label config against the model's classes, the tools for clicks, and what hides
     predictions.
     """
-    content = fetcher.get_json(f"/api/projects/{project}/")
+    content = fetcher.http.get_json(f"/api/projects/{project}/")
     try:
         config = parse_label_config(str(content.get("label_config") or ""))
         if None not in names:
@@ -194,7 +194,7 @@ def _check_smart(config: LabelConfig) -> Iterator[Check]:
 
 def check_connection(fetcher: Fetcher, project: int) -> Iterator[Check]:
     """Which backends are connected, and how Label Studio sees them."""
-    connections = fetcher.get_json(f"/api/ml?project={project}")
+    connections = fetcher.http.get_json(f"/api/ml?project={project}")
     if not connections:
         yield Check(
             NOTE,
@@ -242,13 +242,13 @@ def check_image(fetcher: Fetcher, project: int) -> Iterator[Check]:
     """Fetch and decode an image the way the backend does, one for every place that the first
     hundred tasks' images come from.
     """
-    content = fetcher.get_json(f"/api/tasks?project={project}&page_size=100&fields=task_only")
+    content = fetcher.http.get_json(f"/api/tasks?project={project}&page_size=100&fields=task_only")
     tasks: list[dict[str, Any]] = content.get("tasks", []) if isinstance(content, dict) else []
     if not tasks:
         yield Check(NOTE, "image", "the project has no tasks")
         return
     config = parse_label_config(
-        str(fetcher.get_json(f"/api/projects/{project}/").get("label_config") or "")
+        str(fetcher.http.get_json(f"/api/projects/{project}/").get("label_config") or "")
     )
     key = next((tag.data_key for tag in config.tags), "image")
     seen: set[str] = set()

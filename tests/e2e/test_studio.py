@@ -232,7 +232,7 @@ def test_a_personal_access_token_fetches_images(lab: Lab) -> None:
             label_studio_url=lab.studio.url, label_studio_api_key=Secret(lab.personal_token)
         )
     )
-    assert fetcher.tokens.kind == "personal"
+    assert fetcher.http.tokens.kind == "personal"
     uri = lab.studio.tasks(lab.project)[0]["data"]["image"]
     assert fetcher.fetch(uri, 1, time.monotonic() + 30)[:2] == b"\xff\xd8"
 

@@ -33,7 +33,7 @@ class StoredProject:
         self._sleep = sleep
 
     def _json(self, path: str) -> Any:
-        return patiently(lambda: self._fetcher.get_json(path), _WAITS, self._sleep)
+        return patiently(lambda: self._fetcher.http.get_json(path), _WAITS, self._sleep)
 
     def predictions(self, task: int) -> Sequence[Any]:
         """All predictions of a task, in full.

@@ -237,7 +237,7 @@ def _try_token(service: Service) -> None:
     if not service.settings.label_studio_url or not service.settings.label_studio_api_key:
         return
     try:
-        status = service.fetcher.send("GET", "/api/current-user/whoami").status
+        status = service.fetcher.http.send("GET", "/api/current-user/whoami").status
         if status == 200:
             logger.info("Label Studio accepts the token")
         else:
