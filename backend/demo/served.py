@@ -130,8 +130,8 @@ def served(settings: Settings) -> Iterator[str]:
     thread = threading.Thread(target=server.serve_forever, name="demo-server", daemon=True)
     thread.start()
     try:
-        service.gate.wait_loaded(_LOADING_S)
-        service.gate.check()
+        service.inference.wait_loaded(_LOADING_S)
+        service.inference.check()
         yield f"http://127.0.0.1:{server.server_port}"
     finally:
         server.shutdown()

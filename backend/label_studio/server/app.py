@@ -103,16 +103,20 @@ def _add_checks(app: Flask, service: Service) -> None:
     def health() -> Response:
         # 200 from the first moment: Label Studio takes anything else for "Disconnected" and stops
         # asking.
-        return _reply({"status": "UP", "model_class": MODEL_CLASS, "state": service.gate.state})
+        return _reply(
+            {"status": "UP", "model_class": MODEL_CLASS, "state": service.inference.state}
+        )
 
     @app.get("/livez")
     def livez() -> Response:
-        return _reply({"state": service.gate.state}, 503 if service.gate.state == STUCK else 200)
+        return _reply(
+            {"state": service.inference.state}, 503 if service.inference.state == STUCK else 200
+        )
 
     @app.get("/readyz")
     def readyz() -> Response:
         return _reply(
-            {"state": service.gate.state, "reason": service.gate.fault},
+            {"state": service.inference.state, "reason": service.inference.fault},
             200 if service.ready else 503,
         )
 

@@ -68,7 +68,7 @@ class BatchPredictor:
 
     Args:
         predictors: the models.
-        gate: the thread they run on.
+        inference: the thread they run on.
         fetch: address, task id and deadline to image bytes.
         monitor: counts.
         cache_bytes: for results.
@@ -80,7 +80,7 @@ class BatchPredictor:
     def __init__(
         self,
         predictors: Predictors,
-        gate: InferenceThread,
+        inference: InferenceThread,
         fetch: Fetch,
         monitor: Monitor,
         *,
@@ -90,7 +90,7 @@ class BatchPredictor:
         limits: ImageLimits | None = None,
     ) -> None:
         self._predictors = predictors
-        self._gate = gate
+        self._inference = inference
         self._monitor = monitor
         self._results: ByteLru[Result] = ByteLru(cache_bytes)
         self._batch = batch
@@ -221,7 +221,7 @@ class BatchPredictor:
             }
 
         try:
-            answer = self._gate.run(
+            answer = self._inference.run(
                 work,
                 deadline,
                 late=lambda late: self._ahead.pool.submit(lambda: keep(finish(late))),

@@ -66,7 +66,7 @@ class InteractivePredictor:
 
     Args:
         predictors: the models; prompts go to the default segmenter.
-        gate: the thread they run on.
+        inference: the thread they run on.
         fetch: address, task id and deadline to image bytes.
         monitor: counts.
         cache_bytes: for encoded images.
@@ -76,7 +76,7 @@ class InteractivePredictor:
     def __init__(
         self,
         predictors: Predictors,
-        gate: InferenceThread,
+        inference: InferenceThread,
         fetch: Fetch,
         monitor: Monitor,
         *,
@@ -84,7 +84,7 @@ class InteractivePredictor:
         limits: ImageLimits | None = None,
     ) -> None:
         self._predictors = predictors
-        self._gate = gate
+        self._inference = inference
         self._fetch = fetch
         self._monitor = monitor
         self._embeddings: ByteLru[Embedding] = ByteLru(cache_bytes)
@@ -190,7 +190,7 @@ class InteractivePredictor:
             ]
             return segmenter.refine(embedding, prompts)
 
-        masks = self._gate.run(work, deadline, CLICK)
+        masks = self._inference.run(work, deadline, CLICK)
         if masks is not None:
             for one, logits in zip(wanted, masks.logits, strict=True):
                 self._logits.put(

@@ -95,13 +95,13 @@ class Predictors:
         return self._loaded[None]
 
     def project(
-        self, label_config: str, gate: InferenceThread, wait_s: float, deadline: float
+        self, label_config: str, inference: InferenceThread, wait_s: float, deadline: float
     ) -> Project:
         """Bind a label config.
 
         Args:
             label_config: XML.
-            gate: the thread that loads the detectors a config names.
+            inference: the thread that loads the detectors a config names.
             wait_s: how long to wait for the default models.
             deadline: of ``time.monotonic``, for detectors that the config names.
 
@@ -111,9 +111,9 @@ class Predictors:
             Unavailable: they could not be loaded.
         """
         config = parse_label_config(label_config)
-        if not gate.wait_loaded(wait_s):
+        if not inference.wait_loaded(wait_s):
             raise StillLoading("The models are still loading; try again in a few seconds")
-        gate.check()
+        inference.check()
         paths = {
             tag.model_path for tag in config.tags if tag.model_path is not None and not tag.skip
         }
@@ -123,7 +123,7 @@ class Predictors:
                 " ALLOW_CUSTOM_MODEL_PATH=1 on the backend"
             )
         for path in paths - self._loaded.keys():
-            gate.run(lambda path=path: self.get(path), deadline)  # type: ignore[misc]
+            inference.run(lambda path=path: self.get(path), deadline)  # type: ignore[misc]
         key = sha256(label_config.encode("utf-8", "surrogatepass")).hexdigest()
         project = self._projects.get(key)
         if project is None:

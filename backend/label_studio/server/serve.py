@@ -179,7 +179,7 @@ def _drain_on_sigterm(worker: Any) -> None:
     before: Any = signal.getsignal(signal.SIGTERM)
 
     def drain(number: int, frame: FrameType | None) -> None:
-        service.gate.begin_drain()
+        service.inference.begin_drain()
         if callable(before):
             before(number, frame)
 

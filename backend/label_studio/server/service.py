@@ -85,17 +85,17 @@ class Service:
         self.predictors = Predictors(
             load_warm, threshold=threshold, allow_paths=settings.allow_custom_model_path
         )
-        self.gate = InferenceThread(
+        self.inference = InferenceThread(
             self.predictors.load_default,
             queue_size=settings.queue_size,
             stuck_after_s=settings.stuck_after_s,
             on_stuck=on_stuck,
         )
-        self.monitor = Monitor(lambda: float(self.gate.waiting))
+        self.monitor = Monitor(lambda: float(self.inference.waiting))
         fetch = self.fetcher.fetch
         self._batch = BatchPredictor(
             self.predictors,
-            self.gate,
+            self.inference,
             fetch,
             self.monitor,
             cache_bytes=settings.result_cache_bytes,
@@ -105,7 +105,7 @@ class Service:
         )
         self._interactive = InteractivePredictor(
             self.predictors,
-            self.gate,
+            self.inference,
             fetch,
             self.monitor,
             cache_bytes=settings.embed_cache_bytes,
@@ -118,11 +118,11 @@ class Service:
 
     def start(self) -> None:
         """Load the models in the background."""
-        self.gate.start()
+        self.inference.start()
 
     def stop(self, timeout_s: float) -> bool:
         """Finish what is in work, then stop; whether it was finished in time."""
-        done = self.gate.drain(timeout_s)
+        done = self.inference.drain(timeout_s)
         self._batch.close()
         return done
 
@@ -143,7 +143,7 @@ class Service:
         try:
             wait_s = SETUP_WAIT_S if patient else 0.0
             project = self.predictors.project(
-                request.label_config, self.gate, wait_s, time.monotonic() + wait_s
+                request.label_config, self.inference, wait_s, time.monotonic() + wait_s
             )
         except DeadlineExceeded:
             raise StillLoading("The models are still loading; try again in a few seconds") from None
@@ -164,7 +164,7 @@ class Service:
                 "label_config: expected the labeling config, as this project was never set up here"
             )
         return self.predictors.project(
-            label_config, self.gate, max(0.0, deadline - time.monotonic()), deadline
+            label_config, self.inference, max(0.0, deadline - time.monotonic()), deadline
         )
 
     def predict(self, request: PredictRequest) -> Answer:
@@ -175,7 +175,7 @@ class Service:
             Unavailable: nothing could be done now; for some tasks only, their items say so instead.
         """
         deadline = time.monotonic() + self.settings.deadline_s
-        with self.gate.admit(BATCH if request.context is None else CLICK):
+        with self.inference.admit(BATCH if request.context is None else CLICK):
             project = self._project(request, deadline)
             if request.context is not None:
                 only = self._interactive.predict(
@@ -193,4 +193,4 @@ class Service:
     @property
     def ready(self) -> bool:
         """Whether a request would be served now."""
-        return self.gate.state == READY
+        return self.inference.state == READY

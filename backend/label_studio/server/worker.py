@@ -89,7 +89,7 @@ class InferenceThread:
         self._loaded = threading.Event()
         self._since: float | None = None  # when the running job started
         self.fault: str | None = None  # why loading failed
-        self._lane = threading.Thread(target=self._work, name="inference", daemon=True)
+        self._thread = threading.Thread(target=self._work, name="inference", daemon=True)
         self._stop_watching = threading.Event()
 
     @property
@@ -104,7 +104,7 @@ class InferenceThread:
 
     def start(self) -> None:
         """Start loading, and the watchdog."""
-        self._lane.start()
+        self._thread.start()
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
     def wait_loaded(self, timeout_s: float) -> bool:

@@ -103,7 +103,7 @@ def start(load=None, images: Images | None = None, **settings) -> SimpleNamespac
         warm=False,
     )
     app = create_app(service)
-    service.gate.wait_loaded(5)
+    service.inference.wait_loaded(5)
     return SimpleNamespace(
         client=app.test_client(),
         service=service,
@@ -628,7 +628,7 @@ def test_a05_host_and_token_of_setup_are_never_used() -> None:
         settings = ServiceSettings(label_studio_url=real.url, label_studio_api_key=Secret("mine"))
         service = Service(lambda path: Cascade(FakeDetector(), Clicker()), settings, warm=False)
         client = create_app(service).test_client()
-        service.gate.wait_loaded(5)
+        service.inference.wait_loaded(5)
         body = {
             "project": "1",
             "schema": CONFIG,
@@ -868,7 +868,7 @@ def test_what_the_lane_finishes_late_is_kept() -> None:
     server = start(lambda path: Cascade(Slow(), Clicker()), deadline_s=0.2)
     assert predict(server.client, "a").status_code == 504
     release.set()
-    server.service.gate.run(lambda: None, time.monotonic() + 10)  # what came before it is done
+    server.service.inference.run(lambda: None, time.monotonic() + 10)  # what came before it is done
     assert predict(server.client, "a").json["results"][0]["result"], (
         "although every single image takes longer than the deadline"
     )
@@ -947,7 +947,7 @@ def test_clicks_have_places_of_their_own() -> None:
     )
     clicker.start()
     end = time.monotonic() + 10
-    while server.service.gate.waiting < 2 and time.monotonic() < end:
+    while server.service.inference.waiting < 2 and time.monotonic() < end:
         time.sleep(0.001)
     release.set()
     thread.join()

@@ -40,10 +40,10 @@ def until(is_so: Callable[[], bool]) -> None:
 class Blocker:
     """A job that is under way from ``with`` on, and ends when it is released or at the end."""
 
-    def __init__(self, gate: InferenceThread) -> None:
+    def __init__(self, inference: InferenceThread) -> None:
         self.release = threading.Event()
         self._running = threading.Event()
-        self._thread = threading.Thread(target=lambda: gate.run(self._work, soon()))
+        self._thread = threading.Thread(target=lambda: inference.run(self._work, soon()))
 
     def _work(self) -> None:
         self._running.set()
@@ -60,24 +60,24 @@ class Blocker:
 
 
 def started(**options) -> InferenceThread:
-    gate = InferenceThread(lambda: None, **options)
-    gate.start()
-    assert gate.wait_loaded(5)
-    return gate
+    inference = InferenceThread(lambda: None, **options)
+    inference.start()
+    assert inference.wait_loaded(5)
+    return inference
 
 
 def test_c09_requests_wait_for_the_models() -> None:
     release = threading.Event()
-    gate = InferenceThread(release.wait)
-    gate.start()
-    assert gate.state == LOADING
-    assert not gate.wait_loaded(0.01)
+    inference = InferenceThread(release.wait)
+    inference.start()
+    assert inference.state == LOADING
+    assert not inference.wait_loaded(0.01)
     with pytest.raises(DeadlineExceeded):
-        gate.run(lambda: 1, soon(0.05))
+        inference.run(lambda: 1, soon(0.05))
     release.set()
-    assert gate.wait_loaded(5)
-    assert gate.state == READY
-    assert gate.run(lambda: 1, soon()) == 1
+    assert inference.wait_loaded(5)
+    assert inference.state == READY
+    assert inference.run(lambda: 1, soon()) == 1
 
 
 @pytest.mark.parametrize(
@@ -91,67 +91,67 @@ def test_models_that_do_not_load_are_reported(error: Exception, said: str) -> No
     def load() -> None:
         raise error
 
-    gate = InferenceThread(load)
-    gate.start()
-    assert gate.wait_loaded(5)
-    assert gate.state == FAILED
-    with pytest.raises(Unavailable, match=said), gate.admit():
+    inference = InferenceThread(load)
+    inference.start()
+    assert inference.wait_loaded(5)
+    assert inference.state == FAILED
+    with pytest.raises(Unavailable, match=said), inference.admit():
         pass
 
 
 def test_c02_more_than_the_queue_is_refused_at_once() -> None:
-    gate = started(queue_size=2)
-    with gate.admit(), gate.admit(), gate.admit():
+    inference = started(queue_size=2)
+    with inference.admit(), inference.admit(), inference.admit():
         start = time.perf_counter()
-        with pytest.raises(Busy, match="try again"), gate.admit():
+        with pytest.raises(Busy, match="try again"), inference.admit():
             pass
         assert time.perf_counter() - start < 0.05
-    with gate.admit():
-        assert gate.waiting == 1
+    with inference.admit():
+        assert inference.waiting == 1
 
 
 def test_c04_a_job_past_its_deadline_is_never_computed() -> None:
-    gate = started()
+    inference = started()
     computed = []
-    with Blocker(gate), pytest.raises(DeadlineExceeded):
-        gate.run(lambda: computed.append(1), soon(0.05))
-    gate.run(lambda: None, soon())
+    with Blocker(inference), pytest.raises(DeadlineExceeded):
+        inference.run(lambda: computed.append(1), soon(0.05))
+    inference.run(lambda: None, soon())
     assert computed == []
 
 
 def test_clicks_go_first() -> None:
-    gate = started()
+    inference = started()
     order: list[str] = []
     threads = []
-    with Blocker(gate):
+    with Blocker(inference):
         for name, kind in (("batch", BATCH), ("click", CLICK)):
             threads.append(
                 threading.Thread(
-                    target=lambda name=name, kind=kind: gate.run(
+                    target=lambda name=name, kind=kind: inference.run(
                         lambda: order.append(name), soon(), kind
                     )
                 )
             )
             threads[-1].start()
-            until(lambda: gate._jobs.qsize() == len(threads))
+            until(lambda: inference._jobs.qsize() == len(threads))
     for thread in threads:
         thread.join()
     assert order == ["click", "batch"]
 
 
 def test_errors_reach_the_thread_that_asked() -> None:
-    gate = started()
+    inference = started()
 
     def fail() -> None:
         raise TimeoutError("mine")
 
     with pytest.raises(TimeoutError, match="mine"):
-        gate.run(fail, soon())
-    assert gate.run(lambda: 2, soon()) == 2, "the thread goes on"
+        inference.run(fail, soon())
+    assert inference.run(lambda: 2, soon()) == 2, "the thread goes on"
 
 
 def test_c01_everything_runs_on_one_thread() -> None:
-    gate = started(queue_size=100)
+    inference = started(queue_size=100)
     seen: set[int] = set()
     state: list[int] = []
     swaps = []
@@ -163,7 +163,9 @@ def test_c01_everything_runs_on_one_thread() -> None:
 
     def ask(offset: int) -> None:
         swaps.extend(
-            k for k in range(offset, offset + 1250) if gate.run(lambda k=k: work(k), soon(60)) != k
+            k
+            for k in range(offset, offset + 1250)
+            if inference.run(lambda k=k: work(k), soon(60)) != k
         )
 
     threads = [threading.Thread(target=ask, args=(10_000 * t,)) for t in range(8)]
@@ -178,18 +180,18 @@ def test_c01_everything_runs_on_one_thread() -> None:
 def test_c05_a_job_that_hangs_is_noticed() -> None:
     noticed = threading.Event()
     release = threading.Event()
-    gate = started(stuck_after_s=0.2, on_stuck=noticed.set)
+    inference = started(stuck_after_s=0.2, on_stuck=noticed.set)
     with pytest.raises(DeadlineExceeded):
-        gate.run(release.wait, soon(0.05))
+        inference.run(release.wait, soon(0.05))
     assert noticed.wait(5)
-    assert gate.state == STUCK
-    with pytest.raises(Busy), gate.admit():
+    assert inference.state == STUCK
+    with pytest.raises(Busy), inference.admit():
         pass
     release.set()
 
 
 def test_c10_draining_refuses_new_requests_and_finishes_the_others() -> None:
-    gate = started()
+    inference = started()
     finished = []
     running = threading.Event()
     release = threading.Event()
@@ -199,18 +201,18 @@ def test_c10_draining_refuses_new_requests_and_finishes_the_others() -> None:
         assert release.wait(10)
 
     def request() -> None:
-        with gate.admit():
-            gate.run(first_job, soon())
-            finished.append(gate.run(lambda: "second job of the same request", soon()))
+        with inference.admit():
+            inference.run(first_job, soon())
+            finished.append(inference.run(lambda: "second job of the same request", soon()))
 
     thread = threading.Thread(target=request)
     thread.start()
     assert running.wait(10)
-    gate.begin_drain()
-    assert gate.state == DRAINING
-    with pytest.raises(Busy, match="shutting down"), gate.admit():
+    inference.begin_drain()
+    assert inference.state == DRAINING
+    with pytest.raises(Busy, match="shutting down"), inference.admit():
         pass
     release.set()
-    assert gate.drain(5)
+    assert inference.drain(5)
     thread.join()
     assert finished
