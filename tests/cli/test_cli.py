@@ -22,7 +22,7 @@ from backend.demo.scenes.compose import Scene
 from backend.demo.scenes.objects import CLASS_NAMES
 from backend.errors import Unavailable
 from backend.files.images import read_image
-from backend.formats.label_studio import results as labelstudio
+from backend.formats.label_studio.from_result import from_result
 from backend.formats.voc.class_names import read_class_names
 from backend.formats.voc.label_maps import decode_png
 from backend.labeling.annotate import RunOptions, annotate
@@ -76,7 +76,7 @@ def test_annotate_writes_every_format(run_cli, pictures: Path, tmp_path: Path) -
         "/data/local-files/?d=" + q
         for q in ("a.jpg", "b.JPG", "sub%20%C3%A4%20%231/%E5%9B%BE%20c%3F.jpg")
     ]
-    first = labelstudio.from_result(tasks[0]["predictions"][0]["result"], names)
+    first = from_result(tasks[0]["predictions"][0]["result"], names)
     assert sorted(i.label for i in first.instances) == sorted(
         s["label"] for s in labelme.read_document(out / "a.json")["shapes"]
     )

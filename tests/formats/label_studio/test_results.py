@@ -15,6 +15,7 @@ from backend.core.types import Instance, Prediction
 from backend.errors import InputError
 from backend.formats.json_text import json_text
 from backend.formats.label_studio import results as labelstudio
+from backend.formats.label_studio.from_result import from_result
 from backend.formats.label_studio.label_config import make_config
 from tests.conftest import random_mask
 from tests.support.results import regions_of
@@ -71,7 +72,7 @@ def test_rectangles_are_percent_of_the_upright_image(rng: np.random.Generator) -
 
 def test_round_trip(rng: np.random.Generator) -> None:
     one = prediction(rng)
-    again = labelstudio.from_result(regions_of(one), NAMES, "v1")
+    again = from_result(regions_of(one), NAMES, "v1")
     assert again.size_hw == one.size_hw
     for a, b in zip(one.instances, again.instances, strict=True):
         assert (a.label, a.class_id, pytest.approx(a.score)) == (b.label, b.class_id, b.score)
@@ -111,8 +112,8 @@ def test_empty_prediction() -> None:
 def test_bad_regions_are_named(rng: np.random.Generator, change: dict[str, object]) -> None:
     region = {**regions_of(prediction(rng))[0], **change}
     with pytest.raises(InputError, match=r"result\[0\]"):
-        labelstudio.from_result([region], NAMES)
+        from_result([region], NAMES)
 
 
 def test_other_kinds_of_region_are_left_out() -> None:
-    assert labelstudio.from_result([{"type": "choices", "value": {}}], NAMES).instances == ()
+    assert from_result([{"type": "choices", "value": {}}], NAMES).instances == ()
