@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from backend.core.classes import BACKGROUND_LABEL, IGNORE_LABEL
 from backend.errors import ConfigError
-from backend.files.find import find_files, not_followed
+from backend.files.find import PassedOver, find_files
 from backend.files.pictures import Pictures
 from backend.formats.voc.class_names import read_class_names
 from labelme_plugin.check import Problem, check_file
@@ -66,16 +66,18 @@ def check(source: Path, images: Path | None = None, progress: bool = True) -> Ch
     if not source.exists():
         raise ConfigError(f"{source}: no such file or folder")
     folder = source if source.is_dir() else source.parent
-    links: list[Path] = []
-    files = list(find_files(source, (".json",), passed_over=links)) if source.is_dir() else [source]
+    passed = PassedOver()
+    files = (
+        list(find_files(source, (".json",), passed_over=passed)) if source.is_dir() else [source]
+    )
     if not files:
-        raise ConfigError("; ".join([f"{source}: no JSON files there", *not_followed(links)]))
+        raise ConfigError("; ".join([f"{source}: no JSON files there", *passed.remarks()]))
     listed = folder / "labels.txt"
     labels = (
         [IGNORE_LABEL, BACKGROUND_LABEL, *read_class_names(listed)] if listed.is_file() else None
     )
     pictures = Pictures([folder], images)
-    problems: list[Problem] = []
+    problems = [Problem(where, "", sentence) for where, sentence in passed.refused]
     for path in tqdm(files, unit="file", disable=not progress, file=sys.stderr, dynamic_ncols=True):
         problems += check_file(path, pictures, labels)
-    return CheckSummary(len(files), tuple(problems), tuple(not_followed(links)))
+    return CheckSummary(len(files), tuple(problems), tuple(passed.remarks()))

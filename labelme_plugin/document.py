@@ -11,8 +11,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from backend.errors import InputError, system_reason
-from labelme_plugin.shapes import mask_of
+from backend.errors import InputError, json_kind, system_reason
+from backend.files.text import read_text
 
 VERSION = "5.5.0"  # the oldest format with masks; every later labelme reads it
 MARK = "yolo_sam2"  # labelme keeps top-level keys it does not know
@@ -70,7 +70,7 @@ def make_document(
     return document
 
 
-def _parse(path: Path) -> dict[str, Any]:
+def _parse(path: Path, encoding: str | None = None) -> dict[str, Any]:
     """The JSON of a labelme file, its shapes unchecked."""
     try:
         if not path.is_file():
@@ -83,7 +83,7 @@ def _parse(path: Path) -> dict[str, Any]:
             raise InputError(
                 f"{path}: {size >> 20} MiB, the limit for a labelme file is {_MOST_BYTES >> 20}"
             )
-        document = json.loads(path.read_text(encoding="utf-8-sig"))
+        document = json.loads(read_text(path, encoding))
     except OSError as error:
         raise InputError(f"{path}: cannot read: {system_reason(error)}") from None
     except (ValueError, RecursionError) as error:
@@ -93,20 +93,31 @@ def _parse(path: Path) -> dict[str, Any]:
     return document
 
 
-def read_document(path: Path) -> dict[str, Any]:
-    """Read a labelme file and check what every labelme version needs.
+def read_document(path: Path, encoding: str | None = None) -> dict[str, Any]:
+    """Read a labelme file; its shapes are checked one by one, by ``check_shape``.
 
     Raises:
-        InputError: naming the file, and the field if it is one.
+        InputError: naming the file.
     """
-    document = _parse(path)
-    for index, shape in enumerate(document["shapes"]):
-        where = f"{path}: shapes[{index}]"
-        if not isinstance(shape, dict) or not isinstance(shape.get("label"), str):
-            raise InputError(f"{where}.label: expected a string")
-        if shape.get("shape_type") == "mask":
-            mask_of(shape, where)
-    return document
+    return _parse(path, encoding)
+
+
+def check_shape(shape: Any, where: str) -> None:
+    """Refuse what every labelme version refuses as a shape.
+
+    Raises:
+        InputError: naming the field.
+
+    >>> check_shape({"label": 5}, "a.json: shapes[0]")
+    Traceback (most recent call last):
+    backend.errors.InputError: a.json: shapes[0].label: expected a text, got a number
+    """
+    if not isinstance(shape, dict):
+        raise InputError(f"{where}: expected an object, got {json_kind(shape)}")
+    if not isinstance(shape.get("label"), str):
+        raise InputError(f"{where}.label: expected a text, got {json_kind(shape.get('label'))}")
+    if not shape["label"].strip():
+        raise InputError(f"{where}.label: is empty")
 
 
 def unchanged_version(document: Mapping[str, Any]) -> str | None:

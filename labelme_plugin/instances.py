@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import cv2
 import numpy as np
 import PIL.Image
 import PIL.ImageDraw
@@ -20,11 +22,25 @@ import PIL.ImageDraw
 from backend.core.masks import check_mask, join_masks, mask_from_full
 from backend.core.types import Mask
 from backend.errors import InputError
-from backend.files.images import declared_size
+from backend.files.images import declared_size, side_or_none
+from backend.formats.sample import NO_AREA
+from labelme_plugin.document import check_shape
 from labelme_plugin.shapes import mask_of
 
-AREA_SHAPES = ("mask", "polygon", "rectangle", "circle", "oriented_rectangle")
+# ``rotation``, ``quadrilateral`` and ``cuboid`` are X-AnyLabeling's: the corners of a turned
+# rectangle, of any quadrilateral, and of the front and the back of a box.
+AREA_SHAPES = (
+    "mask",
+    "polygon",
+    "rectangle",
+    "circle",
+    "oriented_rectangle",
+    "rotation",
+    "quadrilateral",
+    "cuboid",
+)
 LINE_SHAPES = ("line", "linestrip")
+POINT_SHAPES = ("point", "points")
 _LINE_WIDTH = 10  # pixels, in labelme's own exports
 _FAR = 1e6  # pixels
 _WIDEST = 8  # radius of a circle, in sides of the image; Pillow takes time for every pixel of it
@@ -44,6 +60,15 @@ class LabelledMask:
     def mask(self) -> Mask:
         """All parts together."""
         return join_masks([mask for _, mask in self.parts])
+
+
+def declared_size_of(document: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Height and width that the file declares; None where it does not, as files before 4.0.
+
+    >>> declared_size_of({"imageHeight": "480", "imageWidth": 640}), declared_size_of({})
+    ((480, 640), None)
+    """
+    return side_or_none(document.get("imageHeight"), document.get("imageWidth"))
 
 
 def size_of(document: Mapping[str, Any], where: str) -> tuple[int, int]:
@@ -112,8 +137,6 @@ def shape_mask(shape: Mapping[str, Any], size_hw: tuple[int, int], where: str) -
             raise InputError(f"{where}.{error}") from None
         inner = mask_from_full(mask.crop)
         return None if inner is None else Mask(mask.x + inner.x, mask.y + inner.y, inner.crop)
-    picture = PIL.Image.new("L", size_hw[::-1])
-    pen = PIL.ImageDraw.Draw(picture)
     if kind == "circle":
         (cx, cy), (px, py) = _points(shape, where, 2)[:2]
         radius = math.hypot(cx - px, cy - py)
@@ -122,15 +145,50 @@ def shape_mask(shape: Mapping[str, Any], size_hw: tuple[int, int], where: str) -
                 f"{where}.points: a circle of radius {radius:.0f} in an image of"
                 f" {size_hw[1]}x{size_hw[0]}"
             )
-        pen.ellipse((cx - radius, cy - radius, cx + radius, cy + radius), outline=1, fill=1)
-    elif kind in LINE_SHAPES:
-        pen.line(_points(shape, where, 2), fill=1, width=_LINE_WIDTH)
-    elif kind == "rectangle" and len(corners := _points(shape, where, 2)) == 2:
+        corners = [(cx - radius, cy - radius), (cx + radius, cy + radius)]
+        return _drawn(corners, size_hw, 1, lambda pen, at: pen.ellipse(at, outline=1, fill=1))
+    if kind in LINE_SHAPES:
+        points = _points(shape, where, 2)
+        return _drawn(
+            points, size_hw, _LINE_WIDTH, lambda pen, at: pen.line(at, fill=1, width=_LINE_WIDTH)
+        )
+    if kind == "rectangle" and len(corners := _points(shape, where, 2)) == 2:
         (x0, y0), (x1, y1) = corners
-        pen.rectangle((min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)), outline=1, fill=1)
+        box = [(min(x0, x1), min(y0, y1)), (max(x0, x1), max(y0, y1))]
+        return _drawn(box, size_hw, 1, lambda pen, at: pen.rectangle(at, outline=1, fill=1))
+    if kind == "cuboid":
+        hull = cv2.convexHull(np.array(_points(shape, where, 4), np.float32))[:, 0].tolist()
+        ring = [(float(x), float(y)) for x, y in hull]
     else:
-        pen.polygon(_points(shape, where, 3), outline=1, fill=1)
-    return mask_from_full(np.array(picture))
+        ring = _points(shape, where, 3)
+    return _drawn(ring, size_hw, 1, lambda pen, at: pen.polygon(at, outline=1, fill=1))
+
+
+def _drawn(
+    points: Sequence[tuple[float, float]],
+    size_hw: tuple[int, int],
+    margin: int,
+    draw: Callable[[PIL.ImageDraw.ImageDraw, list[tuple[float, float]]], None],
+) -> Mask | None:
+    """What is drawn, on a picture no larger than the points span.
+
+    Args:
+        points: in pixels of the image.
+        size_hw: of the image.
+        margin: how many pixels the drawing may reach beyond its points.
+        draw: takes the pen and the points on the small picture.
+    """
+    height, width = size_hw
+    left = max(0, math.floor(min(x for x, _ in points)) - margin)
+    top = max(0, math.floor(min(y for _, y in points)) - margin)
+    right = min(width, math.ceil(max(x for x, _ in points)) + margin + 1)
+    bottom = min(height, math.ceil(max(y for _, y in points)) + margin + 1)
+    if left >= right or top >= bottom:
+        return None
+    picture = PIL.Image.new("L", (right - left, bottom - top))
+    draw(PIL.ImageDraw.Draw(picture), [(x - left, y - top) for x, y in points])
+    found = mask_from_full(np.array(picture))
+    return None if found is None else Mask(found.x + left, found.y + top, found.crop)
 
 
 def score_of(shape: Mapping[str, Any]) -> float | None:
@@ -152,40 +210,61 @@ def score_of(shape: Mapping[str, Any]) -> float | None:
     )
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class LabelmeObjects:
+    """What a labelme document holds.
+
+    Attributes:
+        objects: in the order of their first shape; shapes with the same label and group id are
+            parts of one object, as in labelme2voc.
+        left_out: what of it is no object, and how many.
+        faults: a sentence for each shape that cannot be read.
+    """
+
+    objects: tuple[LabelledMask, ...]
+    left_out: Mapping[str, int]
+    faults: tuple[str, ...]
+
+
 def labelled_masks(
-    document: Mapping[str, Any], where: str, kinds: Sequence[str] = AREA_SHAPES
-) -> tuple[list[LabelledMask], int]:
-    """The objects of a labelme document.
+    document: Mapping[str, Any],
+    size_hw: tuple[int, int],
+    where: str,
+    kinds: Sequence[str] = AREA_SHAPES,
+) -> LabelmeObjects:
+    """The objects of a labelme document; a shape that cannot be read costs only itself.
 
     Args:
         document: from ``document.read_document``.
+        size_hw: of the image.
         where: the file, for messages.
         kinds: of shapes to read.
 
-    Returns:
-        Objects in the order of their first shape, and how many shapes are of other kinds. Shapes
-        with the same label and group id are parts of one object, as in labelme2voc.
-
-    Raises:
-        InputError: naming the field.
-
     >>> box = {"label": "cat", "shape_type": "rectangle", "points": [[1, 0], [2, 0]]}
     >>> shapes = [box, {"label": "cat", "shape_type": "point", "points": [[0, 0]]}]
-    >>> document = {"imageHeight": 2, "imageWidth": 4, "shapes": shapes}
-    >>> found, n_others = labelled_masks(document, "a.json")
-    >>> [one.label for one in found], n_others
-    (['cat'], 1)
+    >>> found = labelled_masks({"shapes": shapes}, (2, 4), "a.json")
+    >>> [one.label for one in found.objects], found.left_out
+    (['cat'], Counter({'points and other shapes without an area': 1}))
     """
-    size_hw = size_of(document, where)
     found: dict[Any, LabelledMask] = {}
-    others = 0
-    shapes: Sequence[Mapping[str, Any]] = document["shapes"]
-    for k, shape in enumerate(shapes):
-        if (shape.get("shape_type") or "polygon") not in kinds:
-            others += 1
+    left_out: Counter[str] = Counter()
+    faults: list[str] = []
+    for k, shape in enumerate(document["shapes"]):
+        at = f"{where}: shapes[{k}]"
+        try:
+            check_shape(shape, at)
+            kind = shape.get("shape_type") or "polygon"
+            if kind not in kinds:
+                left_out[_why_not(kind)] += 1
+                continue
+            if kind == "cuboid":
+                left_out["cuboids, read as the outline of all their corners"] += 1
+            mask = shape_mask(shape, size_hw, at)
+        except InputError as error:
+            faults.append(str(error))
             continue
-        mask = shape_mask(shape, size_hw, f"{where}: shapes[{k}]")
         if mask is None:
+            left_out["shapes that cover no pixel"] += 1
             continue
         group = shape.get("group_id")
         key = (shape["label"], str(group)) if group is not None else k
@@ -196,4 +275,10 @@ def labelled_masks(
             if known is None
             else replace(known, parts=parts)
         )
-    return list(found.values()), others
+    return LabelmeObjects(objects=tuple(found.values()), left_out=left_out, faults=tuple(faults))
+
+
+def _why_not(kind: Any) -> str:
+    if kind in (*LINE_SHAPES, *POINT_SHAPES):
+        return NO_AREA
+    return f"shapes of type {str(kind)[:40]!r}, which is unknown"

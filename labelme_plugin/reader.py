@@ -15,18 +15,27 @@ from typing import Any
 
 from backend.core.classes import NOT_CLASSES
 from backend.errors import ConfigError, InputError
-from backend.files.find import find_files, not_followed
+from backend.files.find import PassedOver, find_files
 from backend.files.images import SUFFIXES
 from backend.files.names import safe_name
 from backend.files.pictures import header_of, without_exif
 from backend.formats.base import ReadRequest
-from backend.formats.sample import NO_AREA, DatasetInstance, Fault, Part, Sample, object_value
+from backend.formats.sample import (
+    DatasetInstance,
+    Fault,
+    Part,
+    Sample,
+    check_something_left,
+    object_value,
+    with_holes,
+)
 from backend.formats.voc.class_names import read_class_names
 from labelme_plugin.document import MARK, predicted_by, read_document, unchanged_version
 from labelme_plugin.instances import (
     AREA_SHAPES,
     LINE_SHAPES,
     LabelledMask,
+    declared_size_of,
     labelled_masks,
     score_of,
     size_of,
@@ -103,22 +112,24 @@ class LabelmeReader:
         self._is_folder = source.is_dir()
         self._skip = skip
         self._root = source if source.is_dir() else source.parent
-        links: list[Path] = []
+        passed = PassedOver()
         self._files = (
-            list(find_files(source, (".json",), skip, passed_over=links))
+            list(find_files(source, (".json",), skip, passed_over=passed))
             if source.is_dir()
             else [source]
         )
         self._pictures = pictures
+        self._encoding = request.options.encoding
         self._for_scoring = request.options.for_scoring
         self.files = [path.relative_to(self._root) for path in self._files]
-        self.remarks = not_followed(links)
+        self.remarks = passed.remarks()
+        self._refused = passed.refused
         if not self._files:
             raise ConfigError("; ".join([f"{source}: no labelme JSON there", *self.remarks]))
         self._listed: tuple[str, ...] | None = None
         if (listed := self._root / "labels.txt").is_file():
             pictures.check(listed)
-            self._listed = read_class_names(listed)
+            self._listed = read_class_names(listed, self._encoding)
             request.names.add(self._listed)
         self._unlisted: Counter[str] = Counter()
         self._seen: set[Path] = set()  # pictures
@@ -127,6 +138,8 @@ class LabelmeReader:
 
     def samples(self) -> Iterator[Sample | Fault]:
         """Every file as a sample, or what is wrong with it."""
+        for where, sentence in self._refused:
+            yield Fault(where, sentence)
         for path in self._files:
             try:
                 sample = self._sample(path)
@@ -182,22 +195,29 @@ class LabelmeReader:
         return self._sample(self._root / relative)
 
     def _sample(self, path: Path) -> Sample:
-        document = read_document(path)
-        size_hw = size_of(document, str(path))
-        kinds = AREA_SHAPES if self._for_scoring else (*AREA_SHAPES, *LINE_SHAPES)
-        objects, others = labelled_masks(document, str(path), kinds)
-        shapes = document["shapes"]
-        left_out: Counter[str] = Counter({NO_AREA: others}) if others else Counter()
-        empty = len(shapes) - others - sum(len(one.parts) for one in objects)
-        if empty:
-            left_out["shapes that cover no pixel"] = empty
-        instances = tuple(_instance(one, shapes) for one in objects)
-        flags = document.get("flags")
-        notes = {key: value for key, value in document.items() if key not in DOCUMENT_KEYS}
+        document = read_document(path, self._encoding)
+        declared = declared_size_of(document)
         picture: Path | bytes | None = None
         suffix = ".jpg"
-        if not self._for_scoring:
-            picture, suffix = self._picture(document, path, size_hw)
+        if not self._for_scoring or declared is None:
+            picture, suffix = self._picture(document, path, declared)
+        given = [document.get(key) for key in ("imageHeight", "imageWidth")]
+        if declared is None and picture is not None:
+            size_hw = header_of(picture, str(path)).size_hw
+        elif declared is not None or given != [None, None]:
+            size_hw = size_of(document, str(path))
+        else:
+            raise InputError(
+                f"{path}: imageHeight and imageWidth are missing, and its picture, which would tell"
+                " them, is not at hand (--images names its folder)"
+            )
+        kinds = AREA_SHAPES if self._for_scoring else (*AREA_SHAPES, *LINE_SHAPES)
+        found = labelled_masks(document, size_hw, str(path), kinds)
+        check_something_left(found.objects, found.faults)
+        shapes = document["shapes"]
+        instances = with_holes([_instance(one, shapes) for one in found.objects])
+        flags = document.get("flags")
+        notes = {key: value for key, value in document.items() if key not in DOCUMENT_KEYS}
         return Sample(
             name=PurePosixPath(path.relative_to(self._root).with_suffix(suffix).as_posix()),
             where=str(path),
@@ -208,7 +228,8 @@ class LabelmeReader:
             model_version=unchanged_version(document),
             first_model_version=predicted_by(document),
             notes={**({"flags": flags} if flags else {}), **notes},
-            left_out=left_out,
+            left_out=found.left_out,
+            faults=found.faults,
         )
 
     def _named(self, document: Mapping[str, Any], path: Path) -> Path | None:
@@ -226,7 +247,7 @@ class LabelmeReader:
         )
 
     def _picture(
-        self, document: Mapping[str, Any], path: Path, size_hw: tuple[int, int]
+        self, document: Mapping[str, Any], path: Path, size_hw: tuple[int, int] | None
     ) -> tuple[Path | bytes | None, str]:
         """The picture and its suffix; the file where it may be read, else what is embedded."""
         named = document.get("imagePath")
@@ -239,12 +260,16 @@ class LabelmeReader:
             direct = path.parent / PurePosixPath(text).name  # on another machine it lay elsewhere
         beside = path.relative_to(self._root)
         called = posixpath.normpath(posixpath.join(beside.parent.as_posix(), text))
+        if direct is None or not self._pictures.inside(direct):
+            direct = self._own_picture(path) or direct
         found: Path | bytes | None = self._pictures.find(
             direct, called, beside.with_suffix(suffix).as_posix()
         )
         embedded = document.get("imageData") is not None
         if found is None or (
-            embedded and isinstance(found, Path) and header_of(found, str(path)).size_hw != size_hw
+            embedded
+            and isinstance(found, Path)
+            and (size_hw is None or header_of(found, str(path)).size_hw != size_hw)
         ):  # labelme shows what is embedded
             found = _embedded(document, str(path))
             if found is not None and header_of(found, str(path)).turned:
@@ -257,7 +282,7 @@ class LabelmeReader:
             )
         if found is not None:
             header = header_of(found, str(path))
-            if header.size_hw != size_hw:
+            if size_hw is not None and header.size_hw != size_hw:
                 told = (
                     "; its EXIF orientation turns it, and labelme shows it turned"
                     if header.turned and header.size_hw == size_hw[::-1]
@@ -270,6 +295,13 @@ class LabelmeReader:
                 )
         safe_name(path.with_suffix(suffix).name, str(path))
         return found, suffix
+
+    def _own_picture(self, path: Path) -> Path | None:
+        """The picture beside a file that has the file's own name, as people rename both."""
+        own = {path.with_suffix(suffix) for suffix in (*SUFFIXES, *map(str.upper, SUFFIXES))}
+        there = [one for one in sorted(own) if self._pictures.inside(one)]
+        distinct = {one.resolve(): one for one in there}
+        return next(iter(distinct.values())) if len(distinct) == 1 else None
 
 
 def _is_absolute(text: str) -> bool:

@@ -96,6 +96,7 @@ def run(args: argparse.Namespace) -> int:
         url_prefix=args.image_url_prefix,
         stop=stop,
     )
+    summary.failed = [*work.failed, *summary.failed]
     wanted = [name for name in formats if name in DATASETS] if summary.stopped is None else []
     made = _datasets(args, wanted, stop)
     if args.json:

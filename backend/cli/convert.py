@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from backend.cli.common import (
     FORMATS,
@@ -19,6 +20,9 @@ from backend.cli.common import (
     stop_on_interrupt,
 )
 from backend.errors import ConfigError
+
+if TYPE_CHECKING:
+    from backend.datasets.convert import ConvertOptions
 
 _EPILOG = """formats, each read and written:
   labelme        a folder of JSON files; masks, polygons, rectangles, circles and lines are read,
@@ -92,6 +96,8 @@ def _add_reading(reading: argparse._ArgumentGroup) -> None:
         " train=0.8,val=0.2 divides by name"
     )
     reading.add_argument("--split", metavar="NAME", help=about)
+    about = "of text files, such as gbk or latin-1 (default: utf-8, or what a file begins with)"
+    reading.add_argument("--encoding", metavar="NAME", help=about)
 
 
 def _add_writing(writing: argparse._ArgumentGroup) -> None:
@@ -130,16 +136,40 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--simplify: expected 0 or more pixels, got {args.simplify}")
     if args.images is not None and not args.images.is_dir():
         raise ConfigError(f"--images: {args.images}: no such folder")
-    from backend.datasets.convert import ConvertOptions, convert
+    from backend.datasets.convert import convert
+
+    options = _options(args)
+    stop = stop_on_interrupt()
+    summary = convert(args.source, args.out, args.to, options, args.from_format, stop)
+    if args.json:
+        print_json(summary.as_dict())
+    else:
+        print_result(summary.as_text())
+    if summary.stopped == "interrupted":
+        return INTERRUPTED
+    nothing_chosen = bool(summary.unwanted) and not summary.per_class
+    failed = summary.failed or summary.kept or not summary.images or nothing_chosen
+    return 1 if failed else 0
+
+
+def _options(args: argparse.Namespace) -> ConvertOptions:
+    """What to do, from the command line."""
+    from backend.datasets.convert import ConvertOptions
     from backend.datasets.splits import parse_split
+    from backend.files.text import check_encoding
     from backend.formats.options import ReadOptions, WriteOptions, parse_what
 
     classes = _class_names(args.classes)
     _check_effect(args)
     what = None if args.what is None else parse_what(args.what)
     split, division = parse_split(args.split)
-    options = ConvertOptions(
-        read=ReadOptions(split=split, what=what, url_prefix=args.image_url_prefix),
+    return ConvertOptions(
+        read=ReadOptions(
+            split=split,
+            what=what,
+            url_prefix=args.image_url_prefix,
+            encoding=check_encoding(args.encoding),
+        ),
         write=WriteOptions(
             shape=args.shape or "mask",
             tolerance=args.simplify,
@@ -155,17 +185,6 @@ def run(args: argparse.Namespace) -> int:
         overwrite=args.overwrite,
         progress=not args.no_progress,
     )
-    stop = stop_on_interrupt()
-    summary = convert(args.source, args.out, args.to, options, args.from_format, stop)
-    if args.json:
-        print_json(summary.as_dict())
-    else:
-        print_result(summary.as_text())
-    if summary.stopped == "interrupted":
-        return INTERRUPTED
-    nothing_chosen = bool(summary.unwanted) and not summary.per_class
-    failed = summary.failed or summary.kept or not summary.images or nothing_chosen
-    return 1 if failed else 0
 
 
 def _class_names(text: str | None) -> tuple[str, ...] | None:

@@ -149,6 +149,11 @@ class ClassIndex:
         return list(self._ids)
 
     @property
+    def is_fixed(self) -> bool:
+        """Whether the list was given, so that other names are refused."""
+        return self._fixed
+
+    @property
     def order(self) -> list[int]:
         """Indices in the order to show classes in: as given, else sorted by name."""
         return (

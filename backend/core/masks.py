@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -98,6 +100,60 @@ def join_masks(masks: Sequence[Mask]) -> Mask:
         h, w = m.crop.shape
         frame[m.y - top : m.y - top + h, m.x - left : m.x - left + w] |= m.crop
     return Mask(left, top, frame)
+
+
+@dataclass(frozen=True, eq=False)
+class PackedMask:
+    """A mask in little memory: eight pixels a byte, deflated."""
+
+    x: int
+    y: int
+    shape: tuple[int, int]  # of the crop
+    data: bytes
+
+
+def pack_mask(mask: Mask) -> PackedMask:
+    """A mask to be kept for a while; see ``unpack_mask``.
+
+    >>> unpack_mask(pack_mask(Mask(3, 5, np.ones((1, 2), np.bool_))))
+    Mask(x=3, y=5, crop=array([[ True,  True]]))
+    """
+    h, w = mask.crop.shape
+    return PackedMask(mask.x, mask.y, (h, w), zlib.compress(np.packbits(mask.crop).tobytes(), 1))
+
+
+def unpack_mask(packed: PackedMask) -> Mask:
+    """The mask that ``pack_mask`` took.
+
+    >>> unpack_mask(pack_mask(Mask(0, 0, np.array([[True, False]])))).crop.tolist()
+    [[True, False]]
+    """
+    h, w = packed.shape
+    bits = np.frombuffer(zlib.decompress(packed.data), np.uint8)
+    crop = np.unpackbits(bits, count=h * w).view(np.bool_).reshape(h, w)
+    return Mask(packed.x, packed.y, crop)
+
+
+def subtract_masks(mask: Mask, others: Sequence[Mask]) -> Mask | None:
+    """The tight mask of the pixels that no other mask covers; None where none are left.
+
+    >>> row = np.ones((1, 3), np.bool_)
+    >>> subtract_masks(Mask(0, 0, row), [Mask(1, 0, row)])
+    Mask(x=0, y=0, crop=array([[ True]]))
+    """
+    crop = mask.crop.copy()
+    h, w = crop.shape
+    for other in others:
+        oh, ow = other.crop.shape
+        left = max(mask.x, other.x)
+        top = max(mask.y, other.y)
+        right = min(mask.x + w, other.x + ow)
+        bottom = min(mask.y + h, other.y + oh)
+        if left < right and top < bottom:
+            part = other.crop[top - other.y : bottom - other.y, left - other.x : right - other.x]
+            crop[top - mask.y : bottom - mask.y, left - mask.x : right - mask.x] &= ~part
+    inner = mask_from_full(crop)
+    return None if inner is None else Mask(mask.x + inner.x, mask.y + inner.y, inner.crop)
 
 
 def common_pixels(a: Mask, b: Mask) -> int:

@@ -17,6 +17,7 @@ from backend.core.masks import mask_from_full
 from backend.core.types import Mask
 
 _STRIP = 64  # rows
+_ON_EDGE = 0.01  # pixels; Label Studio's percents are rounded
 Point = tuple[float, float]
 Inside = Callable[
     [NDArray[np.float64], NDArray[np.float64]], NDArray[np.bool_]
@@ -65,6 +66,78 @@ def polygon_mask(points_xy: Sequence[Point], size_hw: tuple[int, int]) -> Mask |
     moved = [(float(x) - left, float(y) - top) for x, y in corners]
     PIL.ImageDraw.Draw(picture).polygon(moved, outline=1, fill=1)
     return _moved(mask_from_full(np.array(picture)), left, top)
+
+
+def polygon_of_edges(points_xy: Sequence[Point], size_hw: tuple[int, int]) -> Mask | None:
+    """The pixels whose centre lies in a ring or on it, given by edges as Label Studio counts them.
+
+    A ring with the corners of a rectangle covers what the rectangle covers, and one that runs
+    through the centres of border pixels, as ours do, covers these too.
+
+    Args:
+        points_xy: at least three corners, in pixels; (0, 0) is the corner of the image. A ring that
+            crosses itself is filled by the even-odd rule.
+        size_hw: of the image; what lies outside is cut.
+
+    Returns:
+        The tight mask, or None where no centre is covered.
+
+    >>> polygon_of_edges([(1, 0), (3, 0), (3, 1), (1, 1)], (2, 4))
+    Mask(x=1, y=0, crop=array([[ True,  True]]))
+    """
+    corners = np.asarray(points_xy, np.float64) - 0.5  # centres lie on whole numbers now
+    window = _cut(corners, size_hw)
+    if window is None:
+        return None
+    left, top, right, bottom = window
+    start = corners - [left, top]
+    end = np.roll(start, -1, 0)
+    edge, row = _rows_of(start, end, bottom - top)
+    (x0, y0), (x1, y1) = start[edge].T, end[edge].T
+    flat = np.abs(y1 - y0) <= _ON_EDGE
+    share = np.divide(row - y0, y1 - y0, out=np.zeros_like(y0), where=~flat)
+    at = x0 + share.clip(0, 1) * (x1 - x0)
+    frame = np.zeros((bottom - top, right - left + 1), np.int32)
+    # Inside: between the first and the second crossing of a row, the third and the fourth, ...
+    crosses = ~flat & (np.minimum(y0, y1) <= row) & (row < np.maximum(y0, y1))
+    order = np.lexsort((at[crosses], row[crosses]))
+    rows = row[crosses][order].astype(np.intp)
+    ends = at[crosses][order]
+    _add_runs(frame, rows[::2], ends[::2], ends[1::2])
+    # On the ring: where an edge passes a row of centres, and along edges that lie in one.
+    _add_runs(
+        frame,
+        row.astype(np.intp),
+        np.where(flat, np.minimum(x0, x1), at),
+        np.where(flat, np.maximum(x0, x1), at),
+    )
+    return _moved(mask_from_full(np.cumsum(frame[:, :-1], 1) > 0), left, top)
+
+
+def _rows_of(
+    start: NDArray[np.float64], end: NDArray[np.float64], n_rows: int
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Every pair of an edge and a row of pixel centres that it reaches."""
+    low = np.ceil(np.minimum(start[:, 1], end[:, 1]) - _ON_EDGE).clip(0, n_rows).astype(np.intp)
+    high = np.floor(np.maximum(start[:, 1], end[:, 1]) + _ON_EDGE).clip(-1, n_rows - 1)
+    count = (high.astype(np.intp) - low + 1).clip(0)
+    edge = np.repeat(np.arange(len(start)), count)
+    first = np.repeat(np.cumsum(count) - count, count)
+    return edge, (low[edge] + np.arange(len(edge)) - first).astype(np.float64)
+
+
+def _add_runs(
+    frame: NDArray[np.int32],
+    rows: NDArray[np.intp],
+    x0: NDArray[np.float64],
+    x1: NDArray[np.float64],
+) -> None:
+    """Count runs of pixels whose centres lie from x0 to x1, as steps up and down along each row."""
+    first = np.ceil(x0 - _ON_EDGE).clip(0, frame.shape[1] - 1).astype(np.intp)
+    last = (np.floor(x1 + _ON_EDGE) + 1).clip(0, frame.shape[1] - 1).astype(np.intp)
+    there = last > first
+    np.add.at(frame, (rows[there], first[there]), 1)
+    np.add.at(frame, (rows[there], last[there]), -1)
 
 
 def box_mask(x0: float, y0: float, x1: float, y1: float, size_hw: tuple[int, int]) -> Mask | None:

@@ -23,10 +23,23 @@ from backend.files.pictures import Pictures
 from backend.formats.base import NOT_AT_HAND, TURNED, Reader, ReadRequest, Writer, WriteRequest
 from backend.formats.options import ReadOptions, WriteOptions
 from backend.formats.registry import detect_format, format_of
-from backend.formats.sample import LISTS, UNWANTED, Fault, Sample, with_wanted_instances
+from backend.formats.sample import (
+    BLANKS,
+    LISTS,
+    UNWANTED,
+    Fault,
+    Sample,
+    with_wanted_instances,
+)
 from backend.formats.yolo.writer import outdated
 
-_HARMLESS = (NOT_AT_HAND, TURNED, LISTS)  # told, but nothing of the annotations is lost by it
+_HARMLESS = (
+    NOT_AT_HAND,
+    TURNED,
+    LISTS,
+    BLANKS,
+)  # told, but nothing of the annotations is lost by it
+_REST_TAKEN = "left out; the rest of its picture is converted"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,11 +222,6 @@ def _remarks(
             f"; there are {', '.join(sorted(summary.unwanted)[:20])}" if summary.unwanted else ""
         )
         told.append(f"--classes: {', '.join(absent[:20])}: occur nowhere{others}")
-    if odd := [name for name in summary.per_class if name != name.strip()]:
-        told.append(
-            "labels with blanks around them are classes of their own:"
-            f" {', '.join(map(repr, odd[:10]))}"
-        )
     if options.division is not None and (
         empty := [name for name in options.division.names if not summary.per_split[name]]
     ):
@@ -314,14 +322,14 @@ def _one(
         for text, n in [*encoded.losses.items(), *sample.left_out.items()]
         if text not in (*_HARMLESS, UNWANTED)
     ]
-    if options.strict and lost:
-        raise InputError(
-            f"{sample.where}: cannot be held without loss: {', '.join(lost)} (--strict)"
-        )
+    if options.strict and (lost or sample.faults):
+        told = ", ".join([*lost, *sample.faults[:1]])
+        raise InputError(f"{sample.where}: cannot be held without loss: {told} (--strict)")
     for path, content in encoded.files:
         place.put(path, content)
     writer.add(encoded)
     summary.count(sample, encoded)
+    summary.failed += [(sample.where, f"{text} ({_REST_TAKEN})") for text in sample.faults]
     if format_of(summary.target_format).knows_lists:
         summary.per_split[sample.split or options.write.split] += 1
 

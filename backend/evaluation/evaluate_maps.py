@@ -5,10 +5,13 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
+from backend.core.classes import IGNORE
 from backend.errors import ConfigError, InputError
 from backend.evaluation.image_counts import measure
 from backend.evaluation.scoring import Scoring
@@ -24,8 +27,14 @@ from backend.evaluation.truth import (
 )
 from backend.formats.sample import Fault
 from backend.formats.voc.class_names import read_class_names
+from backend.formats.voc.colours import own_colour_table
 from backend.formats.voc.dataset import VocDataset
-from backend.formats.voc.label_maps import instances_of, read_label_maps
+from backend.formats.voc.label_maps import (
+    MapReading,
+    instances_of,
+    is_only_255,
+    read_label_maps,
+)
 
 
 def evaluate_maps(
@@ -69,6 +78,8 @@ def evaluate_maps(
             f"{classes}: has no label map for any of these images; expected for example"
             f" {dataset.image_ids[0]}.png"
         )
+    reading = _reading(dataset, folder, classes, names)
+    n_ignored = 0
     with tqdm(
         dataset.image_ids,
         unit="img",
@@ -88,22 +99,40 @@ def evaluate_maps(
                 truth = Truth(truth.classes, None)
             name = f"{image_id}.png"
             beside = None if truth.instances is None else objects / name
-            add_compared(
-                run,
-                dataset,
-                image_id,
-                "label maps",
-                _of_maps(truth, classes / name, beside, names, options),
-                scored=False,
-            )
+            found = _of_maps(truth, classes / name, beside, names, options, reading)
+            n_ignored += int(np.count_nonzero(found.maps[1] == IGNORE))
+            add_compared(run, dataset, image_id, "label maps", found, scored=False)
+    if n_ignored:
+        run.remarks.append(
+            f"{n_ignored} pixels of the predicted label maps are 255, which is no class: they count"
+            " as background"
+        )
     return run
 
 
+def _reading(dataset: VocDataset, folder: Path, classes: Path, names: Sequence[str]) -> MapReading:
+    """How the predicted label maps are to be read.
+
+    Raises:
+        ConfigError: see ``MapReading.check``.
+    """
+    reading = MapReading(own_colour_table(folder) or dataset.reading.colours, tuple(names))
+    paths = (classes / f"{image_id}.png" for image_id in dataset.image_ids)
+    reading = replace(reading, only_255=is_only_255(paths, reading))
+    reading.check(names)
+    return reading
+
+
 def _of_maps(
-    truth: Truth, path: Path, objects: Path | None, names: Sequence[str], options: EvaluateOptions
+    truth: Truth,
+    path: Path,
+    objects: Path | None,
+    names: Sequence[str],
+    options: EvaluateOptions,
+    reading: MapReading,
 ) -> Compared:
     try:
-        found, beside = read_label_maps(path, objects)
+        found, beside = read_label_maps(path, objects, reading)
         if found.shape != truth.classes.shape:
             height, width = truth.classes.shape
             raise InputError(

@@ -23,10 +23,10 @@ from backend.evaluation.pairs import (
 )
 from backend.evaluation.regions import RegionMaker
 from backend.evaluation.repeats import repeats
-from backend.formats.label_studio.reader import instance_of
+from backend.formats.label_studio.reader import instance_of, of_one_size
 from backend.formats.label_studio.regions import GEOMETRY, StoredRegion, read_regions, region_mask
 from backend.formats.label_studio.tasks import address_of
-from backend.formats.sample import Fault
+from backend.formats.sample import Fault, check_something_left
 
 ExportedTask = Mapping[str, Any]
 FetchPredictions = Callable[[int], Sequence[Any]]
@@ -162,6 +162,8 @@ class TaskReader:
         self._maker = RegionMaker(classes, rename)
         self._fetch = fetch
         self._seen: set[int] = set()
+        self._told: set[tuple[str, str]] = set()
+        self._faults: list[Fault] = []  # regions that cannot be read, not given yet
         self.n_tasks = 0
         self.n_unannotated = 0  # tasks without an annotation that counts
         # Annotated tasks without a prediction of a version that was asked for.
@@ -239,6 +241,17 @@ class TaskReader:
                 except Exception as error:  # whatever a task holds, it costs only itself
                     self._classes.keep(n_classes)
                     yield Fault(name, f"{name}: {as_sentence(error)}")
+        yield from self._faults
+        self._faults.clear()
+
+    def _tell(self, name: str, sentences: Sequence[str]) -> None:
+        """Take note of regions that cannot be read; a task is told once, however many pairs it
+        makes.
+        """
+        for sentence in sentences:
+            if (name, sentence) not in self._told:
+                self._told.add((name, sentence))
+                self._faults.append(Fault(name, f"{name}: {sentence}"))
 
     def _look(self, task: ExportedTask) -> None:
         """Remember who annotated, to tell those who chose somebody else."""
@@ -258,8 +271,16 @@ class TaskReader:
         prediction: Mapping[str, Any],
     ) -> list[Pair]:
         """A pair for every picture of the task that has a region."""
-        accepted, n_accepted = read_regions(annotation.get("result"), f"{at_annotation}.result")
-        predicted, n_predicted = read_regions(prediction.get("result"), f"{at_prediction}.result")
+        faults: list[str] = []
+        sides = []
+        for holder, at in ((annotation, at_annotation), (prediction, at_prediction)):
+            read = read_regions(holder.get("result"), f"{at}.result")
+            check_something_left(read.regions, read.faults)
+            sides.append(list(read.regions))
+            self.n_left_out += read.n_others
+            faults += read.faults
+        self._tell(_name(task), faults)
+        accepted, predicted = sides
         self.tags |= {region.from_name for region in (*accepted, *predicted)}
         if self._selection.tags:
             kept = [
@@ -268,7 +289,6 @@ class TaskReader:
             ]
             self.n_left_out += len(accepted) + len(predicted) - len(kept[0]) - len(kept[1])
             accepted, predicted = kept
-        self.n_left_out += n_accepted + n_predicted
         images = list(dict.fromkeys(region.to_name for region in (*accepted, *predicted))) or [""]
         parent = annotation.get("parent_prediction")
         common = not {region.id for region in accepted if region.id}.isdisjoint(
@@ -276,23 +296,21 @@ class TaskReader:
         )
         made = []
         for image in images:
-            sides = [
-                [region for region in side if region.to_name == image]
-                for side in (accepted, predicted)
-            ]
-            sizes = {region.size_hw for side in sides for region in side}
-            if len(sizes) > 1:
-                shown = " and ".join(f"{w}x{h}" for h, w in sorted(sizes))
-                raise InputError(
-                    f"{at_annotation} and {at_prediction}: regions of several image sizes: {shown}"
-                )
+            of_image = [region for region in (*accepted, *predicted) if region.to_name == image]
+            at = f"{at_annotation} and {at_prediction}"
+            odd: list[str] = []
+            kept_regions, size_hw = of_one_size(of_image, None, at, odd)
+            wheres = {region.where for region in accepted}
+            ours_stored = [region for region in kept_regions if region.where in wheres]
+            theirs_stored = [region for region in kept_regions if region.where not in wheres]
             cache: dict[str, tuple[Any, Mask | None]] = {}
-            theirs, repeated, _ = self._regions(sides[1], cache, {})
-            ours, _, ignored = self._regions(sides[0], cache, repeated)
+            theirs, repeated, _ = self._regions(theirs_stored, cache, {}, odd)
+            ours, _, ignored = self._regions(ours_stored, cache, repeated, odd)
+            self._tell(_name(task), odd)
             pair = Pair(
                 unit=str(task["id"]),
                 name=_name(task) if len(images) == 1 else f"{_name(task)}, {image}",
-                size_hw=next(iter(sizes), None),
+                size_hw=size_hw,
                 accepted=tuple(ours),
                 predicted=tuple(theirs),
                 void=tuple(ignored),  # a model cannot excuse itself
@@ -311,17 +329,27 @@ class TaskReader:
         stored: Sequence[StoredRegion],
         cache: dict[str, tuple[Any, Mask | None]],
         known_repeats: Mapping[str, str],
+        faults: list[str],
     ) -> tuple[list[Region], dict[str, str], list[Mask]]:
         """Regions with masks, without empty ones and repeats.
 
         Which box repeated which mask, by their ids; and what is to be ignored.
         """
-        masks = [(one, _mask_of(one, cache)) for one in stored]
-        regions, void = self._maker.regions(
+        masks = []
+        own: list[str] = []
+        for one in stored:
+            try:
+                masks.append((one, _mask_of(one, cache)))
+            except InputError as error:
+                own.append(str(error))
+        made = [
             (one.where, instance_of(one, mask, order))
             for order, (one, mask) in enumerate(masks)
             if mask is not None
-        )
+        ]
+        regions, void = self._maker.regions(made, own)
+        check_something_left([*regions, *void], own)
+        faults += own
         if self._selection.tags:
             return regions, {}, void
         there = {region.id for region in stored}

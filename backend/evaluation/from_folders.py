@@ -17,7 +17,7 @@ from backend.files.pictures import Pictures
 from backend.formats.base import FileReader, ReadRequest
 from backend.formats.options import ReadOptions
 from backend.formats.registry import format_of
-from backend.formats.sample import NO_AREA, Fault, Sample
+from backend.formats.sample import Fault, Sample
 
 MISSING = "missing"
 _FORMAT = "labelme"  # of both folders
@@ -98,19 +98,22 @@ class FolderReader:
     def pairs(self, relative: Path) -> Iterator[Pair | Fault]:
         """The pair of a file, or what is wrong with it."""
         try:
-            yield self._pair(relative)
+            faults: list[str] = []
+            yield self._pair(relative, faults)
+            for sentence in faults:
+                yield Fault(relative.as_posix(), sentence)
         except Exception as error:  # whatever a file holds, it costs only itself
             sentence = as_sentence(error)
             if not isinstance(error, InputError):
                 sentence = f"{self._accepted / relative}: {sentence}"
             yield Fault(relative.as_posix(), sentence)
 
-    def _pair(self, relative: Path) -> Pair:
+    def _pair(self, relative: Path, faults: list[str]) -> Pair:
         path = self._accepted / relative
         other = self._predicted / relative
         ours = self._ours.read(relative)
         size_hw = ours.known_size()
-        accepted, void = self._regions(ours)
+        accepted, void = self._regions(ours, faults)
         theirs: Sample | None = None
         if other.is_file() and self._theirs is not None:
             theirs = self._theirs.read(relative)
@@ -125,7 +128,7 @@ class FolderReader:
                 " as one that found nothing"
             )
         # Only regions that the annotator marked as ignored count; the model's own do not.
-        predicted, _ = self._regions(theirs) if theirs is not None else ([], [])
+        predicted, _ = self._regions(theirs, faults) if theirs is not None else ([], [])
         version = MISSING
         if theirs is not None:
             version = theirs.first_model_version or "unknown"
@@ -143,8 +146,10 @@ class FolderReader:
             picture=Picture(_picture(ours.named, self._accepted)),
         )
 
-    def _regions(self, sample: Sample) -> tuple[list[Region], list[Mask]]:
-        self.n_left_out += sample.left_out.get(NO_AREA, 0)
+    def _regions(self, sample: Sample, faults: list[str]) -> tuple[list[Region], list[Mask]]:
+        self.n_left_out += sum(sample.left_out.values())
+        faults += sample.faults
         return self._maker.regions(
-            (f"{sample.where}: object {k}", one) for k, one in enumerate(sample.instances)
+            [(f"{sample.where}: object {k}", one) for k, one in enumerate(sample.instances)],
+            faults,
         )

@@ -9,9 +9,9 @@ from backend.core.types import Image
 from backend.errors import InputError
 from backend.evaluation.gallery import LoadPicture
 from backend.evaluation.pairs import Picture
+from backend.files.addresses import path_of
 from backend.files.images import ImageLimits, decode_image, read_image
 from backend.files.pictures import PictureFolder
-from backend.formats.label_studio.tasks import path_of
 from backend.label_studio.api.stored import StoredProject
 
 

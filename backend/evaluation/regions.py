@@ -9,7 +9,9 @@ from backend.core.masks import mask_xyxy
 from backend.core.types import Instance, Mask
 from backend.errors import InputError
 from backend.evaluation.pairs import Region
-from backend.formats.sample import DatasetInstance
+from backend.formats.sample import DatasetInstance, cut_holes
+
+MOST_BYTES = 768 << 20  # of the masks of one side of an image
 
 
 class RegionMaker:
@@ -26,36 +28,52 @@ class RegionMaker:
         self.renamed: set[str] = set()  # labels that went by another name
 
     def regions(
-        self, instances: Iterable[tuple[str, DatasetInstance]]
+        self, instances: Iterable[tuple[str, DatasetInstance]], faults: list[str]
     ) -> tuple[list[Region], list[Mask]]:
-        """Regions of one side of one image; those of the background are left out.
+        """Regions of one side of one image; those of the background cut holes into what was drawn
+        before them.
 
         Args:
             instances: each with how to call it in a message.
+            faults: takes a sentence for each whose label is none of the classes.
 
         Returns:
             The regions, and the masks of what counts neither for nor against.
 
         Raises:
-            InputError: a label that is none of the classes, or one class too many.
+            InputError: all masks together take too much memory, or there are too many classes.
         """
+        pairs = list(instances)
         regions: list[Region] = []
         void: list[Mask] = []
-        for where, one in instances:
-            label = renamed(one.label, self._rename)
-            if one.label in self._rename:
-                self.renamed.add(one.label)
+        taken = 0
+        for (where, _), one in zip(pairs, cut_holes([one for _, one in pairs]), strict=True):
+            if one is None:
+                continue
+            label = renamed(one.label.strip(), self._rename)
             if label == BACKGROUND_LABEL:
                 continue
+            if one.label.strip() in self._rename:
+                self.renamed.add(one.label.strip())
+            mask = one.mask
+            taken += mask.crop.size
+            if taken > MOST_BYTES:
+                raise InputError(
+                    f"{where}: its masks take more than {MOST_BYTES >> 20} MiB to compare; they are"
+                    " too many for an image of this size"
+                )
             if label == IGNORE_LABEL:
-                void.append(one.mask)
+                void.append(mask)
                 continue
             try:
                 class_id = self._classes.index(label)
             except InputError as error:
-                raise InputError(f"{where}: {error}") from None
+                if not self._classes.is_fixed:  # one class too many, and more with every picture
+                    raise InputError(f"{where}: {error}") from None
+                faults.append(f"{where}: {error}")
+                continue
             score = 1.0 if one.score is None else one.score
-            instance = Instance(label, class_id, score, mask_xyxy(one.mask), one.mask)
+            instance = Instance(label, class_id, score, mask_xyxy(mask), mask)
             regions.append(
                 Region(
                     key=one.key,

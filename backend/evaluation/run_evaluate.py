@@ -36,14 +36,8 @@ def run_evaluate(
     """
     from backend.evaluation.truth import EvaluateOptions
 
-    dataset = _dataset(root, settings)
+    dataset, names = _dataset(root, settings)
     outputs.check()
-    names = dataset.class_names or settings.classes
-    if names is None:  # a model's own names would be taken for values they have nothing to do with
-        raise ConfigError(
-            f"{root}: has no class_names.txt or labels.txt; name the classes with --classes, in the"
-            " order of their values"
-        )
     limits = ImageLimits(max_pixels=settings.max_pixels)
     options = EvaluateOptions(
         overlap=overlap,
@@ -60,6 +54,10 @@ def run_evaluate(
         remarks.append(
             "label maps hold neither scores nor overlaps: there is no AP, and figures of instances"
             " can differ from the models' own"
+        )
+    if dataset.reading.only_255:
+        remarks.append(
+            f"255 is the only foreground value of the truth: it is taken for the class {names[0]}"
         )
     told = {
         "dataset": str(root),
@@ -83,11 +81,11 @@ def run_evaluate(
     )
 
 
-def _dataset(root: Path, settings: Settings) -> VocDataset:
-    """The images of the list.
+def _dataset(root: Path, settings: Settings) -> tuple[VocDataset, tuple[str, ...]]:
+    """The images of the list, and the names of its classes.
 
     Raises:
-        ConfigError: there is no such dataset.
+        ConfigError: there is no such dataset, or nobody names its classes.
     """
     if not root.is_dir():
         raise ConfigError(f"{root}: no such folder")
@@ -96,7 +94,15 @@ def _dataset(root: Path, settings: Settings) -> VocDataset:
             f"{root}: is no VOC dataset; expected JPEGImages, SegmentationClass and"
             " ImageSets/Segmentation/<split>.txt in it"
         )
-    return open_voc(root, settings.split)
+    dataset = open_voc(root, settings.split)
+    names = dataset.class_names or settings.classes
+    if names is None:  # a model's own names would be taken for values they have nothing to do with
+        raise ConfigError(
+            f"{root}: has no class_names.txt or labels.txt; name the classes with --classes, in the"
+            " order of their values"
+        )
+    dataset.reading.check(names)
+    return dataset, names
 
 
 def _scored(

@@ -41,6 +41,7 @@ class Scoring:
     tally: Tally = field(default_factory=Tally)
     gallery: Gallery = field(default_factory=Gallery)
     faults: list[Fault] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)  # on the whole
 
     def take(self, item: Pair | Fault) -> None:
         """Score a pair, or note why there is none."""
@@ -84,7 +85,7 @@ class Scoring:
             resamples: of the bootstrap; 0 for no intervals.
         """
         names = self.classes.names
-        remarks = [*settings.get("remarks", ())]
+        remarks = [*settings.get("remarks", ()), *self.remarks]
         _, n_left_out = cells_to_show(self.tally)
         if n_left_out:
             remarks.append(

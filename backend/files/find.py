@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+
+from backend.errors import ConfigError, system_reason
 
 
 def is_inside(path: Path, root: Path) -> bool:
@@ -26,12 +30,52 @@ def is_newer(path: Path, other: Path) -> bool:
         return False
 
 
+@dataclass
+class PassedOver:
+    """What ``find_files`` came across and did not give: none of it is left out in silence."""
+
+    links: list[Path] = field(default_factory=list)  # that lead out of the folder, or nowhere
+    unreadable: list[Path] = field(default_factory=list)  # folders that may not be listed
+    others: Counter[str] = field(default_factory=Counter)  # files by suffix, lower case
+
+    @property
+    def refused(self) -> list[tuple[str, str]]:
+        """The folders that may not be listed, each with a sentence; what is in them is missing."""
+        told = "may not be read, so nothing that is in it was taken"
+        return [(str(folder), f"{folder}: {told}") for folder in self.unreadable]
+
+    def remarks(self, expected: Iterable[str] | None = None) -> list[str]:
+        """What to tell a person about it; nothing where there is nothing.
+
+        Args:
+            expected: suffixes of files that belong there, though they were not asked for; None
+                tells nothing of other files.
+        """
+        told = []
+        if self.links:
+            told.append(
+                f"{len(self.links)} links that lead out of the folder, or nowhere, were not"
+                f" followed, such as {self.links[0]}"
+            )
+        belong = None if expected is None else set(expected)
+        others = {
+            suffix: n
+            for suffix, n in self.others.items()
+            if belong is not None and suffix not in belong
+        }
+        if others:
+            most = sorted(others.items(), key=lambda pair: (-pair[1], pair[0]))
+            shown = ", ".join(f"{n} {suffix or 'without a suffix'}" for suffix, n in most[:10])
+            told.append(f"files of other kinds were passed over: {shown}")
+        return told
+
+
 def find_files(
     folder: Path,
     suffixes: Iterable[str],
     skip: Iterable[Path] = (),
     roots: Sequence[Path] = (),
-    passed_over: list[Path] | None = None,
+    passed_over: PassedOver | None = None,
 ) -> Iterator[Path]:
     """Files below a folder by suffix, in a stable order, hidden ones and links out of the folder
     left out.
@@ -41,45 +85,41 @@ def find_files(
         suffixes: lower case, with the dot; any case matches.
         skip: folders to leave out, such as the output folder.
         roots: other folders that links may lead into.
-        passed_over: takes the links that lead out, to folders or to files of the suffixes.
+        passed_over: takes what is not given: links out, folders that may not be read, other files.
 
     Yields:
         Paths that begin with ``folder``.
+
+    Raises:
+        ConfigError: a folder may not be read, and nobody takes note of it.
     """
     wanted = tuple(suffixes)
     left_out = {path.resolve() for path in skip}
-    out = [] if passed_over is None else passed_over
-    for root, folders, names in os.walk(folder):
+    passed = PassedOver() if passed_over is None else passed_over
+
+    def unreadable(error: OSError) -> None:
+        if isinstance(error, FileNotFoundError | NotADirectoryError):
+            return
+        if passed_over is None:
+            raise ConfigError(f"{error.filename}: cannot look into it: {system_reason(error)}")
+        passed.unreadable.append(Path(error.filename))
+
+    for root, folders, names in os.walk(folder, onerror=unreadable):
         here = Path(root)
         folders[:] = sorted(
             f for f in folders if not f.startswith(".") and (here / f).resolve() not in left_out
         )
-        out += [
+        passed.links += [
             here / f for f in folders if (here / f).is_symlink() and not is_inside(here / f, folder)
         ]
         for name in sorted(names):
-            if name.startswith(".") or not name.lower().endswith(wanted):
+            if name.startswith("."):
                 continue
-            path = (
-                here / name
-                # Links to folders are not entered, so that only a link to a file can lead out.
-            )
+            if not name.lower().endswith(wanted):
+                passed.others[PurePath(name).suffix.lower()] += 1
+                continue
+            path = here / name  # links to folders are not entered, so only one to a file leads out
             if not path.is_symlink() or any(is_inside(path, root) for root in (folder, *roots)):
                 yield path
             else:
-                out.append(path)
-
-
-def not_followed(links: Sequence[Path]) -> list[str]:
-    """What to tell a person about links that ``find_files`` passed over.
-
-    Nothing where there are none.
-    """
-    return (
-        [
-            f"{len(links)} links that lead out of the folder, or nowhere, were not followed, such"
-            f" as {links[0]}"
-        ]
-        if links
-        else []
-    )
+                passed.links.append(path)

@@ -6,14 +6,17 @@ changed.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import PIL.Image
 import PIL.ImageOps
+import PIL.TiffImagePlugin
 from numpy.typing import NDArray
 
 from backend.core.types import Image
@@ -21,9 +24,34 @@ from backend.errors import InputError, Unavailable, system_reason
 
 logger = logging.getLogger(__name__)
 
-IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")  # the decoders that may run at all
+# The decoders that may run at all. HEIF is there where pillow-heif is installed (extra ``heic``).
+IMAGE_FORMATS: tuple[str, ...] = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF")
+SUFFIXES: tuple[str, ...] = (
+    ".jpg",
+    ".jpeg",
+    ".jfif",
+    ".jpe",
+    ".png",
+    ".webp",
+    ".bmp",
+    ".tif",
+    ".tiff",
+    ".gif",
+    ".avif",
+)
+HEIC_SUFFIXES = (".heic", ".heif")
+with contextlib.suppress(ImportError):
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+    IMAGE_FORMATS = (*IMAGE_FORMATS, "HEIF")
+    SUFFIXES = (*SUFFIXES, *HEIC_SUFFIXES)
+_HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"mif1", b"msf1", b"heim", b"heis")
 _ORIENTATION = 0x0112  # EXIF tag
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+_BITS_PER_SAMPLE = 258  # TIFF tags
+_SAMPLES_PER_PIXEL = 277
+_SAMPLE_FORMAT = 339
+_FLOAT = 3
 
 
 @dataclass(frozen=True)
@@ -31,12 +59,16 @@ class ImageLimits:
     """What is refused before decoding; sides in pixels."""
 
     max_pixels: int = 50_000_000
-    max_side: int = 16_384
+    max_side: int = 1 << 20
     min_side: int = 8
     max_bytes: int = 256 << 20
 
 
 DEFAULT_LIMITS = ImageLimits()
+# Of what is not decoded. Masks are numbered by 32 bits in many programs, pycocotools among them.
+MOST_SIDE = 1 << 20
+MOST_DECLARED = 1 << 30
+UNDECODED = ImageLimits(max_pixels=MOST_DECLARED, max_side=MOST_SIDE, min_side=1, max_bytes=1 << 40)
 
 
 def _not_an_image(data: bytes, name: str) -> InputError:
@@ -47,16 +79,41 @@ def _not_an_image(data: bytes, name: str) -> InputError:
         return InputError(f"{name}: got text/html instead of an image; a login page?")
     if head.startswith((b"{", b"[")):
         return InputError(f"{name}: got JSON text instead of an image")
+    if data[4:8] == b"ftyp" and data[8:12] in _HEIC_BRANDS and "HEIF" not in IMAGE_FORMATS:
+        return InputError(
+            f"{name}: is a HEIC picture, which is read once pillow-heif is installed (extra heic)"
+        )
     if head.startswith(b"version https://git-lfs"):
         return InputError(f"{name}: is a Git LFS pointer; the image itself was not checked out")
     return InputError(f"{name}: is not one of {', '.join(IMAGE_FORMATS)}")
+
+
+def _foreign_tiff(data: bytes | Path) -> str | None:
+    """What kind of TIFF it is that Pillow cannot show; None for anything else."""
+    try:
+        with io.BytesIO(data) if isinstance(data, bytes) else data.open("rb") as stream:
+            head = stream.read(8)
+            if head[:4] not in (b"II*\0", b"MM\0*"):
+                return None
+            tags = PIL.TiffImagePlugin.ImageFileDirectory_v2(head)
+            stream.seek(tags.next)
+            tags.load(stream)
+    except Exception:  # damaged headers raise nearly anything
+        return None
+    bits = tags.get(_BITS_PER_SAMPLE, (1,))
+    kind = "floating-point numbers" if _FLOAT in tags.get(_SAMPLE_FORMAT, (1,)) else "whole numbers"
+    channels = tags.get(_SAMPLES_PER_PIXEL, 1)
+    return (
+        f"is a TIFF of {bits[0]}-bit {kind} in {channels} channels, which cannot be shown; save it"
+        " with 8 bits a channel, or as grey with 16"
+    )
 
 
 def _check_size(width: int, height: int, name: str, limits: ImageLimits) -> None:
     if width * height > limits.max_pixels:
         raise InputError(
             f"{name}: {width}x{height} is {width * height / 1e6:.1f} megapixels, the limit is"
-            f" {limits.max_pixels / 1e6:g}"
+            f" {limits.max_pixels / 1e6:g} (MAX_IMAGE_PIXELS sets another)"
         )
     if max(width, height) > limits.max_side:
         raise InputError(f"{name}: {width}x{height} has a side over {limits.max_side} pixels")
@@ -64,23 +121,39 @@ def _check_size(width: int, height: int, name: str, limits: ImageLimits) -> None
         raise InputError(f"{name}: {width}x{height} has a side under {limits.min_side} pixels")
 
 
+def _whole(side: object) -> int | None:
+    """A side as a whole number; some programs write numbers as text. None for anything else."""
+    if isinstance(side, str):
+        try:
+            side = float(side)
+        except ValueError:
+            return None
+    if isinstance(side, bool) or not isinstance(side, int | float) or not math.isfinite(side):
+        return None
+    return int(side) if side == int(side) else None
+
+
+def side_or_none(height: object, width: object) -> tuple[int, int] | None:
+    """A declared size, or None where a file does not tell it: missing, empty, zero or no number."""
+    rows = _whole(height)
+    columns = _whole(width)
+    if rows is None or columns is None or rows < 1 or columns < 1:
+        return None
+    return rows, columns
+
+
 def declared_size(
-    height: object,
-    width: object,
-    where: str,
-    names: tuple[str, str],
-    limits: ImageLimits = DEFAULT_LIMITS,
+    height: object, width: object, where: str, names: tuple[str, str]
 ) -> tuple[int, int]:
     """The size of an image as a file declares it.
 
-    Nothing is allocated for one that is beyond the limits.
+    No pixels are decoded for it, so that it has no limit but that of the numbers of its pixels.
 
     Args:
-        height: as the file has it.
+        height: as the file has it, a number or the text of one.
         width: likewise.
         where: for messages.
         names: what the file calls them.
-        limits: what is refused.
 
     Returns:
         Height and width.
@@ -89,42 +162,32 @@ def declared_size(
         InputError: no whole numbers above 0, or too large.
     """
     sides = []
-    for name, side in zip(names, (height, width), strict=True):
-        if (
-            isinstance(side, bool)
-            or not isinstance(side, int | float)
-            or not 1 <= side <= limits.max_side
-            or side != int(side)
-        ):
-            raise InputError(
-                f"{where}{name}: expected a number of pixels, got"
-                f" {'nothing' if side is None else str(side)[:40]}"
-            )
-        sides.append(int(side))
-    if sides[0] * sides[1] > limits.max_pixels:
+    for name, given in zip(names, (height, width), strict=True):
+        side = _whole(given)
+        if side is None or side < 1:
+            shown = "nothing" if given is None else repr(given)[:40]
+            raise InputError(f"{where}{name}: expected a number of pixels above 0, got {shown}")
+        sides.append(side)
+    if max(sides) > MOST_SIDE or sides[0] * sides[1] > MOST_DECLARED:
         raise InputError(
-            f"{where}an image of {sides[1]}x{sides[0]} pixels is too large, the limit is"
-            f" {limits.max_pixels / 1e6:g} megapixels"
+            f"{where}an image of {sides[1]}x{sides[0]} pixels is too large: at most"
+            f" {MOST_SIDE} pixels a side and {MOST_DECLARED >> 20} million of them can be numbered"
         )
     return sides[0], sides[1]
 
 
 def _scaled(picture: PIL.Image.Image, name: str) -> PIL.Image.Image:
-    """Deep greys as 8-bit: by the full declared range (16 bits, or 0..1 for floats that stay
-    there), never clipped.
+    """Deep greys as 8-bit, from the darkest to the brightest pixel, as labelme shows them; cameras
+    often use 12 of 16 bits. Floats that stay within 0..1 are taken by that range.
     """
     values = np.asarray(picture)
-    if picture.mode == "F":
-        if not np.isfinite(values).all():
-            raise InputError(f"{name}: holds pixels that are not finite numbers")
-        low = float(values.min())
-        high = float(values.max())
-        if low >= 0 and high <= 1:
-            low = 0.0
-            high = 1.0
-    else:
-        low = min(0.0, float(values.min()))
-        high = max(65535.0, float(values.max()))
+    if not np.isfinite(values).all():
+        raise InputError(f"{name}: holds pixels that are not finite numbers")
+    low = float(values.min())
+    high = float(values.max())
+    if picture.mode == "F" and low >= 0 and high <= 1:
+        low = 0.0
+        high = 1.0
     grey = (values.astype(np.float64) - low) * (255.0 / max(high - low, 1e-12))
     return PIL.Image.fromarray(np.rint(grey).astype(np.uint8))
 
@@ -150,6 +213,8 @@ def _open(data: bytes | Path, name: str) -> PIL.Image.Image:
             io.BytesIO(data) if isinstance(data, bytes) else data, formats=IMAGE_FORMATS
         )
     except PIL.UnidentifiedImageError:
+        if (told := _foreign_tiff(data)) is not None:
+            raise InputError(f"{name}: {told}") from None
         if isinstance(data, Path):
             with data.open("rb") as stream:
                 data = stream.read(512)
@@ -216,7 +281,7 @@ def decode_image(data: bytes, name: str = "image", limits: ImageLimits = DEFAULT
     """Decode image bytes.
 
     Args:
-        data: the whole file; JPEG, PNG, WebP, BMP, TIFF or GIF.
+        data: the whole file, in one of ``IMAGE_FORMATS``.
         name: how to call it in messages.
         limits: what to refuse on sight of the header.
 

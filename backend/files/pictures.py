@@ -7,8 +7,9 @@ from __future__ import annotations
 import io
 import itertools
 import re
+import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
@@ -16,30 +17,53 @@ import PIL.Image
 import PIL.ImageOps
 
 from backend.errors import ConfigError, InputError, system_reason
+from backend.files.addresses import uploaded_name
 from backend.files.find import find_files, is_inside
 from backend.files.images import (
-    DEFAULT_LIMITS,
     IMAGE_FORMATS,
     SUFFIXES,
+    UNDECODED,
     Header,
     ImageLimits,
     read_header,
 )
 
-_UPLOADED = re.compile(r"^[0-9a-f]{8}-")
-
-
-def uploaded_name(name: str) -> str:
-    """A file's name without the eight hexadecimal digits that Label Studio puts before the names of
-    uploads.
-    """
-    return _UPLOADED.sub("", name)
-
-
-_LIMITS = ImageLimits(min_side=1)  # there is no model here that needs more
+# Where datasets keep pictures, beside the file that names them.
+_PICTURE_FOLDERS = ("images", "data", "JPEGImages", "images/default", "train/images")
+_SPLIT_FOLDERS = {"val": ("valid", "validation"), "train": (), "test": ()}
 _QUALITY = 95  # of a JPEG that is turned upright
 _JPEG = b"\xff\xd8"
 _APP1 = 0xE1
+
+
+# How a name may differ from that of the file it means, the surest first. Label Studio puts eight
+# digits before the names of uploads, makes blanks to "_" and drops other marks (Django's
+# get_valid_filename); where a name was taken, Django put "_" and seven characters behind it.
+_DROPPED = re.compile(r"[^-\w.]")
+_AGAIN = re.compile(r"_[0-9A-Za-z]{7}$")
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
+def _as_uploaded(name: str) -> str:
+    """A name without what Label Studio changes, the same for a file and for its upload."""
+    return _DROPPED.sub("", _composed(name).strip().replace(" ", "_")).casefold()
+
+
+def _spellings(name: str) -> list[str]:
+    """A name with and without the digits before it."""
+    bare = uploaded_name(name)
+    return [name] if bare == name else [name, bare]
+
+
+_SAME: tuple[Callable[[str], str], ...] = (
+    lambda name: name,
+    _composed,
+    lambda name: _composed(name).casefold(),
+    _as_uploaded,
+)
 
 
 class PictureFolder:
@@ -52,11 +76,12 @@ class PictureFolder:
 
     def __init__(self, root: Path, files: Iterable[Path]) -> None:
         self._root = root
-        self._by_name: defaultdict[str, list[Path]] = defaultdict(list)
-        self._by_stem: defaultdict[str, list[Path]] = defaultdict(list)
+        self._named: list[defaultdict[str, list[Path]]] = [defaultdict(list) for _ in _SAME]
+        self._stems: list[defaultdict[str, list[Path]]] = [defaultdict(list) for _ in _SAME]
         for file in files:
-            self._by_name[file.name].append(file)
-            self._by_stem[file.stem].append(file)
+            for same, named, stems in zip(_SAME, self._named, self._stems, strict=True):
+                named[same(file.name)].append(file)
+                stems[same(file.stem)].append(file)
 
     @classmethod
     def of(cls, folder: Path, skip: Iterable[Path] = ()) -> PictureFolder:
@@ -82,19 +107,34 @@ class PictureFolder:
         wanted = list(reversed(PurePosixPath(address.replace("\\", "/")).parts))
         if not wanted:
             return []
-        bare = uploaded_name(wanted[0])
-        named = self._by_name.get(wanted[0]) or self._by_name.get(bare)
-        if not named and any_suffix:
-            named = self._by_stem.get(PurePosixPath(wanted[0]).stem) or self._by_stem.get(
-                PurePosixPath(bare).stem
-            )
+        named = self._called(wanted[0], any_suffix)
 
         def shared(file: Path) -> int:
             parents = zip(wanted[1:], reversed(file.parts[:-1]), strict=False)
             return len(list(itertools.takewhile(lambda pair: pair[0] == pair[1], parents)))
 
-        best = max(map(shared, named), default=0) if named else 0
-        return [file for file in named or () if shared(file) == best]
+        best = max(map(shared, named), default=0)
+        return [file for file in named if shared(file) == best]
+
+    def _called(self, name: str, any_suffix: bool) -> list[Path]:
+        """The files of the surest spelling that any has; names with their suffix come first."""
+        for same, named in zip(_SAME, self._named, strict=True):
+            for spelling in _spellings(name):
+                if found := named.get(same(spelling)):
+                    return found
+        path = PurePosixPath(name)
+        stems = _spellings(path.stem)
+        if any_suffix:
+            for same, known in zip(_SAME, self._stems, strict=True):
+                for spelling in stems:
+                    if found := known.get(same(spelling)):
+                        return found
+        for spelling in stems:
+            if _AGAIN.search(spelling):
+                again = _as_uploaded(_AGAIN.sub("", spelling) + path.suffix)
+                if found := self._named[-1].get(again):
+                    return found
+        return []
 
     def contradicts(self, address: str, file: Path) -> bool:
         """True if both name folders below their roots, and not even the last is the same: most
@@ -103,7 +143,8 @@ class PictureFolder:
         text = address.replace("\\", "/")
         if "/upload/" in text:  # Label Studio's own folders
             return False
-        text = text.partition("://")[2].partition("/")[2] if "://" in text else text
+        if "://" in text:
+            text = text.partition("://")[2].partition("/")[2].partition("?")[0]
         theirs = [part for part in PurePosixPath(text).parts[:-1] if part not in ("/", "..", ".")]
         ours = file.relative_to(self._root).parts[:-1]
         return bool(theirs and ours) and theirs[-1] != ours[-1]
@@ -130,6 +171,7 @@ class Pictures:
             Counter()
         )  # why pictures were not taken that have the name, and how often
         self._folder = None if images is None else PictureFolder.of(images, skip)
+        self._beside: dict[Path, PictureFolder] = {}  # folders where datasets keep their pictures
 
     def add_base(self, folder: Path) -> None:
         """Tell where the dataset itself keeps its pictures."""
@@ -173,6 +215,42 @@ class Pictures:
         self.doubtful.update([doubt] if doubt else [])
         return None
 
+    def beside(self, folder: Path, name: str, splits: Sequence[str] = ()) -> Path | None:
+        """A picture where datasets keep theirs: beside the file that names it, or in ``images``,
+        ``data`` and the like there, with its name as it is or as programs change it.
+
+        Args:
+            folder: of the file that names it.
+            name: path below its dataset.
+            splits: what the list of the image is called, which may have a folder of its own.
+        """
+        own = [one for split in splits for one in (split, *_SPLIT_FOLDERS.get(split, ()))]
+        inner = ["", *_PICTURE_FOLDERS, *own]
+        inner += [f"{a}/{b}" for one in own for a, b in ((one, "images"), ("images", one))]
+        places = [folder / place for place in inner]
+        wanted = PurePosixPath(name.replace("\\", "/"))
+        for place in places:
+            if self.inside(place / wanted):
+                return place / wanted
+        found = [
+            file
+            for place in dict.fromkeys(places)
+            for file in self._listed(place / wanted.parent).candidates(wanted.name)
+            if self.inside(file)
+        ]
+        if len(set(found)) != 1 or self._claims.setdefault(found[0], name) != name:
+            return None
+        return found[0]
+
+    def _listed(self, folder: Path) -> PictureFolder:
+        if folder not in self._beside:
+            try:
+                files = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES]
+            except (OSError, ValueError):
+                files = []
+            self._beside[folder] = PictureFolder(folder, sorted(files))
+        return self._beside[folder]
+
     def check(self, path: Path) -> None:
         """Refuse a file of a dataset, such as its list of classes, that is a link to somewhere
         else; one that is not there will do.
@@ -193,7 +271,7 @@ class Pictures:
         return PurePosixPath(picture.name)
 
 
-def header_of(picture: Path | bytes, where: str, limits: ImageLimits = _LIMITS) -> Header:
+def header_of(picture: Path | bytes, where: str, limits: ImageLimits = UNDECODED) -> Header:
     """Upright size, format and whether the picture is stored turned, from its header alone.
 
     Args:
@@ -225,7 +303,9 @@ def upright_bytes(picture: Path | bytes, where: str) -> bytes:
     Raises:
         InputError: it cannot be decoded.
     """
-    source: Path | io.BytesIO = io.BytesIO(picture) if isinstance(picture, bytes) else picture
+    # From memory also where it is a file: Pillow maps an uncompressed grey TIFF into memory in the
+    # size it has once it is turned, which mixes up its rows.
+    source = io.BytesIO(picture_bytes(picture, where))
     try:
         with PIL.Image.open(source, formats=IMAGE_FORMATS) as opened:
             turned = PIL.ImageOps.exif_transpose(opened)
@@ -282,15 +362,11 @@ def picture_bytes(picture: Path | bytes, where: str) -> bytes:
     """The picture's own bytes.
 
     Raises:
-        InputError: unreadable or too large.
+        InputError: unreadable.
     """
     if isinstance(picture, bytes):
         return picture
     try:
-        if picture.stat().st_size > DEFAULT_LIMITS.max_bytes:
-            raise InputError(
-                f"{where}: {picture.name} is larger than {DEFAULT_LIMITS.max_bytes >> 20} MiB"
-            )
         return picture.read_bytes()
     except OSError as error:
         raise InputError(f"{picture}: cannot read: {system_reason(error)}") from None

@@ -53,6 +53,7 @@ class ReadOptions:
     # Whether only masks and labels matter: lines are left out, and pictures are not looked at.
     for_scoring: bool = False
     url_prefix: str = ""  # what addresses begin with that is no part of a picture's name
+    encoding: str | None = None  # of text files without a mark; None is UTF-8
 
 
 @dataclass(frozen=True, kw_only=True)

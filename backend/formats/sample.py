@@ -5,37 +5,80 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from backend.core.classes import NOT_CLASSES, ClassNames
-from backend.core.masks import check_mask, join_masks
+from backend.core.classes import BACKGROUND_LABEL, NOT_CLASSES, ClassNames
+from backend.core.masks import (
+    PackedMask,
+    check_mask,
+    common_pixels,
+    join_masks,
+    pack_mask,
+    subtract_masks,
+    unpack_mask,
+)
 from backend.core.stacking import painting_order
 from backend.core.types import Instance, Mask, Prediction
 from backend.errors import InputError, as_sentence
 from backend.files.names import listable
 
+_LARGE = 1 << 21  # pixels of a crop that is held packed: a whole picture of 1080p is not
 NO_AREA = "points and other shapes without an area"
 LISTS = "images whose place in a list (train, val) is not kept"
 NO_MASK = "boxes without a mask"
 UNWANTED = "instances of classes that --classes leaves out"
+BLANKS = "labels with blanks around them, which are taken without"
 EXTRA = "labelme"  # key under which other formats keep what labelme has and they do not know
 
 
-@dataclass(frozen=True, eq=False)
 class Part:
-    """One drawn piece of an instance."""
+    """One drawn piece of an instance.
 
-    mask: Mask
-    order: int  # among all pieces of the image; later ones are seen on top
-    ring: tuple[tuple[float, float], ...] | None = (
-        None  # the polygon of labelme that it was drawn as, in pixels
-    )
-    notes: Mapping[str, Any] | None = (
-        None  # of labelme, where a part has others than its instance; "score" among them
-    )
+    A large mask is held packed and unpacked whenever it is asked for, because an image may have
+    hundreds of them.
+
+    Args:
+        mask: its pixels.
+        order: among all pieces of the image; later ones are seen on top.
+        ring: the polygon of labelme that it was drawn as, in pixels.
+        notes: of labelme, where a part has others than its instance; "score" among them.
+    """
+
+    def __init__(
+        self,
+        mask: Mask,
+        order: int,
+        ring: tuple[tuple[float, float], ...] | None = None,
+        notes: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.is_large = mask.crop.size > _LARGE
+        self._held: Mask | PackedMask = pack_mask(mask) if self.is_large else mask
+        self.order = order
+        self.ring = ring
+        self.notes = notes
+
+    @property
+    def mask(self) -> Mask:
+        """Its pixels."""
+        return self._held if isinstance(self._held, Mask) else unpack_mask(self._held)
+
+    def at(self, order: int) -> Part:
+        """The same at another place among the pieces of the image."""
+        moved = copy(self)
+        moved.order = order
+        return moved
+
+    def without(self, others: Sequence[Mask]) -> Part | None:
+        """The part without the pixels of other masks; None where nothing is left."""
+        mask = self.mask
+        if not any(common_pixels(mask, other) for other in others):
+            return self
+        left = subtract_masks(mask, others)
+        return None if left is None else Part(left, self.order, None, self.notes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,13 +99,19 @@ class DatasetInstance:
     is_box: bool = False  # drawn as a rectangle
     order: int = 0  # of a box without a mask, among all pieces of the image
 
-    @cached_property
+    @property
     def mask(self) -> Mask:
         """All parts together.
 
         Raises:
             ValueError: there is only a box.
         """
+        if any(part.is_large for part in self.parts):
+            return join_masks([part.mask for part in self.parts])
+        return self._small_mask
+
+    @cached_property
+    def _small_mask(self) -> Mask:
         return join_masks([part.mask for part in self.parts])
 
 
@@ -89,6 +138,7 @@ class Sample:
     left_out: Mapping[str, int] = field(
         default_factory=dict
     )  # what of the source had no place here: what, and how many
+    faults: tuple[str, ...] = ()  # a sentence for each region that could not be read
     named: Path | None = None  # where a labelme file says its picture is; nobody looked
     prediction: Prediction | None = None  # what this was made of, where models did it just now
 
@@ -118,6 +168,57 @@ class Fault:
         """What went wrong at a place, in a sentence that names it, or a part of ``named``."""
         sentence = as_sentence(error)
         return cls(where, sentence if (named or where) in sentence else f"{where}: {sentence}")
+
+
+def with_holes(instances: Sequence[DatasetInstance]) -> tuple[DatasetInstance, ...]:
+    """Instances with the holes that regions of the background cut into what was drawn before them,
+    as labelme's own exports paint them; those regions themselves are gone then.
+
+    A region of the background that was read from a label map keeps its place, as it has a value of
+    its own there.
+
+    >>> import numpy as np
+    >>> row = [Mask(0, 0, np.ones((1, 3), np.bool_)), Mask(1, 0, np.ones((1, 1), np.bool_))]
+    >>> cat = DatasetInstance("cat", (Part(row[0], 0),))
+    >>> [one] = with_holes([cat, DatasetInstance("_background_", (Part(row[1], 1),))])
+    >>> one.mask.crop.astype(int).tolist()
+    [[1, 0, 1]]
+    """
+    return tuple(one for one in cut_holes(instances) if one is not None)
+
+
+def cut_holes(instances: Sequence[DatasetInstance]) -> list[DatasetInstance | None]:
+    """As ``with_holes``, but None in the place of each instance that is gone."""
+    holes = [
+        part
+        for one in instances
+        if one.label == BACKGROUND_LABEL and one.number is None
+        for part in one.parts
+    ]
+    if not holes:
+        return list(instances)
+    kept: list[DatasetInstance | None] = []
+    for one in instances:
+        cut = [
+            part.without([hole.mask for hole in holes if hole.order > part.order])
+            for part in one.parts
+        ]
+        parts = tuple(part for part in cut if part is not None)
+        gone = (one.label == BACKGROUND_LABEL and one.number is None) or (one.parts and not parts)
+        kept.append(None if gone else replace(one, parts=parts))
+    return kept
+
+
+def check_something_left(instances: Sequence[Any], faults: Sequence[str]) -> None:
+    """Refuse a picture of whose regions none could be read: with nothing in it, it would be taken
+    for one that shows nothing.
+
+    Raises:
+        InputError: with the first fault.
+    """
+    if faults and not instances:
+        more = f" ({len(faults)} regions, and none can be read)" if len(faults) > 1 else ""
+        raise InputError(f"{faults[0]}{more}")
 
 
 def object_value(value: object) -> int | None:
@@ -187,29 +288,42 @@ def repeats_score(description: object) -> bool:
 def with_wanted_instances(sample: Sample, names: ClassNames, listed: bool) -> Sample:
     """A sample with only the instances whose class is wanted; the others are counted.
 
+    Blanks around a label are no part of it. A label that cannot stand in a list costs only its
+    instance.
+
     Args:
         sample: as read.
         names: of the classes; grows by new labels.
         listed: whether labels have to stand in a list.
 
     Raises:
-        InputError: a label cannot stand in one.
+        InputError: no instance is left of those there were, because of their labels.
     """
-    if listed:
-        for one in sample.instances:
-            listable(one.label, sample.where)
-    kept = [
-        one
-        for one in sample.instances
-        if one.label in NOT_CLASSES or names.index(one.label) is not None
-    ]
-    others = len(sample.instances) - len(kept)
-    if not others:
+    kept: list[DatasetInstance] = []
+    faults: list[str] = []
+    counts: Counter[str] = Counter()
+    for one in sample.instances:
+        label = one.label.strip()
+        if listed:
+            try:
+                listable(label, sample.where)
+            except InputError as error:
+                faults.append(str(error))
+                continue
+        if label not in NOT_CLASSES and names.index(label) is None:
+            counts[UNWANTED] += 1
+            continue
+        if label != one.label:
+            counts[BLANKS] += 1
+        kept.append(one if label == one.label else replace(one, label=label))
+    check_something_left([*kept, *[UNWANTED] * counts[UNWANTED]], faults)
+    if not counts and not faults:
         return sample
     return replace(
         sample,
         instances=tuple(kept),
-        left_out=Counter(sample.left_out) + Counter({UNWANTED: others}),
+        left_out=Counter(sample.left_out) + counts,
+        faults=(*sample.faults, *faults),
     )
 
 

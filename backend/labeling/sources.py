@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from backend.drawing.overlays import made_by_us
 from backend.errors import ConfigError, InputError
-from backend.files.find import find_files, not_followed
+from backend.files.find import PassedOver, find_files
 from backend.files.images import SUFFIXES
 from backend.files.names import unique_stems
 from backend.formats.voc.dataset import is_voc, open_voc
@@ -24,6 +24,10 @@ OUTPUT_FOLDERS = (
     "coco",
     "yolo",
 )
+
+
+# Files that lie beside pictures in datasets, which nobody expects to be labelled.
+_BESIDE_PICTURES = (".json", ".txt", ".xml", ".yaml", ".yml", ".csv", ".md", ".html", ".bak")
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,7 @@ class ImageList:
     items: tuple[ImageItem, ...]
     class_names: tuple[str, ...] | None
     remarks: tuple[str, ...] = ()  # what to tell the user
+    failed: tuple[tuple[str, str], ...] = ()  # folders that may not be read, and a sentence each
 
 
 def _voc_paths(root: Path, split: str) -> tuple[list[tuple[Path, Path]], tuple[str, ...] | None]:
@@ -78,7 +83,7 @@ def collect(sources: Sequence[Path], split: str, out: Path | None = None) -> Ima
     """
     pairs: list[tuple[Path, Path]] = []
     names: tuple[str, ...] | None = None
-    links: list[Path] = []
+    passed = PassedOver()
     for source in sources:
         if source.is_file():
             pairs.append((source, Path(source.name)))
@@ -97,7 +102,7 @@ def collect(sources: Sequence[Path], split: str, out: Path | None = None) -> Ima
             pairs.extend(
                 (path, path.relative_to(source))
                 for path in find_files(
-                    source, SUFFIXES, _not_pictures(source, out), passed_over=links
+                    source, SUFFIXES, _not_pictures(source, out), passed_over=passed
                 )
             )
     distinct = {path.resolve(): (path, relative) for path, relative in reversed(pairs)}
@@ -107,7 +112,8 @@ def collect(sources: Sequence[Path], split: str, out: Path | None = None) -> Ima
             "; ".join(
                 [
                     f"{where}: no images there; looked for {', '.join(SUFFIXES)}",
-                    *not_followed(links),
+                    *passed.remarks(_BESIDE_PICTURES),
+                    *(sentence for _, sentence in passed.refused),
                 ]
             )
         )
@@ -117,7 +123,8 @@ def collect(sources: Sequence[Path], split: str, out: Path | None = None) -> Ima
         ImageItem(path, PurePosixPath(relative.as_posix()), stem)
         for (path, relative), stem in zip(kept, stems, strict=True)
     ]
-    return ImageList(tuple(items), names, tuple(not_followed(links)))
+    remarks = tuple(passed.remarks(_BESIDE_PICTURES))
+    return ImageList(tuple(items), names, remarks, tuple(passed.refused))
 
 
 def _not_pictures(source: Path, out: Path | None) -> list[Path]:

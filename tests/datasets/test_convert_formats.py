@@ -42,7 +42,8 @@ def frames(path: Path) -> list[tuple[str, np.ndarray]]:
     document = read_document(path)
     size_hw = (document["imageHeight"], document["imageWidth"])
     return [
-        (one.label, full_frame(one.mask, size_hw)) for one in labelled_masks(document, str(path))[0]
+        (one.label, full_frame(one.mask, size_hw))
+        for one in labelled_masks(document, size_hw, str(path)).objects
     ]
 
 
@@ -148,15 +149,22 @@ def test_coco_polygons_crowds_and_loose_ends_are_read(tmp_path: Path) -> None:
     file = tmp_path / "dogs.json"
     file.write_text(json.dumps(document))
     summary = convert(file, tmp_path / "out", "labelme", QUIET)
-    assert summary.left_out == {"annotations without a segmentation, such as boxes": 1}
+    assert summary.left_out == {"boxes, read as filled rectangles": 1}
     assert sorted(reason.partition(": ")[2] for _, reason in summary.failed) == [
         "annotations of 1 images that are not listed, such as id 77",
         "annotations[4].category_id: 5 is none of the categories",
     ]
     shapes = json.loads((tmp_path / "out/a.json").read_text())["shapes"]
-    assert [(one["label"], one.get("iscrowd")) for one in shapes] == [("car", None), ("dog", 1)]
+    assert [(one["label"], one.get("iscrowd")) for one in shapes] == [
+        ("car", None),
+        ("dog", 1),
+        ("dog", None),
+    ]
     data = COCO(str(file))
-    for (_, frame), row in zip(frames(tmp_path / "out/a.json"), data.loadAnns([1, 2]), strict=True):
+    *drawn, (_, box) = frames(tmp_path / "out/a.json")
+    assert box[2:6, 1:4].all()
+    assert box.sum() == 12
+    for (_, frame), row in zip(drawn, data.loadAnns([1, 2]), strict=True):
         assert np.array_equal(frame, data.annToMask(row).astype(bool))
     assert (tmp_path / "out/labels.txt").read_text().split() == [
         "__ignore__",
@@ -166,7 +174,7 @@ def test_coco_polygons_crowds_and_loose_ends_are_read(tmp_path: Path) -> None:
     ]
     convert(tmp_path / "out", tmp_path / "again", "coco", QUIET)
     again = json.loads((tmp_path / "again/annotations/instances_train.json").read_text())
-    assert [row["iscrowd"] for row in again["annotations"]] == [0, 1]
+    assert [row["iscrowd"] for row in again["annotations"]] == [0, 1, 0]
 
 
 def test_the_photographs_of_labelme_become_what_labelme2voc_made_of_them(

@@ -142,8 +142,8 @@ def damage(root: Path, kind: str) -> str:
         truth.write_bytes(truth.read_bytes()[:60])
         return f"{truth}: cannot read the label map"
     if kind == "coloured truth":
-        PIL.Image.new("RGB", (50, 40)).save(truth)
-        return f"{truth}: expected an indexed PNG, got mode RGB"
+        PIL.Image.new("RGB", (50, 40), (1, 2, 3)).save(truth)
+        return f"{truth}: holds colours that are not those of the VOC palette"
     if kind == "beyond the classes":
         png(truth, np.full((40, 50), 3))
         return f"{truth}: value 3 is beyond the 2 classes (not counted: no truth)"
@@ -339,7 +339,7 @@ def test_lists_as_people_write_them(run_cli, dataset: Path) -> None:
     code, document = evaluated(run_cli, dataset, "--predictions", dataset)
     assert (code, document["classes"], document["views"][0]["images"]) == (0, ["a", "b"], 1)
     listing.write_bytes(b"caf\xe9\n")
-    assert "cannot read the list" in run_cli("evaluate", dataset, "--predictions", dataset)[2]
+    assert "val.txt: is not in UTF-8" in run_cli("evaluate", dataset, "--predictions", dataset)[2]
     listing.write_text("one\nt\0wo\n")
     code, document = evaluated(run_cli, dataset, "--predictions", dataset)
     assert (code, document["views"][0]["images"], len(document["failed"])) == (1, 1, 1)

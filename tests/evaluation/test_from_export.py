@@ -318,7 +318,11 @@ def test_labels_can_be_renamed_and_fixed(run_cli, tmp_path: Path) -> None:
         document["failed"][0]["reason"]
         == "task 1: annotations[0].result[0]: label 'vehicle' is none of the classes dog, car"
     )
-    assert whole(document)["images"] == 1
+    assert whole(document)["images"] == 2
+    assert (
+        of_class(document, "car")["pixels"]["true"] * 2
+        == of_class(document, "car")["pixels"]["predicted"]
+    )
     assert run_cli("score", path, "--rename", "vehicle")[0] == 2
 
 
@@ -354,10 +358,6 @@ def wrong_size() -> list[dict[str, Any]]:
             r"task 7: annotations\[0\]\.result: expected a list of regions, got text",
         ),
         (
-            broken(annotations=[{"result": bad_rle()}]),
-            r"task 7: annotations\[0\]\.result\[1\]\.value\.rle: ",
-        ),
-        (
             broken(annotations=[{"result": wrong_size()}]),
             (
                 r"task 7: annotations\[0\] and predictions\[0\]: regions of several image sizes:"
@@ -391,6 +391,18 @@ def test_bad_tasks_are_named_and_cost_only_themselves(
     assert re.match(sentence, fault["reason"])
     assert whole(document)["images"] == 2
     assert whole(document)["figures"]["mean_iou"]["value"] == 1
+
+
+def test_a_bad_region_is_named_and_costs_only_itself(run_cli, tmp_path: Path) -> None:
+    tasks = broken(annotations=[{"result": bad_rle()}])
+    code, document = scored(run_cli, write(tmp_path / "e.json", tasks))
+    assert code == 1
+    (fault,) = document["failed"]
+    assert re.match(r"task 7: annotations\[0\]\.result\[1\]\.value\.rle: ", fault["reason"])
+    assert whole(document)["images"] == 3
+    assert of_class(document, "car")["iou"] == 1
+    dog = of_class(document, "dog")["instances"]
+    assert (dog["true"], dog["predicted"]) == (2, 3)
 
 
 def test_a_file_that_is_cut_off_is_scored_up_to_there(run_cli, tmp_path: Path) -> None:

@@ -143,6 +143,7 @@ def test_faults_are_named_by_file(run_cli, labelled: Path, accepted: Path) -> No
     paths = sorted(accepted.glob("*.json"))
     paths[0].write_text("{")
     change(paths[1], lambda document: document["shapes"][0].update(points=[[0, 0], [5, 5]]))
+    change(paths[3], lambda document: [one.update(points=[]) for one in document["shapes"]])
     change(paths[2], lambda document: document.update(imageWidth=7))
     (accepted / "more.json").write_text(paths[5].read_text())
     code, document = scored(run_cli, accepted, labelled)
@@ -155,6 +156,7 @@ def test_faults_are_named_by_file(run_cli, labelled: Path, accepted: Path) -> No
         or "is 7x" in reasons[paths[2].name]
     )
     assert "so nothing to compare it with; --missing counts it" in reasons["more.json"]
+    assert "shapes[0]: expected a base64 mask and two points" in reasons[paths[3].name]
     assert document["views"][0]["images"] == 9
     code, document = scored(run_cli, accepted, labelled, "--missing")
     assert document["views"][0]["images"] == 10

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from backend.errors import ConfigError, Unavailable
 from backend.files.atomic import ensure_writable, set_aside, sweep_stale, write_atomic
-from backend.files.find import find_files, not_followed
+from backend.files.find import PassedOver, find_files
 from backend.files.names import unique_stems
 from tests.conftest import PYTHON, ROOT
 
@@ -120,17 +120,18 @@ def test_find_files_is_ordered_and_stays_inside(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "in" / "linked").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "in" / "again").symlink_to(tmp_path / "in" / "x")
-    links: list[Path] = []
+    passed = PassedOver()
     found = find_files(
-        tmp_path / "in", (".jpg", ".png"), [tmp_path / "in" / "out"], passed_over=links
+        tmp_path / "in", (".jpg", ".png"), [tmp_path / "in" / "out"], passed_over=passed
     )
     assert [p.relative_to(tmp_path / "in").as_posix() for p in found] == [
         "a.JPG",
         "b.jpg",
         "x/c.png",
     ]
-    assert {link.name for link in links} == {"link.jpg", "linked"}
-    assert not not_followed([])
+    assert {link.name for link in passed.links} == {"link.jpg", "linked"}
+    assert passed.others == {".txt": 2}
+    assert PassedOver().remarks(()) == []
 
 
 def test_stems_by_hand() -> None:

@@ -161,8 +161,10 @@ def test_i08_too_small_is_refused(size: tuple[int, int]) -> None:
 
 def test_i08_extreme_aspect_works() -> None:
     assert decode_image(encoded(PIL.Image.new("RGB", (16_000, 10)))).shape == (10, 16_000, 3)
+    assert decode_image(encoded(PIL.Image.new("RGB", (27_136, 9)))).shape == (9, 27_136, 3)
+    limits = ImageLimits(max_side=16_384)
     with pytest.raises(InputError, match="20000x10 has a side over 16384"):
-        decode_image(encoded(PIL.Image.new("RGB", (20_000, 10))))
+        decode_image(encoded(PIL.Image.new("RGB", (20_000, 10))), limits=limits)
 
 
 @pytest.mark.parametrize(

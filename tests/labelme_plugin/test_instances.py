@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import PIL.Image
+import PIL.ImageDraw
 import pytest
 from labelme.utils.shape import shape_to_mask
 
 from backend.core.masks import full_frame
 from backend.errors import InputError
+from backend.formats.sample import NO_AREA
 from backend.formats.voc.class_names import read_class_names
 from labelme_plugin.document import read_document
-from labelme_plugin.instances import labelled_masks, shape_mask
+from labelme_plugin.instances import declared_size_of, labelled_masks, shape_mask, size_of
 
 SIZE = (70, 90)
 
@@ -59,19 +63,18 @@ def test_parts_with_a_common_group_are_one_object() -> None:
         shape("rectangle", [[20, 20], [25, 25]], group_id=3),
     ]
     other = shape("rectangle", [[40, 40], [45, 45]], "dog", group_id=3, score=0.25)
-    objects, others = labelled_masks(
-        document(*parts, other, shape("line", [[0, 0], [9, 9]]), shape("point", [[1, 1]])), "a.json"
-    )
-    assert [(one.label, one.score) for one in objects] == [("car", None), ("dog", 0.25)]
-    assert np.count_nonzero(objects[0].mask.crop) == 25 + 36
-    assert others == 2
+    shapes = [*parts, other, shape("line", [[0, 0], [9, 9]]), shape("point", [[1, 1]])]
+    found = labelled_masks(document(*shapes), SIZE, "a.json")
+    assert [(one.label, one.score) for one in found.objects] == [("car", None), ("dog", 0.25)]
+    assert np.count_nonzero(found.objects[0].mask.crop) == 25 + 36
+    assert (found.left_out, found.faults) == ({NO_AREA: 2}, ())
 
 
 def test_scores_of_labelmes_own_tools_are_found() -> None:
     one = shape("rectangle", [[1, 1], [5, 5]], description='{"score": 0.91, "text": "car"}')
-    assert labelled_masks(document(one), "a.json")[0][0].score == 0.91
+    assert labelled_masks(document(one), SIZE, "a.json").objects[0].score == 0.91
     one["description"] = "a remark"
-    assert labelled_masks(document(one), "a.json")[0][0].score is None
+    assert labelled_masks(document(one), SIZE, "a.json").objects[0].score is None
 
 
 @pytest.mark.parametrize(
@@ -84,13 +87,54 @@ def test_scores_of_labelmes_own_tools_are_found() -> None:
         ),
         (shape("circle", [[1, 2]]), r"expected at least 2"),
         (shape("mask", [[1, 2], [3, 4]], mask="!!"), r"shapes\[0\]"),
+        ("no shape", r"shapes\[0\]: expected an object, got text"),
+        ({"points": [[1, 2]]}, r"shapes\[0\].label: expected a text, got nothing"),
+        (shape("polygon", [[1, 2], [3, 4], [5, 6]], " "), r"shapes\[0\].label: is empty"),
+        (shape("polygon", []), r"expected at least 3"),
+        (shape("polygon", None), r"expected at least 3"),
     ],
 )
-def test_bad_shapes_are_named(bad: dict, sentence: str) -> None:
-    with pytest.raises(InputError, match=sentence):
-        labelled_masks(document(bad), "a.json")
-    with pytest.raises(InputError, match="imageHeight: expected a number of pixels, got nothing"):
-        labelled_masks({"shapes": [], "imageWidth": 3}, "a.json")
+def test_bad_shapes_are_named_and_cost_only_themselves(bad: object, sentence: str) -> None:
+    good = shape("rectangle", [[1, 1], [5, 5]], "dog")
+    found = labelled_masks(document(bad, good), SIZE, "a.json")
+    assert [one.label for one in found.objects] == ["dog"]
+    (told,) = found.faults
+    assert re.search(sentence, told)
+
+
+def test_sizes_that_a_file_tells() -> None:
+    assert declared_size_of({"imageHeight": "70", "imageWidth": 90.0}) == SIZE
+    for bad in (None, 0, -1, "x", True, 1.5, float("nan")):
+        assert declared_size_of({"imageHeight": bad, "imageWidth": 90}) is None
+    with pytest.raises(InputError, match="imageHeight: expected a number of pixels above 0"):
+        size_of({"shapes": [], "imageWidth": 3}, "a.json")
+
+
+@pytest.mark.parametrize("kind", ["rotation", "quadrilateral"])
+def test_shapes_of_x_anylabeling_are_their_corners(kind: str) -> None:
+    """A turned rectangle by hand, drawn by Pillow as ``oriented_rectangle`` is."""
+    corners = [(10.5, 12.0), (30.0, 4.5), (36.0, 20.0), (16.5, 27.5)]
+    picture = PIL.Image.new("L", SIZE[::-1])
+    PIL.ImageDraw.Draw(picture).polygon(corners, outline=1, fill=1)
+    one = shape(kind, [list(corner) for corner in corners])
+    mask = labelled_masks(document(one), SIZE, "a.json").objects[0].mask
+    assert np.array_equal(full_frame(mask, SIZE), np.array(picture, bool))
+
+
+def test_a_cuboid_is_the_outline_of_its_corners() -> None:
+    front = [[10, 10], [30, 10], [30, 30], [10, 30]]
+    back = [[x + 10, y - 5] for x, y in front]
+    found = labelled_masks(document(shape("cuboid", [*front, *back])), SIZE, "a.json")
+    outline = [(10, 10), (20, 5), (40, 5), (40, 25), (30, 30), (10, 30)]
+    picture = PIL.Image.new("L", SIZE[::-1])
+    PIL.ImageDraw.Draw(picture).polygon(outline, outline=1, fill=1)
+    assert np.array_equal(full_frame(found.objects[0].mask, SIZE), np.array(picture, bool))
+    assert found.left_out == {"cuboids, read as the outline of all their corners": 1}
+
+
+def test_unknown_shapes_are_counted_under_their_own_name() -> None:
+    found = labelled_masks(document(shape("spline", [[0, 0], [9, 9]])), SIZE, "a.json")
+    assert found.left_out == {"shapes of type 'spline', which is unknown": 1}
 
 
 def test_the_photographs_of_labelme_become_the_maps_that_labelme2voc_made(
@@ -117,13 +161,11 @@ def test_the_photographs_of_labelme_become_the_maps_that_labelme2voc_made(
         assert np.count_nonzero(painted != expected) <= (path.stem == "2011_000006")
 
 
-def test_an_image_that_is_far_too_large_is_refused_unseen() -> None:
-    with pytest.raises(InputError, match="an image of 16000x16000 pixels is too large"):
-        labelled_masks(
-            {
-                "shapes": [shape("polygon", [[1, 1], [9, 1], [9, 9]])],
-                "imageHeight": 16000,
-                "imageWidth": 16000,
-            },
-            "a.json",
-        )
+def test_a_small_shape_in_a_huge_image_takes_little_memory() -> None:
+    ring = shape("polygon", [[1, 1], [9, 1], [9, 9]])
+    tracemalloc.start()
+    found = labelled_masks(document(ring), (16_000, 16_000), "a.json")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert np.count_nonzero(found.objects[0].mask.crop) == 45
+    assert peak < 1 << 20

@@ -108,9 +108,10 @@ def objects(path: Path) -> list[tuple[str, bytes, Any]]:
     """Every object of a labelme file: label, pixels, and the notes on it."""
     document = read_document(path)
     size_hw = (document["imageHeight"], document["imageWidth"])
-    found, _ = labelled_masks(document, str(path), (*AREA_SHAPES, *LINE_SHAPES))
+    found = labelled_masks(document, size_hw, str(path), (*AREA_SHAPES, *LINE_SHAPES))
+    assert not found.faults
     kept = []
-    for one in found:
+    for one in found.objects:
         first = document["shapes"][one.parts[0][0]]
         notes = {
             key: value

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from backend.formats.base import Format
-from backend.formats.coco.reader import CocoReader, category_names, coco_files, is_coco
+from backend.formats.coco.files import category_names, coco_files, is_coco
+from backend.formats.coco.reader import CocoReader
 from backend.formats.coco.writer import CocoWriter
 
 

@@ -102,7 +102,7 @@ def restore(
             parts=(
                 known
                 if known is not None
-                else tuple(replace(part, order=part.order + beyond) for part in instance.parts)
+                else tuple(part.at(part.order + beyond) for part in instance.parts)
             ),
         )
         for (instance, _), known in zip(found, parts, strict=True)

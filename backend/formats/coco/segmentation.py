@@ -21,6 +21,8 @@ from backend.formats.label_studio.brush_rle import mask_of_stretches, run_length
 
 _GROUPS = 7  # of five bits; more than any count of pixels needs
 _MOST_POINTS = 100_000
+_DEEPEST = 3  # lists within lists
+_FARTHEST = 1e6  # pixels
 _REACH = 4  # times the image that a polygon may reach out
 _LONGEST = 20_000_000  # pixels all round the polygons of an annotation
 
@@ -139,6 +141,63 @@ def _polygons(polygons: list[Any], size_hw: tuple[int, int], where: str) -> Mask
     return _of_runs(_from_text(counts.decode("ascii"), where), size_hw)
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def rings_of(segmentation: list[Any], where: str, depth: int = 0) -> list[list[float]]:
+    """The rings of polygons, each as a flat list ``x, y, x, y ...``, however they are nested.
+
+    COCO has a list of flat rings. Some programs write a single flat ring, or rings of pairs, or
+    lists of those.
+
+    Raises:
+        InputError: something else than numbers in lists.
+
+    >>> flat = [0, 0, 4, 0, 4, 4]
+    >>> rings_of([flat], "a") == rings_of(flat, "a") == rings_of([[0, 0], [4, 0], [4, 4]], "a")
+    True
+    """
+    if not segmentation:
+        return [[]] if depth else []
+    if all(map(_is_number, segmentation)):
+        return [segmentation]
+    if not all(isinstance(one, list) for one in segmentation) or depth > _DEEPEST:
+        raise InputError(f"{where}: expected polygons as lists of numbers of pixels")
+    if all(len(one) == 2 and all(map(_is_number, one)) for one in segmentation):
+        return [[number for point in segmentation for number in point]]
+    return [ring for one in segmentation for ring in rings_of(one, where, depth + 1)]
+
+
+def box_corners(bbox: Any) -> tuple[float, float, float, float] | None:
+    """The corners of a box that is given as x, y, width and height in pixels; None for anything
+    else.
+
+    >>> box_corners([1, 2, 3, 4])
+    (1, 2, 4, 6)
+    """
+    if not isinstance(bbox, list) or len(bbox) != 4 or not all(map(_is_number, bbox)):
+        return None
+    x, y, width, height = bbox
+    far = max(map(abs, bbox)) > _FARTHEST or any(value != value for value in bbox)
+    return None if far or width <= 0 or height <= 0 else (x, y, x + width, y + height)
+
+
+def is_box(ring: list[float], corners: tuple[float, float, float, float] | None) -> bool:
+    """Whether four numbers in the place of a polygon are the box of the annotation: its corners, or
+    its corner and size.
+
+    >>> is_box([1, 2, 3, 4], (1, 2, 4, 6)), is_box([1, 2, 4, 6], (1, 2, 4, 6)), is_box([1], None)
+    (True, True, False)
+    """
+    if corners is None or len(ring) != 4:
+        return False
+    x0, y0, x1, y1 = corners
+    return bool(
+        np.allclose(ring, corners, atol=1) or np.allclose(ring, (x0, y0, x1 - x0, y1 - y0), atol=1)
+    )
+
+
 def decode_segmentation(
     segmentation: Any, size_hw: tuple[int, int], where: str = "segmentation"
 ) -> Mask | None:
@@ -166,9 +225,9 @@ def decode_segmentation(
         raise InputError(
             f"{where}: expected polygons or run lengths, got {json_kind(segmentation)}"
         )
-    if list(segmentation.get("size") or ()) != [size_hw[0], size_hw[1]]:
+    size = segmentation.get("size")
+    if not isinstance(size, list | tuple) or list(size) != [size_hw[0], size_hw[1]]:
         raise InputError(
-            f"{where}.size: is {str(segmentation.get('size'))[:40]}, the image is"
-            f" {[size_hw[0], size_hw[1]]}"
+            f"{where}.size: is {str(size)[:40]}, the image is {[size_hw[0], size_hw[1]]}"
         )
     return _decode(segmentation.get("counts"), size_hw, where)

@@ -20,6 +20,7 @@ from backend.formats.coco import segmentation as coco
 from backend.formats.json_text import json_bytes
 from backend.formats.sample import EXTRA, DatasetInstance, Sample, with_masks
 
+OUR_MARK = "converted by yolosam2"  # the description of our files
 _SPECIAL = {
     IGNORE_LABEL: 65535,
     BACKGROUND_LABEL: 65534,
@@ -110,10 +111,11 @@ class CocoWriter:
     def _annotation(
         self, one: DatasetInstance, size_hw: tuple[int, int], drawn: Mapping[str, Any]
     ) -> dict[str, Any]:
-        x0, y0, x1, y1 = mask_xyxy(one.mask).tolist()
+        mask = one.mask
+        x0, y0, x1, y1 = mask_xyxy(mask).tolist()
         made: dict[str, Any] = {
-            "segmentation": coco.encode_segmentation(one.mask, size_hw),
-            "area": int(np.count_nonzero(one.mask.crop)),
+            "segmentation": coco.encode_segmentation(mask, size_hw),
+            "area": int(np.count_nonzero(mask.crop)),
             "bbox": [x0, y0, x1 - x0, y1 - y0],
             "iscrowd": int(one.crowd or one.label == IGNORE_LABEL),
         }
@@ -159,7 +161,9 @@ class CocoWriter:
         for split, lists in self._splits.items():
             whole = self._whole = Spool(self._folder)
             whole.write(
-                b'{"info":{"description":"converted by yolosam2"},"licenses":[],"categories":'
+                b'{"info":{"description":"'
+                + OUR_MARK.encode()
+                + b'"},"licenses":[],"categories":'
                 + json_bytes(categories)
                 + b',\n"images":[\n'
             )

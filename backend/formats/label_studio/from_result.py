@@ -56,15 +56,17 @@ def from_result(
     ()
     """
     class_ids = {name: k for k, name in enumerate(names)}
-    regions, _ = read_regions(list(result), "result")
+    read = read_regions(list(result), "result")
+    if read.faults:
+        raise InputError(read.faults[0])
     instances: list[Instance] = []
-    for region in regions:
+    for region in read.regions:
         try:
             found = _instance(region, class_ids)
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{region.where}: {type(error).__name__}: {error}") from None
         instances += [found] if found is not None else []
-    sizes = {region.size_hw for region in regions}
+    sizes = {region.size_hw for region in read.regions}
     if len(sizes) > 1:
         raise InputError(f"regions of several image sizes: {sorted(sizes)}")
     return Prediction(tuple(instances), next(iter(sizes), (0, 0)), model_version)

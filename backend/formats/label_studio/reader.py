@@ -6,20 +6,23 @@ import base64
 import binascii
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from backend.core.types import Mask
 from backend.errors import ConfigError, InputError, json_kind
+from backend.files.addresses import name_in, path_of
 from backend.files.images import SUFFIXES
 from backend.files.names import safe_name
-from backend.files.pictures import header_of, uploaded_name
+from backend.files.pictures import header_of
+from backend.files.text import open_utf8
 from backend.formats.base import ReadRequest
 from backend.formats.coco import parts
 from backend.formats.json_stream import read_tasks
-from backend.formats.label_studio.regions import StoredRegion, read_regions, region_mask
-from backend.formats.label_studio.tasks import looks_like_address, path_of
+from backend.formats.label_studio.regions import StoredRegion, masks_of, read_regions
+from backend.formats.label_studio.tasks import find_address, page_tags
 from backend.formats.options import ANNOTATIONS, BEST, PREDICTIONS, What
 from backend.formats.sample import (
     EXTRA,
@@ -27,8 +30,10 @@ from backend.formats.sample import (
     Fault,
     Part,
     Sample,
+    check_something_left,
     extras_of,
     object_value,
+    with_holes,
 )
 
 _IMPORT = re.compile(r"import(-\d+)?\.json")
@@ -70,10 +75,12 @@ class LabelStudioReader:
     def __init__(self, request: ReadRequest) -> None:
         source = request.source
         self._source = source
+        self._source_folder = source if source.is_dir() else source.parent
         self._files = export_files(source)
         self._pictures = request.pictures
         self._what = request.options.what or What(ANNOTATIONS)
         self._prefix = request.options.url_prefix
+        self._encoding = request.options.encoding
         if not self._files:
             raise ConfigError(f"{source}: no import.json there; name the export itself")
         self.total: int | None = None
@@ -87,7 +94,7 @@ class LabelStudioReader:
             try:
                 if path != self._source:
                     self._pictures.check(path)
-                with path.open("rb") as stream:
+                with open_utf8(path, self._encoding) as stream:
                     for place, task in enumerate(read_tasks(stream, path)):
                         yield from self._task(task, path, place)
             except (InputError, ConfigError) as error:
@@ -174,46 +181,41 @@ class LabelStudioReader:
         self, task: Mapping[str, Any], kind: str, at: str, chosen: Mapping[str, Any], where: str
     ) -> Iterator[Sample]:
         result = chosen.get("result")
-        regions, others = read_regions(result, f"{where}: {at}.result")
+        at = f"{where}: {at}"
+        read = read_regions(result, f"{at}.result")
         data = task["data"]
-        images = list(dict.fromkeys(region.to_name for region in regions)) or [""]
+        images = list(dict.fromkeys(region.to_name for region in read.regions)) or [""]
+        pages = page_tags(data, images[0])
+        images = [*pages, *(image for image in images if image not in pages)]
         left_out = Counter(
-            {"key points, lines and other regions without an area": others} if others else {}
+            {"key points, lines and other regions without an area": read.n_others}
+            if read.n_others
+            else {}
         )
         if n_others := sum(
             isinstance(one, dict) and one.get("type") in _NO_REGIONS for one in result or ()
         ):
             left_out["choices, texts and relations"] = n_others
+        if n_odd := sum(region.odd_score for region in read.regions):
+            left_out["scores that are not from 0 to 1"] = n_odd
+        faults = list(read.faults)
         for image in images:
-            own = [region for region in regions if region.to_name == image]
-            sizes = {region.size_hw for region in own}
-            if len(sizes) > 1:
-                raise InputError(
-                    f"{where}: {at}: regions of several image sizes:"
-                    f" {' and '.join(f'{w}x{h}' for h, w in sorted(sizes))}"
-                )
-            key, address = _address(data, image, where)
+            own = [region for region in read.regions if region.to_name == image]
+            key, address = find_address(data, image, where)
             name, picture = self._picture(address, task, where)
-            size_hw = next(iter(sizes), None)
-            if picture is not None:
-                actual = header_of(picture, where).size_hw
-                if size_hw is not None and actual != size_hw:
-                    raise InputError(
-                        f"{where}: {at}: regions are of {size_hw[1]}x{size_hw[0]}, but its picture"
-                        f" is {actual[1]}x{actual[0]}"
-                    )
-                size_hw = actual
+            actual = None if picture is None else header_of(picture, where).size_hw
+            own, size_hw = of_one_size(own, actual, at, faults)
             made = [
-                (_instance(region, order, left_out), extras_of(region.meta).get(parts.DRAWN))
-                for order, region in enumerate(own)
+                (one, extras_of(region.meta).get(parts.DRAWN))
+                for order, (region, mask) in enumerate(masks_of(own, faults))
+                if (one := _instance(region, mask, order, left_out)) is not None
             ]
-            instances = parts.restore(
-                [(one, kept) for one, kept in made if one is not None], size_hw
-            )
+            check_something_left(made, faults)
+            instances = with_holes(parts.restore(made, size_hw))
             version = str(chosen.get("model_version") or "unknown") if kind == PREDICTIONS else None
             columns = {name: value for name, value in data.items() if name not in (key, EXTRA)}
             notes = {**extras_of(data), **({DATA: columns} if columns and len(images) == 1 else {})}
-            url = address if isinstance(address, str) and not address.startswith("data:") else None
+            url = address if not address.startswith("data:") else None
             yield Sample(
                 name=name,
                 where=where,
@@ -225,15 +227,15 @@ class LabelStudioReader:
                 split=None,
                 notes=notes,
                 left_out=left_out,
+                faults=tuple(faults),
             )
             left_out = Counter()
+            faults = []
 
     def _picture(
-        self, address: Any, task: Mapping[str, Any], where: str
+        self, address: str, task: Mapping[str, Any], where: str
     ) -> tuple[PurePosixPath, Path | bytes | None]:
         """What the picture of a task is called, and where it is."""
-        if not isinstance(address, str) or not address:
-            raise InputError(f"{where}: data: no address of a picture in it")
         if address.startswith("data:"):
             head, _, body = address.partition(",")
             try:
@@ -246,18 +248,12 @@ class LabelStudioReader:
                 ),
                 picture,
             )
-        path = path_of(
-            address[len(self._prefix) :]
-            if self._prefix and address.startswith(self._prefix)
-            else address
-        )
-        is_path = "?d=" in address or bool(self._prefix and address.startswith(self._prefix))
-        picture_file = self._pictures.find(None, path)
-        last = PurePosixPath(path).name
-        name = safe_name(
-            path.lstrip("/") if is_path else uploaded_name(last) if "/upload/" in path else last,
-            f"{where}: data",
-        )
+        own = bool(self._prefix) and address.startswith(self._prefix)
+        bare = address[len(self._prefix) :] if own else address
+        path = path_of(bare)
+        name = safe_name(path.lstrip("/") if own else name_in(address), f"{where}: data")
+        beside = self._pictures.beside(self._source_folder, str(name))
+        picture_file = self._pictures.find(beside, path)
         if name.suffix.lower() not in SUFFIXES:
             name = name.with_name(
                 name.name + (picture_file.suffix if picture_file is not None else ".jpg")
@@ -275,41 +271,46 @@ def _rank(pair: tuple[int, tuple[str, Mapping[str, Any]]]) -> tuple[bool, str, i
     )
 
 
-def _address(data: Mapping[str, Any], image: str, where: str) -> tuple[str, Any]:
-    """The key and the address of the picture that a tag shows, by the tag's name, or as the only
-    one there is.
+def of_one_size(
+    regions: Sequence[StoredRegion],
+    actual: tuple[int, int] | None,
+    where: str,
+    faults: list[str],
+) -> tuple[list[StoredRegion], tuple[int, int] | None]:
+    """The regions of an image that are of its size, and that size.
+
+    Args:
+        regions: of the image; those without a size get it.
+        actual: size of the picture; None takes the one that most regions tell.
+        where: for messages.
+        faults: takes a sentence for each region of another size.
 
     Raises:
-        InputError: the task has several, and none goes by that name.
+        InputError: there is no telling which size is right, or no region is of the picture's.
     """
-    tag, sign, place = image.rpartition("#")
-    found = data.get(tag if sign else image)
-    if sign and isinstance(found, list) and place.isdigit() and int(place) < len(found):
-        return tag, found[int(place)]
-    if isinstance(found, list) and found and not sign:
-        return image, found[0]
-    addresses = [
-        key for key, text in data.items() if isinstance(text, str) and looks_like_address(text)
-    ]
-    if isinstance(found, str) and (
-        looks_like_address(found) or not addresses
-    ):  # a relative path will do, a caption by the tag's name not
-        return image, found
-    if len(addresses) == 1:
-        return addresses[0], data[addresses[0]]
-    if not addresses:
-        raise InputError(f"{where}: data: no address of a picture in it")
-    if not image and "image" in addresses:
-        return "image", data["image"]
-    told = (
-        f"has several pictures, {', '.join(addresses)[:80]}, and none by the name of the tag"
-        f" {image!r}"
-    )
-    raise InputError(f"{where}: data: {told}; give the tag the name of its picture")
+    sizes = Counter(one.declared_hw for one in regions if one.declared_hw is not None)
+    most = sizes.most_common()
+    shown = " and ".join(f"{w}x{h}" for h, w in sorted(sizes))
+    if actual is not None and sizes and actual not in sizes:
+        raise InputError(
+            f"{where}: regions are of {shown}, but its picture is {actual[1]}x{actual[0]}"
+        )
+    if actual is None and len(most) > 1 and most[0][1] == most[1][1]:
+        raise InputError(f"{where}: regions of several image sizes: {shown}")
+    size_hw = actual or (most[0][0] if most else None)
+    kept = []
+    for one in regions:
+        if one.declared_hw in (None, size_hw):
+            kept.append(replace(one, declared_hw=size_hw))
+        else:
+            height, width = one.size_hw
+            faults.append(f"{one.where}: is of an image of {width}x{height}, the others of {shown}")
+    return kept, size_hw
 
 
-def _instance(region: StoredRegion, order: int, left_out: Counter[str]) -> DatasetInstance | None:
-    mask = region_mask(region)
+def _instance(
+    region: StoredRegion, mask: Mask | None, order: int, left_out: Counter[str]
+) -> DatasetInstance | None:
     if mask is None:
         left_out["regions that cover no pixel"] += 1
         return None

@@ -12,8 +12,8 @@ from __future__ import annotations
 import base64
 import binascii
 import io
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,10 +21,10 @@ import PIL.Image
 from numpy.typing import NDArray
 
 from backend.core.masks import mask_from_full
-from backend.core.rasterize import ellipse_mask, polygon_mask, turned_box_mask
+from backend.core.rasterize import ellipse_mask, polygon_of_edges, turned_box_mask
 from backend.core.types import Mask
 from backend.errors import InputError, json_kind
-from backend.files.images import declared_size
+from backend.files.images import declared_size, side_or_none
 from backend.formats.label_studio import brush_rle as rle
 
 _MOST_POINTS = 100_000
@@ -63,9 +63,33 @@ class StoredRegion:
     to_name: str  # of the image; with ``#k`` behind it for the k-th of several pictures in one tag
     label: str
     score: float | None  # 0..1
-    size_hw: tuple[int, int]
     value: Mapping[str, Any]
     meta: Mapping[str, Any]  # what people and programs noted on it
+    declared_hw: tuple[int, int] | None = None  # of the image; None where the region does not tell
+    odd_score: bool = False  # whether it had a score that is none
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """Height and width of the image.
+
+        Raises:
+            InputError: the region does not tell.
+        """
+        if self.declared_hw is None:
+            raise InputError(
+                f"{self.where}: original_height and original_width are missing, and neither another"
+                " region nor a picture tells them"
+            )
+        return self.declared_hw
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class StoredRegions:
+    """What a ``result`` list holds."""
+
+    regions: tuple[StoredRegion, ...]  # that cover an area, in order
+    n_others: int = 0  # key points, lines, vectors
+    faults: tuple[str, ...] = ()  # a sentence for each that cannot be read
 
 
 def _labels(entry: Mapping[str, Any], value: Mapping[str, Any]) -> list[str]:
@@ -83,74 +107,140 @@ def _labels(entry: Mapping[str, Any], value: Mapping[str, Any]) -> list[str]:
     return []
 
 
-def _score(entry: Mapping[str, Any], where: str) -> float | None:
+def _score(entry: Mapping[str, Any]) -> float | None:
+    """A score from 0 to 1, also where a program wrote it as text; None for anything else."""
     score = entry.get("score")
-    if score is None:
+    try:
+        number = float(score) if isinstance(score, str) else score
+    except ValueError:
         return None
-    if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:
-        raise InputError(f"{where}.score: expected 0 to 1, got {str(score)[:40]}")
-    return float(score)
+    if isinstance(number, bool) or not isinstance(number, int | float):
+        return None
+    return float(number) if 0 <= number <= 1 else None
 
 
-def read_regions(result: Any, where: str) -> tuple[list[StoredRegion], int]:
-    """The regions of a ``result`` list.
+class _Reading:
+    """The regions of one list, put together from entries that share an id."""
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+        self.labels: dict[str, list[str]] = {}
+        self.bodies: list[tuple[str, str, str, Mapping[str, Any]]] = []
+        self.seen: dict[str, tuple[int, Mapping[str, Any]]] = {}
+        self.others = 0
+        self.faults: list[str] = []
+
+    def take(self, place: int, entry: Any) -> None:
+        """Take an entry of the list.
+
+        Raises:
+            InputError: naming it and the field.
+        """
+        where = f"{self.where}[{place}]"
+        if not isinstance(entry, dict):
+            raise InputError(f"{where}: expected a region, got {json_kind(entry)}")
+        value = entry.get("value")
+        if not isinstance(value, dict):
+            if str(entry.get("type")).removesuffix("labels") in _KINDS.values():
+                raise InputError(f"{where}.value: expected an object, got {json_kind(value)}")
+            return
+        key = f"{_image(entry)} {entry.get('id') or f'#{place}'}"
+        found = _labels(entry, value)
+        if found and self.labels.setdefault(key, found) != found:
+            raise InputError(
+                f"{where}: is labelled {found[0][:40]!r}, and under the same id"
+                f" {self.labels[key][0][:40]!r}"
+            )
+        kind = next((name for mark, name in _KINDS.items() if mark in value), None)
+        named = str(entry.get("type")).removesuffix("labels")
+        if kind and key in self.seen:
+            first, geometry = self.seen[key]
+            if {name: value.get(name) for name in GEOMETRY} != geometry:
+                raise InputError(
+                    f"{where}.id: {str(entry.get('id'))[:40]!r} is the id of {self.where}[{first}]"
+                    " too, which is another region"
+                )
+        elif kind:
+            self.seen[key] = (place, {name: value.get(name) for name in GEOMETRY})
+            self.bodies.append((where, kind, key, entry))
+        elif named in _KINDS.values():
+            raise InputError(f"{where}.value: holds no {named}")
+        elif "x" in value or "vertices" in value or "sequence" in value:
+            self.others += 1
+
+
+def read_regions(result: Any, where: str) -> StoredRegions:
+    """The regions of a ``result`` list; one that cannot be read costs only itself.
 
     Args:
         result: parsed JSON.
         where: how to call it in messages, such as ``annotations[0].result``.
 
     Returns:
-        Regions that cover an area, in order, and how many others there are: key points, lines,
-        vectors. Choices, texts and relations are no regions.
+        Regions that cover an area, in order; how many others there are, which are key points,
+        lines and vectors; and what is wrong with those that cannot be read. Choices, texts and
+        relations are no regions.
 
     Raises:
-        InputError: naming the entry and field.
+        InputError: it is no list.
 
     >>> value = {"x": 50, "y": 0, "width": 50, "height": 100, "rectanglelabels": ["cat"]}
     >>> box = {"original_width": 4, "original_height": 2, "type": "rectanglelabels", "value": value}
-    >>> found, n_others = read_regions([box], "result")
-    >>> found[0].kind, found[0].label, found[0].size_hw, n_others
-    ('rectangle', 'cat', (2, 4), 0)
+    >>> found = read_regions([box, {"type": "rectangle", "value": {"x": 1, "height": 2}}], "result")
+    >>> [(one.kind, one.label, one.size_hw) for one in found.regions]
+    [('rectangle', 'cat', (2, 4))]
+    >>> found.faults
+    ('result[1]: the region has no label',)
     """
     if not isinstance(result, list):
         raise InputError(f"{where}: expected a list of regions, got {json_kind(result)}")
-    labels: dict[str, list[str]] = {}
-    bodies: list[tuple[str, str, str, Mapping[str, Any]]] = []
-    seen: dict[str, tuple[int, Mapping[str, Any]]] = {}
-    others = 0
-    for k, entry in enumerate(result):
-        if not isinstance(entry, dict):
-            raise InputError(f"{where}[{k}]: expected a region, got {json_kind(entry)}")
-        value = entry.get("value")
-        if not isinstance(value, dict):
-            continue
-        key = f"{_image(entry)} {entry.get('id') or f'#{k}'}"
-        found = _labels(entry, value)
-        if found and labels.setdefault(key, found) != found:
-            raise InputError(
-                f"{where}[{k}]: is labelled {found[0][:40]!r}, and under the same id"
-                f" {labels[key][0][:40]!r}"
-            )
-        kind = next((name for mark, name in _KINDS.items() if mark in value), None)
-        if kind and key in seen:
-            first, geometry = seen[key]
-            if {name: value.get(name) for name in GEOMETRY} != geometry:
-                raise InputError(
-                    f"{where}[{k}].id: {str(entry.get('id'))[:40]!r} is the id of {where}[{first}]"
-                    " too, which is another region"
-                )
-        elif kind:
-            seen[key] = (k, {name: value.get(name) for name in GEOMETRY})
-            bodies.append((f"{where}[{k}]", kind, key, entry))
-        elif not kind and str(entry.get("type")).removesuffix("labels") in _KINDS.values():
-            raise InputError(
-                f"{where}[{k}].value: holds no {str(entry['type']).removesuffix('labels')}"
-            )
-        elif not kind and ("x" in value or "vertices" in value or "sequence" in value):
-            others += 1
+    reading = _Reading(where)
+    faults: list[str] = []
+    for place, entry in enumerate(result):
+        try:
+            reading.take(place, entry)
+        except InputError as error:
+            faults.append(str(error))
+    regions = []
+    for place_of, kind, key, entry in reading.bodies:
+        try:
+            regions.append(_stored(place_of, kind, entry, reading.labels.get(key)))
+        except InputError as error:
+            faults.append(str(error))
+    return StoredRegions(
+        regions=tuple(_with_sizes(regions)), n_others=reading.others, faults=tuple(faults)
+    )
+
+
+def _with_sizes(regions: Sequence[StoredRegion]) -> list[StoredRegion]:
+    """Regions without a size get that of another region of the same image."""
+    known: dict[str, tuple[int, int]] = {}
+    for one in regions:
+        if one.declared_hw is not None:
+            known.setdefault(one.to_name, one.declared_hw)
     return [
-        _stored(place, kind, entry, labels.get(key)) for place, kind, key, entry in bodies
-    ], others
+        one if one.declared_hw is not None else replace(one, declared_hw=known.get(one.to_name))
+        for one in regions
+    ]
+
+
+def masks_of(
+    regions: Sequence[StoredRegion], faults: list[str]
+) -> Iterator[tuple[StoredRegion, Mask | None]]:
+    """The pixels of regions, one after the other; a region that has none that can be read is
+    skipped, and a sentence is added to ``faults``.
+
+    >>> value = {"x": 0, "y": 0, "width": "wide", "height": 1, "rectanglelabels": ["cat"]}
+    >>> box = {"original_width": 4, "original_height": 2, "type": "rectanglelabels", "value": value}
+    >>> faults = []
+    >>> list(masks_of(read_regions([box], "result").regions, faults)), faults
+    ([], ['result[0].value.width: expected a number of percent, got wide'])
+    """
+    for one in regions:
+        try:
+            yield one, region_mask(one)
+        except InputError as error:
+            faults.append(str(error))
 
 
 def _image(entry: Mapping[str, Any]) -> str:
@@ -171,23 +261,22 @@ def _stored(
         )
     name = entry.get("id") if isinstance(entry.get("id"), str) else None
     meta = entry["meta"] if isinstance(entry.get("meta"), dict) else {}
-    size_hw = declared_size(
-        entry.get("original_height"),
-        entry.get("original_width"),
-        f"{where}.",
-        ("original_height", "original_width"),
-    )
+    sides = entry.get("original_height"), entry.get("original_width")
+    names = ("original_height", "original_width")
+    declared = None if side_or_none(*sides) is None else declared_size(*sides, f"{where}.", names)
+    score = _score(entry)
     return StoredRegion(
         where=where,
         id=name,
         kind=kind,
         from_name=str(entry.get("from_name") or ""),
         to_name=_image(entry),
-        label=labels[0],
-        score=_score(entry, where),
-        size_hw=size_hw,
+        label=labels[0].strip(),
+        score=score,
         value=entry["value"],
         meta=meta,
+        declared_hw=declared,
+        odd_score=score is None and entry.get("score") is not None,
     )
 
 
@@ -251,12 +340,8 @@ def _polygon(region: StoredRegion) -> Mask | None:
                 f"{field}: expected pairs of numbers of percent, got {str(point)[:60]}"
             )
     height, width = region.size_hw
-    # Half a pixel, because our polygons run through the centres of border pixels, while a percent
-    # counts from the edge of the image. Rounded, because percents are, and a corner a hair before a
-    # pixel's centre would take in the pixel before.
-    return polygon_mask(
-        [(round(x * width / 100 - 0.5, 2), round(y * height / 100 - 0.5, 2)) for x, y in points],
-        region.size_hw,
+    return polygon_of_edges(
+        [(x * width / 100, y * height / 100) for x, y in points], region.size_hw
     )
 
 
@@ -279,7 +364,7 @@ def region_mask(region: StoredRegion) -> Mask | None:
 
     >>> value = {"x": 50, "y": 0, "width": 50, "height": 50, "rectanglelabels": ["cat"]}
     >>> box = {"original_width": 4, "original_height": 2, "type": "rectanglelabels", "value": value}
-    >>> region_mask(read_regions([box], "result")[0][0])  # the upper right quarter
+    >>> region_mask(read_regions([box], "result").regions[0])  # the upper right quarter
     Mask(x=2, y=0, crop=array([[ True,  True]]))
     """
     height, width = region.size_hw

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from backend.core.classes import BACKGROUND_LABEL
-from backend.errors import ConfigError
+from backend.errors import ConfigError, InputError
+from backend.files.text import read_text
+from backend.formats.voc.colours import own_colour_table
 
 _NO_CLASS = (BACKGROUND_LABEL, "background")  # what the first line may be called
 
@@ -22,7 +24,7 @@ def class_names_text(names: Sequence[str]) -> str:
     return "\n".join([BACKGROUND_LABEL, *names])
 
 
-def read_class_names(path: Path) -> tuple[str, ...]:
+def read_class_names(path: Path, encoding: str | None = None) -> tuple[str, ...]:
     """Class names of a ``class_names.txt`` or ``labels.txt``, background and ignore left out.
 
     None where it lists only those.
@@ -31,9 +33,9 @@ def read_class_names(path: Path) -> tuple[str, ...]:
         ConfigError: unreadable, or without a line.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot read the class names: {error}") from None
+        lines = read_text(path, encoding).splitlines()
+    except InputError as error:
+        raise ConfigError(f"{error}; the class names are in it") from None
     names = [line.strip() for line in lines if line.strip()]
     if not names:
         raise ConfigError(f"{path}: holds no class names")
@@ -46,8 +48,9 @@ def read_class_names(path: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-def own_class_names(root: Path) -> tuple[str, ...] | None:
-    """The class names that a dataset's ``class_names.txt`` or ``labels.txt`` lists.
+def own_class_names(root: Path, encoding: str | None = None) -> tuple[str, ...] | None:
+    """The class names that a dataset's ``class_names.txt`` or ``labels.txt`` lists, or its table of
+    colours.
 
     None without either.
 
@@ -55,4 +58,7 @@ def own_class_names(root: Path) -> tuple[str, ...] | None:
         ConfigError: unreadable or empty.
     """
     files = [root / name for name in ("class_names.txt", "labels.txt") if (root / name).is_file()]
-    return read_class_names(files[0]) if files else None
+    if files:
+        return read_class_names(files[0], encoding)
+    table = own_colour_table(root, encoding)
+    return None if table is None else table.names

@@ -6,14 +6,17 @@ ImageSets/Segmentation/<split>.txt         class_names.txt
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from backend.core.types import LabelMap
 from backend.errors import ConfigError, InputError
 from backend.files.images import SUFFIXES
+from backend.files.text import read_text
 from backend.formats.voc.class_names import own_class_names
-from backend.formats.voc.label_maps import read_label_maps
+from backend.formats.voc.colours import own_colour_table
+from backend.formats.voc.label_maps import MapReading, is_only_255, read_label_maps
 
 
 @dataclass(frozen=True)
@@ -55,8 +58,17 @@ class VocDataset:
         folder = self.root / "SegmentationObject"
         name = f"{image_id}.png"
         return read_label_maps(
-            self.root / "SegmentationClass" / name, folder / name if folder.is_dir() else None
+            self.root / "SegmentationClass" / name,
+            folder / name if folder.is_dir() else None,
+            self.reading,
         )
+
+    @cached_property
+    def reading(self) -> MapReading:
+        """How its label maps are to be read."""
+        reading = MapReading(own_colour_table(self.root), self.class_names)
+        maps = (self.root / "SegmentationClass" / f"{one}.png" for one in self.image_ids)
+        return replace(reading, only_255=is_only_255(maps, reading))
 
 
 def is_voc(root: Path) -> bool:
@@ -69,14 +81,14 @@ def has_truth(root: Path) -> bool:
     return is_voc(root) and (root / "SegmentationClass").is_dir()
 
 
-def _lines(listing: Path) -> list[str]:
+def _lines(listing: Path, encoding: str | None) -> list[str]:
     """The entries of a list; none if there is no such file."""
     if not listing.is_file():
         return []
     try:
-        lines = listing.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{listing}: cannot read the list: {error}") from None
+        lines = read_text(listing, encoding).splitlines()
+    except InputError as error:
+        raise ConfigError(str(error)) from None
     return [entry for line in lines if (entry := line.strip())]
 
 
@@ -85,10 +97,10 @@ def _without_suffix(image_id: str) -> str:
     return image_id[: -len(path.suffix)] if path.suffix.lower() in SUFFIXES else image_id
 
 
-def _frames(root: Path, split: str) -> list[str]:
+def _frames(root: Path, split: str, encoding: str | None) -> list[str]:
     listing = root / "ImageSets" / "Segmentation" / f"{split}_videos.txt"
     ids: list[str] = []
-    for folder in _lines(listing):
+    for folder in _lines(listing, encoding):
         _check_inside(listing, folder)
         found = sorted(
             p for p in (root / "JPEGImages" / folder).glob("*") if p.suffix.lower() in SUFFIXES
@@ -107,22 +119,23 @@ def _check_inside(listing: Path, entry: str) -> None:
         raise ConfigError(f"{listing}: {entry!r} points outside the dataset")
 
 
-def open_voc(root: Path, split: str) -> VocDataset:
+def open_voc(root: Path, split: str, encoding: str | None = None) -> VocDataset:
     """Read the lists of a VOC folder.
 
     Args:
         root: the dataset folder.
         split: name of the list, such as ``val``; ``<split>_videos.txt`` lists folders of frames.
+        encoding: of its text files; None is UTF-8.
 
     Raises:
         ConfigError: no list of that name, or one that points outside the folder.
     """
     listing = root / "ImageSets" / "Segmentation" / f"{split}.txt"
-    ids = [_without_suffix(line) for line in _lines(listing)]
-    ids = list(dict.fromkeys([*ids, *_frames(root, split)]))
+    ids = [_without_suffix(line) for line in _lines(listing, encoding)]
+    ids = list(dict.fromkeys([*ids, *_frames(root, split, encoding)]))
     if not ids:
         known = ", ".join(sorted(path.stem for path in listing.parent.glob("*.txt"))) or "none"
         raise ConfigError(f"{listing}: no such list, or nothing in it; lists there: {known}")
     for image_id in ids:
         _check_inside(listing, image_id)
-    return VocDataset(root, tuple(ids), own_class_names(root))
+    return VocDataset(root, tuple(ids), own_class_names(root, encoding))

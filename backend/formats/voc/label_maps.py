@@ -6,9 +6,11 @@ Value 0 is background, ``class_id + 1`` a class (or the k-th object), 255 is ign
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import PIL.Image
@@ -19,9 +21,11 @@ from backend.core.classes import IGNORE
 from backend.core.masks import mask_from_full, mask_xyxy
 from backend.core.stacking import paint, stacking_order
 from backend.core.types import Instance, LabelMap, Prediction
-from backend.errors import InputError, system_reason
+from backend.errors import ConfigError, InputError, system_reason
+from backend.formats.voc.colours import ColourTable, object_values, palette_values
 
 _MARK = "yolosam2"
+ReadColours: TypeAlias = Callable[[NDArray[np.uint8]], LabelMap]
 
 
 @cache
@@ -72,8 +76,15 @@ def made_by_us(path: Path) -> bool:
         return False
 
 
-def decode_png(data: bytes, name: str) -> LabelMap:
+def decode_png(data: bytes, name: str, read_colours: ReadColours | None = None) -> LabelMap:
     """Read an index image, palette or grey.
+
+    Args:
+        data: the file.
+        name: for messages.
+        read_colours: makes values of colours, (H, W, 3) uint8, where the map is coloured, or its
+            palette is neither VOC's nor grey; None refuses coloured maps and takes indices as they
+            are.
 
     Returns:
         (H, W) uint8 or uint16.
@@ -87,13 +98,39 @@ def decode_png(data: bytes, name: str) -> LabelMap:
     try:
         with PIL.Image.open(io.BytesIO(data), formats=("PNG",)) as picture:
             picture.load()
-            if picture.mode not in ("P", "L", "1", "I;16"):
-                raise InputError(f"{name}: expected an indexed PNG, got mode {picture.mode}")
-            return np.array(picture, np.uint16 if picture.mode == "I;16" else np.uint8)
+            if read_colours is not None and _is_coloured(picture):
+                return read_colours(np.array(picture.convert("RGB")))
+            if picture.mode in ("LA", "PA"):
+                return np.array(picture)[..., 0]
+            if picture.mode not in ("P", "L", "1", "I;16", "I"):
+                raise InputError(
+                    f"{name}: expected an indexed PNG, got mode {picture.mode}; a labelmap.txt"
+                    " beside the folders names the colours of classes"
+                )
+            return np.array(picture, np.uint16 if picture.mode[0] == "I" else np.uint8)
     except PIL.UnidentifiedImageError:
         raise InputError(f"{name}: cannot read the label map: is no PNG") from None
     except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
         raise InputError(f"{name}: cannot read the label map: {error}") from None
+
+
+def _is_coloured(picture: PIL.Image.Image) -> bool:
+    """Whether colours count and not indices: without a palette, or where the palette is VOC's in
+    another order, as programs make it that count the colours of a coloured map.
+    """
+    if picture.mode in ("RGB", "RGBA"):
+        return True
+    if picture.mode != "P":
+        return False
+    used = np.unique(np.array(picture))
+    own = np.array(picture.getpalette("RGB") or (), np.uint8).reshape(-1, 3)
+    if used.max(initial=0) >= len(own):
+        return False
+    colours = own[used]
+    if (colours == palette()[used]).all() or (colours == used[:, None]).all():
+        return False
+    known = {tuple(colour) for colour in palette().tolist()}
+    return all(tuple(colour) in known for colour in colours.tolist())
 
 
 def label_maps(prediction: Prediction, overlap: str = "score") -> tuple[LabelMap, LabelMap]:
@@ -125,7 +162,7 @@ def label_maps(prediction: Prediction, overlap: str = "score") -> tuple[LabelMap
     return classes, objects
 
 
-def read_label_map(path: Path) -> LabelMap:
+def read_label_map(path: Path, read_colours: ReadColours | None = None) -> LabelMap:
     """Read a label map from a file; see ``decode_png``.
 
     Raises:
@@ -139,7 +176,7 @@ def read_label_map(path: Path) -> LabelMap:
         raise InputError(f"{path}: cannot read: {system_reason(error)}") from None
     except ValueError as error:  # a zero byte in the name
         raise InputError(f"{str(path)!r}: cannot read: {error}") from None
-    return decode_png(data, str(path))
+    return decode_png(data, str(path), read_colours)
 
 
 def _check_sizes(classes: LabelMap, objects: LabelMap, where: str) -> None:
@@ -150,16 +187,92 @@ def _check_sizes(classes: LabelMap, objects: LabelMap, where: str) -> None:
         )
 
 
-def read_label_maps(classes: Path, objects: Path | None) -> tuple[LabelMap, LabelMap | None]:
+@dataclass(frozen=True)
+class MapReading:
+    """How the label maps of a dataset are to be read.
+
+    Attributes:
+        colours: of the classes, where the dataset has a table of them.
+        names: of the classes; None where nobody said.
+        only_255: whether 255 is the only foreground value of all class maps, and so a class.
+    """
+
+    colours: ColourTable | None = None
+    names: tuple[str, ...] | None = None
+    only_255: bool = False
+
+    def classes(self, path: Path) -> LabelMap:
+        """The class values of an image.
+
+        Raises:
+            InputError: missing or damaged.
+        """
+        found = self._class_colours(path)
+        return np.where(found == IGNORE, 1, 0).astype(np.uint8) if self.only_255 else found
+
+    def check(self, names: Sequence[str]) -> None:
+        """Refuse label maps whose only foreground value means pixels to be ignored.
+
+        Raises:
+            ConfigError: 255 is the only one, and there are several classes it could be.
+        """
+        if self.only_255 and len(names) != 1:
+            raise ConfigError(
+                "255 is the only foreground value of all label maps, which means pixels to be"
+                " ignored; where it is one class, name that alone (--classes NAME, or"
+                " class_names.txt)"
+            )
+
+    def _class_colours(self, path: Path) -> LabelMap:
+        if self.colours is not None:
+            table = self.colours
+            return read_label_map(path, lambda rgb: table.to_values(rgb, str(path)))
+        return read_label_map(
+            path, lambda rgb: palette_values(rgb, palette(), self.names, str(path))
+        )
+
+    def objects(self, path: Path) -> LabelMap | None:
+        """The object values of an image; None where they tell no objects apart."""
+        found = read_label_map(path, lambda rgb: object_values(rgb, palette()))
+        return None if self.only_255 and set(np.unique(found)) <= {0, IGNORE} else found
+
+
+def is_only_255(paths: Iterable[Path], reading: MapReading) -> bool:
+    """Whether 255 is the only foreground value of class maps, as binary masks have it.
+
+    Args:
+        paths: of class maps; those that cannot be read do not count. The first one with a class
+            ends the search.
+        reading: how to read them.
+
+    >>> is_only_255([], MapReading())
+    False
+    """
+    found_255 = False
+    for path in paths:
+        try:
+            values = np.unique(reading.classes(path))
+        except InputError:
+            continue
+        if ((values > 0) & (values != IGNORE)).any():
+            return False
+        found_255 = found_255 or IGNORE in values
+    return found_255
+
+
+def read_label_maps(
+    classes: Path, objects: Path | None, reading: MapReading | None = None
+) -> tuple[LabelMap, LabelMap | None]:
     """Class values of an image and, where there is a file of them, its object values.
 
     Raises:
         InputError: missing or damaged, or of two sizes.
     """
-    found = read_label_map(classes)
-    if objects is None:
+    how = reading or MapReading()
+    found = how.classes(classes)
+    beside = None if objects is None else how.objects(objects)
+    if beside is None:
         return found, None
-    beside = read_label_map(objects)
     _check_sizes(found, beside, str(classes))
     return found, beside
 

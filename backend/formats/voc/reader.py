@@ -20,25 +20,32 @@ from backend.errors import ConfigError, InputError
 from backend.files.images import SUFFIXES
 from backend.files.pictures import header_of
 from backend.formats.base import ReadRequest
-from backend.formats.sample import DatasetInstance, Fault, Part, Sample
+from backend.formats.sample import (
+    DatasetInstance,
+    Fault,
+    Part,
+    Sample,
+    check_something_left,
+)
 from backend.formats.voc.class_names import own_class_names
+from backend.formats.voc.colours import FILES as COLOUR_FILES
 from backend.formats.voc.dataset import VocDataset, open_voc
 
 _WHOLE = ("trainval", "all")  # lists that repeat others
 
 
-def _splits(root: Path, split: str | None) -> dict[str, VocDataset]:
+def _splits(root: Path, split: str | None, encoding: str | None) -> dict[str, VocDataset]:
     """The lists to read: the one that was named, or all; without any, every label map there is."""
     folder = root / "ImageSets" / "Segmentation"
     if split is not None:
-        return {split: open_voc(root, split)}
+        return {split: open_voc(root, split, encoding)}
     names = sorted(
         path.stem for path in folder.glob("*.txt") if path.is_file() and path.read_bytes().strip()
     )
     # The lists that repeat others come last: the others tell more.
     ordered = sorted(names, key=lambda name: name in _WHOLE)
     splits = [name.removesuffix("_videos") for name in ordered]
-    return {name: open_voc(root, name) for name in splits}
+    return {name: open_voc(root, name, encoding) for name in splits}
 
 
 class VocReader:
@@ -63,7 +70,7 @@ class VocReader:
         self._root = root
         self._pictures = pictures
         pictures.add_base(root / "JPEGImages")
-        found = _splits(root, split)
+        found = _splits(root, split, request.options.encoding)
         self._split_of: dict[str, str | None] = {}
         n_again = 0
         for name, dataset in found.items():
@@ -77,9 +84,9 @@ class VocReader:
             }
         if not self._split_of:
             raise ConfigError(f"{root}: no label maps in SegmentationClass")
-        for listed in ("class_names.txt", "labels.txt"):
+        for listed in ("class_names.txt", "labels.txt", *COLOUR_FILES):
             pictures.check(root / listed)
-        own = own_class_names(root)
+        own = own_class_names(root, request.options.encoding)
         self._names = names.given if own is None else own
         if own is None and not self._names:
             raise ConfigError(
@@ -102,6 +109,12 @@ class VocReader:
                 f"{n_again} images are in several lists: each is taken as one of the first"
             )
         self._dataset = VocDataset(root, tuple(self._split_of), self._names)
+        self._dataset.reading.check(self._names)
+        if self._dataset.reading.only_255:
+            self.remarks.append(
+                "255 is the only foreground value of all label maps: it is taken for the class"
+                f" {self._names[0]}"
+            )
 
     def samples(self) -> Iterator[Sample | Fault]:
         """Every listed image, or what is wrong with it."""
@@ -129,9 +142,14 @@ class VocReader:
                 f" {size[1]}x{size[0]}"
             )
         pieces = _connected(classes) if objects is None else _pairs(classes, objects)
-        instances = tuple(
-            self._instance(*piece, order, where) for order, piece in enumerate(pieces)
-        )
+        instances: list[DatasetInstance] = []
+        faults: list[str] = []
+        for order, piece in enumerate(pieces):
+            try:
+                instances.append(self._instance(*piece, order, where))
+            except InputError as error:
+                faults.append(str(error))
+        check_something_left(instances, faults)
         suffix = (
             picture.suffix if picture is not None and picture.suffix.lower() in SUFFIXES else ".jpg"
         )
@@ -139,7 +157,8 @@ class VocReader:
             name=PurePosixPath(image_id + suffix),
             where=where,
             size_hw=(classes.shape[0], classes.shape[1]),
-            instances=instances,
+            instances=tuple(instances),
+            faults=tuple(faults),
             picture=picture,
             split=split,
         )

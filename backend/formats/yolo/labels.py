@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 from backend.core.rasterize import box_mask
 from backend.core.rings import ring_mask, single_ring
@@ -86,7 +87,63 @@ def _numbers(words: Sequence[str], where: str) -> list[float]:
     return numbers
 
 
-def read_line(text: str, size_hw: tuple[int, int], n_classes: int, where: str) -> LabelLine:
+def ends_with_ids(lines: Sequence[str]) -> bool:
+    """Whether the lines of a file end with the ids of tracks, as a tracker's do.
+
+    A number above 1 can be neither a coordinate nor a score. An id of 1 could be a coordinate; it
+    is none where box, score and id make six numbers, or where the last corner would make the ring
+    cross itself.
+
+    >>> ends_with_ids(["0 0.5 0.5 0.2 0.2 7"]), ends_with_ids(["0 0.5 0.5 0.2 0.2 0.9"])
+    (True, False)
+    """
+    found = False
+    for text in lines:
+        words = text.split()[1:]
+        if not words:
+            continue
+        if not words[-1].isdecimal():
+            return False
+        found = found or int(words[-1]) > 1 or _last_is_no_corner(words)
+    return found
+
+
+def _last_is_no_corner(words: Sequence[str]) -> bool:
+    """Whether the last two numbers, the last of them 1, are score and id and not a corner."""
+    if words[-1] != "1" or len(words) % 2:
+        return False
+    if len(words) == 6:
+        return True
+    try:
+        points = np.array([float(word) for word in words]).reshape(-1, 2)
+    except ValueError:
+        return False
+    return len(points) >= 5 and _crosses(points) and not _crosses(points[:-1])
+
+
+def _crosses(ring: NDArray[np.float64]) -> bool:
+    """Whether an edge at the last corner of a ring crosses another edge."""
+    start = ring
+    end = np.roll(ring, -1, 0)
+
+    def side(a: Any, b: Any, c: Any) -> Any:
+        return np.sign(
+            (b[..., 0] - a[..., 0]) * (c[..., 1] - a[..., 1])
+            - (b[..., 1] - a[..., 1]) * (c[..., 0] - a[..., 0])
+        )
+
+    for k in (len(ring) - 2, len(ring) - 1):
+        apart = (side(start[k], end[k], start) * side(start[k], end[k], end) < 0) & (
+            side(start, end, start[k]) * side(start, end, end[k]) < 0
+        )
+        if apart.any():
+            return True
+    return False
+
+
+def read_line(
+    text: str, size_hw: tuple[int, int], n_classes: int, where: str, with_id: bool = False
+) -> LabelLine:
     """Read one line.
 
     Args:
@@ -94,6 +151,7 @@ def read_line(text: str, size_hw: tuple[int, int], n_classes: int, where: str) -
         size_hw: of the image.
         n_classes: how many there are.
         where: for messages, such as ``a.txt: line 3``.
+        with_id: whether the last number is the id of a track; see ``ends_with_ids``.
 
     Raises:
         InputError: not numbers, no such class, too few corners, or corners beyond the image.
@@ -106,9 +164,14 @@ def read_line(text: str, size_hw: tuple[int, int], n_classes: int, where: str) -
     first, *numbers = _numbers(text.split(), where)
     if first != int(first) or not 0 <= first < n_classes:
         raise InputError(f"{where}: class {first:g} is not an index into the {n_classes} names")
+    if with_id and len(numbers) > 4:
+        numbers.pop()
     score = numbers.pop() if len(numbers) % 2 else None
     if score is not None and not 0 <= score <= 1:
-        raise InputError(f"{where}: expected pairs of numbers, got {len(numbers) + 1} of them")
+        raise InputError(
+            f"{where}: expected pairs of numbers, or a score from 0 to 1 behind them, got"
+            f" {len(numbers) + 1} numbers, the last {score:g}"
+        )
     if len(numbers) < 4:
         raise InputError(f"{where}: expected at least three corners, got {len(numbers) // 2}")
     if any(not -_SLACK <= one <= 1 + _SLACK for one in numbers):
@@ -208,7 +271,4 @@ def _names(found: Any, where: str) -> tuple[str, ...]:
             ) from None
     if not isinstance(found, list) or not all(isinstance(name, str | int) for name in found):
         raise ConfigError(f"{where}: names: expected the names of the classes")
-    names = tuple(str(name) for name in found)
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ConfigError(f"{where}: names: named twice: {', '.join(twice)}")
-    return names
+    return tuple(str(name) for name in found)

@@ -9,12 +9,14 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from backend.core.classes import ClassNames
 from backend.errors import ConfigError, InputError
 from backend.files.find import find_files, is_inside
 from backend.files.images import SUFFIXES
 from backend.files.pictures import header_of
+from backend.files.text import read_text
 from backend.formats.base import ReadRequest
-from backend.formats.sample import DatasetInstance, Fault, Part, Sample
+from backend.formats.sample import DatasetInstance, Fault, Part, Sample, check_something_left
 from backend.formats.yolo import labels as yolo
 
 _MOST_BYTES = 64 << 20  # of a label file
@@ -77,41 +79,20 @@ class YoloReader:
         if not root.is_dir():
             raise ConfigError(f"{root}: expected the folder of a yolo dataset")
         self._root = root
+        self._encoding = request.options.encoding
         self._pictures = pictures
         self._skip = request.skip
         self.remarks: list[str] = []
         self._labels_of: dict[Path, Path] = {}  # of pictures that were found by their label file
         pictures.add_base(root / "images")
         listed = yaml_of(root)
-        splits: dict[str, list[str]] = {}
-        base = root
-        if listed is not None:
-            pictures.check(listed)
-            own, splits, written = yolo.read_data_yaml(
-                listed.read_text(encoding="utf-8-sig", errors="replace"), str(listed)
-            )
-            base = next(
-                (
-                    one
-                    for one in (listed.parent / written, Path(written))
-                    if written and one.is_dir()
-                ),
-                root,
-            )
-        else:
-            own = self._class_file() or names.given
-            if not own:
-                plain = root / "data.yaml"
-                reason = (
-                    f"{plain}: names no classes"
-                    if plain.is_file()
-                    else f"{root}: has no data.yaml or classes.txt"
-                )
-                raise ConfigError(
-                    f"{reason}; name its classes with --classes, in the order of their numbers"
-                )
+        own, splits, base = self._names_and_splits(listed, names)
         names.add(own)
         self._names = own
+        if twice := sorted({name for name in own if own.count(name) > 1}):
+            self.remarks.append(
+                f"{listed or root}: names of several numbers are one class: {', '.join(twice)}"
+            )
         if split is not None and splits and split not in splits:
             raise ConfigError(f"{listed}: has no split {split!r}; it has {', '.join(splits)}")
         wanted = {split: splits[split]} if split in splits and split is not None else splits
@@ -127,6 +108,35 @@ class YoloReader:
         self.total: int | None = len(self._files)
         self._n_labels = 0  # label files that have a picture
 
+    def _names_and_splits(
+        self, listed: Path | None, names: ClassNames
+    ) -> tuple[tuple[str, ...], dict[str, list[str]], Path]:
+        """The classes, the entries of every split, and the folder they are relative to.
+
+        Raises:
+            ConfigError: nobody names the classes.
+        """
+        root = self._root
+        if listed is not None:
+            self._pictures.check(listed)
+            own, splits, written = yolo.read_data_yaml(
+                read_text(listed, self._encoding), str(listed)
+            )
+            places = [listed.parent / written, Path(written)] if written else []
+            return own, splits, next((one for one in places if one.is_dir()), root)
+        own = self._class_file() or names.given
+        if own:
+            return own, {}, root
+        plain = root / "data.yaml"
+        reason = (
+            f"{plain}: names no classes"
+            if plain.is_file()
+            else f"{root}: has no data.yaml or classes.txt"
+        )
+        raise ConfigError(
+            f"{reason}; name its classes with --classes, in the order of their numbers"
+        )
+
     def _class_file(self) -> tuple[str, ...]:
         found = [
             self._root / folder / name
@@ -138,18 +148,12 @@ class YoloReader:
             return ()
         self._pictures.check(found[0])
         names = tuple(
-            line.strip()
-            for line in (
-                found[0].read_text(encoding="utf-8-sig", errors="replace").rstrip().splitlines()
-            )
+            line.strip() for line in (read_text(found[0], self._encoding).rstrip().splitlines())
         )
-        if "" in names or len(set(names)) < len(names):
-            told = (
-                "has an empty line"
-                if "" in names
-                else f"names {next(name for name in names if names.count(name) > 1)} twice"
+        if "" in names:
+            raise ConfigError(
+                f"{found[0]}: has an empty line, so that numbers do not tell classes apart"
             )
-            raise ConfigError(f"{found[0]}: {told}, so that numbers do not tell classes apart")
         return names
 
     def _below(self, folder: Path) -> list[Path]:
@@ -221,11 +225,7 @@ class YoloReader:
             )
         if path.is_dir():
             return self._below(path)
-        lines = (
-            path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
-            if path.is_file()
-            else []
-        )
+        lines = read_text(path, self._encoding).splitlines() if path.is_file() else []
         return [
             (path.parent / line if line.startswith("./") else base / line)
             for line in map(str.strip, lines)
@@ -276,30 +276,11 @@ class YoloReader:
         name = PurePosixPath(*inner[1:] if is_split else inner)
         instances: list[DatasetInstance] = []
         left_out: Counter[str] = Counter()
+        faults: list[str] = []
         if labels.is_symlink() or labels.exists():
             self._n_labels += 1
-            if not self._pictures.inside(labels):
-                raise InputError(f"{labels}: is no file in the folders that were given")
-            if labels.stat().st_size > _MOST_BYTES:
-                raise InputError(f"{labels}: is larger than {_MOST_BYTES >> 20} MiB")
-            lines = labels.read_text(encoding="utf-8-sig", errors="replace").splitlines()
-            for number, line in enumerate(lines, 1):
-                if line.strip():
-                    row = yolo.read_line(
-                        line, size_hw, len(self._names), f"{labels}: line {number}"
-                    )
-                    if row.is_box:
-                        left_out["boxes, read as filled rectangles"] += 1
-                    if row.mask is None:
-                        left_out["lines that cover no pixel"] += 1
-                    else:
-                        instances.append(
-                            DatasetInstance(
-                                self._names[row.class_id],
-                                (Part(row.mask, len(instances)),),
-                                row.score,
-                            )
-                        )
+            instances = self._instances(labels, size_hw, left_out, faults)
+            check_something_left(instances, faults)
         return Sample(
             name=name,
             where=str(labels),
@@ -308,4 +289,40 @@ class YoloReader:
             picture=picture,
             split=split,
             left_out=left_out,
+            faults=tuple(faults),
         )
+
+    def _instances(
+        self, labels: Path, size_hw: tuple[int, int], left_out: Counter[str], faults: list[str]
+    ) -> list[DatasetInstance]:
+        """The instances of a label file; a line that cannot be read costs only itself."""
+        if not self._pictures.inside(labels):
+            raise InputError(f"{labels}: is no file in the folders that were given")
+        if labels.stat().st_size > _MOST_BYTES:
+            raise InputError(f"{labels}: is larger than {_MOST_BYTES >> 20} MiB")
+        lines = read_text(labels, self._encoding).splitlines()
+        with_ids = yolo.ends_with_ids(lines)
+        instances: list[DatasetInstance] = []
+        seen: set[str] = set()
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            if line.strip() in seen:
+                left_out["lines that repeat another one"] += 1
+                continue
+            seen.add(line.strip())
+            where = f"{labels}: line {number}"
+            try:
+                row = yolo.read_line(line, size_hw, len(self._names), where, with_ids)
+            except InputError as error:
+                faults.append(str(error))
+                continue
+            left_out.update({"ids of tracks at the end of lines": 1} if with_ids else {})
+            if row.is_box:
+                left_out["boxes, read as filled rectangles"] += 1
+            if row.mask is None:
+                left_out["lines that cover no pixel"] += 1
+                continue
+            part = Part(row.mask, len(instances))
+            instances.append(DatasetInstance(self._names[row.class_id], (part,), row.score))
+        return instances

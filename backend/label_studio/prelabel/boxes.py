@@ -4,6 +4,7 @@ predictions, or rows of a prompt file.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
@@ -12,11 +13,12 @@ import numpy as np
 
 from backend.core.types import Detections
 from backend.errors import ConfigError, InputError, Unavailable
-from backend.files.pictures import uploaded_name
+from backend.files.addresses import path_of, uploaded_name
 from backend.formats.label_studio.regions import StoredRegion, read_regions
-from backend.formats.label_studio.tasks import path_of
 from backend.formats.prompt_file import PromptFile
 from backend.label_studio.api.client import TaskRow
+
+logger = logging.getLogger(__name__)
 
 SOURCES = ("annotations", "predictions")
 
@@ -74,17 +76,28 @@ def rectangles(row: TaskRow, source: str, class_ids: Mapping[str, int], to_name:
         if isinstance(one, dict) and not one.get("was_cancelled")
     ]
     for one in sorted(lists, key=lambda entry: int(entry.get("id") or 0), reverse=True):
-        regions, _ = read_regions(one.get("result"), f"task {row.id}: {source}")
-        found = [
-            region for region in regions if region.kind == "rectangle" and region.to_name == to_name
-        ]
-        if found:
-            known = [
-                (class_ids[r.label], _upright(r), 1.0 if r.score is None else r.score)
-                for r in found
-                if r.label in class_ids
-            ]
+        read = read_regions(one.get("result"), f"task {row.id}: {source}")
+        faults = list(read.faults)
+        known: list[tuple[int, list[float], float]] = []
+        n_found = 0
+        for region in read.regions:
+            if region.kind != "rectangle" or region.to_name != to_name:
+                continue
+            try:
+                corners = _upright(region)
+            except InputError as error:
+                faults.append(str(error))
+                continue
+            n_found += 1
+            if region.label in class_ids:
+                score = 1.0 if region.score is None else region.score
+                known.append((class_ids[region.label], corners, score))
+        if n_found:
+            for sentence in faults:
+                logger.warning("%s (left out; the other rectangles are used)", sentence)
             return _detections(known)
+        if faults:
+            raise InputError(faults[0])
     raise Unavailable(f"task {row.id}: no {source[:-1]} with rectangles yet")
 
 
