@@ -62,6 +62,7 @@ class ImageLimits:
     max_side: int = 1 << 20
     min_side: int = 8
     max_bytes: int = 256 << 20
+    max_scans: int = 500  # of a JPEG
 
 
 DEFAULT_LIMITS = ImageLimits()
@@ -277,6 +278,15 @@ def read_header(
         )
 
 
+def jpeg_scans(data: bytes) -> int:
+    """How many times a decoder goes over the pixels of a JPEG; 1 for other formats.
+
+    A progressive JPEG has about ten scans; nothing but this limit keeps a small file from having
+    thousands (ITU T.81, B.2.3: each begins with the marker FF DA, which no coded data holds).
+    """
+    return max(1, data.count(b"\xff\xda")) if data.startswith(b"\xff\xd8") else 1
+
+
 def decode_image(data: bytes, name: str = "image", limits: ImageLimits = DEFAULT_LIMITS) -> Image:
     """Decode image bytes.
 
@@ -295,6 +305,11 @@ def decode_image(data: bytes, name: str = "image", limits: ImageLimits = DEFAULT
     picture = _open(data, name)
     with picture:
         _check_size(*picture.size, name, limits)
+        if (scans := jpeg_scans(data)) > limits.max_scans:
+            raise InputError(
+                f"{name}: is a JPEG of {scans} scans, the limit is {limits.max_scans}; nothing but"
+                " an attack needs more"
+            )
         if getattr(picture, "is_animated", False):
             logger.info("%s: animated, the first frame is used", name)
         try:

@@ -12,7 +12,8 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
@@ -26,6 +27,7 @@ from backend.label_studio.server.worker import STUCK, Busy, DeadlineExceeded
 logger = logging.getLogger(__name__)
 MODEL_CLASS = "YoloSam2"
 _PHRASE = 300  # longest reason phrase
+_BODY_WAIT_S = 10.0  # for other bodies to be done with
 
 
 class TooLarge(InputError):
@@ -64,6 +66,28 @@ def _status(error: LabelingError) -> int:
     if isinstance(error, AuthError):
         return 502
     return 504 if isinstance(error, DeadlineExceeded) else 503
+
+
+@contextmanager
+def _one_post(service: Service) -> Iterator[bytes]:
+    """The body of a request that may take its time, held for as long as the block runs.
+
+    A few threads are left to the health checks, and all bodies together are held within the limit
+    of one.
+
+    Raises:
+        Busy: too many are in work.
+        TooLarge: beyond the limit.
+    """
+    if not service.posts.acquire(blocking=False):
+        raise Busy("busy: all threads are in work, try again in a few seconds")
+    try:
+        limit = service.settings.max_body_bytes
+        end = time.monotonic() + _BODY_WAIT_S
+        with service.bodies.spend(min(request.content_length or 0, limit), end):
+            yield _body(limit)
+    finally:
+        service.posts.release()
 
 
 def _body(limit: int) -> bytes:
@@ -135,17 +159,24 @@ def _add_checks(app: Flask, service: Service) -> None:
 
 
 def _add_protocol(app: Flask, service: Service) -> None:
-    limit = service.settings.max_body_bytes
-
     @app.post("/setup")
     def setup() -> Response:
-        asked = read_setup(read_json(_body(limit)))
+        with _one_post(service) as body:
+            return answer_setup(body)
+
+    def answer_setup(body: bytes) -> Response:
+        asked = read_setup(read_json(body))
         g.note = f"project={asked.project}"
         return _reply({"model_version": service.setup(asked)})
 
     @app.post("/predict")
     def predict() -> Response:
-        asked = read_predict(read_json(_body(limit)))
+        with _one_post(service) as body:
+            return answer_predict(body)
+
+    def answer_predict(body: bytes) -> Response:
+        asked = read_predict(read_json(body))
+        del body
         g.checked = True
         kind = "click" if asked.context is not None else "batch"
         g.note = f"project={asked.project} {kind} tasks={len(asked.tasks)}"
@@ -160,7 +191,7 @@ def _add_protocol(app: Flask, service: Service) -> None:
     def webhook() -> Response:
         # Label Studio waits for the answer inside the annotator's own request; nothing is learned
         # from these events yet.
-        if b'"START_TRAINING"' in _body(limit)[:200]:
+        if b'"START_TRAINING"' in _body(service.settings.max_body_bytes)[:200]:
             logger.warning("training from Label Studio is not supported; nothing was started")
         return _reply({}, 201)
 
@@ -208,14 +239,9 @@ def _add_frame(app: Flask, service: Service) -> None:
     def expected(error: LabelingError) -> Response:
         status = _status(error)
         logger.warning("id=%s: %s", g.get("id"), error)
-        response = _error(
+        return _error(
             status, str(error), getattr(error, "retry_after_s", 5) if status in (503, 504) else None
         )
-        if isinstance(error, Busy):
-            response.headers["Connection"] = (
-                "close"  # or the server below would wait for the rest of a body that nobody reads
-            )
-        return response
 
     @app.errorhandler(HTTPException)
     def http_error(error: HTTPException) -> Response:

@@ -15,15 +15,22 @@ from typing import Any
 from backend.core.protocols import InteractiveLabeler
 from backend.core.types import Image, Prediction
 from backend.errors import InputError, LabelingError, Unavailable
-from backend.files.images import ImageLimits
 from backend.formats.json_text import RawJson, json_text
 from backend.formats.label_studio.binding import Group
 from backend.formats.label_studio.results import Result, prediction_object, result_of
 from backend.label_studio.api.origins import HostRefused
 from backend.label_studio.api.tasks import Task
 from backend.label_studio.server.cache import ByteLru
+from backend.label_studio.server.decoding import Decoder
 from backend.label_studio.server.monitor import Monitor
-from backend.label_studio.server.prefetch import HELD_BYTES, Ahead, Fetch, Fetched, Unit
+from backend.label_studio.server.prefetch import (
+    HELD_BYTES,
+    Ahead,
+    Decode,
+    Fetch,
+    Fetched,
+    Unit,
+)
 from backend.label_studio.server.projects import Predictors, Project
 from backend.label_studio.server.worker import InferenceThread
 
@@ -74,7 +81,7 @@ class BatchPredictor:
         cache_bytes: for results.
         batch: most images per model call.
         fetch_workers: images fetched and decoded at once, over all requests.
-        limits: what images are refused.
+        decode: data, name and deadline to an image.
     """
 
     def __init__(
@@ -87,7 +94,7 @@ class BatchPredictor:
         cache_bytes: int = 256 << 20,
         batch: int = 8,
         fetch_workers: int = 8,
-        limits: ImageLimits | None = None,
+        decode: Decode | None = None,
     ) -> None:
         self._predictors = predictors
         self._inference = inference
@@ -95,7 +102,7 @@ class BatchPredictor:
         self._results: ByteLru[Result] = ByteLru(cache_bytes)
         self._batch = batch
         self._seconds_per_image = 0.0  # what the models took lately
-        self._ahead: Ahead[Result] = Ahead(fetch, fetch_workers, 2 * batch, limits or ImageLimits())
+        self._ahead: Ahead[Result] = Ahead(fetch, fetch_workers, 2 * batch, decode or Decoder())
 
     def close(self) -> None:
         """Stop fetching."""

@@ -21,7 +21,6 @@ import numpy as np
 from backend.core.masks import mask_xyxy
 from backend.core.types import Embedding, Image, Instance, Mask, Masks, Prediction
 from backend.errors import InputError, Unavailable
-from backend.files.images import ImageLimits, decode_image
 from backend.formats.json_text import RawJson, json_text
 from backend.formats.label_studio.binding import Output, prompt_target
 from backend.formats.label_studio.context import PromptedObject, read_context, to_prompts
@@ -30,14 +29,13 @@ from backend.formats.label_studio.results import Result, prediction_object, resu
 from backend.label_studio.api.origins import shown
 from backend.label_studio.api.tasks import Task
 from backend.label_studio.server.cache import ByteLru
+from backend.label_studio.server.decoding import Decoder
 from backend.label_studio.server.monitor import Monitor
-from backend.label_studio.server.prefetch import Fetch
+from backend.label_studio.server.prefetch import Decode, Fetch
 from backend.label_studio.server.projects import Predictors, Project
 from backend.label_studio.server.worker import CLICK, InferenceThread
 
-_SAME_URL_S = (
-    300.0  # an address is taken to hold the same image for this long while someone clicks in it
-)
+_SAME_URL_S = 30.0  # an address is taken to hold the same image while someone clicks in it
 _LOGITS_BYTES = 64 << 20
 
 
@@ -70,7 +68,7 @@ class InteractivePredictor:
         fetch: address, task id and deadline to image bytes.
         monitor: counts.
         cache_bytes: for encoded images.
-        limits: what images are refused.
+        decode: data, name and deadline to an image.
     """
 
     def __init__(
@@ -81,7 +79,7 @@ class InteractivePredictor:
         monitor: Monitor,
         *,
         cache_bytes: int = 1024 << 20,
-        limits: ImageLimits | None = None,
+        decode: Decode | None = None,
     ) -> None:
         self._predictors = predictors
         self._inference = inference
@@ -91,7 +89,7 @@ class InteractivePredictor:
         self._logits: ByteLru[np.ndarray] = ByteLru(_LOGITS_BYTES)
         self._recent: dict[tuple[int | None, str], tuple[str, float]] = {}
         self._lock = threading.Lock()
-        self._limits = limits or ImageLimits()
+        self._decode = decode or Decoder()
 
     def predict(
         self, task: Task, context: Mapping[str, Any], project: Project, deadline: float
@@ -162,7 +160,7 @@ class InteractivePredictor:
                 else self._recent
             )
             self._recent[_address(task.id, uri)] = (digest, now + _SAME_URL_S)
-        return digest, decode_image(data, shown(uri), self._limits)
+        return digest, self._decode(data, shown(uri), deadline)
 
     def _refine(
         self, digest: str, image: Image | None, wanted: Sequence[_Wanted], deadline: float

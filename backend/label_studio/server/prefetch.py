@@ -15,7 +15,6 @@ from typing import Generic, TypeVar
 
 from backend.core.types import Image
 from backend.errors import LabelingError
-from backend.files.images import ImageLimits, decode_image
 from backend.label_studio.api.origins import shown
 from backend.label_studio.api.tasks import Task
 from backend.label_studio.server.worker import DeadlineExceeded
@@ -23,6 +22,7 @@ from backend.label_studio.server.worker import DeadlineExceeded
 logger = logging.getLogger(__name__)
 R = TypeVar("R")
 Fetch = Callable[[str, int | None, float], bytes]
+Decode = Callable[[bytes, str, float], Image]
 _FIRST_GUESS = 64 << 20
 HELD_BYTES = 256 << 20  # of decoded images that one request may hold before the models see them
 
@@ -57,12 +57,12 @@ class Ahead(Generic[R]):
         fetch: address, task id and deadline to image bytes.
         workers: threads.
         at_once: units of one request that are on their way.
-        limits: what images are refused.
+        decode: data, name and deadline to an image.
     """
 
-    def __init__(self, fetch: Fetch, workers: int, at_once: int, limits: ImageLimits) -> None:
+    def __init__(self, fetch: Fetch, workers: int, at_once: int, decode: Decode) -> None:
         self._fetch = fetch
-        self._limits = limits
+        self._decode = decode
         # one request leaves threads to the others
         self._at_once = max(at_once, workers)
         self._running = max(2, workers // 2)
@@ -84,7 +84,7 @@ class Ahead(Generic[R]):
         result = known(digest, unit)
         if result is not None:
             return Fetched(digest, result, None)
-        image = decode_image(data, shown(uri), self._limits)
+        image = self._decode(data, shown(uri), deadline)
         self._largest = max(float(image.nbytes), 0.8 * self._largest)
         return Fetched(digest, None, image)
 

@@ -8,7 +8,6 @@ import logging
 import os
 import signal
 import socket
-import struct
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -27,11 +26,11 @@ from backend.errors import ConfigError, InputError, LabelingError, system_reason
 from backend.files.find import is_inside
 from backend.files.images import ImageLimits
 from backend.label_studio.server.app import create_app
+from backend.label_studio.server.front import FrontWorker
 from backend.label_studio.server.service import Service
 from backend.labeling.cascade import Cascade
 
 logger = logging.getLogger(__name__)
-_RECEIVE_S = 10
 EXIT_STUCK = 70  # of sysexits.h: internal software error
 
 
@@ -140,16 +139,13 @@ class Server(BaseApplication):  # type: ignore[misc]
         options: dict[str, Any] = {
             "bind": f"{host}:{self._settings.port}",
             "workers": 1,
-            "threads": self._settings.threads,
-            "worker_class": "gthread",
-            # For gthread it would be a heartbeat, not a limit on requests; the inference thread has
-            # its own watchdog.
+            "worker_class": FrontWorker,
+            # A heartbeat; the inference thread has its own watchdog.
             "timeout": 0,
             "graceful_timeout": int(self._settings.deadline_s) + 5,
             "preload_app": False,
             "control_socket_disable": True,
             "loglevel": "warning",
-            "post_worker_init": _drain_on_sigterm,
         }
         for name, value in options.items():
             if name in self.cfg.settings:
@@ -162,28 +158,6 @@ class Server(BaseApplication):  # type: ignore[misc]
     def load(self) -> Flask:
         """Called by gunicorn in the worker."""
         return create_app(self._make())
-
-
-def _drain_on_sigterm(worker: Any) -> None:
-    """New requests are refused from the signal on; gunicorn waits for the others.
-
-    A second signal ends them too.
-    """
-    for listener in worker.sockets:
-        # Inherited by accepted connections: whoever sends nothing for this long must not keep a
-        # thread.
-        listener.sock.setsockopt(
-            socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", _RECEIVE_S, 0)
-        )
-    service: Service = worker.wsgi.extensions["service"]
-    before: Any = signal.getsignal(signal.SIGTERM)
-
-    def drain(number: int, frame: FrameType | None) -> None:
-        service.inference.begin_drain()
-        if callable(before):
-            before(number, frame)
-
-    signal.signal(signal.SIGTERM, drain)
 
 
 def _check_free(settings: ServiceSettings) -> None:

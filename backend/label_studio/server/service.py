@@ -16,6 +16,7 @@ from backend.label_studio.api.fetch import Fetcher
 from backend.label_studio.server.batch import BatchPredictor, TaskAnswer
 from backend.label_studio.server.cache import ByteLru
 from backend.label_studio.server.clicks import InteractivePredictor
+from backend.label_studio.server.decoding import Budget, Decoder
 from backend.label_studio.server.monitor import Monitor
 from backend.label_studio.server.projects import (
     SETUP_WAIT_S,
@@ -92,6 +93,9 @@ class Service:
             on_stuck=on_stuck,
         )
         self.monitor = Monitor(lambda: float(self.inference.waiting))
+        self._decoder = Decoder(limits)
+        self.posts = threading.BoundedSemaphore(settings.threads)  # that may be answered at once
+        self.bodies = Budget(settings.max_body_bytes)
         fetch = self.fetcher.fetch
         self._batch = BatchPredictor(
             self.predictors,
@@ -101,7 +105,7 @@ class Service:
             cache_bytes=settings.result_cache_bytes,
             batch=batch,
             fetch_workers=settings.fetch_workers,
-            limits=limits,
+            decode=self._decoder,
         )
         self._interactive = InteractivePredictor(
             self.predictors,
@@ -109,7 +113,7 @@ class Service:
             fetch,
             self.monitor,
             cache_bytes=settings.embed_cache_bytes,
-            limits=limits,
+            decode=self._decoder,
         )
         self._configs: ByteLru[str] = ByteLru(_CONFIG_BYTES)
         self._waiting_setups = threading.BoundedSemaphore(_SETUPS)
@@ -124,6 +128,7 @@ class Service:
         """Finish what is in work, then stop; whether it was finished in time."""
         done = self.inference.drain(timeout_s)
         self._batch.close()
+        self._decoder.close()
         return done
 
     def setup(self, request: SetupRequest) -> str:
