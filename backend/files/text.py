@@ -70,7 +70,7 @@ def _not_in(data: bytes, encoding: str, error: UnicodeDecodeError) -> str:
 
 def _fits(data: bytes, encoding: str) -> bool:
     try:
-        return data.decode(encoding, "strict").isprintable()
+        return "".join(data.decode(encoding).split()).isprintable()
     except UnicodeDecodeError as error:
         return error.start > len(data) - 4  # the sample may end within a character
 
