@@ -655,7 +655,7 @@ def test_texts_in_other_encodings(run_cli, tmp_path: Path) -> None:
     assert run_cli("convert", root, tmp_path / "u", "--to", "coco", "--no-progress")[0] == 0
     assert found(tmp_path / "u")[0][0] == "汽车"
     document = coco(tmp_path / "c.json", {"segmentation": [RING]}).read_text()
-    (tmp_path / "c16.json").write_text(document.replace("cat", "猫"), encoding="utf-16")
+    (tmp_path / "c16.json").write_text(document.replace('"cat"', '"猫"'), encoding="utf-16")
     arguments = ("--from", "coco", "--to", "coco", "--no-progress")
     assert run_cli("convert", tmp_path / "c16.json", tmp_path / "j", *arguments)[0] == 0
     assert found(tmp_path / "j")[0][0] == "猫"

@@ -34,6 +34,8 @@ class Output:
     min_area: float = 0.0
     # Only instances without a mask. Not in the repr, of which digests of bindings are made.
     boxes_only: bool = field(default=False, repr=False)
+    # Name of the Labels tag; None where the tag has its own labels.
+    labels_from: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +119,10 @@ def _is_filled(tag: ControlTag, config: LabelConfig) -> bool:
 
 
 def _output(tag: ControlTag, names: Mapping[int, str], default: float) -> tuple[Output, list[str]]:
-    mapped = map_labels(tag.labels, names)
+    labels = tag.labels
+    if tag.any_label:  # each task brings its own; what they are called is what classes are called
+        labels = (*labels, *(LabelTag(name, None, (), None) for name in names.values()))
+    mapped = map_labels(labels, names)
     thresholds = {
         k: next(t for t in (label.threshold, tag.threshold, default) if t is not None)
         for k, label in mapped.items()
@@ -131,11 +136,18 @@ def _output(tag: ControlTag, names: Mapping[int, str], default: float) -> tuple[
         notes.append(
             f'{tag.kind} "{tag.name}": classes without a label are dropped: {listed(dropped)}'
         )
-    labels = {k: label.written for k, label in mapped.items()}
-    return (
-        Output(tag.kind, tag.name, tag.to_name, labels, thresholds, tag.max_regions, tag.min_area),
-        notes,
+    written = {k: label.written for k, label in mapped.items()}
+    output = Output(
+        kind=tag.kind,
+        from_name=tag.name,
+        to_name=tag.to_name,
+        labels=written,
+        thresholds=thresholds,
+        max_regions=tag.max_regions,
+        min_area=tag.min_area,
+        labels_from=tag.labels_from,
     )
+    return output, notes
 
 
 def listed(names: Iterable[str], most: int = 12) -> str:
@@ -167,7 +179,9 @@ def bind(
     if not outputs:
         raise InputError(
             "The labeling config has no BrushLabels, BitmaskLabels, PolygonLabels or"
-            " RectangleLabels on an Image; `yolosam2 make-config` prints one"
+            " RectangleLabels on an Image"
+            + (f" ({listed(config.notes, 3)})" if config.notes else "")
+            + "; `yolosam2 make-config` prints one"
         )
     filled = [tag for tag in outputs if _is_filled(tag, config)]
     groups: dict[tuple[str, str | None], Group] = {}
@@ -206,9 +220,10 @@ def bind(
             f'Rename labels, or add predicted_values="{next(iter(classes), "class")}" to a Label;'
             ' for clicks and boxes only set model_skip="true"'
         )
-    digest = sha256(
-        repr(list(groups.values())).encode("utf-8", "backslashreplace")
-    ).hexdigest()  # in their order, by which results are kept
+    bare = [o.labels_from for group in groups.values() for o in group.outputs if o.labels_from]
+    # In their order, by which results are kept.
+    described = repr(list(groups.values())) + (repr(bare) if bare else "")
+    digest = sha256(described.encode("utf-8", "backslashreplace")).hexdigest()
     return Binding(tuple(groups.values()), tuple(notes), digest)
 
 
@@ -258,6 +273,8 @@ def prompt_target(config: LabelConfig, from_name: str, label: str | None) -> tup
         for target in targets:
             if (found := next((tag for tag in target.labels if test(tag)), None)) is not None:
                 return target, found.written
+    if label is not None and (anything := next((t for t in targets if t.any_label), None)):
+        return anything, label
     if len(targets[0].labels) == 1:
         return targets[0], targets[0].labels[0].written
     there = listed(tag.value for target in targets for tag in target.labels)

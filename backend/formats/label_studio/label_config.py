@@ -25,6 +25,14 @@ from backend.errors import InputError
 MASK_KINDS = ("brushlabels", "bitmasklabels", "polygonlabels")
 OUTPUT_KINDS = (*MASK_KINDS, "rectanglelabels")
 PROMPT_KINDS = ("keypointlabels", "rectanglelabels")
+# Tags of geometry alone, whose labels come from a ``<Labels>`` tag on the same Image.
+_BARE = {
+    "brush": "brushlabels",
+    "bitmask": "bitmasklabels",
+    "polygon": "polygonlabels",
+    "rectangle": "rectanglelabels",
+    "keypoint": "keypointlabels",
+}
 MAX_CHARS = 1 << 20
 MAX_DEPTH = 64
 MAX_LABELS = 10_000
@@ -64,6 +72,8 @@ class ControlTag:
     max_regions: int | None = None
     min_area: float = 0.0  # pixels
     smart: bool = False
+    labels_from: str | None = None  # name of the Labels tag that names its regions; None: itself
+    any_label: bool = False  # labels come with each task (``value="$labels"``), so any may come
 
 
 @dataclass(frozen=True)
@@ -141,12 +151,15 @@ def _label(element: Element, where: str) -> LabelTag | None:
     )
 
 
-def _control(element: Element, kind: str, to_name: str, data_key: str) -> ControlTag:
+def _control(
+    element: Element, kind: str, to_name: str, data_key: str, labels_tag: Element | None
+) -> ControlTag:
     name = element.get("name", "")
     where = f'{element.tag} "{name}"'
+    holder = element if labels_tag is None else labels_tag
     labels = tuple(
         label
-        for child in element.iter()
+        for child in holder.iter()
         if child.tag in ("Label", "label") and (label := _label(child, where)) is not None
     )
     most = _number(element, "model_max_regions", 0, 1e9, where)
@@ -162,6 +175,8 @@ def _control(element: Element, kind: str, to_name: str, data_key: str) -> Contro
         max_regions=None if most is None else int(most),
         min_area=_number(element, "model_min_area", 0, 1e12, where) or 0.0,
         smart=_flag(element, "smart", where) or False,
+        labels_from=None if labels_tag is None else labels_tag.get("name", ""),
+        any_label=(holder.get("value") or "").startswith("$"),
     )
 
 
@@ -206,18 +221,32 @@ def parse_label_config(text: str) -> LabelConfig:
                     f'Image "{name}": its value is not a field of the task such as $image; it gets'
                     " no predictions"
                 )
+    label_tags = {
+        element.get("toName", ""): element
+        for element in reversed(list(root.iter()))
+        if str(element.tag).lower() == "labels" and element.get("name")
+    }
     tags = []
     for element in root.iter():
         kind = str(element.tag).lower()
         to_name = element.get("toName", "")
+        bare = kind in _BARE
+        kind = _BARE.get(kind, kind)
         if kind not in OUTPUT_KINDS + PROMPT_KINDS or not element.get("name"):
+            continue
+        if bare and to_name in images and to_name not in label_tags:
+            notes.append(
+                f'{element.tag} "{element.get("name")}": there is no Labels tag on Image'
+                f' "{to_name[:80]}" that would name its regions; it stays empty'
+            )
             continue
         if to_name not in images:
             notes.append(
                 f'{element.tag} "{element.get("name")}": its toName "{to_name[:80]}" is no Image'
             )
             continue
-        tags.append(_control(element, kind, to_name, images[to_name]))
+        labels_tag = label_tags[to_name] if bare else None
+        tags.append(_control(element, kind, to_name, images[to_name], labels_tag))
     _check_counts(tags)
     return LabelConfig(tuple(tags), tuple(notes))
 

@@ -80,6 +80,32 @@ def region(
     return made
 
 
+def bare_regions(made: dict[str, Any], labels_from: str) -> list[dict[str, Any]]:
+    """A region of a tag that has no labels of its own (``Brush``, ``Polygon`` ...), as Label Studio
+    stores it: its geometry, and its label from the ``Labels`` tag under the same id.
+
+    Args:
+        made: by ``region``, of the kind with labels.
+        labels_from: name of the Labels tag.
+
+    >>> tag = {"kind": "rectanglelabels", "from_name": "box", "to_name": "image"}
+    >>> made = region(key="a", **tag, size_hw=(2, 4), value={"x": 50}, label="cat")
+    >>> [(one["type"], one["from_name"], one["value"]) for one in bare_regions(made, "label")]
+    [('rectangle', 'box', {'x': 50}), ('labels', 'label', {'x': 50, 'labels': ['cat']})]
+    """
+    kind = made["type"]
+    geometry = {name: value for name, value in made["value"].items() if name != kind}
+    return [
+        {**made, "type": kind.removesuffix("labels"), "value": geometry},
+        {
+            **made,
+            "type": "labels",
+            "from_name": labels_from,
+            "value": {**geometry, "labels": made["value"][kind]},
+        },
+    ]
+
+
 def brush_value(mask: Mask, size_hw: tuple[int, int]) -> dict[str, Any]:
     """The value of a brush region; its run lengths are JSON text already.
 
@@ -169,20 +195,19 @@ def _regions(prediction: Prediction, index: int, output: Output) -> list[dict[st
         if holes:
             noun = "holes" if holes > 1 else "hole"
             meta = {"text": [f"{holes} {noun} not shown: a polygon cannot have any"]}
-        made.append(
-            region(
-                key=f"{prediction.model_version}|{index}|{about}|{part}",
-                kind=output.kind,
-                from_name=output.from_name,
-                to_name=output.to_name,
-                size_hw=size_hw,
-                value=value,
-                label=output.labels.get(instance.class_id, instance.label),
-                origin="prediction",
-                score=round(float(instance.score), 4),
-                meta=meta,
-            )
+        one = region(
+            key=f"{prediction.model_version}|{index}|{about}|{part}",
+            kind=output.kind,
+            from_name=output.from_name,
+            to_name=output.to_name,
+            size_hw=size_hw,
+            value=value,
+            label=output.labels.get(instance.class_id, instance.label),
+            origin="prediction",
+            score=round(float(instance.score), 4),
+            meta=meta,
         )
+        made += [one] if output.labels_from is None else bare_regions(one, output.labels_from)
     return made
 
 

@@ -108,6 +108,8 @@ class Fetcher:
         """
         if uri.startswith("data:"):
             return self._inline(uri)
+        if "://" not in uri and not uri.startswith("/") and f"/{uri}".startswith(_IMAGE_PATHS):
+            uri = f"/{uri}"  # as some importers write Label Studio's own paths
         if self._settings.local_files_root is not None and (target := self._local(uri)) is not None:
             return read_local_file(
                 self._settings.local_files_root,

@@ -56,6 +56,7 @@ class _Wanted:
             to_name=self.tag.to_name,
             labels={0: self.label},
             thresholds={0: 0.0},
+            labels_from=self.tag.labels_from,
         )
 
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import time
 import tracemalloc
 
+import numpy as np
 import pytest
 
+from backend.core.masks import mask_xyxy
+from backend.core.types import Instance, Mask, Prediction
 from backend.errors import InputError
 from backend.formats.label_studio.binding import Binding, bind, prompt_target
 from backend.formats.label_studio.label_config import make_config, parse_label_config
+from backend.formats.label_studio.regions import read_regions
+from backend.formats.label_studio.results import result_of
 
 NAMES = {0: "car", 1: "Person", 2: "truck", 3: "bus"}
 
@@ -284,3 +290,51 @@ def test_where_a_prompt_goes() -> None:
     assert prompt_target(single, "point", "tram")[1] == "thing"
     with pytest.raises(InputError, match="add a BrushLabels tag"):
         prompt_target(parse_label_config(config(point)), "point", "Car")
+
+
+BARE = """<View><Image name="image" value="$image"/>
+  <Labels name="label" toName="image"><Label value="cat"/><Label value="dog"/></Labels>
+  <Brush name="brush" toName="image"/><Polygon name="poly" toName="image"/>
+  <KeyPoint name="point" toName="image" smart="true"/></View>"""
+
+
+def test_bare_tags_take_their_labels_from_the_labels_tag() -> None:
+    """As Label Studio stores them: geometry and label are two entries with one id."""
+    config = parse_label_config(BARE)
+    assert [(tag.kind, tag.name, tag.labels_from) for tag in config.tags] == [
+        ("brushlabels", "brush", "label"),
+        ("polygonlabels", "poly", "label"),
+        ("keypointlabels", "point", "label"),
+    ]
+    binding = bind(config, lambda path: {0: "cat", 1: "dog"}, 0.25)
+    mask = Mask(2, 3, np.ones((4, 5), np.bool_))
+    cat = Instance("cat", 0, 0.9, mask_xyxy(mask), mask)
+    prediction = Prediction((cat,), (20, 30), "v")
+    made = json.loads(f"[{result_of(prediction, binding.groups[0].outputs).regions}]")
+    assert [(one["type"], one["from_name"]) for one in made] == [
+        ("brush", "brush"),
+        ("labels", "label"),
+        ("polygon", "poly"),
+        ("labels", "label"),
+    ]
+    assert made[0]["id"] == made[1]["id"] != made[2]["id"]
+    read = read_regions(made, "result")
+    assert [(one.kind, one.label) for one in read.regions] == [("brush", "cat"), ("polygon", "cat")]
+    assert prompt_target(config, "point", "dog")[0].name == "brush"
+
+
+def test_a_bare_tag_without_labels_is_named() -> None:
+    config = parse_label_config(
+        '<View><Image name="image" value="$image"/><Brush name="b" toName="image"/></View>'
+    )
+    with pytest.raises(InputError, match='Brush "b": there is no Labels tag on Image "image"'):
+        bind(config, lambda path: {0: "cat"}, 0.25)
+
+
+def test_labels_that_come_with_each_task_are_those_of_the_model() -> None:
+    config = parse_label_config(
+        '<View><Image name="image" value="$image"/>'
+        '<BrushLabels name="b" toName="image" value="$labels"/></View>'
+    )
+    (group,) = bind(config, lambda path: {0: "cat", 1: "dog"}, 0.25).groups
+    assert group.outputs[0].labels == {0: "cat", 1: "dog"}
