@@ -71,6 +71,18 @@ def as_sentence(error: BaseException) -> str:
     return f"unexpected {type(error).__name__}: {str(error)[:200]}"
 
 
+def told(value: object, most: int = 60) -> str:
+    """A value as a message shows it: text in quotes, so that "0.9" is not taken for 0.9.
+
+    >>> told("0.9"), told(0.9), told(None)
+    ("'0.9'", '0.9', 'nothing')
+    """
+    if value is None:
+        return "nothing"
+    text = repr(value) if isinstance(value, str) else str(value)
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
 def json_kind(value: object) -> str:
     """What a parsed JSON value is, in words for people."""
     kinds = {

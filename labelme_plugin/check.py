@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from backend.errors import InputError, as_sentence, json_kind, system_reason
+from backend.errors import InputError, as_sentence, json_kind, system_reason, told
 from backend.files.find import is_inside
 from backend.files.images import ImageLimits
 from backend.files.pictures import Pictures, header_of
@@ -132,7 +132,7 @@ def _top(document: Mapping[str, Any], path: Path, pictures: Pictures) -> _Found:
         if key not in document:
             yield key, _Remark("is missing; without it the size has to be read from the picture")
         elif not _is_int(document[key]) or not 0 < document[key] <= _LIMITS.max_side:
-            yield key, f"expected a number of pixels, got {str(document[key])[:40]}"
+            yield key, f"expected a number of pixels, got {told(document[key])}"
     named = document.get("imagePath")
     if "imagePath" in document and (not isinstance(named, str) or not named):
         yield "imagePath", f"expected a path, got {json_kind(named)}"

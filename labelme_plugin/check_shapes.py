@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import PIL.Image
 
-from backend.errors import InputError, json_kind
+from backend.errors import InputError, json_kind, told
 from backend.files.images import DEFAULT_LIMITS
 
 _FAR = 1e9  # pixels; nan and infinity are not below it either
@@ -79,7 +79,7 @@ def _shape(shape: Any, size_hw: tuple[int, int] | None, labels: Sequence[str] | 
         yield (
             "group_id",
             (
-                f"expected a whole number or null, got {str(shape['group_id'])[:40]}; labelme 6 and"
+                f"expected a whole number or null, got {told(shape['group_id'])}; labelme 6 and"
                 " later refuse it"
             ),
         )
@@ -128,7 +128,7 @@ def _points(shape: Mapping[str, Any], kind: str) -> _Found:
         return
     for point in points:
         if not isinstance(point, list) or len(point) != 2 or not all(map(_is_number, point)):
-            yield "points", f"expected pairs of finite numbers, got {str(point)[:60]}"
+            yield "points", f"expected pairs of finite numbers, got {told(point)}"
             return
     least, most = _POINTS.get(kind, (1, None))
     if len(points) < least or (most is not None and len(points) > most):

@@ -21,7 +21,7 @@ import PIL.ImageDraw
 
 from backend.core.masks import check_mask, join_masks, mask_from_full
 from backend.core.types import Mask
-from backend.errors import InputError
+from backend.errors import InputError, told
 from backend.files.images import declared_size, side_or_none
 from backend.formats.sample import NO_AREA
 from labelme_plugin.document import check_shape
@@ -102,7 +102,7 @@ def _points(shape: Mapping[str, Any], where: str, least: int) -> list[tuple[floa
             )
         ):
             raise InputError(
-                f"{where}.points: expected pairs of numbers of pixels, got {str(point)[:60]}"
+                f"{where}.points: expected pairs of numbers of pixels, got {told(point)}"
             )
     return [(float(x), float(y)) for x, y in points]
 

@@ -38,7 +38,7 @@ _MODELS = (
     "batch",
     "sam_batch",
 )
-_BATCH = ("prompts", "workers")
+_BATCH = ("prompts", "prompt_boxes", "workers")
 _CALLED = {"label_studio_url": "--url", "label_studio_api_key": "--api-key"}
 
 

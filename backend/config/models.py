@@ -26,6 +26,7 @@ from backend.config.fields import (
 )
 from backend.errors import ConfigError
 
+BOX_FORMS = ("xyxy", "xywh")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
@@ -40,6 +41,12 @@ def _device(value: Any) -> str:
     if name.split(":")[0] not in DEVICES:
         raise ValueError(f"expected one of {', '.join(DEVICES)}, got {value!r}")
     return name
+
+
+def _box_form(value: Any) -> str:
+    if str(value).lower() not in BOX_FORMS:
+        raise ValueError(f"expected one of {', '.join(BOX_FORMS)}, got {value!r}")
+    return str(value).lower()
 
 
 def _existing(value: Any) -> Path:
@@ -152,6 +159,13 @@ class Settings(YoloOptions):
         flags=("--prompts", "-p"),
         metavar="JSON",
         help="boxes come from this prediction.json; no detector is loaded",
+    )
+    prompt_boxes: str = setting(
+        "xyxy",
+        read=_box_form,
+        flags=("--prompt-boxes",),
+        metavar="xyxy|xywh",
+        help="what bbox of --prompts holds: two corners, or corner and size as in COCO's results",
     )
     classes: tuple[str, ...] | None = setting(
         None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from backend.errors import InputError
 
 _PIECE = 4096  # bytes that are parsed at once, and so the most levels that can open unseen
 _MOST_LEVELS = 500
+_MOST_OF_ONE = 64 << 20  # bytes of a file that holds one task
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.S)
 
 
@@ -25,10 +27,33 @@ def read_tasks(stream: BinaryIO, path: Path) -> Iterator[Any]:
         InputError: not JSON, not a list, or cut off; the items before that have been given by then.
     """
     first, at = _start_of(stream, path)
+    if first == b"{" and (task := _one_task(stream, path, at)) is not None:
+        yield task
+        return
     if first != b"[":
         stream.seek(at)
         raise InputError(f"{path}: {_foreign(stream.read(400))}")
     yield from _items(stream, path, at, "item", "tasks")
+
+
+def _one_task(stream: BinaryIO, path: Path, at: int) -> dict[str, Any] | None:
+    """The task of a file that holds a single one; None for another object.
+
+    Label Studio's target storages write a file for each annotation, with its task inside.
+    """
+    stream.seek(at)
+    data = stream.read(_MOST_OF_ONE + 1)
+    if len(data) > _MOST_OF_ONE:
+        return None
+    try:
+        found = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    if isinstance(found, dict) and isinstance(found.get("task"), dict) and "result" in found:
+        annotation = {key: value for key, value in found.items() if key != "task"}
+        found = {**found["task"], "annotations": [annotation]}
+    is_task = isinstance(found, dict) and isinstance(found.get("data"), dict)
+    return found if is_task and {"annotations", "predictions", "completions"} & set(found) else None
 
 
 def read_list(stream: BinaryIO, path: Path, name: str) -> Iterator[Any]:

@@ -31,19 +31,23 @@ class PromptFile:
 
     path: Path
     by_image: Mapping[str, Detections]
+    remarks: tuple[str, ...] = ()  # rows that do not fit, counted and named
 
     def lookup(self, relative: PurePosixPath) -> Detections | None:
         """Detections of an image by its path below the source folder, with or without suffix.
 
         None if it has no rows.
         """
-        for key in (relative.with_suffix("").as_posix(), relative.as_posix()):
+        stem = relative.with_suffix("").as_posix()
+        # COCO's results name an image by its number, its file by that number with zeros before it.
+        number = [str(int(stem))] if stem.isascii() and stem.isdecimal() else []
+        for key in (stem, relative.as_posix(), *number):
             if key in self.by_image:
                 return self.by_image[key]
         return None
 
 
-def _fault(row: Any, n_classes: int) -> str | None:
+def _fault(row: Any, n_classes: int, boxes: str) -> str | None:
     """What is wrong with a row, by field, or None."""
     if not isinstance(row, dict):
         return f"expected an object, got {type(row).__name__}"
@@ -64,66 +68,76 @@ def _fault(row: Any, n_classes: int) -> str | None:
         or any(isinstance(v, bool) or not isinstance(v, int | float) for v in box)
     ):
         return f"bbox: expected four numbers, got {box!r}"
-    if not all(abs(v) < _FAR for v in box) or box[2] <= box[0] or box[3] <= box[1]:
-        return f"bbox: expected x1 < x2 and y1 < y2, got {box!r}"
+    if boxes == "xywh":
+        if not all(abs(v) < _FAR for v in box) or min(box[2:]) <= 0:
+            return f"bbox: expected a width and a height above 0, got {box!r}"
+    elif not all(abs(v) < _FAR for v in box) or box[2] <= box[0] or box[3] <= box[1]:
+        hint = "; --prompt-boxes xywh reads corner and size" if min(box[2:]) > 0 else ""
+        return f"bbox: expected x1 < x2 and y1 < y2, got {box!r}{hint}"
     score = row.get("score", 1.0)
     if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:
         return f"score: expected 0 to 1, got {score!r}"
     return None
 
 
-def parse_prompts(rows: Any, path: Path, n_classes: int) -> PromptFile:
+def parse_prompts(rows: Any, path: Path, n_classes: int, boxes: str = "xyxy") -> PromptFile:
     """Check and group the rows of a prompt file.
 
     Args:
         rows: the parsed JSON.
         path: for messages.
         n_classes: how many class names there are.
+        boxes: what ``bbox`` holds: ``xyxy``, or ``xywh`` as COCO's results do.
 
     Returns:
-        The boxes by image.
+        The boxes by image. Rows that do not fit are counted in its remarks.
 
     Raises:
-        ConfigError: naming the first bad rows by index and field, and how many there are.
+        ConfigError: no row fits; the first are named by index and field.
     """
     if not isinstance(rows, list):
         raise ConfigError(f"{path}: expected a list of rows, got {type(rows).__name__}")
-    faults = [
-        (k, fault) for k, row in enumerate(rows) if row != {} and (fault := _fault(row, n_classes))
-    ]
-    if faults:
-        shown = "; ".join(f"row {k}: {fault}" for k, fault in faults[:_SHOWN])
-        more = f"; and {len(faults) - _SHOWN} more bad rows" if len(faults) > _SHOWN else ""
-        raise ConfigError(f"{path}: {shown}{more}")
+    given = [(k, row) for k, row in enumerate(rows) if row != {}]
+    faults = {k: fault for k, row in given if (fault := _fault(row, n_classes, boxes))}
+    shown = "; ".join(f"row {k}: {fault}" for k, fault in list(faults.items())[:_SHOWN])
+    if len(faults) > _SHOWN:
+        shown += f"; and {len(faults) - _SHOWN} more"
+    if faults and len(faults) == len(given):
+        raise ConfigError(f"{path}: {shown}")
     grouped: dict[str, list[dict[str, Any]]] = {}
-    for row in rows:
-        if row:
+    for k, row in given:
+        if k not in faults:
             grouped.setdefault(str(row["image_id"]), []).append(row)
-    return PromptFile(path, {key: _detections(group) for key, group in grouped.items()})
+    by_image = {key: _detections(group, boxes) for key, group in grouped.items()}
+    told = (f"{path}: {len(faults)} of {len(given)} rows do not fit and are left out: {shown}",)
+    return PromptFile(path, by_image, told if faults else ())
 
 
-def _detections(rows: list[dict[str, Any]]) -> Detections:
+def _detections(rows: list[dict[str, Any]], boxes: str) -> Detections:
     rows = sorted(rows, key=lambda row: -row.get("score", 1.0))
+    corners = np.array([row["bbox"] for row in rows], np.float64).reshape(-1, 4)
+    if boxes == "xywh":
+        corners[:, 2:] += corners[:, :2]
     return Detections(
-        np.array([row["bbox"] for row in rows], np.float32).reshape(-1, 4),
+        corners.astype(np.float32),
         np.array([row["category_id"] for row in rows], np.int64),
         np.array([row.get("score", 1.0) for row in rows], np.float32),
     )
 
 
-def read_prompts(path: Path, n_classes: int) -> PromptFile:
+def read_prompts(path: Path, n_classes: int, boxes: str = "xyxy") -> PromptFile:
     """Read a prompt file; see ``parse_prompts``.
 
     Raises:
         ConfigError: also for a missing file or invalid JSON.
     """
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
+        rows = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot read: {system_reason(error)}") from None
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: is not valid JSON: {error}") from None
-    return parse_prompts(rows, path, n_classes)
+    return parse_prompts(rows, path, n_classes, boxes)
 
 
 def prompt_rows(image_id: str, detections: Detections) -> Iterable[dict[str, Any]]:

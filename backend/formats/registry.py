@@ -74,6 +74,8 @@ def detect_format(source: Path) -> str:
     if not source.exists():
         raise ConfigError(f"{source}: no such file or folder")
     formats = [format_of(name) for name in format_names()]
+    if source.suffix.lower() == ".xml":
+        raise ConfigError(f"{source}: is an XML file, such as PASCAL VOC has boxes in; not read")
     if source.is_file():
         strictest_first = sorted(formats, key=lambda one: one.name == _MOST_LENIENT)
         lenient = first_byte(source) == b"{"
@@ -87,6 +89,12 @@ def detect_format(source: Path) -> str:
     if documents:
         loose = [one for one in formats if one.found_by_files]
         return _of_files(source, documents, loose, lenient=True)
+    if next(find_files(source, (".xml",)), None) is not None:
+        raise ConfigError(
+            f"{source}: holds XML files, as PASCAL VOC has boxes in; boxes without masks are not"
+            " read from there. `yolosam2 annotate` makes masks of the pictures, and --prompts"
+            " takes boxes as JSON"
+        )
     raise ConfigError(
         f"{source}: holds no labelme JSON, Label Studio export, COCO file, YOLO labels or VOC "
         "label maps; say which it is with --from"

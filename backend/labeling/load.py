@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -14,6 +15,7 @@ from backend.labeling.cascade import Cascade
 from backend.models.devices import resolve_device
 from backend.models.registry import load_detector, load_segmenter
 
+logger = logging.getLogger(__name__)
 LOWEST_CONF = 0.01  # of a detector whose thresholds a labeling config decides
 
 
@@ -91,7 +93,9 @@ def load(
             f"{settings.prompts}: its category_id are indices; name the classes with --classes, in"
             " their order"
         )
-    prompts = read_prompts(settings.prompts, len(names))
+    prompts = read_prompts(settings.prompts, len(names), settings.prompt_boxes)
+    for remark in prompts.remarks:
+        logger.warning(remark)
     version = file_digest(settings.prompts)[:8]
     cascade = build_cascade(settings, names=names, given_version=version, mode=mode)
     return LoadedModels(cascade, prompts)

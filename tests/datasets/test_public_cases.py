@@ -661,3 +661,33 @@ def test_texts_in_other_encodings(run_cli, tmp_path: Path) -> None:
     assert found(tmp_path / "j")[0][0] == "猫"
     wrong = ("--to", "coco", "--encoding", "nonsense", "--no-progress")
     assert "there is no encoding" in run_cli("convert", root, tmp_path / "w", *wrong)[2]
+
+
+# ------------------------------------------------------------------------------- other inputs
+
+
+@pytest.mark.parametrize("kind", ["task", "annotation"])
+def test_a_task_alone_and_a_folder_of_them(run_cli, tmp_path: Path, kind: str) -> None:
+    """As people cut them out of an export, and as Label Studio's target storages write them."""
+    for k in (1, 2):
+        task = {"id": k, "data": {"image": f"/data/upload/1/ab12cd34-{k}.jpg"}}
+        annotation = {"id": k, "result": [region()]}
+        whole = {**task, "annotations": [annotation]}
+        name = f"{k}.json" if kind == "task" else str(k)
+        put(tmp_path / "s" / name, whole if kind == "task" else {**annotation, "task": task})
+    run(tmp_path / "s", tmp_path / "all")
+    assert len(found(tmp_path / "all")) == 2
+    one = tmp_path / "s" / ("1.json" if kind == "task" else "1")
+    run(one, tmp_path / "one")
+    assert np.array_equal(found(tmp_path / "one")[0][1], QUARTER)
+    code, out, err = run_cli("score", one, "--no-progress")
+    assert "predictions: not in the export" in out + err
+    assert code == 2  # there is nothing to score
+
+
+def test_boxes_of_voc_are_named(tmp_path: Path) -> None:
+    put(tmp_path / "voc/Annotations/a.xml", "<annotation><object/></annotation>")
+    with pytest.raises(ConfigError, match="holds XML files, as PASCAL VOC has boxes in"):
+        run(tmp_path / "voc", tmp_path / "o")
+    with pytest.raises(ConfigError, match=r"a.xml: is an XML file"):
+        run(tmp_path / "voc/Annotations/a.xml", tmp_path / "o")

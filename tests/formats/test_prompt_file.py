@@ -69,12 +69,32 @@ def test_integer_ids_and_missing_scores() -> None:
     ],
 )
 def test_bad_rows_are_named(change: dict[str, object], words: str) -> None:
-    with pytest.raises(ConfigError, match=words):
-        parse_prompts([GOOD, {**GOOD, **change}], HERE, 4)
+    prompts = parse_prompts([GOOD, {**GOOD, **change}], HERE, 4)
+    assert list(prompts.by_image) == ["23960"]
+    assert len(prompts.by_image["23960"]) == 1
+    (told,) = prompts.remarks
+    assert "1 of 2 rows do not fit and are left out: row 1" in told
+    assert words in told
+    with pytest.raises(ConfigError, match=words.replace("row 1", "row 0")):
+        parse_prompts([{**GOOD, **change}], HERE, 4)
+
+
+def test_results_of_coco_are_prompts() -> None:
+    rows = [
+        {"image_id": 42, "category_id": 1, "bbox": [10, 20, 30, 40], "score": 0.5},
+        {"image_id": 42, "category_id": 1, "bbox": [10, 20, 0, 40], "score": 0.5},
+    ]
+    prompts = parse_prompts(rows, HERE, 2, "xywh")
+    found = prompts.lookup(PurePosixPath("000000000042.jpg"))
+    assert found is not None
+    assert found.xyxy.tolist() == [[10, 20, 40, 60]]
+    assert "expected a width and a height above 0" in prompts.remarks[0]
+    with pytest.raises(ConfigError, match="--prompt-boxes xywh reads corner and size"):
+        parse_prompts([{**rows[0], "bbox": [30, 20, 10, 10]}], HERE, 2)
 
 
 def test_many_bad_rows_are_counted() -> None:
-    with pytest.raises(ConfigError, match=r"row 4.*and 15 more bad rows"):
+    with pytest.raises(ConfigError, match=r"row 4.*and 15 more"):
         parse_prompts([5] * 20, HERE, 4)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from backend.core.classes import IGNORE_LABEL
 from backend.core.rasterize import box_mask
 from backend.core.types import Mask
-from backend.errors import InputError
+from backend.errors import InputError, told
 from backend.files.images import declared_size, side_or_none
 from backend.files.pictures import header_of
 from backend.formats.coco import parts
@@ -91,9 +91,7 @@ def annotation_mask(
         left_out["boxes, read as filled rectangles"] += 1
         mask = box_mask(*corners, size_hw)
     elif row.get("bbox"):
-        raise InputError(
-            f"{where}.bbox: expected x, y, width and height, got {str(row['bbox'])[:60]}"
-        )
+        raise InputError(f"{where}.bbox: expected x, y, width and height, got {told(row['bbox'])}")
     else:
         left_out["annotations without a segmentation or a box"] += 1
         return None

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from backend.formats.base import Format
 from backend.formats.json_stream import first_byte
-from backend.formats.label_studio.reader import LabelStudioReader, export_files
+from backend.formats.label_studio.reader import LabelStudioReader, export_files, is_one_task
 from backend.formats.label_studio.writer import TASKS, LabelStudioWriter
 
 
 def _is_file(path: Path) -> bool:
-    return first_byte(path) == b"["
+    return first_byte(path) == b"[" or is_one_task(path)
 
 
 def _is_folder(folder: Path) -> bool:

@@ -59,7 +59,28 @@ def export_files(source: Path) -> list[Path]:
             if _IMPORT.fullmatch(path.name) and path.is_file()
         ):
             return found
-    return []
+    files = sorted(path for path in source.glob("*") if path.is_file() and path.name[0] != ".")
+    ones = [path for path in files if path.suffix.lower() in ("", ".json")]
+    return ones if ones and all(map(is_one_task, ones)) else []
+
+
+def is_one_task(path: Path) -> bool:
+    """True if the beginning of a file looks like a single task, or an annotation with its task."""
+    try:
+        if not path.is_file():
+            return False
+        with path.open("rb") as stream:
+            head = stream.read(1 << 16).lstrip(b"\xef\xbb\xbf \t\r\n")
+    except OSError:
+        return False
+    kinds = (b'"annotations"', b'"predictions"', b'"completions"', b'"result"')
+    return (
+        head.startswith(b"{")
+        and b'"data"' in head
+        and any(kind in head for kind in kinds)
+        and b'"shapes"' not in head
+        and b'"images"' not in head
+    )
 
 
 class LabelStudioReader:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from backend.core.masks import mask_from_full
 from backend.core.rasterize import ellipse_mask, polygon_of_edges, turned_box_mask
 from backend.core.types import Mask
-from backend.errors import InputError, json_kind
+from backend.errors import InputError, json_kind, told
 from backend.files.images import declared_size, side_or_none
 from backend.formats.label_studio import brush_rle as rle
 
@@ -234,7 +234,7 @@ def masks_of(
     >>> box = {"original_width": 4, "original_height": 2, "type": "rectanglelabels", "value": value}
     >>> faults = []
     >>> list(masks_of(read_regions([box], "result").regions, faults)), faults
-    ([], ['result[0].value.width: expected a number of percent, got wide'])
+    ([], ["result[0].value.width: expected a number of percent, got 'wide'"])
     """
     for one in regions:
         try:
@@ -288,7 +288,7 @@ def _percent(region: StoredRegion, name: str, side: int, default: float | None =
         or not abs(number) <= _MOST_PERCENT
     ):
         raise InputError(
-            f"{region.where}.value.{name}: expected a number of percent, got {str(number)[:40]}"
+            f"{region.where}.value.{name}: expected a number of percent, got {told(number)}"
         )
     return float(number) * side / 100
 
@@ -336,9 +336,7 @@ def _polygon(region: StoredRegion) -> Mask | None:
             and len(point) == 2
             and all(_is_percent(v) for v in point)
         ):
-            raise InputError(
-                f"{field}: expected pairs of numbers of percent, got {str(point)[:60]}"
-            )
+            raise InputError(f"{field}: expected pairs of numbers of percent, got {told(point)}")
     height, width = region.size_hw
     return polygon_of_edges(
         [(x * width / 100, y * height / 100) for x, y in points], region.size_hw

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +22,8 @@ from backend.label_studio.prelabel.boxes import from_file, from_tasks
 from backend.label_studio.prelabel.run import Choice
 from backend.label_studio.prelabel.stages import Labeller, Loader
 from backend.labeling.cascade import Cascade
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +96,9 @@ def prepare(settings: Settings, options: PrelabelOptions, label_config: str) -> 
         prompts: PromptFile | None = None
         if settings.prompts is not None:
             names = list(settings.classes or label_names(config))
-            prompts = read_prompts(settings.prompts, len(names))
+            prompts = read_prompts(settings.prompts, len(names), settings.prompt_boxes)
+            for remark in prompts.remarks:
+                logger.warning(remark)
             version = file_digest(settings.prompts)[:8]
         elif options.from_boxes is not None:
             names = label_names(config)

@@ -247,7 +247,7 @@ SMALL = "data:image/png;base64," + base64.b64encode(PNG.getvalue()).decode()
         ),
         (
             region("rectanglelabels", x=1, y="2", width=3, height=4),
-            r"value.y: expected a number of percent, got 2",
+            r"value.y: expected a number of percent, got '2'",
         ),
         (
             region("rectanglelabels", x=1, y=2, width=3, height=1e9),
