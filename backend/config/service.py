@@ -37,6 +37,10 @@ def _url(value: Any) -> str:
     return url
 
 
+def _names(value: Any) -> tuple[str, ...]:
+    return tuple(name.strip().lower() for name in str(value).split(",") if name.strip())
+
+
 def _hosts(value: Any) -> tuple[str, ...]:
     entries = tuple(
         entry.strip().lower()
@@ -101,6 +105,13 @@ class ServiceSettings:
         environment=("THREADS",),
         metavar="N",
         help="HTTP threads; the models have one of their own",
+    )
+    server_names: tuple[str, ...] = setting(
+        (),
+        read=_names,
+        environment=("SERVER_NAMES",),
+        help="other names a proxy calls this server by; without a password, a server on 127.0.0.1"
+        " answers no others",
     )
     insecure: bool = setting(
         False,

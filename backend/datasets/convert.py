@@ -16,7 +16,7 @@ from backend.datasets.report import ConvertSummary
 from backend.datasets.splits import Division
 from backend.datasets.stems import Stems
 from backend.errors import ConfigError, InputError, LabelingError, Unavailable, is_disk_full
-from backend.files.atomic import ensure_writable, sweep_stale
+from backend.files.atomic import check_out, ensure_writable, sweep_stale
 from backend.files.find import is_inside
 from backend.files.ownership import OutputFolder
 from backend.files.pictures import Pictures
@@ -107,6 +107,7 @@ def convert(
     Raises:
         ConfigError: there is nothing to convert, or nowhere to put it.
     """
+    check_out(out)
     kind = kind or detect_format(source)
     _check(source, out, kind, target)
     ensure_writable(out)

@@ -25,6 +25,7 @@ from backend.evaluation.truth import (
     new_scoring,
     read_truth,
 )
+from backend.files.find import is_there
 from backend.formats.sample import Fault
 from backend.formats.voc.class_names import read_class_names
 from backend.formats.voc.colours import own_colour_table
@@ -69,11 +70,7 @@ def evaluate_maps(
         )
     objects = folder / "SegmentationObject"
     run = new_scoring(dataset, names, options, with_instances=objects.is_dir())
-    if not any(
-        (classes / f"{image_id}.png").exists()
-        for image_id in dataset.image_ids
-        if "\0" not in image_id
-    ):
+    if not any(is_there(classes / f"{image_id}.png") for image_id in dataset.image_ids):
         raise ConfigError(
             f"{classes}: has no label map for any of these images; expected for example"
             f" {dataset.image_ids[0]}.png"

@@ -108,6 +108,18 @@ def _alive(pid: int) -> bool:
     return True
 
 
+def check_out(folder: Path) -> None:
+    """Refuse an output folder that is a link to itself, before anything looks for it.
+
+    Raises:
+        ConfigError: naming it.
+    """
+    try:
+        folder.resolve()
+    except (OSError, RuntimeError) as error:
+        raise ConfigError(f"{folder}: cannot write results there: {error}") from None
+
+
 def ensure_writable(folder: Path) -> None:
     """Make the folder and prove that a file can be written there, before any work is done.
 

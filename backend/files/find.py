@@ -22,6 +22,24 @@ def is_inside(path: Path, root: Path) -> bool:
         return False
 
 
+def is_there(path: Path) -> bool:
+    """True for an existing file or folder; False also for a name that the system cannot even look
+    for, such as one that is too long.
+    """
+    try:
+        return path.exists()
+    except (OSError, RuntimeError, ValueError):
+        return False
+
+
+def is_regular_file(path: Path) -> bool:
+    """True for an existing regular file; see ``is_there``."""
+    try:
+        return path.is_file()
+    except (OSError, RuntimeError, ValueError):
+        return False
+
+
 def is_newer(path: Path, other: Path) -> bool:
     """True if a file's content changed after another's; False where one of them is not there."""
     try:

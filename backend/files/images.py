@@ -20,7 +20,8 @@ import PIL.TiffImagePlugin
 from numpy.typing import NDArray
 
 from backend.core.types import Image
-from backend.errors import InputError, Unavailable, system_reason
+from backend.errors import InputError, Unavailable, system_reason, told
+from backend.files.find import is_regular_file, is_there
 
 logger = logging.getLogger(__name__)
 
@@ -129,9 +130,9 @@ def _whole(side: object) -> int | None:
             side = float(side)
         except ValueError:
             return None
-    if isinstance(side, bool) or not isinstance(side, int | float) or not math.isfinite(side):
-        return None
-    return int(side) if side == int(side) else None
+    if isinstance(side, float):
+        return int(side) if math.isfinite(side) and side == int(side) else None
+    return side if isinstance(side, int) and not isinstance(side, bool) else None
 
 
 def side_or_none(height: object, width: object) -> tuple[int, int] | None:
@@ -166,12 +167,13 @@ def declared_size(
     for name, given in zip(names, (height, width), strict=True):
         side = _whole(given)
         if side is None or side < 1:
-            shown = "nothing" if given is None else repr(given)[:40]
+            shown = told(given)
             raise InputError(f"{where}{name}: expected a number of pixels above 0, got {shown}")
         sides.append(side)
     if max(sides) > MOST_SIDE or sides[0] * sides[1] > MOST_DECLARED:
         raise InputError(
-            f"{where}an image of {sides[1]}x{sides[0]} pixels is too large: at most"
+            f"{where.rstrip('.: ')}: an image of {told(sides[1])}x{told(sides[0])} pixels is too"
+            " large: at most"
             f" {MOST_SIDE} pixels a side and {MOST_DECLARED >> 20} million of them can be numbered"
         )
     return sides[0], sides[1]
@@ -342,9 +344,9 @@ def read_image(path: Path, limits: ImageLimits = DEFAULT_LIMITS) -> Image:
         InputError: also for a file that is missing, unreadable, not a regular file, or too large.
     """
     try:
-        if not path.is_file():
+        if not is_regular_file(path):
             raise InputError(
-                f"{path}: {'is not a regular file' if path.exists() else 'no such file'}"
+                f"{path}: {'is not a regular file' if is_there(path) else 'no such file'}"
             )
         if (size := path.stat().st_size) > limits.max_bytes:
             raise InputError(f"{path}: {size} bytes, the limit is {limits.max_bytes}")

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from backend.drawing.overlays import made_by_us
 from backend.errors import ConfigError, InputError
+from backend.files.atomic import check_out
 from backend.files.find import PassedOver, find_files
 from backend.files.images import SUFFIXES
 from backend.files.names import unique_stems
@@ -81,6 +82,8 @@ def collect(sources: Sequence[Path], split: str, out: Path | None = None) -> Ima
     Raises:
         ConfigError: a path that does not exist, or no image at all.
     """
+    if out is not None:
+        check_out(out)
     pairs: list[tuple[Path, Path]] = []
     names: tuple[str, ...] | None = None
     passed = PassedOver()

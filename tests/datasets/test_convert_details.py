@@ -130,7 +130,7 @@ def test_odd_annotations_are_counted_and_odd_files_named(tmp_path: Path) -> None
     for part in (
         "1 is the id of another image too",
         "images[2].height: expected a number of pixels above 0, got 0",
-        "images[3].an image of 9999999x9 pixels is too large",
+        "images[3]: an image of 9999999x9 pixels is too large",
         "16000x160000 pixels is too large",
     ):
         assert part in told

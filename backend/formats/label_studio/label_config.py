@@ -226,8 +226,11 @@ def parse_label_config(text: str) -> LabelConfig:
         for element in reversed(list(root.iter()))
         if str(element.tag).lower() == "labels" and element.get("name")
     }
-    tags = []
+    tags: list[ControlTag] = []
+    n_labels = 0
     for element in root.iter():
+        if n_labels > MAX_LABELS or len(tags) > MAX_TAGS:  # tags within tags count labels again
+            break
         kind = str(element.tag).lower()
         to_name = element.get("toName", "")
         bare = kind in _BARE
@@ -247,6 +250,7 @@ def parse_label_config(text: str) -> LabelConfig:
             continue
         labels_tag = label_tags[to_name] if bare else None
         tags.append(_control(element, kind, to_name, images[to_name], labels_tag))
+        n_labels += len(tags[-1].labels)
     _check_counts(tags)
     return LabelConfig(tuple(tags), tuple(notes))
 

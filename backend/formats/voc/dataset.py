@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from backend.core.types import LabelMap
 from backend.errors import ConfigError, InputError
+from backend.files.find import is_regular_file, is_there
 from backend.files.images import SUFFIXES
 from backend.files.text import read_text
 from backend.formats.voc.class_names import own_class_names
@@ -35,13 +36,13 @@ class VocDataset:
         """
         folder = self.root / "JPEGImages"
         direct = folder / image_id
-        if direct.suffix.lower() in SUFFIXES and direct.is_file():
+        if direct.suffix.lower() in SUFFIXES and is_regular_file(direct):
             return direct
         for suffix in SUFFIXES:
             for spelled in (suffix, suffix.upper()):
-                if (path := folder / f"{image_id}{spelled}").is_file():
+                if is_regular_file(path := folder / f"{image_id}{spelled}"):
                     return path
-        if direct.parent.is_dir():
+        if is_there(direct.parent) and direct.parent.is_dir():
             for path in sorted(direct.parent.iterdir()):
                 if path.stem == direct.name and path.suffix.lower() in SUFFIXES and path.is_file():
                     return path

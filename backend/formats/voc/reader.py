@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from backend.core.classes import BACKGROUND_LABEL, IGNORE, IGNORE_LABEL
 from backend.core.types import LabelMap, Mask
 from backend.errors import ConfigError, InputError
+from backend.files.find import is_there
 from backend.files.images import SUFFIXES
 from backend.files.pictures import header_of
 from backend.formats.base import ReadRequest
@@ -128,7 +129,7 @@ class VocReader:
     def _sample(self, image_id: str, split: str | None, where: str) -> Sample:
         beside = self._root / "SegmentationObject" / f"{image_id}.png"
         for path in (Path(where), *([beside] if self._has_objects else [])):
-            if path.exists() and not self._pictures.inside(path):
+            if is_there(path) and not self._pictures.inside(path):
                 raise InputError(f"{path}: is a link that leads outside of the folders given")
         classes, objects = self._dataset.maps(image_id)
         try:

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from backend.core.classes import ClassNames
 from backend.errors import ConfigError, InputError
-from backend.files.find import find_files, is_inside
+from backend.files.find import find_files, is_inside, is_regular_file, is_there
 from backend.files.images import SUFFIXES
 from backend.files.pictures import header_of
 from backend.files.text import read_text
@@ -123,7 +123,11 @@ class YoloReader:
                 read_text(listed, self._encoding), str(listed)
             )
             places = [listed.parent / written, Path(written)] if written else []
-            return own, splits, next((one for one in places if one.is_dir()), root)
+            return (
+                own,
+                splits,
+                next((one for one in places if is_there(one) and one.is_dir()), root),
+            )
         own = self._class_file() or names.given
         if own:
             return own, {}, root
@@ -199,9 +203,9 @@ class YoloReader:
         for split, entries in splits.items():
             for entry in entries:
                 path = base / entry
-                if entry.startswith("../") and not path.exists():
+                if entry.startswith("../") and not is_there(path):
                     path = base / entry[3:]  # as some exports write it, and Ultralytics reads it
-                if not path.exists():
+                if not is_there(path):
                     missing += (
                         [f"{where}: {split}: {entry[:80]!r}: no such file or folder in {base}"]
                         if split in _SPLITS
@@ -263,7 +267,7 @@ class YoloReader:
             else Path(*parts[:at], "labels", *parts[at + 1 :]).with_suffix(".txt")
         )
         labels = self._labels_of.get(
-            picture, beside if beside.is_file() and not apart.exists() else apart
+            picture, beside if is_regular_file(beside) and not is_there(apart) else apart
         )
         inner = (
             list(parts[at + 1 :])
@@ -277,7 +281,7 @@ class YoloReader:
         instances: list[DatasetInstance] = []
         left_out: Counter[str] = Counter()
         faults: list[str] = []
-        if labels.is_symlink() or labels.exists():
+        if labels.is_symlink() or is_there(labels):
             self._n_labels += 1
             instances = self._instances(labels, size_hw, left_out, faults)
             check_something_left(instances, faults)

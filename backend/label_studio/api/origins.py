@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from urllib.parse import quote, urlsplit
@@ -142,19 +144,23 @@ def _is_public(ip: Ip) -> bool:
 Resolve = Callable[[str, int], Sequence[str]]
 
 
+_LOOKUP_S = 10.0
+# The system has no limit of time for a lookup; threads that wait for one are given up.
+_LOOKUPS = ThreadPoolExecutor(16, thread_name_prefix="lookup")
+
+
 def resolve_host(host: str, port: int) -> list[str]:
     """Addresses of a host, in the system's order.
 
     Raises:
-        Unavailable: there is none now.
+        Unavailable: there is none now, or the system looks for it too long.
     """
+    lookup = _LOOKUPS.submit(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
     try:
-        return list(
-            dict.fromkeys(
-                str(found[4][0])
-                for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            )
-        )
+        return list(dict.fromkeys(str(found[4][0]) for found in lookup.result(_LOOKUP_S)))
+    except FutureTimeout:
+        lookup.cancel()
+        raise Unavailable(f"{host}: its name was not resolved in {_LOOKUP_S:.0f} s") from None
     except (OSError, UnicodeError) as error:
         raise Unavailable(
             f"{host}: the name cannot be resolved: {getattr(error, 'strerror', None) or error}"

@@ -123,7 +123,8 @@ class PrelabelRun:
         self.journal.refused(sorted(set(sent) - there))
 
     def _let_settle(self, since: float) -> None:
-        left = since + self.settle_s - time.time()
+        # A clock that ran ahead must not make a run wait longer than a request can take.
+        left = min(since + self.settle_s - time.time(), self.settle_s)
         if left > 0:
             logger.info("waiting %.1f s for requests that may still be carried out", left)
             self.sleep(left)

@@ -19,13 +19,15 @@ from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
 from backend.errors import AuthError, ConfigError, InputError, LabelingError
-from backend.label_studio.server.access import is_allowed
+from backend.label_studio.server.access import foreign_host, is_allowed
 from backend.label_studio.server.requests import read_json, read_predict, read_setup
 from backend.label_studio.server.service import Service
 from backend.label_studio.server.worker import STUCK, Busy, DeadlineExceeded
 
 logger = logging.getLogger(__name__)
 MODEL_CLASS = "YoloSam2"
+# What a page of another site may send from a browser without being asked.
+_FORMS = ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data")
 _PHRASE = 300  # longest reason phrase
 _BODY_WAIT_S = 10.0  # for other bodies to be done with
 
@@ -203,6 +205,10 @@ def _add_frame(app: Flask, service: Service) -> None:
     def check_access() -> Response | None:
         g.id = uuid.uuid4().hex[:8]
         g.start = time.perf_counter()
+        if foreign_host(service.settings, request.headers.get("Host", "")):
+            return _error(421, "the request is for another server's name; SERVER_NAMES lists more")
+        if request.method == "POST" and request.mimetype in _FORMS:
+            return _error(415, "expected application/json, as Label Studio sends it")
         if is_allowed(service.settings, request.path, request.headers.get("Authorization")):
             return None
         response = _error(401, "user name or password is missing or wrong")

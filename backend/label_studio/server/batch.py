@@ -7,6 +7,7 @@ a request runs into Label Studio's time limit, the next one finds what was done.
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ from backend.label_studio.server.projects import Predictors, Project
 from backend.label_studio.server.worker import InferenceThread
 
 logger = logging.getLogger(__name__)
+_KIND = re.compile(r"\S*[/\d]\S*")  # addresses and numbers, in which failures of a kind differ
+_MOST_KINDS = 20  # that are told of a request
 _TELL_S = 10.0  # between lines about a long request
 _JOB_S = 2.0  # what one job on the inference thread should take at most
 
@@ -68,6 +71,20 @@ def _describe(error: BaseException) -> tuple[str, str]:
     if isinstance(error, LabelingError):
         return "later", str(error)
     return "later", f"unexpected {type(error).__name__}; see the backend's log"
+
+
+def _tell(tasks: Sequence[Task], items: Sequence[TaskAnswer]) -> None:
+    """One line for each kind of failure, and no more than a few kinds, however many tasks."""
+    kinds: dict[str, list[Task]] = {}
+    for task, item in zip(tasks, items, strict=True):
+        if item.outcome != "done":
+            kinds.setdefault(_KIND.sub("#", item.reason), []).append(task)
+    reasons = {id(task): item.reason for task, item in zip(tasks, items, strict=True)}
+    for failed in list(kinds.values())[:_MOST_KINDS]:
+        more = f" (and {len(failed) - 1} more tasks alike)" if len(failed) > 1 else ""
+        logger.warning("task %s: %s%s", failed[0].id, reasons[id(failed[0])], more)
+    if len(kinds) > _MOST_KINDS:
+        logger.warning("and %d other kinds of failure", len(kinds) - _MOST_KINDS)
 
 
 class BatchPredictor:
@@ -154,6 +171,7 @@ class BatchPredictor:
         ]
         for item in items:
             self._monitor.tasks.labels(item.outcome).inc()
+        _tell(tasks, items)
         return items
 
     def _chunk(self) -> int:
@@ -276,7 +294,6 @@ class BatchPredictor:
         if errors:
             outcomes = [_describe(error) for error in errors]
             outcome, reason = next((o for o in outcomes if o[0] == "later"), outcomes[0])
-            logger.warning("task %s: %s", task.id, reason)
             answer: dict[str, Any] = {"score": 0.0, "error": reason}
             if outcome == "failed":
                 answer = {**prediction_object([], project.model_version), "error": reason}

@@ -224,6 +224,11 @@ X01 = {
     "tags": config(
         "".join(f'<RectangleLabels name="a{k}" toName="image" smart="1"/>' for k in range(10_000))
     ),
+    "nested": config(
+        "".join(f'<BrushLabels name="a{k}" toName="image">' for k in range(60))
+        + '<Label value="car"/>' * 9_000
+        + "</BrushLabels>" * 60
+    ),
     "images": (
         "<View>"
         + "".join(

@@ -1055,3 +1055,92 @@ def test_x08_regions_are_finite_and_inside(server: SimpleNamespace) -> None:
         assert all(0 <= n <= 100 for n in numbers)
         if "width" in value:
             assert value["x"] + value["width"] <= 100.0001
+
+
+def test_a_request_for_another_servers_name_is_refused() -> None:
+    """A page of another site can have its own name lead to this machine (DNS rebinding)."""
+    from backend.label_studio.server.access import foreign_host
+
+    local = ServiceSettings(server_names=("label.example.com",))
+    for host in ("127.0.0.1:9090", "localhost", "[::1]:9090", "label.example.com", ""):
+        assert not foreign_host(local, host), host
+    for host in ("evil.example.com", "evil.example.com:9090", "10.0.0.1", "localhost.evil.com"):
+        assert foreign_host(local, host), host
+    assert not foreign_host(ServiceSettings(host="0.0.0.0", insecure=True), "any.example.com")
+    client = create_app(
+        Service(lambda path: Cascade(FakeDetector(), Clicker()), ServiceSettings(), warm=False)
+    ).test_client()
+    assert client.get("/health", headers={"Host": "evil.example.com"}).status_code == 421
+    assert client.get("/health").status_code == 200
+    for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data"):
+        assert client.post("/predict", data="{}", content_type=kind).status_code == 415
+
+
+def test_failures_of_a_kind_are_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    from backend.label_studio.api.tasks import Task
+    from backend.label_studio.server.batch import TaskAnswer, _tell
+
+    tasks = [Task(k, {}) for k in range(1000)]
+    answers = [TaskAnswer(None, "failed", f"/data/{k}.jpg: answered 404") for k in range(1000)]
+    _tell(tasks, answers)
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line == "task 0: /data/0.jpg: answered 404 (and 999 more tasks alike)"
+
+
+def progressive(n_scans: int) -> bytes:
+    """A JPEG whose last scan comes again and again."""
+    stream = io.BytesIO()
+    rng = np.random.default_rng(1)
+    pixels = rng.integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    PIL.Image.fromarray(pixels).save(stream, "JPEG", progressive=True)
+    data = stream.getvalue()
+    last = data.rindex(b"\xff\xda")
+    return data[:last] + data[last:-2] * n_scans + data[-2:]
+
+
+def test_a_jpeg_of_many_scans_is_refused_at_once() -> None:
+    from backend.files.images import decode_image, jpeg_scans
+
+    assert decode_image(progressive(1)).shape == (64, 64, 3)
+    start = time.process_time()
+    with pytest.raises(InputError, match="is a JPEG of 2.... scans, the limit is 500"):
+        decode_image(progressive(20_000), "bomb.jpg")
+    assert time.process_time() - start < 0.5
+    assert jpeg_scans(progressive(3)) > 3
+
+
+def test_a_picture_that_takes_too_long_is_given_up() -> None:
+    """It costs itself; the next one is decoded."""
+    from backend.files.images import ImageLimits
+    from backend.label_studio.server.decoding import Decoder
+
+    slow = io.BytesIO()
+    pixels = np.random.default_rng(1).integers(0, 255, (3000, 3000, 3), dtype=np.uint8)
+    PIL.Image.fromarray(pixels).save(slow, "JPEG", progressive=True)
+    data = slow.getvalue()
+    last = data.rindex(b"\xff\xda")
+    bomb = data[:last] + data[last:-2] * 480 + data[-2:]
+    decoder = Decoder(ImageLimits(), workers=1, most_s=2)
+    try:
+        start = time.monotonic()
+        with pytest.raises(InputError, match=r"bomb\.jpg: takes more than 2 s to decode"):
+            decoder(bomb, "bomb.jpg", time.monotonic() + 60)
+        assert time.monotonic() - start < 20
+        again = decoder(progressive(1), "a.jpg", time.monotonic() + 10)
+        assert again.shape == (64, 64, 3)
+    finally:
+        decoder.close()
+
+
+def test_pictures_are_decoded_within_a_budget() -> None:
+    from backend.label_studio.server.decoding import Budget
+    from backend.label_studio.server.worker import DeadlineExceeded
+
+    budget = Budget(100)
+    with budget.spend(80, time.monotonic() + 1):
+        with pytest.raises(DeadlineExceeded), budget.spend(30, time.monotonic()):
+            pass
+        with budget.spend(20, time.monotonic()):
+            pass
+    with budget.spend(1000, time.monotonic()):
+        pass
