@@ -23,7 +23,7 @@ from backend.core.masks import check_mask, join_masks, mask_from_full
 from backend.core.types import Mask
 from backend.errors import InputError, told
 from backend.files.images import declared_size, side_or_none
-from backend.formats.sample import NO_AREA
+from backend.formats.sample import NO_AREA, Part
 from labelme_plugin.document import check_shape
 from labelme_plugin.shapes import mask_of
 
@@ -52,14 +52,17 @@ class LabelledMask:
 
     label: str
     score: float | None  # 0..1
-    parts: tuple[
-        tuple[int, Mask], ...
-    ]  # of each shape: its place in the list, which is the order of drawing, and its pixels
+    held: tuple[Part, ...]  # of each shape; ``order`` is its place in the list, and of drawing
+
+    @property
+    def parts(self) -> list[tuple[int, Mask]]:
+        """Of each shape: its place in the list, and its pixels."""
+        return [(part.order, part.mask) for part in self.held]
 
     @property
     def mask(self) -> Mask:
         """All parts together."""
-        return join_masks([mask for _, mask in self.parts])
+        return join_masks([part.mask for part in self.held])
 
 
 def declared_size_of(document: Mapping[str, Any]) -> tuple[int, int] | None:
@@ -269,11 +272,11 @@ def labelled_masks(
         group = shape.get("group_id")
         key = (shape["label"], str(group)) if group is not None else k
         known = found.get(key)
-        parts = ((k, mask),) if known is None else (*known.parts, (k, mask))
+        held = (Part(mask, k),) if known is None else (*known.held, Part(mask, k))
         found[key] = (
-            LabelledMask(shape["label"], score_of(shape), parts)
+            LabelledMask(shape["label"], score_of(shape), held)
             if known is None
-            else replace(known, parts=parts)
+            else replace(known, held=held)
         )
     return LabelmeObjects(objects=tuple(found.values()), left_out=left_out, faults=tuple(faults))
 

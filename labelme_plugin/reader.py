@@ -23,7 +23,6 @@ from backend.formats.base import ReadRequest
 from backend.formats.sample import (
     DatasetInstance,
     Fault,
-    Part,
     Sample,
     check_something_left,
     object_value,
@@ -309,13 +308,13 @@ def _is_absolute(text: str) -> bool:
 
 
 def _instance(found: LabelledMask, shapes: Sequence[Mapping[str, Any]]) -> DatasetInstance:
-    first = shapes[found.parts[0][0]]
+    first = shapes[found.held[0].order]
     number = first.get("voc_object")
     return DatasetInstance(
         label=found.label,
         parts=tuple(
-            Part(mask, place, _ring(shapes[place]), _differing(shapes[place], first))
-            for place, mask in found.parts
+            part.noted(_ring(shapes[part.order]), _differing(shapes[part.order], first))
+            for part in found.held
         ),
         score=found.score,
         crowd=first.get("iscrowd") in (1, True),

@@ -57,12 +57,15 @@ def stacking_order(instances: Sequence[Instance], overlap: str = "score") -> lis
     return [k for k, _, _ in sorted(with_mask, key=keys[overlap])]
 
 
-def paint(masks: Iterable[tuple[Mask, int]], size_hw: tuple[int, int]) -> LabelMap:
+def paint(
+    masks: Iterable[tuple[Mask, int]], size_hw: tuple[int, int], largest: int | None = None
+) -> LabelMap:
     """Paint masks into one index image, later over earlier.
 
     Args:
         masks: pairs of mask and value, value >= 0.
         size_hw: of the image.
+        largest: no value is above; with it, masks are taken one at a time.
 
     Returns:
         (H, W) uint8 where all values fit below 255, else uint16; unpainted pixels are 0.
@@ -71,8 +74,9 @@ def paint(masks: Iterable[tuple[Mask, int]], size_hw: tuple[int, int]) -> LabelM
     >>> paint([(Mask(0, 0, row), 1), (Mask(1, 0, row), 2)], (1, 4)).tolist()
     [[1, 2, 2, 0]]
     """
-    pairs = list(masks)
-    largest = max((value for _, value in pairs), default=0)
+    pairs = masks if largest is not None else list(masks)
+    if largest is None:
+        largest = max((value for _, value in pairs), default=0)
     canvas = np.zeros(size_hw, np.uint8 if largest < IGNORE else np.uint16)
     for mask, value in pairs:
         h, w = mask.crop.shape

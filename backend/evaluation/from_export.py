@@ -21,7 +21,7 @@ from backend.evaluation.pairs import (
     Region,
     Selection,
 )
-from backend.evaluation.regions import RegionMaker
+from backend.evaluation.regions import RegionMaker, check_memory
 from backend.evaluation.repeats import repeats
 from backend.formats.label_studio.reader import instance_of, of_one_size
 from backend.formats.label_studio.regions import GEOMETRY, StoredRegion, read_regions, region_mask
@@ -337,11 +337,16 @@ class TaskReader:
         """
         masks = []
         own: list[str] = []
+        taken = 0
         for one in stored:
             try:
-                masks.append((one, _mask_of(one, cache)))
+                mask = _mask_of(one, cache)
             except InputError as error:
                 own.append(str(error))
+                continue
+            taken += 0 if mask is None else mask.crop.size
+            check_memory(taken, one.where)
+            masks.append((one, mask))
         made = [
             (one.where, instance_of(one, mask, order))
             for order, (one, mask) in enumerate(masks)

@@ -14,6 +14,19 @@ from backend.formats.sample import DatasetInstance, cut_holes
 MOST_BYTES = 768 << 20  # of the masks of one side of an image
 
 
+def check_memory(n_bytes: int, where: str) -> None:
+    """Refuse more masks of an image than can be compared.
+
+    Raises:
+        InputError: they take more than ``MOST_BYTES``.
+    """
+    if n_bytes > MOST_BYTES:
+        raise InputError(
+            f"{where}: with it, the masks of its image take more than {MOST_BYTES >> 20} MiB to"
+            " compare; they are too many for an image of this size"
+        )
+
+
 class RegionMaker:
     """Gives instances their classes.
 
@@ -57,11 +70,7 @@ class RegionMaker:
                 self.renamed.add(one.label.strip())
             mask = one.mask
             taken += mask.crop.size
-            if taken > MOST_BYTES:
-                raise InputError(
-                    f"{where}: its masks take more than {MOST_BYTES >> 20} MiB to compare; they are"
-                    " too many for an image of this size"
-                )
+            check_memory(taken, where)
             if label == IGNORE_LABEL:
                 void.append(mask)
                 continue

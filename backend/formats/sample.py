@@ -72,6 +72,15 @@ class Part:
         moved.order = order
         return moved
 
+    def noted(
+        self, ring: tuple[tuple[float, float], ...] | None, notes: Mapping[str, Any] | None
+    ) -> Part:
+        """The same with the polygon it was drawn as, and with notes."""
+        made = copy(self)
+        made.ring = ring
+        made.notes = notes
+        return made
+
     def without(self, others: Sequence[Mask]) -> Part | None:
         """The part without the pixels of other masks; None where nothing is left."""
         mask = self.mask

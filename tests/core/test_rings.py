@@ -177,7 +177,7 @@ def test_no_text_gets_past_the_check(counts: str) -> None:
         ("0 0 0", "at least three corners, got 1"),
         ("0", "at least three corners, got 0"),
         ("0 0 0 1 0 1 30", "expected shares of the image from 0 to 1, got 30"),
-        ("0 0 0 1 0 1 1 7", "expected pairs of numbers, got 7 of them"),
+        ("0 0 0 1 0 1 1 7", "or a score from 0 to 1 behind them, got 7 numbers, the last 7"),
     ],
 )
 def test_damaged_lines_are_named(text: str, sentence: str) -> None:

@@ -74,7 +74,9 @@ class VocWriter:
             ((part, k + 1) for k, one in enumerate(instances) for part in one.parts),
             key=lambda pair: pair[0].order,
         )
-        index = paint([(part.mask, k) for part, k in parts], sample.known_size())
+        index = paint(
+            ((part.mask, k) for part, k in parts), sample.known_size(), largest=len(instances)
+        )
         values = np.array([0, *(self._value(one.label, sample) for one in instances)], np.uint8)
         numbers = np.array([0, *_numbers(instances)], np.uint16)
         with_mask = [one for one in instances if one.parts]
