@@ -134,7 +134,7 @@ def test_the_window_shows_every_mask_where_the_object_is(run_cli, tmp_path: Path
         path = next(pictures.rglob(f"{name}.json"))
         written = {
             (one.label, full_frame(one.mask, size_hw).tobytes())
-            for one in labelled_masks(read_document(path), str(path))[0]
+            for one in labelled_masks(read_document(path), size_hw, str(path)).objects
         }
         shown = [(shape["label"], mask_of(shape, size_hw)) for shape in about["shapes"]]
         assert {(label, mask.tobytes()) for label, mask in shown} == written

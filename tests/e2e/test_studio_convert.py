@@ -170,7 +170,10 @@ def test_the_editor_draws_and_saves_the_same_masks(
     document = read_document(path)
     size_hw = (document["imageHeight"], document["imageWidth"])
     masks = np.logical_or.reduce(
-        [full_frame(one.mask, size_hw) for one in labelled_masks(document, str(path))[0]]
+        [
+            full_frame(one.mask, size_hw)
+            for one in labelled_masks(document, size_hw, str(path)).objects
+        ]
     )
     with editor(lab) as page:
         opened = open_task(
