@@ -27,7 +27,7 @@ from tests.e2e.test_studio import _DRAWN, editor, iou, open_task
 from tests.support.dataset_scenes import around, objects, shape
 from tests.support.lab import OUT, Lab, needs_chromium, needs_studio, turned
 
-pytestmark = [needs_studio, pytest.mark.timeout(900)]
+pytestmark = [needs_studio, pytest.mark.slow, pytest.mark.timeout(900)]
 IDS = ("3000001", "3000002", "3000006")
 
 
