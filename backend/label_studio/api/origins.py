@@ -9,11 +9,12 @@ order.
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import TimeoutError as FutureTimeout
+from concurrent.futures import Future
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 from backend.errors import InputError, Unavailable
@@ -145,8 +146,26 @@ Resolve = Callable[[str, int], Sequence[str]]
 
 
 _LOOKUP_S = 10.0
-# The system has no limit of time for a lookup; threads that wait for one are given up.
-_LOOKUPS = ThreadPoolExecutor(16, thread_name_prefix="lookup")
+
+
+def _lookup(host: str, port: int) -> list[Any]:
+    """``getaddrinfo``, for which the system has no limit of time.
+
+    It has a thread of its own, which does not keep the program from ending.
+
+    Raises:
+        TimeoutError: there was no answer in time.
+    """
+    found: Future[list[Any]] = Future()
+
+    def look() -> None:
+        try:
+            found.set_result(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        except Exception as error:  # handed to the thread that waits
+            found.set_exception(error)
+
+    threading.Thread(target=look, name="lookup", daemon=True).start()
+    return found.result(_LOOKUP_S)
 
 
 def resolve_host(host: str, port: int) -> list[str]:
@@ -155,11 +174,9 @@ def resolve_host(host: str, port: int) -> list[str]:
     Raises:
         Unavailable: there is none now, or the system looks for it too long.
     """
-    lookup = _LOOKUPS.submit(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
     try:
-        return list(dict.fromkeys(str(found[4][0]) for found in lookup.result(_LOOKUP_S)))
-    except FutureTimeout:
-        lookup.cancel()
+        return list(dict.fromkeys(str(found[4][0]) for found in _lookup(host, port)))
+    except TimeoutError:
         raise Unavailable(f"{host}: its name was not resolved in {_LOOKUP_S:.0f} s") from None
     except (OSError, UnicodeError) as error:
         raise Unavailable(

@@ -14,6 +14,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
@@ -71,25 +72,31 @@ def _status(error: LabelingError) -> int:
 
 
 @contextmanager
-def _one_post(service: Service) -> Iterator[bytes]:
-    """The body of a request that may take its time, held for as long as the block runs.
-
-    A few threads are left to the health checks, and all bodies together are held within the limit
-    of one.
+def _one_thread(service: Service) -> Iterator[None]:
+    """One of the threads that may be busy with requests; a few are left to the health checks.
 
     Raises:
-        Busy: too many are in work.
-        TooLarge: beyond the limit.
+        Busy: all of them are.
     """
     if not service.posts.acquire(blocking=False):
         raise Busy("busy: all threads are in work, try again in a few seconds")
     try:
-        limit = service.settings.max_body_bytes
-        end = time.monotonic() + _BODY_WAIT_S
-        with service.bodies.spend(min(request.content_length or 0, limit), end):
-            yield _body(limit)
+        yield
     finally:
         service.posts.release()
+
+
+def _content(service: Service) -> dict[str, Any]:
+    """The JSON object in a request's body; all bodies together are held within the limit of one.
+
+    Raises:
+        InputError: it is none, or too large.
+        DeadlineExceeded: others took all the memory.
+    """
+    limit = service.settings.max_body_bytes
+    end = time.monotonic() + _BODY_WAIT_S
+    with service.bodies.spend(min(request.content_length or 0, limit), end):
+        return read_json(_body(limit))
 
 
 def _body(limit: int) -> bytes:
@@ -163,22 +170,21 @@ def _add_checks(app: Flask, service: Service) -> None:
 def _add_protocol(app: Flask, service: Service) -> None:
     @app.post("/setup")
     def setup() -> Response:
-        with _one_post(service) as body:
-            return answer_setup(body)
+        with _one_thread(service):
+            return answer_setup()
 
-    def answer_setup(body: bytes) -> Response:
-        asked = read_setup(read_json(body))
+    def answer_setup() -> Response:
+        asked = read_setup(_content(service))
         g.note = f"project={asked.project}"
         return _reply({"model_version": service.setup(asked)})
 
     @app.post("/predict")
     def predict() -> Response:
-        with _one_post(service) as body:
-            return answer_predict(body)
+        with _one_thread(service):
+            return answer_predict()
 
-    def answer_predict(body: bytes) -> Response:
-        asked = read_predict(read_json(body))
-        del body
+    def answer_predict() -> Response:
+        asked = read_predict(_content(service))
         g.checked = True
         kind = "click" if asked.context is not None else "batch"
         g.note = f"project={asked.project} {kind} tasks={len(asked.tasks)}"

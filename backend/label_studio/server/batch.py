@@ -75,14 +75,14 @@ def _describe(error: BaseException) -> tuple[str, str]:
 
 def _tell(tasks: Sequence[Task], items: Sequence[TaskAnswer]) -> None:
     """One line for each kind of failure, and no more than a few kinds, however many tasks."""
-    kinds: dict[str, list[Task]] = {}
+    kinds: dict[str, list[tuple[Task, TaskAnswer]]] = {}
     for task, item in zip(tasks, items, strict=True):
         if item.outcome != "done":
-            kinds.setdefault(_KIND.sub("#", item.reason), []).append(task)
-    reasons = {id(task): item.reason for task, item in zip(tasks, items, strict=True)}
-    for failed in list(kinds.values())[:_MOST_KINDS]:
-        more = f" (and {len(failed) - 1} more tasks alike)" if len(failed) > 1 else ""
-        logger.warning("task %s: %s%s", failed[0].id, reasons[id(failed[0])], more)
+            kinds.setdefault(_KIND.sub("#", item.reason), []).append((task, item))
+    for alike in list(kinds.values())[:_MOST_KINDS]:
+        task, item = alike[0]
+        more = f" (and {len(alike) - 1} more tasks alike)" if len(alike) > 1 else ""
+        logger.warning("task %s: %s%s", task.id, item.reason, more)
     if len(kinds) > _MOST_KINDS:
         logger.warning("and %d other kinds of failure", len(kinds) - _MOST_KINDS)
 

@@ -53,7 +53,7 @@ class Budget:
         with self._changed:
             left = max(0.0, deadline - time.monotonic())
             if not self._changed.wait_for(lambda: self._left >= wanted, left):
-                raise DeadlineExceeded("there was no memory free for the picture in time")
+                raise DeadlineExceeded("no memory was free for it in time; try again")
             self._left -= wanted
         try:
             yield

@@ -132,6 +132,8 @@ def _connections() -> int:
 class FrontWorker(Worker):  # type: ignore[misc]
     """gunicorn's worker process with waitress in it."""
 
+    _hurry = False  # whether requests in work are given up
+
     def run(self) -> None:
         """Serve until a signal comes; requests that are in then are finished."""
         service: Service = self.wsgi.extensions["service"]
@@ -181,9 +183,8 @@ class FrontWorker(Worker):  # type: ignore[misc]
             waitress.server.wasyncore.loop(timeout=0.1, use_poll=True, map=sockets, count=1)
         waitress.server.wasyncore.close_all(sockets, ignore_all=True)
         dispatcher.shutdown(cancel_pending=True, timeout=0)
+        service.stop(0)
         logger.info("stopped")
-
-    _hurry = False
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """SIGTERM: new requests are refused from now on."""
