@@ -20,7 +20,8 @@ from typing import Any
 from backend.errors import InputError, as_sentence, json_kind, system_reason, told
 from backend.files.find import is_inside
 from backend.files.images import ImageLimits
-from backend.files.pictures import Pictures, header_of
+from backend.files.picture_data import header_of
+from backend.files.pictures import Pictures
 from labelme_plugin.check_shapes import _flags, _Found, _is_int, _Remark, _shape
 
 _MOST_BYTES = 128 << 20

@@ -18,7 +18,7 @@ from backend.errors import ConfigError, InputError
 from backend.files.find import PassedOver, find_files
 from backend.files.images import SUFFIXES
 from backend.files.names import safe_name
-from backend.files.pictures import header_of, without_exif
+from backend.files.picture_data import header_of, without_exif
 from backend.formats.base import ReadRequest
 from backend.formats.sample import (
     DatasetInstance,

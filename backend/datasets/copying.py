@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path, PurePosixPath
 
-from backend.files.pictures import Pictures, header_of, picture_bytes, upright_bytes
+from backend.files.picture_data import header_of, picture_bytes, upright_bytes
+from backend.files.pictures import Pictures
 from backend.formats.base import TURNED, Copied
 from backend.formats.sample import Sample
 

@@ -24,7 +24,8 @@ from backend.evaluation.pairs import (
 from backend.evaluation.regions import RegionMaker, check_memory
 from backend.evaluation.repeats import repeats
 from backend.formats.label_studio.reader import instance_of, of_one_size
-from backend.formats.label_studio.regions import GEOMETRY, StoredRegion, read_regions, region_mask
+from backend.formats.label_studio.region_masks import region_mask
+from backend.formats.label_studio.regions import GEOMETRY, StoredRegion, read_regions
 from backend.formats.label_studio.tasks import address_of
 from backend.formats.sample import Fault, check_something_left
 

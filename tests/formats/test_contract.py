@@ -20,7 +20,8 @@ from backend.core.masks import full_frame, mask_iou
 from backend.datasets.copying import Copies
 from backend.datasets.stems import Stems
 from backend.errors import LabelingError
-from backend.files.pictures import Pictures, picture_bytes
+from backend.files.picture_data import picture_bytes
+from backend.files.pictures import Pictures
 from backend.formats.base import Encoded, Format, ReadRequest, Writer, WriteRequest
 from backend.formats.options import ReadOptions, WriteOptions
 from backend.formats.registry import detect_format, format_names, format_of

@@ -12,7 +12,7 @@ from backend.core.rasterize import box_mask
 from backend.core.types import Mask
 from backend.errors import InputError, told
 from backend.files.images import declared_size, side_or_none
-from backend.files.pictures import header_of
+from backend.files.picture_data import header_of
 from backend.formats.coco import parts
 from backend.formats.coco import segmentation as coco
 from backend.formats.sample import EXTRA, DatasetInstance, Part, extras_of, object_value

@@ -10,7 +10,8 @@ import numpy as np
 from backend.core.masks import mask_xyxy
 from backend.core.types import Instance, Prediction
 from backend.errors import InputError
-from backend.formats.label_studio.regions import StoredRegion, read_regions, region_mask
+from backend.formats.label_studio.region_masks import region_mask
+from backend.formats.label_studio.regions import StoredRegion, read_regions
 
 
 def _instance(region: StoredRegion, class_ids: Mapping[str, int]) -> Instance | None:

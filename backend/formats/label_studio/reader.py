@@ -16,12 +16,13 @@ from backend.errors import ConfigError, InputError, json_kind
 from backend.files.addresses import name_in, path_of
 from backend.files.images import SUFFIXES
 from backend.files.names import safe_name
-from backend.files.pictures import header_of
+from backend.files.picture_data import header_of
 from backend.files.text import open_utf8
 from backend.formats.base import ReadRequest
 from backend.formats.coco import parts
 from backend.formats.json_stream import read_tasks
-from backend.formats.label_studio.regions import StoredRegion, masks_of, read_regions
+from backend.formats.label_studio.region_masks import masks_of
+from backend.formats.label_studio.regions import StoredRegion, read_regions
 from backend.formats.label_studio.tasks import find_address, page_tags
 from backend.formats.options import ANNOTATIONS, BEST, PREDICTIONS, What
 from backend.formats.sample import (

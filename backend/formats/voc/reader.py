@@ -19,7 +19,7 @@ from backend.core.types import LabelMap, Mask
 from backend.errors import ConfigError, InputError
 from backend.files.find import is_there
 from backend.files.images import SUFFIXES
-from backend.files.pictures import header_of
+from backend.files.picture_data import header_of
 from backend.formats.base import ReadRequest
 from backend.formats.sample import (
     DatasetInstance,

@@ -13,7 +13,7 @@ from backend.core.classes import ClassNames
 from backend.errors import ConfigError, InputError
 from backend.files.find import find_files, is_inside, is_regular_file, is_there
 from backend.files.images import SUFFIXES
-from backend.files.pictures import header_of
+from backend.files.picture_data import header_of
 from backend.files.text import read_text
 from backend.formats.base import ReadRequest
 from backend.formats.sample import DatasetInstance, Fault, Part, Sample, check_something_left

@@ -21,7 +21,8 @@ from backend.core.rasterize import ellipse_mask, polygon_mask, polygon_of_edges,
 from backend.core.types import Instance, Prediction
 from backend.errors import InputError
 from backend.formats.label_studio.binding import Output
-from backend.formats.label_studio.regions import masks_of, read_regions, region_mask
+from backend.formats.label_studio.region_masks import masks_of, region_mask
+from backend.formats.label_studio.regions import read_regions
 from tests.conftest import random_mask
 from tests.support.results import regions_of
 
