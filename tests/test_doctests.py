@@ -43,6 +43,7 @@ METRICS_AND_CODECS = (
     "backend.formats.label_studio.brush_rle",
     "backend.formats.label_studio.context",
     "backend.formats.label_studio.label_config",
+    "backend.formats.label_studio.region_masks",
     "backend.formats.label_studio.regions",
     "backend.formats.label_studio.results",
     "backend.formats.label_studio.tasks",
