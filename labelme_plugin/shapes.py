@@ -13,13 +13,13 @@ import binascii
 import io
 import json
 import struct
-import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
+from zlib_ng import zlib_ng
 
 from backend.core.masks import mask_xyxy
 from backend.core.types import Mask
@@ -33,7 +33,7 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
         struct.pack(">I", len(data))
         + kind
         + data
-        + struct.pack(">I", zlib.crc32(data, zlib.crc32(kind)))
+        + struct.pack(">I", zlib_ng.crc32(data, zlib_ng.crc32(kind)))
     )
 
 
@@ -49,7 +49,7 @@ def encode_mask_png(crop: NDArray[np.bool_]) -> bytes:
     h, w = crop.shape
     rows = np.zeros((h, w + 1), np.uint8)
     np.multiply(crop, np.uint8(255), out=rows[:, 1:])
-    deflate = zlib.compressobj(6, zlib.DEFLATED, 15, 9, zlib.Z_RLE)
+    deflate = zlib_ng.compressobj(6, zlib_ng.DEFLATED, 15, 9, zlib_ng.Z_RLE)
     packed = deflate.compress(rows.data) + deflate.flush()
     return (
         _SIGNATURE
