@@ -16,6 +16,8 @@ EMBEDDED_FOLDER = (
 DEMO_YOLO = EMBEDDED_FOLDER / "demo_yolov8.pt"
 DEMO_SAM2 = EMBEDDED_FOLDER / "demo_sam2.1.pt"
 DEMO_SAM2_CONFIG = EMBEDDED_FOLDER / "demo_sam2.1.yaml"
+_HUB_TIMEOUT_S = 10.0
+_SHA256_DIGITS = 64
 _SUFFIXES = (".pt", ".pth", ".onnx", ".yaml")
 
 
@@ -60,6 +62,35 @@ def fetched_weights(path: Path, name: str, download: Callable[[Path], object]) -
     if not path.is_file():
         raise ConfigError(_not_on_disk(path, name))
     return path
+
+
+def fetch_from_hub(repository: str, path: Path, endpoint: str | None = None) -> None:
+    """Download one file of a repository on the Hugging Face hub, and check it against the sum that
+    the hub publishes.
+
+    The hub is asked once, without the retries of its client: a machine without network says so at
+    once.
+
+    Args:
+        repository: ``owner/name``.
+        path: where the file goes; its name is its name in the repository.
+        endpoint: address of the hub; None for the public one, or ``HF_ENDPOINT``.
+
+    Raises:
+        ConfigError: the file that arrived is not the published one; it is removed.
+        Exception: what the hub's client raises, of many kinds.
+    """
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+
+    # The hub reports every try; ours is one sentence.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    address = hf_hub_url(repository, path.name, endpoint=endpoint)
+    published = get_hf_file_metadata(address, timeout=_HUB_TIMEOUT_S).etag or ""
+    hf_hub_download(repository, path.name, local_dir=str(path.parent), endpoint=endpoint)
+    # A large file's tag is its SHA-256; that of a small one is a hash of git, which says less.
+    if len(published) == _SHA256_DIGITS and file_digest(path) != published:
+        path.unlink()
+        raise ConfigError(f"{path.name}: what arrived from {repository} is not what it publishes")
 
 
 def _not_on_disk(path: Path, name: str) -> str:

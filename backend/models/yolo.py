@@ -8,7 +8,9 @@ import os
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
+from zipfile import is_zipfile
 
 import numpy as np
 import PIL.Image
@@ -21,11 +23,12 @@ if TYPE_CHECKING:
     from backend.models.registry import Model
 
 _TASKS = ("detect", "segment")
+_SAFE_LOAD = "ULTRALYTICS_SAFE_LOAD"  # whether weights may hold Ultralytics' own classes alone
 
 
 def quiet_ultralytics(offline: bool) -> None:
-    """Keep Ultralytics from installing packages, sending events and, if ``offline``, from any use
-    of the network.
+    """Keep Ultralytics from installing packages, running code of weights, sending events and, if
+    ``offline``, from any use of the network.
 
     It reads these variables when it is first imported, so this comes before every import of it.
     ``offline`` is False only where a person named a model that has to be downloaded.
@@ -33,6 +36,7 @@ def quiet_ultralytics(offline: bool) -> None:
     os.environ["YOLO_AUTOINSTALL"] = "false"
     os.environ["YOLO_OFFLINE"] = "true" if offline else "false"
     os.environ.setdefault("YOLO_VERBOSE", "false")
+    os.environ.setdefault(_SAFE_LOAD, "true")
     from ultralytics.utils import events, patches
 
     events.events.enabled = False
@@ -45,8 +49,8 @@ class YoloDetector:
     """A YOLO model with its thresholds.
 
     Args:
-        path: weights of an Ultralytics detection or segmentation model. Trusted: loading a ``.pt``
-            runs code in it.
+        path: weights of an Ultralytics detection or segmentation model. A ``.pt`` is loaded without
+            running code in it, unless the environment has ``ULTRALYTICS_SAFE_LOAD=false``.
         device: torch device.
         conf: detections below are dropped, 0..1.
         iou: of non-maximum suppression, 0..1.
@@ -77,10 +81,7 @@ class YoloDetector:
             task = str(self._model.task)
             names = dict(self._model.names)
         except Exception as error:  # unpickling foreign files raises anything
-            raise ConfigError(
-                f"{path}: is not a YOLO model that Ultralytics can load: {type(error).__name__}:"
-                f" {error}"
-            ) from None
+            raise ConfigError(_why_not_loaded(path, error)) from None
         if task not in _TASKS:
             raise ConfigError(
                 f"{path}: is a YOLO model for {task}, expected one for {' or '.join(_TASKS)}"
@@ -153,6 +154,19 @@ class YoloDetector:
                     boxes.conf.float().cpu().numpy(),
                 )
         return [found[k] for k in range(len(images))]
+
+
+def _why_not_loaded(path: Path, error: Exception) -> str:
+    cause = error.__cause__ or error
+    if isinstance(cause, UnpicklingError) and is_zipfile(path):  # as torch writes its files
+        return (
+            f"{path}: holds code besides a model of Ultralytics. If you trust whoever made it, set"
+            f" {_SAFE_LOAD}=false, and loading it runs that code"
+        )
+    reason = (str(cause).splitlines() or [""])[0][:160]
+    return (
+        f"{path}: is not a YOLO model that Ultralytics can load: {type(cause).__name__}: {reason}"
+    )
 
 
 def download(model: Model, path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
+import torch
 
 from backend.config.models import Settings
 from backend.demo.dataset import true_detections
@@ -45,6 +46,34 @@ def test_objects_are_found_and_named(detector: YoloDetector, scenes: list[Scene]
     assert hit >= 0.75 * total
     assert found <= 1.6 * total
     assert detector.names == {0: "ball", 1: "box", 2: "star", 3: "cup", 4: "leaf", 5: "ring"}
+
+
+class _Canary:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return Path.touch, (self.path,)  # type: ignore[return-value]
+
+
+def test_m01_code_in_weights_does_not_run(tmp_path: Path) -> None:
+    torch.save({"model": _Canary(tmp_path / "ran")}, tmp_path / "bad.pt")
+    with pytest.raises(ConfigError, match="holds code besides a model.*SAFE_LOAD=false"):
+        YoloDetector(tmp_path / "bad.pt", device="cpu")
+    assert not (tmp_path / "ran").exists()
+    torch.load(tmp_path / "bad.pt", weights_only=False)
+    assert (tmp_path / "ran").exists(), "the canary sings where code does run"
+
+
+def test_what_is_no_model_is_told_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.pt"
+    for content in (b"", b"\xff\xd8\xff" * 200, DEMO_YOLO.read_bytes()[:100_000]):
+        path.write_bytes(content)
+        with pytest.raises(ConfigError, match="is not a YOLO model") as told:
+            YoloDetector(path, device="cpu")
+        assert "\n" not in str(told.value)
 
 
 def test_types_and_an_empty_picture(detector: YoloDetector) -> None:

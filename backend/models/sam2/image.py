@@ -23,6 +23,7 @@ from backend.core.types import Boxes, Embedding, Image, Masks, Prompts
 from backend.errors import ConfigError, InputError, Unavailable
 from backend.files.atomic import file_digest
 from backend.models.sam2.preprocess import Features, decoded, embedded, load_model, prepared
+from backend.models.weights import fetch_from_hub
 
 if TYPE_CHECKING:
     from backend.models.registry import Model
@@ -264,11 +265,7 @@ class Sam2Segmenter:
 
 def download(model: Model, path: Path) -> None:
     """Fetch published weights, because a person named the model."""
-    from huggingface_hub import hf_hub_download
-
-    # The hub reports every try; ours is one sentence.
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
-    hf_hub_download(model.repository, model.weights, local_dir=str(path.parent))
+    fetch_from_hub(model.repository, path)
 
 
 def load(path: Path, config: str | None, settings: Settings, device: str) -> Sam2Segmenter:
