@@ -9,8 +9,9 @@ import itertools
 from pathlib import Path
 from typing import Any
 
+from backend.errors import InputError
 from backend.formats.base import Format
-from labelme_plugin.document import unchanged_version_of
+from labelme_plugin.document import read_document, unchanged_version_of
 from labelme_plugin.reader import LabelmeReader, is_labelme
 from labelme_plugin.writer import LabelmeWriter
 
@@ -24,6 +25,14 @@ def _is_folder(folder: Path) -> bool:
 
 def _is_marked(path: Path) -> bool:
     return unchanged_version_of(path) is not None
+
+
+def _picture_named_in(path: Path) -> str | None:
+    try:
+        named = read_document(path).get("imagePath")
+    except InputError:
+        return None
+    return named.replace("\\", "/").rpartition("/")[2] if isinstance(named, str) else None
 
 
 def _check(source: Path, images: Path | None, progress: bool) -> Any:
@@ -46,6 +55,7 @@ FORMAT = Format(
     write=LabelmeWriter,
     knows_lists=False,
     is_marked=_is_marked,
+    picture_named_in=_picture_named_in,
     check=_check,
     open_window=_open_window,
 )

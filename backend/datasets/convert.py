@@ -338,6 +338,11 @@ def _one(
 def _close(writer: Writer, place: OutputFolder, summary: ConvertSummary, stems: Stems) -> None:
     """Write what all images share, and look after what an earlier conversion left."""
     kind = summary.target_format
+    if stems.repeated:
+        summary.remarks.append(
+            f"{len(stems.repeated)} pictures are in the source more than once, such as"
+            f" {stems.repeated[0]}; each time was taken for a picture of its own"
+        )
     removed = 0
     if kind == "yolo":  # programs that train take whatever lies in its folders
         old = outdated(place.leftovers(), place.touched)

@@ -22,6 +22,8 @@ class Stems:
         self._per_split = per_split
         self._left_out = left_out
         self._taken: set[tuple[str | None, str]] = set()
+        self._names: set[PurePosixPath] = set()
+        self.repeated: list[PurePosixPath] = []  # pictures that came more than once
 
     @property
     def taken(self) -> frozenset[str]:
@@ -29,6 +31,9 @@ class Stems:
         return frozenset(stem for _, stem in self._taken)
 
     def stem_of(self, sample: Sample) -> str:
+        if sample.name in self._names:
+            self.repeated.append(sample.name)
+        self._names.add(sample.name)
         split = sample.split if self._per_split else None
         name = PurePosixPath(
             *(part for part in sample.name.parent.parts if part not in self._left_out),

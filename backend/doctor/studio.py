@@ -16,6 +16,7 @@ from backend.errors import AuthError, InputError, LabelingError
 from backend.files.images import decode_image
 from backend.formats.label_studio.binding import bind, listed
 from backend.formats.label_studio.label_config import LabelConfig, parse_label_config
+from backend.formats.label_studio.pages import Pages
 from backend.label_studio.api.fetch import Fetcher
 from backend.label_studio.api.origins import shown
 from backend.label_studio.api.tasks import Task
@@ -250,19 +251,19 @@ def check_image(fetcher: Fetcher, project: int) -> Iterator[Check]:
     config = parse_label_config(
         str(fetcher.http.get_json(f"/api/projects/{project}/").get("label_config") or "")
     )
-    key = next((tag.data_key for tag in config.tags), "image")
+    key, pages = next(((tag.data_key, tag.pages) for tag in config.tags), ("image", None))
     seen: set[str] = set()
     for one in tasks:  # one picture of every place they come from
         task = Task(int(one["id"]), one["data"])
         place = str(one["data"].get(key)).partition("?")[0].rpartition("/")[0].split("/")[:3]
         if str(place) not in seen and len(seen) < _PLACES:
             seen.add(str(place))
-            yield _check_one(fetcher, task, key)
+            yield _check_one(fetcher, task, key, pages)
 
 
-def _check_one(fetcher: Fetcher, task: Task, key: str) -> Check:
+def _check_one(fetcher: Fetcher, task: Task, key: str, pages: Pages | None) -> Check:
     try:
-        uri = task.image(key)
+        uri = task.images(key, pages)[0]
         pixels = decode_image(fetcher.fetch(uri, task.id, time.monotonic() + 30), shown(uri))
         return Check(
             OK,

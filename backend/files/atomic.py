@@ -14,6 +14,11 @@ from backend.errors import ConfigError, disk_error, system_reason
 _STALE = re.compile(r"^\.yolosam2\.(?P<pid>\d+)\.[0-9a-f]{16}\.tmp$")
 
 
+def temporary_beside(path: Path) -> Path:
+    """A new name in the folder of a file, which ``sweep_stale`` removes if this process dies."""
+    return path.with_name(f".yolosam2.{os.getpid()}.{secrets.token_hex(8)}.tmp")
+
+
 def write_atomic(path: Path, data: bytes) -> None:
     """Write a file so that it holds either its old or its new content, whatever happens.
 
@@ -28,12 +33,9 @@ def write_atomic(path: Path, data: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         mode = path.stat().st_mode & 0o777 if path.exists() else None
-        temporary = path.with_name(f".yolosam2.{os.getpid()}.{secrets.token_hex(8)}.tmp")
+        temporary = temporary_beside(path)
         try:
-            with temporary.open("wb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
+            _write_whole(temporary, data)
             if mode is not None:
                 temporary.chmod(mode)
             os.replace(temporary, path)
@@ -43,6 +45,13 @@ def write_atomic(path: Path, data: bytes) -> None:
             raise
     except OSError as error:
         raise disk_error(error, path) from error
+
+
+def _write_whole(path: Path, data: bytes) -> None:
+    with path.open("wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 def write_new(path: Path, data: bytes) -> bool:
@@ -60,9 +69,9 @@ def write_new(path: Path, data: bytes) -> bool:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".yolosam2.{os.getpid()}.{secrets.token_hex(8)}.tmp")
+        temporary = temporary_beside(path)
         try:
-            write_atomic(temporary, data)
+            _write_whole(temporary, data)
             try:
                 os.link(temporary, path)  # unlike a renaming, it fails where something is
             except FileExistsError:
@@ -126,7 +135,7 @@ def ensure_writable(folder: Path) -> None:
     Raises:
         ConfigError: with the folder and the system's reason.
     """
-    probe = folder / f".yolosam2.{os.getpid()}.{secrets.token_hex(8)}.tmp"
+    probe = temporary_beside(folder / "probe")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe.write_bytes(b"x")

@@ -14,7 +14,13 @@ from hashlib import sha256
 from pathlib import Path, PurePosixPath
 
 from backend.errors import ConfigError, InputError, disk_error
-from backend.files.atomic import file_digest, set_aside, write_atomic, write_new
+from backend.files.atomic import (
+    file_digest,
+    set_aside,
+    temporary_beside,
+    write_atomic,
+    write_new,
+)
 from backend.files.find import is_inside
 from backend.files.manifest import Manifest
 from backend.files.spool import Spool
@@ -255,8 +261,34 @@ def write_together(
     for path in theirs:
         set_aside(path)
     for path, data in files:
-        if overwrite or path in there:  # then it is ours
+        if overwrite:
             write_atomic(path, data)
+        elif path in there:
+            if not _replace_ours(path, data, is_ours):
+                return False
         elif not write_new(path, data):  # a person was faster
             return False
     return True
+
+
+def _replace_ours(path: Path, data: bytes, is_ours: Callable[[Path], bool]) -> bool:
+    """Replace a file of ours, unless a person saves it just now: what was there is kept under
+    another name until it was looked at once more.
+    """
+    old = temporary_beside(path)
+    try:
+        os.link(path, old)  # the same file, so that it shows what a person writes into it
+    except OSError:  # a file system without links, or the file is gone
+        if path.exists() and not is_ours(path):
+            return False
+        write_atomic(path, data)
+        return True
+    try:
+        write_atomic(path, data)
+        if is_ours(old):
+            return True
+        os.replace(old, path)
+        return False
+    finally:
+        with suppress(OSError):
+            old.unlink()

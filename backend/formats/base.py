@@ -177,6 +177,11 @@ def no_names(out: Path) -> tuple[str, ...]:
     return ()
 
 
+def tells_no_picture(path: Path) -> str | None:
+    """The picture of a file, in formats whose files do not name it."""
+    return None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Format:
     """An annotation format: how it is told, read and written.
@@ -189,6 +194,8 @@ class Format:
         write: makes a writer.
         names_in: the classes of an earlier conversion into a folder, in the order of their numbers.
         is_marked: whether a file carries our mark and nobody changed it since.
+        picture_named_in: the name of the picture that an existing file of one image is for; None
+            where it tells none.
         own_folder: below the output folder, where only this program writes; None for none.
         most_classes: that can be told apart; None for any number.
         drawing_order: indices of the instances of a prediction, later ones seen on top.
@@ -208,6 +215,7 @@ class Format:
     names_in: Callable[[Path], tuple[str, ...]] = no_names
     is_marked: Callable[[Path], bool] = never_marked
     drawing_order: Callable[[Sequence[Instance]], Sequence[int]] = painting_order
+    picture_named_in: Callable[[Path], str | None] = tells_no_picture
     own_folder: str | None = None
     most_classes: int | None = None
     found_by_files: bool = True

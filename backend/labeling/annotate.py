@@ -24,7 +24,13 @@ from backend.files.images import DEFAULT_LIMITS, ImageLimits, read_image
 from backend.files.ownership import state_of, write_together
 from backend.formats.prompt_file import PromptFile
 from backend.labeling import pipeline
-from backend.labeling.outputs import Files, RunOutput, check_outputs, make_outputs
+from backend.labeling.outputs import (
+    Files,
+    RunOutput,
+    check_outputs,
+    make_outputs,
+    with_earlier_stems,
+)
 from backend.labeling.sources import ImageItem, check_distinct
 
 
@@ -50,6 +56,7 @@ class RunSummary:
     done: int = 0
     outdated: int = 0  # of those, pictures that changed since
     hand_made: int = 0
+    behind: int = 0  # pictures that a person corrected in one format, and not in another
     per_class: Counter[str] = field(default_factory=Counter)
     failed: list[tuple[str, str]] = field(default_factory=list)
     stopped: str | None = None  # why the run ended early
@@ -63,6 +70,7 @@ class RunSummary:
             "without_instances": self.empty,
             "instances": dict(self.per_class.most_common()),
             "skipped": {"done": self.done, "hand_made": self.hand_made, "outdated": self.outdated},
+            "behind": self.behind,
             "failed": [{"file": f, "reason": r} for f, r in self.failed],
             "stopped": self.stopped,
             "outputs": [str(path) for path in self.outputs],
@@ -83,6 +91,12 @@ class RunSummary:
             lines.append(
                 f"kept {self.hand_made} files that a person made or changed (--overwrite replaces"
                 " them, with a .bak copy)"
+            )
+        if self.behind:
+            lines.append(
+                f"{self.behind} of those are corrected in one format, and other files of theirs"
+                " still show what the models found; yolosam2 convert makes those of the corrected"
+                " ones"
             )
         lines += [f"wrote {path}" for path in self.outputs]
         if self.failed:
@@ -180,6 +194,8 @@ def _jobs(
             summary.failed.append((str(item.path), str(disk_error(error, item.path))))
             continue
         summary.hand_made += states.count("hand-made")
+        if "hand-made" in states and "done" in states:
+            summary.behind += 1
         wanted = [one for one, state in zip(outputs, states, strict=True) if state is None]
         if wanted:
             jobs.append(_Job(item, tuple(wanted)))
@@ -258,6 +274,7 @@ def annotate(
     summary = RunSummary()
     names = [cascade.names[k] for k in sorted(cascade.names)]
     outputs = [*make_outputs(formats, out, names, url_prefix), *more_outputs]
+    items = with_earlier_stems(items, outputs)
     check_outputs(outputs, items, options.overwrite)
     jobs = _jobs(items, outputs, options, summary)
     stages = _stages(cascade, options, summary)

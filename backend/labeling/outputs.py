@@ -39,6 +39,11 @@ class RunOutput(Protocol):
     def is_ours(self, path: Path) -> bool:
         """Whether nobody but this program made an existing file, or changed it since."""
 
+    def picture_of(self, stem: str) -> str | None:
+        """The name of the picture that the files of a stem are for, where they are there and tell
+        it.
+        """
+
     def encode(self, item: ImageItem, image: Image, prediction: Prediction) -> Files:
         """The content of ``paths``, in that order; runs on any thread."""
 
@@ -104,6 +109,10 @@ class AnnotationFiles:
             return True
         return self._format.is_marked(path)
 
+    def picture_of(self, stem: str) -> str | None:
+        path = self._root / self._writer.paths(stem)[0]
+        return self._format.picture_named_in(path) if path.is_file() else None
+
     def encode(self, item: ImageItem, image: Image, prediction: Prediction) -> Files:
         sample = sample_of(
             prediction,
@@ -162,6 +171,9 @@ class Drawings:
 
     def is_ours(self, path: Path) -> bool:
         return overlays.made_by_us(path)
+
+    def picture_of(self, stem: str) -> str | None:
+        return None
 
     def encode(self, item: ImageItem, image: Image, prediction: Prediction) -> Files:
         drawn = self._draw(item, image, prediction)
@@ -253,6 +265,21 @@ def make_outputs(
             )
         )
     return made
+
+
+def with_earlier_stems(items: Sequence[ImageItem], outputs: Sequence[RunOutput]) -> list[ImageItem]:
+    """Items whose outputs keep the names of an earlier run: a picture that was alone then, and is
+    one of several of its name now, has its results under the plain name.
+    """
+    kept = []
+    for item in items:
+        plain = item.relative.with_suffix("").as_posix()
+        if item.stem != plain and any(
+            output.picture_of(plain) == item.path.name for output in outputs
+        ):
+            item = replace(item, stem=plain)
+        kept.append(item)
+    return kept
 
 
 def check_outputs(

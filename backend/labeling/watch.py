@@ -191,7 +191,10 @@ class _Watch:
                 self._report(done, items)
 
     def due(self) -> None:
-        """Give back what failed, when its time has come."""
+        """Give back what failed, when its time has come, and forget what was removed."""
+        for path in [path for path in self._failed if not path.exists()]:
+            del self._failed[path]
+            self._note_failed()
         for path, (_, tries, at) in self._failed.items():
             if tries <= len(_RETRY_S) and time.monotonic() >= at:
                 self._watcher.give_back(path)
@@ -226,10 +229,14 @@ class _Watch:
         self.total.outdated += done.outdated
         self.total.hand_made += done.hand_made
         self.total.per_class += done.per_class
-        self.total.failed = [(str(path), sentence) for path, (sentence, *_) in self._failed.items()]
+        self.total.behind += done.behind
+        self._note_failed()
         if done.stopped != "interrupted":
             self.total.stopped = done.stopped
         self.total.outputs = list(dict.fromkeys([*self.total.outputs, *done.outputs]))
+
+    def _note_failed(self) -> None:
+        self.total.failed = [(str(path), sentence) for path, (sentence, *_) in self._failed.items()]
 
 
 def watch(

@@ -10,7 +10,6 @@ from hashlib import sha256
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
-from zipfile import is_zipfile
 
 import numpy as np
 import PIL.Image
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from backend.models.registry import Model
 
 _TASKS = ("detect", "segment")
+_CHECKPOINT = b"PK\x03\x04"  # torch writes its files as ZIP archives
 _SAFE_LOAD = "ULTRALYTICS_SAFE_LOAD"  # whether weights may hold Ultralytics' own classes alone
 
 
@@ -158,7 +158,9 @@ class YoloDetector:
 
 def _why_not_loaded(path: Path, error: Exception) -> str:
     cause = error.__cause__ or error
-    if isinstance(cause, UnpicklingError) and is_zipfile(path):  # as torch writes its files
+    with path.open("rb") as file:
+        is_checkpoint = file.read(len(_CHECKPOINT)) == _CHECKPOINT
+    if isinstance(cause, UnpicklingError) and is_checkpoint:
         return (
             f"{path}: holds code besides a model of Ultralytics. If you trust whoever made it, set"
             f" {_SAFE_LOAD}=false, and loading it runs that code"

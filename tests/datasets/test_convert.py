@@ -1635,3 +1635,22 @@ def test_splits_may_come_one_after_the_other(run_cli, tmp_path: Path) -> None:
     assert [
         path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.txt")
     ] == ["labels/val/1.txt"]
+
+
+def test_a_picture_that_is_in_two_lists_is_told(run_cli, tmp_path: Path) -> None:
+    folder = tmp_path / "coco" / "annotations"
+    folder.mkdir(parents=True)
+    for split in ("train", "val"):
+        document = {
+            "images": [{"id": 1, "file_name": "a.jpg", "width": 9, "height": 9}],
+            "categories": [{"id": 1, "name": "cat"}],
+            "annotations": [
+                {"id": 1, "image_id": 1, "category_id": 1, "segmentation": [[1, 1, 5, 1, 5, 5]]}
+            ],
+        }
+        (folder / f"instances_{split}.json").write_text(json.dumps(document))
+    code, out, _ = run_cli(
+        "convert", tmp_path / "coco", tmp_path / "out", "--to", "coco", "--no-progress"
+    )
+    assert code == 0
+    assert "1 pictures are in the source more than once, such as a.jpg" in out

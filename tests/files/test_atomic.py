@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backend.errors import ConfigError, Unavailable
-from backend.files.atomic import ensure_writable, set_aside, sweep_stale, write_atomic
+from backend.files.atomic import ensure_writable, set_aside, sweep_stale, write_atomic, write_new
 from backend.files.find import PassedOver, find_files
 from backend.files.names import unique_stems
 from tests.conftest import PYTHON, ROOT
@@ -38,6 +38,8 @@ def test_d01_a_full_disk_keeps_the_old_file(tmp_path: Path) -> None:
     try:
         with pytest.raises(Unavailable, match=r"a\.json: cannot write: file too large"):
             write_atomic(path, b"x" * 5000)
+        with pytest.raises(Unavailable, match=r"new\.json: cannot write: file too large"):
+            write_new(tmp_path / "new.json", b"x" * 5000)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, handler)

@@ -19,6 +19,7 @@ import pytest
 
 from backend.demo.scenes.compose import Scene
 from backend.drawing.overlays import encode_picture
+from backend.files import ownership
 from backend.files.atomic import write_new
 from backend.labeling.annotate import RunOptions, RunSummary
 from backend.labeling.cascade import Cascade
@@ -355,3 +356,55 @@ def test_a_replaced_picture_is_stale_until_it_was_labelled_again(
     assert after != before
     assert json.loads(after)["imageHeight"] == 90
     assert not run.total.failed
+
+
+def test_a_second_picture_of_a_name_changes_nothing_for_the_first(
+    tmp_path: Path, fake: Cascade, picture: bytes
+) -> None:
+    for first, second in (("a.png", "a.jpg"), ("b.jpg", "b.png")):
+        (tmp_path / first).write_bytes(picture)
+        with watching(tmp_path, fake) as (said, _):
+            wait_for(lambda said=said: said)
+        (tmp_path / second).write_bytes(picture)
+    for _ in range(2):  # each watch is a restart
+        with watching(tmp_path, fake):
+            wait_for(lambda: len(list(tmp_path.glob("*.json"))) >= 4)
+            time.sleep(0.3)
+    named = {path.name: read_document(path)["imagePath"] for path in tmp_path.glob("*.json")}
+    assert named == {
+        "a.json": "a.png",
+        "a_jpg.json": "a.jpg",
+        "b.json": "b.jpg",
+        "b_png.json": "b.png",
+    }
+
+
+def test_a_picture_that_failed_and_was_removed_is_forgotten(
+    tmp_path: Path, fake: Cascade, picture: bytes
+) -> None:
+    (tmp_path / "a.jpg").write_bytes(picture[:500])
+    with watching(tmp_path, fake) as (said, summaries):
+        wait_for(lambda: any("failed" in line for line in said))
+        (tmp_path / "a.jpg").unlink()
+        time.sleep(0.3)
+    assert summaries[0].failed == []
+
+
+def test_what_is_saved_while_it_is_replaced_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.json"
+    path.write_text("ours")
+    plain = ownership.write_atomic
+
+    def a_person_saves_first(target: Path, data: bytes) -> None:
+        target.write_text("theirs")  # in place, as labelme does
+        plain(target, data)
+
+    monkeypatch.setattr(ownership, "write_atomic", a_person_saves_first)
+    written = ownership.write_together(
+        [(path, b"new")], lambda one: one.read_text() in ("ours", "new"), overwrite=False
+    )
+    assert not written
+    assert path.read_text() == "theirs"
+    assert list(tmp_path.iterdir()) == [path]

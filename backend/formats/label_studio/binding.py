@@ -7,9 +7,10 @@ label-studio-ml-backend.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
+from typing import Any
 
 from backend.errors import InputError
 from backend.formats.label_studio.label_config import (
@@ -19,6 +20,7 @@ from backend.formats.label_studio.label_config import (
     LabelConfig,
     LabelTag,
 )
+from backend.formats.label_studio.pages import Pages, Place, brought_labels, page_of, placed
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,11 @@ class Output:
     boxes_only: bool = field(default=False, repr=False)
     # Name of the Labels tag; None where the tag has its own labels.
     labels_from: str | None = field(default=None, repr=False)
+    # Field of a task that brings labels, and the labels that the tag has besides.
+    labels_key: str | None = field(default=None, repr=False)
+    fixed_labels: frozenset[str] = field(default=frozenset(), repr=False)
+    # Number of the picture, where one tag shows several.
+    item_index: int | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +57,23 @@ class Group:
     model_path: str | None
     outputs: tuple[Output, ...]
     thresholds: Mapping[int, float]
+    pages: Pages | None = field(default=None, repr=False)
+
+    def places(self, data: Mapping[str, Any], n_pictures: int) -> list[Place]:
+        """Where the results of each picture of a task go.
+
+        Args:
+            data: of the task.
+            n_pictures: that its image tag shows.
+        """
+        labels = brought_labels(data, self.outputs)
+        if self.pages is None:
+            return [Place(None, labels)]
+        return [Place(page, labels) for page in range(n_pictures)]
+
+    def outputs_at(self, place: Place) -> Sequence[Output]:
+        """The tags as they are at one place of a task."""
+        return placed(self.outputs, self.pages, place)
 
 
 @dataclass(frozen=True)
@@ -120,7 +144,9 @@ def _is_filled(tag: ControlTag, config: LabelConfig) -> bool:
 
 def _output(tag: ControlTag, names: Mapping[int, str], default: float) -> tuple[Output, list[str]]:
     labels = tag.labels
-    if tag.any_label:  # each task brings its own; what they are called is what classes are called
+    if (
+        tag.labels_key is not None
+    ):  # each task brings its own; what they are called is what classes are called
         labels = (*labels, *(LabelTag(name, None, (), None) for name in names.values()))
     mapped = map_labels(labels, names)
     thresholds = {
@@ -146,6 +172,8 @@ def _output(tag: ControlTag, names: Mapping[int, str], default: float) -> tuple[
         max_regions=tag.max_regions,
         min_area=tag.min_area,
         labels_from=tag.labels_from,
+        labels_key=tag.labels_key,
+        fixed_labels=frozenset(label.written for label in tag.labels),
     )
     return output, notes
 
@@ -203,6 +231,7 @@ def bind(
                 model_path=tag.model_path,
                 outputs=(),
                 thresholds={},
+                pages=tag.pages,
             ),
         )
         lowest = {k: min(t, group.thresholds.get(k, 1.0)) for k, t in output.thresholds.items()}
@@ -222,7 +251,8 @@ def bind(
         )
     bare = [o.labels_from for group in groups.values() for o in group.outputs if o.labels_from]
     # In their order, by which results are kept.
-    described = repr(list(groups.values())) + (repr(bare) if bare else "")
+    pages = [group.pages for group in groups.values() if group.pages is not None]
+    described = repr(list(groups.values())) + "".join(repr(one) for one in (bare, pages) if one)
     digest = sha256(described.encode("utf-8", "backslashreplace")).hexdigest()
     return Binding(tuple(groups.values()), tuple(notes), digest)
 
@@ -234,7 +264,9 @@ def project_version(versions: Iterable[str], binding: Binding) -> str:
     return f"{'~'.join(versions)}.{binding.digest[:8]}"
 
 
-def prompt_target(config: LabelConfig, from_name: str, label: str | None) -> tuple[ControlTag, str]:
+def prompt_target(
+    config: LabelConfig, from_name: str, label: str | None
+) -> tuple[ControlTag, str, int | None]:
     """The tag and label that the mask of a click or box becomes.
 
     Args:
@@ -244,13 +276,16 @@ def prompt_target(config: LabelConfig, from_name: str, label: str | None) -> tup
 
     Returns:
         The first tag for masks on the same image that has this label (exactly, else without case,
-        else by ``predicted_values``, else because it has only one), and the label as it is written
-        there.
+        else by ``predicted_values``, else because it has only one), the label as it is written
+        there, and the number of the picture where a Repeater made the tag.
 
     Raises:
         InputError: unknown tag, no tag for masks on its image, or no such label, naming both sides.
     """
-    prompt = next((tag for tag in config.tags if tag.name == from_name), None)
+    numbers = {tag.name: page_of(from_name, tag.name, tag.pages) for tag in config.tags}
+    prompt = next(
+        (t for t in config.tags if t.name == from_name or numbers[t.name] is not None), None
+    )
     if prompt is None:
         raise InputError(f'the labeling config has no tag "{from_name[:80]}" on an Image')
     targets = sorted(
@@ -272,11 +307,13 @@ def prompt_target(config: LabelConfig, from_name: str, label: str | None) -> tup
     for test in tests:
         for target in targets:
             if (found := next((tag for tag in target.labels if test(tag)), None)) is not None:
-                return target, found.written
-    if label is not None and (anything := next((t for t in targets if t.any_label), None)):
-        return anything, label
+                return target, found.written, numbers[prompt.name]
+    if label is not None and (
+        anything := next((t for t in targets if t.labels_key is not None), None)
+    ):
+        return anything, label, numbers[prompt.name]
     if len(targets[0].labels) == 1:
-        return targets[0], targets[0].labels[0].written
+        return targets[0], targets[0].labels[0].written, numbers[prompt.name]
     there = listed(tag.value for target in targets for tag in target.labels)
     raise InputError(
         f'label {str(label)[:80]!r} of "{from_name}" is not a label of "{targets[0].name}"; use the'

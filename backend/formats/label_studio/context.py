@@ -33,6 +33,7 @@ class Mark:
     label: str | None
     positive: bool
     corners: tuple[float, ...]  # x, y or x0, y0, x1, y1
+    page: int | None = None  # number of the picture, where the tag shows several
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,11 @@ class PromptedObject:
     from_name: str
     label: str | None
     marks: tuple[Mark, ...]
+
+    @property
+    def page(self) -> int | None:
+        """Number of the picture that it is on, where the tag shows several."""
+        return self.marks[0].page
 
     def key(self, without_last: bool = False) -> str:
         """Names the prompt by its content; without the last mark, it names the prompt before it."""
@@ -90,7 +96,10 @@ def _mark(region: Any, where: str) -> Mark:
                 f"{where}.value.rotation: turned boxes cannot prompt; draw the box upright"
             )
         corners = [min(x, x + width), min(y, y + height), max(x, x + width), max(y, y + height)]
-    return Mark(kind, from_name, labels[0] if labels else None, positive != 0, tuple(corners))
+    page = region.get("item_index")
+    if page is not None and (isinstance(page, bool) or not isinstance(page, int) or page < 0):
+        raise InputError(f"{where}.item_index: expected the number of a picture")
+    return Mark(kind, from_name, labels[0] if labels else None, positive != 0, tuple(corners), page)
 
 
 def _contains(box: Mark, point: Mark) -> bool:

@@ -20,6 +20,7 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
 from backend.errors import InputError
+from backend.formats.label_studio.pages import Pages, source_of
 
 # By preference where a click could go to several.
 MASK_KINDS = ("brushlabels", "bitmasklabels", "polygonlabels")
@@ -73,7 +74,8 @@ class ControlTag:
     min_area: float = 0.0  # pixels
     smart: bool = False
     labels_from: str | None = None  # name of the Labels tag that names its regions; None: itself
-    any_label: bool = False  # labels come with each task (``value="$labels"``), so any may come
+    labels_key: str | None = None  # field of a task that brings labels (``value="$labels"``)
+    pages: Pages | None = None  # how its image takes several pictures from the field
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,11 @@ def _label(element: Element, where: str) -> LabelTag | None:
 
 
 def _control(
-    element: Element, kind: str, to_name: str, data_key: str, labels_tag: Element | None
+    element: Element,
+    kind: str,
+    to_name: str,
+    source: tuple[str, Pages | None],
+    labels_tag: Element | None,
 ) -> ControlTag:
     name = element.get("name", "")
     where = f'{element.tag} "{name}"'
@@ -167,7 +173,7 @@ def _control(
         kind,
         name,
         to_name,
-        data_key,
+        source[0],
         labels,
         threshold=_threshold(element, where),
         skip=_flag(element, "model_skip", where),
@@ -176,7 +182,8 @@ def _control(
         min_area=_number(element, "model_min_area", 0, 1e12, where) or 0.0,
         smart=_flag(element, "smart", where) or False,
         labels_from=None if labels_tag is None else labels_tag.get("name", ""),
-        any_label=(holder.get("value") or "").startswith("$"),
+        labels_key=value[1:] if (value := holder.get("value") or "").startswith("$") else None,
+        pages=source[1],
     )
 
 
@@ -209,13 +216,13 @@ def parse_label_config(text: str) -> LabelConfig:
     [('brushlabels', 'brush'), ('keypointlabels', 'point'), ('rectanglelabels', 'box')]
     """
     root = _parse(text)
-    images: dict[str, str] = {}
+    images: dict[str, tuple[str, Pages | None]] = {}
     notes: list[str] = []
     for element in root.iter():
         if str(element.tag).lower() == "image" and (name := element.get("name")):
-            value = element.get("value", "")
-            if value.startswith("$") and len(value) > 1:
-                images[name] = value[1:]
+            source = source_of(element.get("value", ""), element.get("valueList", ""))
+            if source is not None:
+                images[name] = source
             else:
                 notes.append(
                     f'Image "{name}": its value is not a field of the task such as $image; it gets'

@@ -189,6 +189,7 @@ def _regions(prediction: Prediction, index: int, output: Output) -> list[dict[st
     instance = prediction.instances[index]
     size_hw = prediction.size_hw
     about = f"{instance.label}|{instance.xyxy.tolist()}|{size_hw}|{output.from_name}"
+    page = "" if output.item_index is None else f"|{output.item_index}"
     made = []
     for part, (value, holes) in enumerate(_values(instance, size_hw, output)):
         meta = None
@@ -196,7 +197,7 @@ def _regions(prediction: Prediction, index: int, output: Output) -> list[dict[st
             noun = "holes" if holes > 1 else "hole"
             meta = {"text": [f"{holes} {noun} not shown: a polygon cannot have any"]}
         one = region(
-            key=f"{prediction.model_version}|{index}|{about}|{part}",
+            key=f"{prediction.model_version}|{index}|{about}|{part}{page}",
             kind=output.kind,
             from_name=output.from_name,
             to_name=output.to_name,
@@ -207,6 +208,8 @@ def _regions(prediction: Prediction, index: int, output: Output) -> list[dict[st
             score=round(float(instance.score), 4),
             meta=meta,
         )
+        if output.item_index is not None:
+            one["item_index"] = output.item_index
         made += [one] if output.labels_from is None else bare_regions(one, output.labels_from)
     return made
 

@@ -15,11 +15,14 @@ from backend.errors import InputError
 from backend.files.images import ImageLimits, decode_image
 from backend.formats.json_text import json_text
 from backend.formats.label_studio.binding import Binding
+from backend.formats.label_studio.pages import Place
 from backend.formats.label_studio.results import prediction_object, result_of
 from backend.label_studio.api.origins import shown
 from backend.label_studio.api.tasks import Task
 
 _FETCH_S = 120.0
+_MOST_PAGES = 8  # pictures of one task in a model call
+_PAGES_BYTES = 1 << 30  # of all decoded pictures of one task
 
 FetchImage = Callable[[str, int | None, float], bytes]  # address, task, deadline of time.monotonic
 
@@ -34,10 +37,20 @@ class TaskWork:
 
 @dataclass(frozen=True, eq=False)
 class LoadedTask:
-    """The pictures of a task, one for each group of the binding."""
+    """The pictures of a task: those of each group of the binding, and where their results go."""
 
-    images: tuple[Image, ...]
+    images: tuple[tuple[Image, ...], ...]
+    places: tuple[tuple[Place, ...], ...]
     given: Detections | None
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What the models said of one picture of a task."""
+
+    group: int
+    place: Place
+    raw: Any
 
 
 class Loader:
@@ -50,7 +63,7 @@ class Loader:
     """
 
     def __init__(self, binding: Binding, fetch: FetchImage, limits: ImageLimits) -> None:
-        self._keys = [group.data_key for group in binding.groups]
+        self._groups = binding.groups
         self._fetch = fetch
         self._limits = limits
 
@@ -60,20 +73,36 @@ class Loader:
         Raises:
             InputError: it never works; others: perhaps later.
         """
+        task = work.task
         images = []
-        for key in self._keys:
-            uri = work.task.image(key)
-            try:
-                images.append(
-                    decode_image(
-                        self._fetch(uri, work.task.id, time.monotonic() + _FETCH_S),
-                        shown(uri),
-                        self._limits,
-                    )
+        places = []
+        for group in self._groups:
+            addresses = task.images(group.data_key, group.pages)
+            if work.given is not None and len(addresses) > 1:
+                raise InputError(
+                    f"task {task.id}: data.{group.data_key}: has {len(addresses)} pictures, and"
+                    " given boxes do not tell which they belong to"
                 )
-            except InputError as error:
-                raise InputError(f"task {work.task.id}: {error}") from None
-        return LoadedTask(tuple(images), work.given)
+            places.append(tuple(group.places(task.data, len(addresses))))
+            of_group = []
+            held = 0
+            for k, uri in enumerate(addresses):
+                of_group.append(self._image(task, uri))
+                held += of_group[-1].nbytes
+                if held > _PAGES_BYTES and k + 1 < len(addresses):
+                    raise InputError(
+                        f"task {task.id}: data.{group.data_key}: its {len(addresses)} pictures take"
+                        f" more than {_PAGES_BYTES >> 20} MiB when they are decoded"
+                    )
+            images.append(tuple(of_group))
+        return LoadedTask(tuple(images), tuple(places), work.given)
+
+    def _image(self, task: Task, uri: str) -> Image:
+        try:
+            data = self._fetch(uri, task.id, time.monotonic() + _FETCH_S)
+            return decode_image(data, shown(uri), self._limits)
+        except InputError as error:
+            raise InputError(f"task {task.id}: {error}") from None
 
 
 class Labeller:
@@ -90,24 +119,32 @@ class Labeller:
         self._predictor = predictor
         self._version = model_version
 
-    def infer(self, loaded: Sequence[LoadedTask]) -> list[list[Any]]:
-        """Per task what the models said, one answer per group."""
-        answers: list[list[Any]] = [[] for _ in loaded]
+    def infer(self, loaded: Sequence[LoadedTask]) -> list[list[Answer]]:
+        """Per task what the models said, one answer per group and picture."""
+        answers: list[list[Answer]] = [[] for _ in loaded]
         for g, group in enumerate(self._groups):
-            given = [one.given for one in loaded]
+            wanted = [(k, place) for k, one in enumerate(loaded) for place in one.places[g]]
+            given = [loaded[k].given for k, _ in wanted]
             boxes = given if any(one is not None for one in given) else None
-            raws = self._predictor.infer(
-                [one.images[g] for one in loaded], boxes, thresholds=group.thresholds
-            )
-            for answer, raw in zip(answers, raws, strict=True):
-                answer.append(raw)
+            images = [image for one in loaded for image in one.images[g]]
+            raws: list[Any] = []
+            most = max(len(loaded), _MOST_PAGES)
+            for start in range(0, len(images), most):
+                part = slice(start, start + most)
+                raws += self._predictor.infer(
+                    images[part], boxes and boxes[part], thresholds=group.thresholds
+                )
+            for (k, place), raw in zip(wanted, raws, strict=True):
+                answers[k].append(Answer(g, place, raw))
         return answers
 
-    def finish(self, task: int, raws: Sequence[Any]) -> str:
+    def finish(self, task: int, answers: Sequence[Answer]) -> str:
         """The prediction of a task as an importable JSON object."""
-        predictions = (self._predictor.finish(raw) for raw in raws)
         results = [
-            result_of(prediction, group.outputs)
-            for prediction, group in zip(predictions, self._groups, strict=True)
+            result_of(
+                self._predictor.finish(answer.raw),
+                self._groups[answer.group].outputs_at(answer.place),
+            )
+            for answer in answers
         ]
         return json_text({"task": task, **prediction_object(results, self._version)})

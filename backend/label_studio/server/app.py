@@ -142,9 +142,10 @@ def _add_checks(app: Flask, service: Service) -> None:
 
     @app.get("/livez")
     def livez() -> Response:
-        return _reply(
-            {"state": service.inference.state}, 503 if service.inference.state == STUCK else 200
-        )
+        inference = service.inference
+        is_alive = inference.state != STUCK and not inference.is_failing
+        reason = "model calls keep failing" if inference.is_failing else None
+        return _reply({"state": inference.state, "reason": reason}, 200 if is_alive else 503)
 
     @app.get("/readyz")
     def readyz() -> Response:

@@ -17,7 +17,8 @@ from backend.core.protocols import InteractiveLabeler
 from backend.core.types import Image, Prediction
 from backend.errors import InputError, LabelingError, Unavailable
 from backend.formats.json_text import RawJson, json_text
-from backend.formats.label_studio.binding import Group
+from backend.formats.label_studio.binding import Group, Output
+from backend.formats.label_studio.pages import Place
 from backend.formats.label_studio.results import Result, prediction_object, result_of
 from backend.label_studio.api.origins import HostRefused
 from backend.label_studio.api.tasks import Task
@@ -51,15 +52,32 @@ class TaskAnswer:
     reason: str = ""
 
 
-Found = dict[str, Result | BaseException]  # by digest of the image bytes
+Wanted = tuple[str, Place]  # digest of an image's bytes, and where in a task its result goes
+Found = dict[Wanted, Result | BaseException]
+OfTask = dict[tuple[int, int], Result | BaseException]  # by group of tags and number of the picture
 
 
-def _key(digest: str, project: Project, group: int) -> tuple[str, str, str, int]:
+def _key(wanted: Wanted, project: Project, group: int) -> tuple[Wanted, str, str, int]:
     """What a result depends on. The version is short, for people.
 
     The digest of the binding is the whole one.
     """
-    return digest, project.model_version, project.binding.digest, group
+    return wanted, project.model_version, project.binding.digest, group
+
+
+def _units(tasks: Sequence[Task], groups: Sequence[Group], found: list[OfTask]) -> list[Unit]:
+    """The pictures of the tasks; what is wrong with a task's data goes into ``found``."""
+    units = []
+    for k, task in enumerate(tasks):
+        for g, group in enumerate(groups):
+            try:
+                addresses = task.images(group.data_key, group.pages)
+            except InputError as error:
+                found[k][g, 0] = error
+                continue
+            places = group.places(task.data, len(addresses))
+            units += [Unit(k, g, uri, place) for uri, place in zip(addresses, places, strict=True)]
+    return units
 
 
 def _describe(error: BaseException) -> tuple[str, str]:
@@ -134,14 +152,12 @@ class BatchPredictor:
             deadline: of ``time.monotonic``; tasks not reached by then are for later.
         """
         groups = project.binding.groups
-        units = [
-            Unit(k, g, group.data_key) for k in range(len(tasks)) for g, group in enumerate(groups)
-        ]
-        found: list[dict[int, Result | BaseException]] = [{} for _ in tasks]
+        found: list[OfTask] = [{} for _ in tasks]
+        units = _units(tasks, groups, found)
         waiting: dict[int, list[tuple[Unit, Fetched[Result]]]] = {g: [] for g in range(len(groups))}
 
         def known(digest: str, unit: Unit) -> Result | None:
-            result = self._results.get(_key(digest, project, unit.group))
+            result = self._results.get(_key((digest, unit.place), project, unit.group))
             if result is not None:
                 self._monitor.cache_hits.inc()
             return result
@@ -152,9 +168,9 @@ class BatchPredictor:
                 told = time.monotonic()
                 logger.info("%d of %d images", number, len(units))
             if isinstance(ready, BaseException):
-                found[unit.task][unit.group] = ready
+                found[unit.task][unit.group, unit.place.page or 0] = ready
             elif ready.known is not None:
-                found[unit.task][unit.group] = ready.known
+                found[unit.task][unit.group, unit.place.page or 0] = ready.known
             else:
                 waiting[unit.group].append((unit, ready))
                 full = len(waiting[unit.group]) >= self._chunk()
@@ -186,43 +202,44 @@ class BatchPredictor:
         group: Group,
         project: Project,
         deadline: float,
-        found: list[dict[int, Result | BaseException]],
+        found: list[OfTask],
     ) -> None:
         """Empty ``waiting`` into ``found``; equal images are looked at once."""
         units, waiting[:] = list(waiting), []
         results: Found = {}
-        images: dict[str, Image] = {}
+        images: dict[Wanted, Image] = {}
         for (
             unit,
             ready,
         ) in units:  # another request, or an equal image just before, may have had it by now
-            known = self._results.get(_key(ready.digest, project, unit.group))
+            wanted = (ready.digest, unit.place)
+            known = self._results.get(_key(wanted, project, unit.group))
             if known is not None:
-                results[ready.digest] = known
+                results[wanted] = known
             elif ready.image is not None:
-                images[ready.digest] = ready.image
+                images[wanted] = ready.image
 
         def keep(done: Found) -> None:
-            for digest, result in done.items():
+            for wanted, result in done.items():
                 if isinstance(result, Result):
                     self._results.put(
-                        _key(digest, project, units[0][0].group), result, len(result.regions) + 500
+                        _key(wanted, project, units[0][0].group), result, len(result.regions) + 500
                     )
 
         done = self._infer(list(images.items()), group, deadline, keep)
         keep(done)
         results.update(done)
         for unit, ready in units:
-            found[unit.task][unit.group] = results[ready.digest]
+            found[unit.task][unit.group, unit.place.page or 0] = results[ready.digest, unit.place]
 
     def _infer(
         self,
-        images: Sequence[tuple[str, Image]],
+        images: Sequence[tuple[Wanted, Image]],
         group: Group,
         deadline: float,
         keep: Callable[[Found], None],
     ) -> Found:
-        """Results by digest.
+        """Results by image and place.
 
         If a batch fails for a reason of its content, its images are tried one by one.
 
@@ -241,8 +258,8 @@ class BatchPredictor:
         def finish(answer: tuple[InteractiveLabeler, Sequence[Any]]) -> Found:
             self._monitor.images.inc(len(images))
             return {
-                digest: self._finished(answer[0], raw, group)
-                for (digest, _), raw in zip(images, answer[1], strict=True)
+                wanted: self._finished(answer[0], raw, group.outputs_at(wanted[1]))
+                for (wanted, _), raw in zip(images, answer[1], strict=True)
             }
 
         try:
@@ -252,7 +269,7 @@ class BatchPredictor:
                 late=lambda late: self._ahead.pool.submit(lambda: keep(finish(late))),
             )
         except Unavailable as error:
-            return {digest: error for digest, _ in images}
+            return {wanted: error for wanted, _ in images}
         except Exception as error:
             if len(images) > 1:
                 return {
@@ -270,26 +287,25 @@ class BatchPredictor:
         return finish(answer)
 
     def _finished(
-        self, predictor: InteractiveLabeler, raw: Any, group: Group
+        self, predictor: InteractiveLabeler, raw: Any, outputs: Sequence[Output]
     ) -> Result | BaseException:
         try:
-            return self._result(predictor.finish(raw), group)
+            return self._result(predictor.finish(raw), outputs)
         except Exception as error:  # of one image; the others are not affected
             logger.exception(
                 "encoding failed on one image of %dx%d", raw.size_hw[1], raw.size_hw[0]
             )
             return error
 
-    def _result(self, prediction: Prediction, group: Group) -> Result:
-        result = result_of(prediction, group.outputs)
+    def _result(self, prediction: Prediction, outputs: Sequence[Output]) -> Result:
+        result = result_of(prediction, outputs)
         if result.n_holed:
             logger.info("%d polygons cannot show the holes of their masks", result.n_holed)
         self._monitor.instances.inc(result.n_instances)
         return result
 
-    def _item(
-        self, task: Task, results: dict[int, Result | BaseException], project: Project
-    ) -> TaskAnswer:
+    def _item(self, task: Task, results: OfTask, project: Project) -> TaskAnswer:
+        results = dict(sorted(results.items()))  # in the order of the tags and pictures
         errors = [result for result in results.values() if isinstance(result, BaseException)]
         if errors:
             outcomes = [_describe(error) for error in errors]

@@ -25,6 +25,7 @@ from backend.formats.json_text import RawJson, json_text
 from backend.formats.label_studio.binding import Output, prompt_target
 from backend.formats.label_studio.context import PromptedObject, read_context, to_prompts
 from backend.formats.label_studio.label_config import ControlTag
+from backend.formats.label_studio.pages import Place, placed
 from backend.formats.label_studio.results import Result, prediction_object, result_of
 from backend.label_studio.api.origins import shown
 from backend.label_studio.api.tasks import Task
@@ -46,11 +47,12 @@ class _Wanted:
     target: PromptedObject
     tag: ControlTag
     label: str
+    page: int | None  # number of the picture, where the tag shows several
 
     @property
-    def output(self) -> Output:
+    def outputs(self) -> Sequence[Output]:
         """The tag, which takes whatever was outlined."""
-        return Output(
+        output = Output(
             kind=self.tag.kind,
             from_name=self.tag.name,
             to_name=self.tag.to_name,
@@ -58,6 +60,24 @@ class _Wanted:
             thresholds={0: 0.0},
             labels_from=self.tag.labels_from,
         )
+        return placed([output], self.tag.pages, Place(self.page))
+
+    def address(self, task: Task) -> str:
+        """Of the picture that it is on.
+
+        Raises:
+            InputError: the task has none of that number.
+        """
+        if self.tag.pages is None:
+            return task.image(self.tag.data_key)
+        addresses = task.images(self.tag.data_key, self.tag.pages)
+        page = self.page or 0
+        if page >= len(addresses):
+            raise InputError(
+                f"task {task.id}: data.{self.tag.data_key}: has {len(addresses)} pictures, and"
+                f" none of number {page}"
+            )
+        return addresses[page]
 
 
 class InteractivePredictor:
@@ -107,21 +127,24 @@ class InteractivePredictor:
             InputError: what was drawn cannot be used, or the image never works.
             Unavailable: later.
         """
-        wanted = [
-            _Wanted(target, *prompt_target(project.config, target.from_name, target.label))
-            for target in read_context(context)
-        ]
+        wanted = []
+        for target in read_context(context):
+            tag, label, number = prompt_target(project.config, target.from_name, target.label)
+            page = number if number is not None else target.page
+            if page is None and tag.pages is not None:
+                page = 0
+            wanted.append(_Wanted(target, tag, label, page))
         by_image: dict[str, list[_Wanted]] = {}
         for one in wanted:
-            by_image.setdefault(one.tag.data_key, []).append(one)
+            by_image.setdefault(one.address(task), []).append(one)
         results: list[Result] = []
-        for data_key, on_image in by_image.items():
-            masks = self._masks(task, task.image(data_key), on_image, deadline)
+        for uri, on_image in by_image.items():
+            masks = self._masks(task, uri, on_image, deadline)
             found = self._predictors.default().outline(masks)
             for one, mask, quality in zip(on_image, found, masks.quality, strict=True):
                 if mask is not None:
                     prediction = _prediction(mask, float(quality), one.label, masks.size_hw)
-                    results.append(result_of(prediction, [one.output]))
+                    results.append(result_of(prediction, one.outputs))
         self._monitor.prompts.inc(len(wanted))
         return RawJson(json_text(prediction_object(results, project.model_version)))
 

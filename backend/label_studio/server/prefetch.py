@@ -15,6 +15,7 @@ from typing import Generic, TypeVar
 
 from backend.core.types import Image
 from backend.errors import LabelingError
+from backend.formats.label_studio.pages import Place
 from backend.label_studio.api.origins import shown
 from backend.label_studio.api.tasks import Task
 from backend.label_studio.server.worker import DeadlineExceeded
@@ -33,7 +34,8 @@ class Unit:
 
     task: int
     group: int
-    data_key: str
+    uri: str
+    place: Place
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,13 +80,12 @@ class Ahead(Generic[R]):
     ) -> Fetched[R]:
         if time.monotonic() >= deadline:
             raise DeadlineExceeded("not reached before the deadline")
-        uri = task.image(unit.data_key)
-        data = self._fetch(uri, task.id, deadline)
+        data = self._fetch(unit.uri, task.id, deadline)
         digest = sha256(data).hexdigest()
         result = known(digest, unit)
         if result is not None:
             return Fetched(digest, result, None)
-        image = self._decode(data, shown(uri), deadline)
+        image = self._decode(data, shown(unit.uri), deadline)
         self._largest = max(float(image.nbytes), 0.8 * self._largest)
         return Fetched(digest, None, image)
 

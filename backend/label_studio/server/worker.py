@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from backend.errors import LabelingError, Unavailable
+from backend.errors import InputError, LabelingError, Unavailable
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -33,6 +33,7 @@ CLICK = 0
 BATCH = 1
 STOP = 2
 CLICK_PLACES = 2
+MOST_FAILURES = 10  # of jobs in a row, before a new process is asked for
 
 
 class Busy(Unavailable):
@@ -89,6 +90,7 @@ class InferenceThread:
         self._loaded = threading.Event()
         self._since: float | None = None  # when the running job started
         self.fault: str | None = None  # why loading failed
+        self._n_failed = 0  # jobs in a row
         self._thread = threading.Thread(target=self._work, name="inference", daemon=True)
         self._stop_watching = threading.Event()
 
@@ -96,6 +98,13 @@ class InferenceThread:
     def state(self) -> str:
         """LOADING, READY, FAILED, DRAINING or STUCK."""
         return self._state
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether so many jobs failed in a row, none of them for what was in the request, that a
+        new process is the better one: memory may have run out for good.
+        """
+        return self._n_failed >= MOST_FAILURES
 
     @property
     def waiting(self) -> int:
@@ -141,7 +150,9 @@ class InferenceThread:
             self._since = time.monotonic()
             try:
                 job.future.set_result(job.work())
+                self._n_failed = 0
             except BaseException as error:  # handed to the thread that asked
+                self._n_failed += not isinstance(error, InputError)
                 job.future.set_exception(error)
             finally:
                 self._since = None

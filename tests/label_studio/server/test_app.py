@@ -22,6 +22,7 @@ from backend.config.secret import Secret
 from backend.config.service import ServiceSettings
 from backend.core.types import Embedding, Image, Masks, Prompts
 from backend.errors import AuthError, InputError, Unavailable
+from backend.formats.label_studio.pages import Place
 from backend.label_studio.server.app import create_app, reason_phrase
 from backend.label_studio.server.service import Service
 from backend.labeling.cascade import Cascade
@@ -849,7 +850,7 @@ def test_large_pictures_are_not_all_decoded_ahead() -> None:
     tasks = [Task(k, {"image": str(k)}) for k in range(24)]
     units = ahead(
         tasks,
-        [Unit(k, 0, "image") for k in range(24)],
+        [Unit(k, 0, str(k), Place()) for k in range(24)],
         lambda digest, unit: None,
         time.monotonic() + 60,
     )

@@ -10,13 +10,14 @@ from collections.abc import Callable
 
 import pytest
 
-from backend.errors import ConfigError, Unavailable
+from backend.errors import ConfigError, InputError, Unavailable
 from backend.label_studio.server.worker import (
     BATCH,
     CLICK,
     DRAINING,
     FAILED,
     LOADING,
+    MOST_FAILURES,
     READY,
     STUCK,
     Busy,
@@ -216,3 +217,28 @@ def test_c10_draining_refuses_new_requests_and_finishes_the_others() -> None:
     assert inference.drain(5)
     thread.join()
     assert finished
+
+
+def test_a_process_whose_jobs_keep_failing_asks_for_a_new_one() -> None:
+    inference = started()
+
+    def fail(error: Exception) -> None:
+        def work() -> None:
+            raise error
+
+        with pytest.raises(type(error)):
+            inference.run(work, time.monotonic() + 5)
+
+    for _ in range(MOST_FAILURES - 1):
+        fail(Unavailable("cpu: out of memory with one of the images"))
+    assert not inference.is_failing
+    inference.run(lambda: None, time.monotonic() + 5)
+    for _ in range(MOST_FAILURES):
+        assert not inference.is_failing
+        fail(Unavailable("cpu: out of memory with one of the images"))
+    assert inference.is_failing
+    inference.run(lambda: None, time.monotonic() + 5)
+    assert not inference.is_failing, "it recovered"
+    for _ in range(2 * MOST_FAILURES):
+        fail(InputError("what was asked makes no sense"))
+    assert not inference.is_failing
