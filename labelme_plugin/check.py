@@ -22,6 +22,7 @@ from backend.files.find import is_inside
 from backend.files.images import ImageLimits
 from backend.files.picture_data import header_of
 from backend.files.pictures import Pictures
+from backend.files.text import decode_text
 from labelme_plugin.check_shapes import _flags, _Found, _is_int, _Remark, _shape
 
 _MOST_BYTES = 128 << 20
@@ -88,9 +89,12 @@ def _check(path: Path, pictures: Pictures, labels: Sequence[str] | None) -> _Fou
         data = path.read_bytes()
         if data.startswith(b"\xef\xbb\xbf"):
             yield "", "begins with a byte order mark, which no labelme can read"
-        document = json.loads(data.decode("utf-8-sig"))
+        document = json.loads(_decoded(data))
     except OSError as error:
         yield "", f"cannot read: {system_reason(error)}"
+        return
+    except InputError as error:
+        yield "", str(error)
         return
     except (ValueError, RecursionError) as error:
         yield "", f"is not valid JSON: {str(error)[:120]}"
@@ -110,6 +114,18 @@ def _check(path: Path, pictures: Pictures, labels: Sequence[str] | None) -> _Fou
     for k, shape in enumerate(shapes):
         for field, sentence in _shape(shape, size_hw, labels):
             yield f"shapes[{k}]{'.' if field else ''}{field}", sentence
+
+
+def _decoded(data: bytes) -> str:
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        try:
+            decode_text(data, "")
+        except InputError as error:
+            may_be = str(error).removeprefix(": ").partition(": --encoding")[0]
+            raise InputError(f"{may_be}, and labelme reads nothing else than UTF-8") from None
+        raise InputError("is in UTF-16, and labelme reads nothing else than UTF-8") from None
 
 
 def _size(document: Mapping[str, Any]) -> tuple[int, int] | None:

@@ -26,12 +26,14 @@ from backend.core.protocols import InteractiveLabeler
 from backend.core.types import Image
 from backend.errors import ConfigError, LabelingError
 from labelme_plugin.assistant import Assistant, AssistedMask
+from labelme_plugin.display import check_display
 
 logger = logging.getLogger(__name__)
 
 MODEL_ID = "yolo-sam2:latest"
 MODEL_NAME = "YOLO \N{RIGHTWARDS ARROW} SAM 2"
 _KNOWN = (6, 3)  # labelme versions whose insides are as described above
+_AI_MODES = ("ai_points_to_shape", "ai_box_to_shape")
 _MOST_NAMES = 12  # typed into the text field beforehand
 _MESSAGE_MS = 8000
 
@@ -140,22 +142,15 @@ def _answers(assistant: Assistant, prompt: Any, pixels: np.ndarray) -> list[Assi
             _tell_error(error)
             return []
     answers, unknown = assistant.by_text(image, prompt.texts)
-    if unknown or not "".join(prompt.texts).strip():
+    if not answers and (unknown or not "".join(prompt.texts).strip()):
         shown = ", ".join(assistant.names[:30])
         _tell(
             f"{MODEL_NAME}: "
             + (f"no class {', '.join(unknown)}; " if unknown else "type names of classes; ")
             + f"known are {shown}"
         )
-    else:
-        found = Counter(answer.text for answer in answers)
-        _tell(
-            f"{MODEL_NAME}: found "
-            + (
-                ", ".join(f"{n} {text}" for text, n in found.items())
-                or f"none of {', '.join(prompt.texts)}"
-            )
-        )
+    elif not answers:
+        _tell(f"{MODEL_NAME}: found none of {', '.join(prompt.texts)}")
     if not answers:
         raise _NothingFound
     return answers
@@ -225,16 +220,28 @@ def _guard(assistant: Assistant) -> None:
     typed = AiTextToAnnotationWidget.get_text_prompt
     make_shapes = _automation.shapes_from_detections
 
+    made: Counter[str] = Counter()  # by the prompt in hand, after labelme dropped what overlaps
+
     def safe_submit(window: Any, checked: bool) -> None:
         if window._image_path is None:
             _tell(f"{MODEL_NAME}: no picture is open")
             return
+        canvas = window._canvas_widgets.canvas
+        mode = canvas.create_mode
+        made.clear()
         try:
+            if window._ai_text.get_model_name() == MODEL_ID and mode not in _AI_MODES:
+                canvas.create_mode = _AI_MODES[0]  # the shape chosen there, whatever the mode is
             submit(window, checked)
         except _NothingFound:
             return
         except Exception as error:
             _tell_error(error)
+        else:
+            shown = ", ".join(f"{n} {text}" for text, n in made.items())
+            _tell(f"{MODEL_NAME}: found {shown or 'nothing that is not there already'}")
+        finally:
+            canvas.create_mode = mode
 
     def safe_outline(canvas: Any, *args: Any, **kwargs: Any) -> Any:
         try:
@@ -255,8 +262,13 @@ def _guard(assistant: Assistant) -> None:
         shapes = make_shapes(*args, **kwargs)
         for shape in shapes:
             shape.flags = shape.flags or {}  # null crashes labelme 5.5
+            made[shape.label] += 1
         return shapes
 
+    def always_enabled(widget: Any, enabled: bool) -> None:
+        widget._body.setEnabled(True)  # else it is grey until a tool to draw with is chosen
+
+    AiTextToAnnotationWidget.setEnabled = always_enabled
     labelme.app.MainWindow._submit_ai_prompt = safe_submit
     Canvas._shapes_from_ai_points = safe_outline
     AiTextToAnnotationWidget.get_text_prompt = spelled
@@ -274,6 +286,7 @@ def register(assistant: Assistant, iou: float = 0.7) -> None:
     Raises:
         ConfigError: labelme's insides are not what they were.
     """
+    import labelme.app
     import labelme.utils
     import osam
     from labelme.widgets import AiAssistedAnnotationWidget, AiTextToAnnotationWidget
@@ -291,7 +304,15 @@ def register(assistant: Assistant, iou: float = 0.7) -> None:
             widget._text_input.setText(",".join(names))
         widget._text_input.setToolTip(", ".join(names))
 
+    new_dialog = labelme.app.LabelDialog.__init__
+
+    def with_names(dialog: Any, *args: Any, labels: Any = None, **kwargs: Any) -> None:
+        known = list(labels or ())
+        offered = [*known, *(name for name in assistant.names if name not in known)]
+        new_dialog(dialog, *args, labels=offered, **kwargs)
+
     try:
+        labelme.app.LabelDialog.__init__ = with_names
         osam.apis.registered_model_types.append(_model_type(assistant))
         for menu in (AiAssistedAnnotationWidget, AiTextToAnnotationWidget):
             menu._available_models = [(MODEL_ID, MODEL_NAME), *menu._available_models]
@@ -330,6 +351,9 @@ def launch(assistant: Assistant, arguments: Sequence[str], iou: float = 0.7) -> 
     import cv2  # noqa: F401
 
     os.environ.pop("QT_QPA_PLATFORM_PLUGIN_PATH", None)
+    # Its OpenGL would load another LLVM than the one that torch's compiler brings, and the first
+    # prompt would end the program. labelme draws without OpenGL.
+    os.environ.setdefault("QT_XCB_GL_INTEGRATION", "none")
     register(assistant, iou)
     from labelme.__main__ import main
 
@@ -361,7 +385,8 @@ def open_window(
         labelme's exit code.
 
     Raises:
-        ConfigError: no labelme, or one that is not known.
+        ConfigError: no labelme, or one that is not known, or no window can be opened here.
     """
     check_version(installed_version())
+    check_display()
     return launch(Assistant(load_models(), names), arguments, iou)

@@ -66,6 +66,18 @@ class StubStudio:
     def delete(self, prediction: int) -> None:
         """As ``client.Client``."""
 
+    def versions(self, project: int) -> dict[str, int]:
+        """As ``client.Client``."""
+        return {}
+
+    def count(self, project: int, filters: Sequence[Mapping[str, Any]] = ()) -> int:
+        """As ``client.Client``."""
+        return self._count
+
+    def delete_version(self, project: int, version: str) -> int:
+        """As ``client.Client``."""
+        return 0
+
     def project(self, project: int) -> None:
         """As ``client.Client``."""
 

@@ -78,6 +78,13 @@ def _add_how(how: argparse._ArgumentGroup) -> None:
     how.add_argument("--dry-run", action="store_true", help=about)
     about = "delete older predictions that this program made, once the new one is there"
     how.add_argument("--replace", action="store_true", help=about)
+    about = "--replace also for tasks that somebody annotated; scoring them needs what is deleted"
+    how.add_argument("--replace-annotated", action="store_true", help=about)
+    about = (
+        "leave the project as it is; else it shows and sorts by these predictions, and gets a tab"
+        " with the hardest tasks first"
+    )
+    how.add_argument("--no-present", action="store_true", help=about)
     about = "rectangles of the tasks become masks; no detector is loaded"
     how.add_argument("--from-boxes", choices=("annotations", "predictions"), help=about)
     about = "what was done (default: prelabel/<address>-<project>-<version>.journal)"
@@ -144,6 +151,8 @@ def run(args: argparse.Namespace) -> int:
         actors=args.actors,
         dry_run=args.dry_run,
         replace=args.replace,
+        replace_annotated=args.replace_annotated,
+        present=not args.no_present,
         from_boxes=args.from_boxes,
         journal=args.journal,
         progress=not args.no_progress,

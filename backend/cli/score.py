@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 _EPILOG = """inputs:
   EXPORT.json                      a snapshot export of Label Studio with full predictions, or a
                                    plain JSON export with --url, --api-key and --project, from
-                                   where the predictions are fetched
+                                   where the predictions are fetched; or a folder of either, as
+                                   a synchronized storage writes them
   FOLDER --predictions FOLDER      labelme JSON as people left it, and as it was predicted
 
 a snapshot with full predictions:
@@ -61,7 +62,7 @@ def add(commands: Commands) -> None:
         run=run,
         epilog=_EPILOG,
     )
-    about = "an export of Label Studio, or a folder of labelme JSON"
+    about = "an export of Label Studio, a folder of them, or a folder of labelme JSON"
     parser.add_argument("source", type=Path, metavar="SOURCE", help=about)
     about = "the folder of labelme JSON as it was predicted"
     parser.add_argument("--predictions", type=Path, metavar="DIR", help=about)
@@ -69,6 +70,8 @@ def add(commands: Commands) -> None:
     parser.add_argument("--suggest-thresholds", action="store_true", help=about)
     about = "where the pictures are, for the page"
     parser.add_argument("--images", type=Path, metavar="DIR", help=about)
+    about = "of files that are not in UTF-8, such as gbk or latin-1"
+    parser.add_argument("--encoding", metavar="NAME", help=about)
     _add_selection(parser)
     where = parser.add_argument_group(
         "Label Studio, for exports that hold only the ids of predictions"
@@ -110,6 +113,7 @@ def run(args: argparse.Namespace) -> int:
     from backend.evaluation.pairs import Selection
     from backend.evaluation.run_score import ScoreOptions, run_score
     from backend.evaluation.text import score_texts
+    from backend.files.text import check_encoding
 
     selection = Selection(
         annotators=frozenset(args.annotator),
@@ -129,6 +133,7 @@ def run(args: argparse.Namespace) -> int:
         rename=parse_rename(args.rename),
         overlap=args.overlap,
         url_given=args.label_studio_url is not None,
+        encoding=check_encoding(args.encoding),
     )
     service = service_settings(args)
     outputs = outputs_of(args)

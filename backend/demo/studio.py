@@ -26,6 +26,7 @@ from backend.demo.processes import PASSWORD, TOKEN, USER, backend, label_studio,
 from backend.demo.run import SAMPLES
 from backend.errors import ConfigError, Unavailable
 from backend.formats.label_studio.label_config import make_config
+from backend.label_studio.api.presentation import make_hardest_first, show_version
 
 
 class Studio:
@@ -50,8 +51,14 @@ class Studio:
         """Close the connections."""
         self._client.close()
 
-    def call(self, method: str, path: str, **options: Any) -> Any:
+    def call(self, method: str, path: str, *, body: Any = None, **options: Any) -> Any:
         """One API call.
+
+        Args:
+            method: of HTTP.
+            path: on Label Studio.
+            body: sent as JSON; None for none.
+            options: of ``httpx.Client.request``.
 
         Returns:
             The JSON of the answer.
@@ -59,6 +66,8 @@ class Studio:
         Raises:
             Unavailable: a status over 399, with what Label Studio said.
         """
+        if body is not None:
+            options["json"] = body
         reply = self._client.request(method, path, **options)
         if reply.status_code >= 400:
             raise Unavailable(
@@ -167,6 +176,9 @@ def _sample_project(studio: Studio, backend_url: str) -> int:
             json={"url": backend_url, "project": project},
         )
     studio.retrieve_predictions(project)
+    version = studio.call("GET", "/api/ml", params={"project": project})[0]["model_version"]
+    show_version(studio, project, version)
+    make_hardest_first(studio, project)
     return project
 
 

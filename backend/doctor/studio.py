@@ -168,6 +168,29 @@ def check_project(
             "predictions are hidden from annotators",
             "Settings, Annotation: switch on 'Use predictions to prelabel tasks'",
         )
+    yield from _check_shown_version(fetcher, project, str(content.get("model_version") or ""))
+
+
+def _check_shown_version(fetcher: Fetcher, project: int, shown: str) -> Iterator[Check]:
+    """Whether the project sorts by predictions that are there."""
+    try:
+        there = fetcher.http.get_json(f"/api/projects/{project}/model-versions/")
+    except InputError:  # an older Label Studio
+        return
+    if not isinstance(there, dict) or not there:
+        return
+    if shown in there and int(there[shown]) > 0:
+        yield Check(OK, "score", f"Prediction score is that of {shown}, {there[shown]} predictions")
+        return
+    most = max(there, key=lambda version: int(there[version]))
+    yield Check(
+        NOTE,
+        "score",
+        f"the column Prediction score stays blank: the project shows {shown or 'no version'!r},"
+        f" and its predictions are of {listed(there, 3)}",
+        f"choose {most} under Settings, Annotation, Prelabeling, or run `yolosam2 prelabel"
+        f" --project {project}`, which sets it",
+    )
 
 
 def _check_smart(config: LabelConfig) -> Iterator[Check]:

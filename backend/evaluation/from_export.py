@@ -7,6 +7,7 @@ asked for one task at a time.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -27,7 +28,7 @@ from backend.formats.label_studio.reader import instance_of, of_one_size
 from backend.formats.label_studio.region_masks import region_mask
 from backend.formats.label_studio.regions import GEOMETRY, StoredRegion, read_regions
 from backend.formats.label_studio.tasks import address_of
-from backend.formats.sample import Fault, check_something_left
+from backend.formats.sample import OTHER_REGIONS, Fault, check_something_left
 
 ExportedTask = Mapping[str, Any]
 FetchPredictions = Callable[[int], Sequence[Any]]
@@ -171,7 +172,7 @@ class TaskReader:
         self.n_without_version = 0
         self.people: set[str] = set()  # all annotators there are
         self.tags: set[str] = set()  # all control tags with regions
-        self.n_left_out = 0  # regions of kinds and tags that do not count
+        self.left_out: Counter[str] = Counter()  # regions that do not count: what, and how many
 
     @property
     def renamed(self) -> set[str]:
@@ -278,7 +279,7 @@ class TaskReader:
             read = read_regions(holder.get("result"), f"{at}.result")
             check_something_left(read.regions, read.faults)
             sides.append(list(read.regions))
-            self.n_left_out += read.n_others
+            self.left_out[OTHER_REGIONS] += read.n_others
             faults += read.faults
         self._tell(_name(task), faults)
         accepted, predicted = sides
@@ -288,7 +289,8 @@ class TaskReader:
                 [region for region in side if region.from_name in self._selection.tags]
                 for side in (accepted, predicted)
             ]
-            self.n_left_out += len(accepted) + len(predicted) - len(kept[0]) - len(kept[1])
+            n_kept = len(kept[0]) + len(kept[1])
+            self.left_out["regions of other tags"] += len(accepted) + len(predicted) - n_kept
             accepted, predicted = kept
         images = list(dict.fromkeys(region.to_name for region in (*accepted, *predicted))) or [""]
         parent = annotation.get("parent_prediction")
@@ -365,7 +367,7 @@ class TaskReader:
             if known_repeats.get(region.key or "") in there and region.key in known_repeats
         }
         found = {**dict.fromkeys(before, ""), **repeats(regions, before)}
-        self.n_left_out += len(found)
+        self.left_out["boxes that repeat a mask"] += len(found)
         kept = [region for k, region in enumerate(regions) if k not in found]
         repeated = {
             regions[k].key or "": mask for k, mask in found.items() if regions[k].key and mask

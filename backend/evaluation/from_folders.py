@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -34,12 +35,12 @@ def _picture(named: Path | None, folder: Path) -> Path | None:
     return None
 
 
-def _reader(folder: Path, other: Path) -> FileReader:
+def _reader(folder: Path, other: Path, encoding: str | None) -> FileReader:
     request = ReadRequest(
         source=folder,
         names=ClassNames(),
         pictures=Pictures([folder], None),
-        options=ReadOptions(for_scoring=True),
+        options=ReadOptions(for_scoring=True, encoding=encoding),
         skip=(other,),
     )
     return cast(FileReader, format_of(_FORMAT).read(request))
@@ -54,6 +55,7 @@ class FolderReader:
         classes: of all files; grows.
         rename: label to the name it is scored under.
         missing: whether an accepted file without a predicted one counts as one that found nothing.
+        encoding: of files that are not in UTF-8.
 
     Raises:
         ConfigError: a folder is not there, or nothing is accepted.
@@ -66,6 +68,7 @@ class FolderReader:
         classes: ClassIndex,
         rename: Mapping[str, str] | None = None,
         missing: bool = False,
+        encoding: str | None = None,
     ) -> None:
         for folder in (accepted, predicted):
             if not folder.is_dir():
@@ -79,15 +82,15 @@ class FolderReader:
         self._predicted = predicted
         self._missing = missing
         self._maker = RegionMaker(classes, rename)
-        self._ours = _reader(accepted, predicted)
+        self._ours = _reader(accepted, predicted, encoding)
         self._theirs: FileReader | None = None
         with suppress(ConfigError):  # nothing was predicted
-            self._theirs = _reader(predicted, accepted)
+            self._theirs = _reader(predicted, accepted, encoding)
         self.files = list(self._ours.files)
         predicted_files = self._theirs.files if self._theirs is not None else ()
         known = set(self.files)
         self.n_unannotated = sum(path not in known for path in predicted_files)
-        self.n_left_out = 0
+        self.left_out: Counter[str] = Counter()  # what, and how many
         self.n_changed = 0  # predicted files that a person changed since
 
     @property
@@ -147,7 +150,7 @@ class FolderReader:
         )
 
     def _regions(self, sample: Sample, faults: list[str]) -> tuple[list[Region], list[Mask]]:
-        self.n_left_out += sum(sample.left_out.values())
+        self.left_out.update(sample.left_out)
         faults += sample.faults
         return self._maker.regions(
             [(f"{sample.where}: object {k}", one) for k, one in enumerate(sample.instances)],

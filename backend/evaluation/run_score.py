@@ -22,7 +22,9 @@ from backend.evaluation.pictures import pictures
 from backend.evaluation.results import Outputs, finish
 from backend.evaluation.scoring import Scoring, score
 from backend.files.images import ImageLimits
+from backend.files.text import open_utf8
 from backend.formats.json_stream import read_tasks
+from backend.formats.label_studio.reader import export_files
 from backend.formats.sample import Fault
 from backend.label_studio.api.fetch import Fetcher
 from backend.label_studio.api.stored import StoredProject
@@ -40,6 +42,7 @@ class ScoreOptions:
     rename: Mapping[str, str]
     overlap: str
     url_given: bool = False
+    encoding: str | None = None  # of files without a mark; None is UTF-8
 
 
 def _stored(service: ServiceSettings, options: ScoreOptions) -> StoredProject | None:
@@ -71,12 +74,12 @@ _MOST_UNANSWERED = 3
 
 
 def _of_export(
-    path: Path, reader: TaskReader, progress: bool, stop: threading.Event
+    path: Path, reader: TaskReader, encoding: str | None, progress: bool, stop: threading.Event
 ) -> Iterator[Pair | Fault]:
     """The pairs of an export; a file that is cut off is a fault after all that could be read."""
     try:
         with (
-            path.open("rb") as stream,
+            open_utf8(path, encoding) as stream,
             tqdm(
                 total=os.fstat(stream.fileno()).st_size,
                 unit="B",
@@ -100,6 +103,17 @@ def _of_export(
         raise ConfigError(f"{path}: cannot read: {system_reason(error)}") from None
 
 
+def _of_exports(
+    options: ScoreOptions, reader: TaskReader, progress: bool, stop: threading.Event
+) -> Iterator[Pair | Fault]:
+    files = export_files(options.source) if options.source.is_dir() else [options.source]
+    progress = progress and len(files) == 1
+    for path in files:
+        yield from _of_export(path, reader, options.encoding, progress, stop)
+        if stop.is_set():
+            return
+
+
 def run_score(
     options: ScoreOptions, service: ServiceSettings, outputs: Outputs, stop: threading.Event
 ) -> dict[str, Any]:
@@ -120,7 +134,7 @@ def run_score(
     if isinstance(reader, FolderReader):
         score(_of_folders(reader, outputs.progress, stop), run)
     else:
-        score(_of_export(options.source, reader, outputs.progress, stop), run)
+        score(_of_exports(options, reader, outputs.progress, stop), run)
     settings = _settings(options, reader)
     settings["stopped"] = "interrupted" if stop.is_set() else None
     why: list[str] = []
@@ -150,14 +164,19 @@ def _reader(
         ConfigError: there is nothing to compare it with, or nothing in it.
     """
     source = options.source
-    if source.is_dir():
+    if source.is_dir() and (options.predictions is not None or not export_files(source)):
         if options.predictions is None:
             raise ConfigError(
-                f"{source}: is a folder; to compare labelme JSON, name the folder as it was"
-                " predicted with --predictions DIR; exports are files"
+                f"{source}: holds no export of Label Studio; to compare labelme JSON, name the"
+                " folder as it was predicted with --predictions DIR"
             )
         return FolderReader(
-            source, options.predictions, classes, options.rename, options.selection.missing
+            source,
+            options.predictions,
+            classes,
+            options.rename,
+            missing=options.selection.missing,
+            encoding=options.encoding,
         )
     if options.predictions is not None:
         raise ConfigError(f"--predictions is for a folder of labelme JSON; {source} is a file")
@@ -176,7 +195,8 @@ def _settings(options: ScoreOptions, reader: FolderReader | TaskReader) -> dict[
         "stopped": None,
         "rename": dict(options.rename),
         "tasks_without_annotation": reader.n_unannotated,
-        "regions_left_out": reader.n_left_out,
+        "regions_left_out": sum(reader.left_out.values()),
+        "left_out": {what: n for what, n in reader.left_out.most_common() if n},
         "remarks": _remarks(reader, options),
     }
     if isinstance(reader, TaskReader):

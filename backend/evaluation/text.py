@@ -252,8 +252,8 @@ def score_texts(document: Mapping[str, Any], with_thresholds: bool) -> list[str]
     remarks += one_sided(view)
     if settings["regions_left_out"]:
         remarks.append(
-            f"{settings['regions_left_out']} regions were left out: no area, another tag, or a box"
-            " that repeats a mask"
+            "not taken as they are: "
+            + "; ".join(f"{n} {what}" for what, n in settings["left_out"].items())
         )
     if len(document["model_versions"]) > 1:
         remarks.append(

@@ -28,6 +28,7 @@ from backend.files.names import listable
 
 _LARGE = 1 << 21  # pixels of a crop that is held packed: a whole picture of 1080p is not
 NO_AREA = "points and other shapes without an area"
+OTHER_REGIONS = "key points, lines and other regions without an area"
 LISTS = "images whose place in a list (train, val) is not kept"
 NO_MASK = "boxes without a mask"
 UNWANTED = "instances of classes that --classes leaves out"

@@ -37,8 +37,11 @@ def quiet_ultralytics(offline: bool) -> None:
     os.environ["YOLO_OFFLINE"] = "true" if offline else "false"
     os.environ.setdefault("YOLO_VERBOSE", "false")
     os.environ.setdefault(_SAFE_LOAD, "true")
-    from ultralytics.utils import events, patches
+    from ultralytics.nn import tasks
+    from ultralytics.utils import env_bool, events, patches
 
+    # Whoever imported it before us left it as it is by default, which runs code.
+    tasks.SAFE_LOAD = env_bool(_SAFE_LOAD)
     events.events.enabled = False
     # Its import replaces Pillow's `open` for the whole process by one that installs a decoder for
     # whatever Pillow refuses.

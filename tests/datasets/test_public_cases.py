@@ -691,3 +691,41 @@ def test_boxes_of_voc_are_named(tmp_path: Path) -> None:
         run(tmp_path / "voc", tmp_path / "o")
     with pytest.raises(ConfigError, match=r"a.xml: is an XML file"):
         run(tmp_path / "voc/Annotations/a.xml", tmp_path / "o")
+
+
+# ------------------------------------------------- the same in score
+
+
+def test_score_names_what_it_does_not_take(run_cli, tmp_path: Path) -> None:
+    labelme(tmp_path / "accepted/a.json", SQUARE, shape("blob", [[1, 1]]))
+    labelme(tmp_path / "predicted/a.json", SQUARE)
+    code, text, _ = run_cli(
+        "score", tmp_path / "accepted", "--predictions", tmp_path / "predicted", "--no-progress"
+    )
+    assert code == 0
+    assert "not taken as they are: 1 shapes of type 'blob', which is unknown" in text
+
+
+def test_score_reads_a_folder_of_tasks(run_cli, tmp_path: Path) -> None:
+    predicted = [{"id": 3, "model_version": "m", "result": [region()]}]
+    (task,) = json.loads(export(tmp_path / "e.json", region(), predictions=predicted).read_text())
+    for number in (1, 2):
+        put(tmp_path / f"tasks/{number}", {**task, "id": number})
+    code, text, _ = run_cli("score", tmp_path / "tasks", "--json", "-", "--no-progress")
+    assert (code, json.loads(text)["views"][0]["images"]) == (0, 2)
+
+
+def test_score_and_check_on_other_encodings(run_cli, tmp_path: Path) -> None:
+    for name in ("accepted", "predicted"):
+        path = labelme(tmp_path / name / "a.json", {**SQUARE, "label": "\u732b\u6c7d\u8f66"})
+        text = json.dumps(json.loads(path.read_text()), ensure_ascii=False)
+        path.write_bytes(text.encode("gbk"))
+    folders = (tmp_path / "accepted", "--predictions", tmp_path / "predicted", "--no-progress")
+    assert "--encoding names the one it is in" in run_cli("score", *folders)[2]
+    code, out, _ = run_cli("score", *folders, "--encoding", "gbk")
+    assert code == 0
+    assert "\u732b\u6c7d\u8f66" in out
+    code, out, _ = run_cli("convert", "--check", tmp_path / "accepted")
+    assert code == 1
+    assert "it may be in gb18030" in out
+    assert "labelme reads nothing else than UTF-8" in out

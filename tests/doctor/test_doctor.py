@@ -43,8 +43,13 @@ class LabelStudio:
             "POST /api/webhooks/": (400, {"validation_errors": {"project": ["Invalid pk"]}}),
             "/api/projects/7/": (
                 200,
-                {"label_config": make_config(NAMES), "show_collab_predictions": True},
+                {
+                    "label_config": make_config(NAMES),
+                    "show_collab_predictions": True,
+                    "model_version": "v1",
+                },
             ),
+            "/api/projects/7/model-versions/": (200, {"v1": 3, "v0": 9}),
             "/api/ml": (200, [connection]),
             "/api/tasks": (200, {"tasks": [{"id": 3, "data": {"image": "/data/upload/7/a.jpg"}}]}),
             "/data/upload/7/a.jpg": (200, PICTURE),
@@ -272,3 +277,11 @@ def test_as_json(doctor) -> None:
     code, out = doctor("--json")
     assert code == 0
     assert {check["status"] for check in json.loads(out)} == {"ok"}
+
+
+def test_a_score_column_that_stays_blank_is_told(doctor, fake: LabelStudio) -> None:
+    assert "Prediction score is that of v1, 3 predictions" in doctor()[1]
+    fake.answers["/api/projects/7/model-versions/"] = (200, {"v0": 9})
+    _, out = doctor()
+    assert "the column Prediction score stays blank: the project shows 'v1'" in out
+    assert "choose v0 under Settings" in out

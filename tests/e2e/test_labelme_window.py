@@ -9,6 +9,9 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -34,15 +37,40 @@ from tests.support.lab import NAMES, OUT, turned
 DEMO = ("--detector", "demo", "--segmenter", "demo", "--device", "cpu")
 
 
-def drive(folder: Path, step: str, *arguments: object) -> dict[str, Any]:
+@contextmanager
+def display() -> Iterator[str]:
+    """A real X display, which nobody sees."""
+    reading, writing = os.pipe()
+    command = ["Xvfb", "-displayfd", str(writing), "-screen", "0", "1600x1200x24", "-nolisten"]
+    with subprocess.Popen([*command, "tcp"], pass_fds=[writing], stderr=subprocess.DEVNULL) as xvfb:
+        os.close(writing)
+        with os.fdopen(reading) as stream:
+            number = stream.readline().strip()
+        try:
+            yield f":{number}"
+        finally:
+            xvfb.terminate()
+
+
+def drive(
+    folder: Path, step: str, *arguments: object, platform: str = "offscreen"
+) -> dict[str, Any]:
     """What was seen while ``yolosam2 labelme`` ran with these arguments."""
+    with display() if platform == "xcb" else nullcontext("") as number:
+        return _drive(folder, step, arguments, platform, number)
+
+
+def _drive(
+    folder: Path, step: str, arguments: tuple[object, ...], platform: str, number: str
+) -> dict[str, Any]:
     for name in ("home", "xdg"):
         (folder / name).mkdir(mode=0o700, exist_ok=True)
     environment = {
         **os.environ,
         "HOME": str(folder / "home"),
         "XDG_RUNTIME_DIR": str(folder / "xdg"),
-        "QT_QPA_PLATFORM": "offscreen",
+        "QT_QPA_PLATFORM": platform,
+        "DISPLAY": number,
         "PYTHONPATH": str(ROOT),
     }
     command = [
@@ -174,8 +202,18 @@ def test_the_window_shows_every_mask_where_the_object_is(run_cli, tmp_path: Path
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    "platform",
+    [
+        "offscreen",
+        pytest.param(
+            "xcb",
+            marks=pytest.mark.skipif(shutil.which("Xvfb") is None, reason="Xvfb is not installed"),
+        ),
+    ],
+)
 def test_class_names_boxes_and_clicks_become_masks_in_the_window(
-    demo: Cascade, tmp_path: Path
+    demo: Cascade, tmp_path: Path, platform: str
 ) -> None:
     picture = SAMPLES / "JPEGImages/3000001.jpg"
     objects = truth("3000001")
@@ -191,7 +229,9 @@ def test_class_names_boxes_and_clicks_become_masks_in_the_window(
     )
     (tmp_path / "out").mkdir()
     settings = ("--box-margin", "0.04", "--min-part", "0.02")
-    seen = drive(tmp_path, "assist", picture, *DEMO, *settings, "--", "--output", tmp_path / "out")
+    labelme_options = ("--", "--output", tmp_path / "out")
+    seen = drive(tmp_path, "assist", picture, *DEMO, *settings, *labelme_options, platform=platform)
+    assert seen["labels"] == sorted(NAMES)
     assert seen["menus"] == {
         "assisted": MODEL_NAME,
         "format": "mask",
@@ -220,6 +260,10 @@ def test_class_names_boxes_and_clicks_become_masks_in_the_window(
     scores = [json.loads(shape["description"])["score"] for shape in seen["text"]]
     assert set(np.round(scores, 5)) <= set(np.round([one.score for one in prediction.instances], 5))
     assert seen["again"] == len(shown)
+    counts = Counter(its for its, _ in shown)
+    told = seen["told"].partition(" found ")[2].split(", ")
+    assert sorted(told) == sorted(f"{n} {its}" for its, n in counts.items())
+    assert seen["told again"].endswith("found nothing that is not there already")
     assert all(shape["flags"] == {} for shape in read_document(tmp_path / "saved.json")["shapes"])
     for name, least in (("box", 0.8), ("points", 0.6)):
         (shape,) = seen[name]

@@ -85,6 +85,6 @@ def test_prelabel_fills_pages(
         "-",
     )
     assert code == 0, err
-    assert json.loads(out)["done"] == 1
+    assert json.loads(out)["predicted"] == 1
     (task,) = lab.studio.tasks(project)
     assert {one["item_index"] for one in task["predictions"][0]["result"]} == {0, 1, 2}

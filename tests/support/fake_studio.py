@@ -7,6 +7,7 @@ import json
 import re
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -44,6 +45,8 @@ class FakeStudio:
     lock: threading.Lock = field(default_factory=threading.Lock)
     n_requests: int = 0
     n_imports: int = 0
+    model_version: str = ""  # of the project
+    views: list[dict[str, Any]] = field(default_factory=list)
     written: list[tuple[str, str]] = field(default_factory=list)  # everything but GET
     _access: dict[str, int] = field(default_factory=dict)
     _next: int = 1
@@ -87,6 +90,15 @@ class FakeStudio:
             "equal": lambda: own == value,
             "in_list": lambda: own in value,
         }[operator]()
+
+    def _versions(self, method: str, body: bytes) -> dict[str, int]:
+        if method == "GET":
+            return Counter(str(one["model_version"]) for one in self.predictions.values())
+        wanted = json.loads(body)["model_version"]
+        gone = [k for k, one in self.predictions.items() if one["model_version"] == wanted]
+        for key in gone:
+            del self.predictions[key]
+        return {"deleted_predictions": len(gone)}
 
     def _list(self, query: dict[str, list[str]]) -> Any:
         items = json.loads(query["query"][0])["filters"]["items"] if "query" in query else []
@@ -173,7 +185,19 @@ class FakeStudio:
         if path.startswith("/data/upload/"):
             return 200, self.picture
         if path == "/api/projects/1/":
-            return 200, {"id": 1, "title": "stand-in", "label_config": self.label_config}
+            if method == "PATCH":
+                self.model_version = json.loads(body)["model_version"]
+            about = {"model_version": self.model_version, "label_config": self.label_config}
+            return 200, {"id": 1, "title": "stand-in", **about}
+        if path == "/api/ml":
+            return 200, []
+        if path == "/api/dm/views/":
+            if method == "GET":
+                return 200, self.views
+            self.views.append({"id": len(self.views) + 1, **json.loads(body)})
+            return 201, self.views[-1]
+        if path == "/api/projects/1/model-versions/":
+            return 200, self._versions(method, body)
         if path == "/api/tasks":
             return 200, self._list(query)
         if path == "/api/projects/1/import/predictions" and method == "POST":

@@ -105,8 +105,10 @@ def assist(window: Any) -> Iterator[int]:
         "text": window._ai_text._model_combo.currentText(),
         "typed": window._ai_text.get_text_prompt(),
     }
-    window._actions.create_ai_points_to_shape_mode.trigger()
-    yield 200
+    SEEN["labels"] = [
+        window._label_dialog.label_list.item(k).text()
+        for k in range(window._label_dialog.label_list.count())
+    ]
     before = files_in(OUT / "out")
     run_text(window, "unicorn")
     yield 300
@@ -122,10 +124,12 @@ def assist(window: Any) -> Iterator[int]:
     run_text(window, ", ".join(name.capitalize() for name in SEEN["menus"]["typed"].split(",")))
     yield 500
     SEEN["text"] = shapes_of(window)
+    SEEN["told"] = window.statusBar().currentMessage()
     window.grab().save(str(OUT / "text.png"))
     run_text(window, SEEN["menus"]["typed"])  # again: nothing twice
     yield 300
     SEEN["again"] = len(canvas.shapes)
+    SEEN["told again"] = window.statusBar().currentMessage()
 
     def answer_dialog() -> None:
         dialog = window._label_dialog

@@ -56,7 +56,7 @@ def http_server(
             self.end_headers()
             self.wfile.write(content)
 
-        do_GET = do_POST = do_DELETE = do
+        do_GET = do_POST = do_PATCH = do_DELETE = do
 
         def log_message(self, *args: object) -> None:
             pass

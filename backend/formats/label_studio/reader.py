@@ -27,6 +27,7 @@ from backend.formats.label_studio.tasks import find_address, page_tags
 from backend.formats.options import ANNOTATIONS, BEST, PREDICTIONS, What
 from backend.formats.sample import (
     EXTRA,
+    OTHER_REGIONS,
     DatasetInstance,
     Fault,
     Part,
@@ -209,11 +210,7 @@ class LabelStudioReader:
         images = list(dict.fromkeys(region.to_name for region in read.regions)) or [""]
         pages = page_tags(data, images[0])
         images = [*pages, *(image for image in images if image not in pages)]
-        left_out = Counter(
-            {"key points, lines and other regions without an area": read.n_others}
-            if read.n_others
-            else {}
-        )
+        left_out = Counter({OTHER_REGIONS: read.n_others} if read.n_others else {})
         if n_others := sum(
             isinstance(one, dict) and one.get("type") in _NO_REGIONS for one in result or ()
         ):

@@ -15,6 +15,7 @@ from typing import Any
 
 from backend.config.secret import Secret
 from backend.errors import AuthError, ConfigError, InputError, Unavailable, json_kind
+from backend.label_studio.api.filters import after, among, with_version
 from backend.label_studio.api.retry import AskedToWait, Waits, patiently, seconds_asked
 from backend.label_studio.api.tokens import Tokens
 
@@ -22,8 +23,8 @@ PAGE = 100  # tasks that are listed at once
 _FULL_PAGE = 20  # with everything that belongs to them
 # Label Studio takes seconds for a large import; giving up early makes it unclear what came of it.
 _TIMEOUT_S = 300.0
+_CALL_PATIENCE_S = 20.0
 PATIENCE_S = 600.0  # for a Label Studio that restarts
-_MODEL_VERSIONS = "filter:tasks:predictions_model_versions"
 
 
 class Ambiguous(Unavailable):
@@ -183,6 +184,19 @@ class Client:
                 f"{path}: answered with something other than JSON; is this Label Studio?"
             ) from None
 
+    def call(
+        self, method: str, path: str, *, body: Any = None, params: Mapping[str, Any] | None = None
+    ) -> Any:
+        """A call that may be repeated, and that is not worth a long wait; the JSON of its answer."""
+        content = None if body is None else json.dumps(body).encode()
+        reply = patiently(
+            lambda: self._once(method, path.lstrip("/"), params, content),
+            Waits(patience_s=min(_CALL_PATIENCE_S, self._waits.patience_s)),
+            self._sleep,
+            self._stop.is_set,
+        )
+        return reply.json() if reply.content else None
+
     def project(self, project: int) -> ProjectInfo:
         """A project.
 
@@ -239,7 +253,7 @@ class Client:
         while True:
             rows, _ = self._page(
                 project,
-                [_number("id", "greater", last), *filters],
+                [after(last), *filters],
                 _FULL_PAGE if full else PAGE,
                 None if full else "id,data",
             )
@@ -261,7 +275,7 @@ class Client:
             part = list(tasks[start : start + PAGE])
             rows, _ = self._page(
                 project,
-                [_number("id", "in_list", part), with_version(model_version)],
+                [among(part), with_version(model_version)],
                 len(part),
                 "id",
             )
@@ -320,6 +334,17 @@ class Client:
             if "answered 404" not in str(error):
                 raise
 
+    def versions(self, project: int) -> dict[str, int]:
+        """The versions of a project's predictions, and how many each has."""
+        found = self._get(f"api/projects/{project}/model-versions/")
+        return {str(k): int(n) for k, n in found.items()} if isinstance(found, dict) else {}
+
+    def delete_version(self, project: int, version: str) -> int:
+        """Delete all predictions of a version; how many there were."""
+        path = f"api/projects/{project}/model-versions/"
+        found = self.call("DELETE", path, body={"model_version": version})
+        return int((found or {}).get("deleted_predictions", 0))
+
     def view(self, project: int, view: int) -> list[Mapping[str, Any]]:
         """The filters of a tab of the Data Manager.
 
@@ -338,42 +363,3 @@ class Client:
                 " one with and, or name tasks with --ids"
             )
         return items
-
-
-def _number(column: str, operator: str, value: Any) -> dict[str, Any]:
-    return {
-        "filter": f"filter:tasks:{column}",
-        "operator": operator,
-        "type": "Number",
-        "value": value,
-    }
-
-
-def with_version(model_version: str) -> dict[str, Any]:
-    """A filter for tasks that have a prediction of this version."""
-    return {
-        "filter": _MODEL_VERSIONS,
-        "operator": "contains",
-        "type": "List",
-        "value": [model_version],
-    }
-
-
-def without_version(model_version: str) -> dict[str, Any]:
-    """A filter for tasks that have none."""
-    return {
-        "filter": _MODEL_VERSIONS,
-        "operator": "not_contains",
-        "type": "List",
-        "value": [model_version],
-    }
-
-
-def among(ids: Sequence[int]) -> dict[str, Any]:
-    """A filter for tasks by their numbers."""
-    return _number("id", "in_list", list(ids))
-
-
-def unlabelled() -> dict[str, Any]:
-    """A filter for tasks that nobody annotated."""
-    return _number("total_annotations", "equal", 0)

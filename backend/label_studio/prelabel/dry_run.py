@@ -10,8 +10,9 @@ from typing import Any
 from backend.config.service import ServiceSettings
 from backend.errors import LabelingError
 from backend.files.images import ImageLimits
-from backend.label_studio.api.client import Client, without_version
+from backend.label_studio.api.client import Client
 from backend.label_studio.api.fetch import Fetcher
+from backend.label_studio.api.filters import without_version
 from backend.label_studio.api.tasks import Task
 from backend.label_studio.prelabel.prepare import PrelabelOptions, Prepared
 from backend.label_studio.prelabel.run import filters_of

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import sys
 import threading
 import time
@@ -15,10 +16,12 @@ from tqdm import tqdm
 
 from backend.config.models import Settings
 from backend.config.service import ServiceSettings
-from backend.errors import ConfigError, InputError
+from backend.errors import ConfigError, InputError, LabelingError
 from backend.files.images import ImageLimits
-from backend.label_studio.api.client import Client, without_version
+from backend.label_studio.api.client import Client
 from backend.label_studio.api.fetch import Fetcher
+from backend.label_studio.api.filters import with_version, without_version
+from backend.label_studio.api.presentation import data_manager, make_hardest_first, show_version
 from backend.label_studio.prelabel.boxes import check_rows
 from backend.label_studio.prelabel.dry_run import dry_run
 from backend.label_studio.prelabel.engine import Engine
@@ -34,6 +37,8 @@ from backend.label_studio.prelabel.prepare import (
 from backend.label_studio.prelabel.run import PrelabelRun, filters_of
 from backend.label_studio.prelabel.stages import Labeller, Loader
 from backend.label_studio.prelabel.summary import PrelabelSummary
+
+logger = logging.getLogger(__name__)
 
 
 def default_journal(url: str, project: int, model_version: str) -> Path:
@@ -124,7 +129,8 @@ def _run(
             ready.model_version,
             journal,
             bar,
-            replace=options.replace,
+            replace=options.replace or options.replace_annotated,
+            replace_annotated=options.replace_annotated,
             stop=stop,
         )
         engine = _engine(settings, service, options, ready, limits)
@@ -138,7 +144,26 @@ def _run(
         "journal": str(journal.path),
         **summary.as_dict(),
     }
+    tab = None
+    if options.present and summary.error is None and not stop.is_set():
+        tab = _present(client, options.project, ready.model_version)
+    summary.address = report["address"] = data_manager(url, options.project, tab)
     return summary, report
+
+
+def _present(client: Client, project: int, version: str) -> int | None:
+    """Let the project show and sort by the version; the tab to begin with.
+
+    What a user of the token may not do costs nothing but that.
+    """
+    try:
+        if not client.count(project, [with_version(version)]):
+            return None
+        show_version(client, project, version)
+        return make_hardest_first(client, project)
+    except LabelingError as error:
+        logger.warning("the project was left as it is: %s", error)
+        return None
 
 
 def _bar(n_left: int, journal: Journal, options: PrelabelOptions) -> _Bar:

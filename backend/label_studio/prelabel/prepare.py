@@ -36,7 +36,9 @@ class PrelabelOptions:
     ray_address: str | None = None
     actors: int = 1
     dry_run: bool = False
+    present: bool = True  # make the version the one the project shows, and a tab to begin with
     replace: bool = False
+    replace_annotated: bool = False
     from_boxes: str | None = None
     journal: Path | None = None
     progress: bool = True

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,27 +17,19 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from backend.errors import AuthError, InputError, LabelingError, Unavailable, UnexpectedError
-from backend.label_studio.api.client import (
-    PAGE,
-    StoredPrediction,
-    TaskRow,
-    among,
-    unlabelled,
-    with_version,
-    without_version,
-)
+from backend.label_studio.api.client import PAGE, StoredPrediction, TaskRow
+from backend.label_studio.api.filters import among, unlabelled, with_version, without_version
 from backend.label_studio.api.tasks import Task
+from backend.label_studio.prelabel.counting import labels_shown
 from backend.label_studio.prelabel.engine import Engine
 from backend.label_studio.prelabel.journal import Journal
+from backend.label_studio.prelabel.replacing import Predictions, delete_older
 from backend.label_studio.prelabel.stages import TaskWork
 from backend.label_studio.prelabel.summary import PrelabelSummary
-from backend.label_studio.prelabel.uploads import Uploader
+from backend.label_studio.prelabel.uploads import Finished, Uploader
 
 logger = logging.getLogger(__name__)
 SETTLE_S = 10.0  # what a killed run had sent may still be on its way this long
-# detector + segmenter - digest . digest of the label config; see ``Cascade.model_version`` and
-# ``binding.project_version``
-_OURS = re.compile(r"^.+\+.+-[0-9a-f]{10}\.[0-9a-f]{8}$")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +41,12 @@ class Choice:
     only_unlabelled: bool = False
     limit: int | None = None
     retry_failed: bool = False
+
+    @property
+    def is_everything(self) -> bool:
+        """Whether no task is left out."""
+        named = self.ids or self.view is not None or self.limit is not None
+        return not named and not self.only_unlabelled
 
 
 def filters_of(
@@ -71,16 +68,12 @@ def filters_of(
     )
 
 
-class LabelStudio(Protocol):
+class LabelStudio(Predictions, Protocol):
     """What a run needs of ``client.Client``."""
 
-    def tasks(
-        self, project: int, filters: Sequence[Mapping[str, Any]] = (), *, full: bool = False
-    ) -> Iterator[TaskRow]: ...
     def send(self, project: int, texts: Sequence[str]) -> None: ...
     def having(self, project: int, tasks: Sequence[int], model_version: str) -> set[int]: ...
     def predictions(self, project: int, task: int) -> list[StoredPrediction]: ...
-    def delete(self, prediction: int) -> None: ...
     def project(self, project: int) -> Any: ...
     def view(self, project: int, view: int) -> list[Mapping[str, Any]]: ...
 
@@ -108,6 +101,7 @@ class PrelabelRun:
     uploader_sleep: Callable[[float], None] | None = None  # None: on ``stop``
     chunk_tasks: int = 100
     replace: bool = False
+    replace_annotated: bool = False
     summary: PrelabelSummary = field(default_factory=PrelabelSummary)
     stop: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -172,7 +166,7 @@ class PrelabelRun:
         try:
             self.settle()
             self._uploader.start()
-            engine.run(self._work(choice, given), self._uploader.put, self._fail, self.stop)
+            engine.run(self._work(choice, given), self._finished, self._fail, self.stop)
         except LabelingError as error:
             self.summary.error = self.summary.error or error
         # Not where somebody ends the program at once, as it may take a while.
@@ -200,6 +194,13 @@ class PrelabelRun:
                 self._fail(row.id, error)
                 continue
             yield TaskWork(Task(row.id, row.data), boxes)
+
+    def _finished(self, finished: Finished) -> None:
+        shown = labels_shown(finished.text)
+        with self._lock:
+            self.summary.per_class += shown
+            self.summary.n_empty += not shown
+        self._uploader.put(finished)
 
     def _done(self, tasks: Sequence[int]) -> None:
         with self._lock:
@@ -236,30 +237,17 @@ class PrelabelRun:
         return False
 
     def _delete_older(self, choice: Choice) -> None:
-        """Of every task that has this version, what this program predicted before.
-
-        What was interrupted is gone on with.
-        """
-        parts = filters_of(self.client, self.project, choice, with_version(self.model_version))
-        for row in itertools.chain.from_iterable(
-            self.client.tasks(self.project, part) for part in parts
-        ):
-            if self.stop.is_set():
-                return
-            if self.journal.was_replaced(row.id):
-                continue
-            found = self.client.predictions(self.project, row.id)
-            own = [one.id for one in found if one.model_version == self.model_version]
-            for one in found:
-                if (
-                    own
-                    and one.id < own[0]
-                    and one.model_version != self.model_version
-                    and _OURS.match(one.model_version)
-                ):
-                    self.client.delete(one.id)
-                    self.summary.n_deleted += 1
-            self.journal.replace([row.id])
+        """See ``replacing``."""
+        self.summary.n_deleted += delete_older(
+            self.client,
+            self.project,
+            self.model_version,
+            self.journal,
+            filters_of(self.client, self.project, choice, with_version(self.model_version)),
+            all_tasks=choice.is_everything,
+            annotated_too=self.replace_annotated,
+            stop=self.stop,
+        )
 
     def _once_only(self) -> None:
         """Where a request was carried out after all and repeated, a task may have two predictions

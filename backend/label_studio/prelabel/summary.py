@@ -9,6 +9,8 @@ from typing import Any
 
 from backend.errors import LabelingError
 
+_MOST_LABELS = 30  # in a list for people
+
 
 @dataclass
 class PrelabelSummary:
@@ -18,10 +20,13 @@ class PrelabelSummary:
     n_bytes: int = 0
     n_skipped: int = 0  # failed in an earlier run
     n_deleted: int = 0
+    per_class: Counter[str] = field(default_factory=Counter)  # objects that were found, by label
+    n_empty: int = 0  # pictures in which none was found
     failed: dict[int, str] = field(default_factory=dict)  # never work as they are
     later: dict[int, str] = field(default_factory=dict)  # may work in another run
     stopped: str | None = None
     error: LabelingError | None = None
+    address: str | None = None  # of the project in Label Studio
     halted: bool = False  # by the error, and not by a person
 
     def reasons(self) -> Counter[str]:
@@ -32,6 +37,8 @@ class PrelabelSummary:
         """For ``--json``."""
         return {
             "predicted": self.n_done,
+            "objects": dict(self.per_class.most_common()),
+            "without_objects": self.n_empty,
             "uploaded_bytes": self.n_bytes,
             "skipped_failed_earlier": self.n_skipped,
             "deleted_older": self.n_deleted,
@@ -47,7 +54,13 @@ class PrelabelSummary:
 
     def as_text(self) -> str:
         """For people: a line a fact, then a table by reason, then the tasks."""
-        lines = [f"predicted {self.n_done} tasks, {self.n_bytes / 1e6:.1f} MB uploaded"]
+        tasks = "1 task" if self.n_done == 1 else f"{self.n_done} tasks"
+        lines = [f"predicted {tasks}, {self.n_bytes / 1e6:.1f} MB uploaded"]
+        lines += [f"  {n:>6}  {label}" for label, n in self.per_class.most_common(_MOST_LABELS)]
+        if len(self.per_class) > _MOST_LABELS:
+            lines.append(f"  and {len(self.per_class) - _MOST_LABELS} more labels")
+        if self.n_empty:
+            lines.append(f"  {self.n_empty:>6}  tasks in which nothing was found")
         if self.n_deleted:
             lines.append(f"deleted {self.n_deleted} older predictions of this program")
         if self.n_skipped:
@@ -71,6 +84,8 @@ class PrelabelSummary:
                     if len(table) > 20
                     else []
                 )
+        if self.address is not None:
+            lines.append(f"open {self.address}")
         if self.stopped:
             lines.append(f"stopped early: {self.stopped}; run the same command again to go on")
         return "\n".join(lines)

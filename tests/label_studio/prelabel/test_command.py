@@ -122,7 +122,17 @@ def test_a_run_and_its_report(
             > 0.7
         )
     assert len(masks(studio.of(1)[0])) == 3
+    assert studio.model_version == version, "the project sorts by these predictions"
+    (tab,) = studio.views
+    assert tab["data"]["ordering"] == ["tasks:predictions_score"]
+    assert report["address"].endswith("/projects/1/data?tab=1")
+    assert f"open {report['address']}" in out
+    assert sum(report["objects"].values()) == 33
     assert run_cli(*options(server, tmp_path))[0] == 0  # nothing is left but what failed
+    assert len(studio.views) == 1
+    studio.model_version = "mine"
+    assert run_cli(*options(server, tmp_path, "--no-present"))[0] == 0
+    assert studio.model_version == "mine"
 
 
 def test_the_backend_and_prelabel_have_the_same_version(

@@ -467,13 +467,40 @@ def test_replacing_goes_on_where_it_stopped(
     studio.fault = lambda method, path, number: (
         "403" if method == "DELETE" and number > 200 else None
     )
+    studio.tasks[5]["total_annotations"] = 1  # so that they go one by one
     studio.n_requests = 120
     assert isinstance(go(server, tmp_path / "j", replace=True).error, AuthError)
     assert 0 < sum(len(studio.of(task, older)) for task in studio.tasks) < 40
     studio.fault = lambda method, path, number: None
     assert go(server, tmp_path / "j", replace=True).error is None
-    assert [one for one in studio.predictions.values() if one["model_version"] == older] == []
+    left = [one["task"] for one in studio.predictions.values() if one["model_version"] == older]
+    assert left == [5], "what a person began with stays"
     assert studio.once(VERSION)
+    assert go(server, tmp_path / "j", replace=True, replace_annotated=True).n_deleted == 1
+    assert not [one for one in studio.predictions.values() if one["model_version"] == older]
+
+
+def test_a_version_that_nobody_needs_goes_in_one_request(
+    studio: FakeStudio, server: Recorder, tmp_path: Path
+) -> None:
+    older = VERSION[:-1] + ("0" if VERSION[-1] != "0" else "1")
+    for task in studio.tasks:
+        studio._import(json.dumps([{"task": task, "model_version": older, "result": []}]).encode())
+    studio.written.clear()
+    assert go(server, tmp_path / "j", replace=True).n_deleted == 40
+    assert [path for method, path in studio.written if method == "DELETE"] == [
+        "/api/projects/1/model-versions/"
+    ]
+    assert studio.once(VERSION)
+
+
+def test_the_summary_counts_what_was_found(
+    studio: FakeStudio, server: Recorder, tmp_path: Path
+) -> None:
+    summary = go(server, tmp_path / "j")
+    assert summary.per_class == {"cat": 40}
+    assert summary.n_empty == 0
+    assert "40  cat" in summary.as_text()
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
