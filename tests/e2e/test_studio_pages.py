@@ -13,7 +13,7 @@ from backend.demo.processes import TOKEN
 from tests.e2e.test_studio import editor, open_task
 from tests.support.lab import NAMES, OUT, Lab, needs_chromium, needs_studio
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow, needs_studio]
+pytestmark = [pytest.mark.slow, needs_studio]
 _LABELS = "".join(f'<Label value="{name}"/>' for name in NAMES)
 LIST = f"""<View><Image name="image" valueList="$pages"/>
   <BrushLabels name="brush" toName="image">{_LABELS}</BrushLabels></View>"""

@@ -187,7 +187,7 @@ class Client:
     def call(
         self, method: str, path: str, *, body: Any = None, params: Mapping[str, Any] | None = None
     ) -> Any:
-        """A call that may be repeated, and that is not worth a long wait; the JSON of its answer."""
+        """A call that may be repeated, and is not worth a long wait; the JSON of its answer."""
         content = None if body is None else json.dumps(body).encode()
         reply = patiently(
             lambda: self._once(method, path.lstrip("/"), params, content),
