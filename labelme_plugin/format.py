@@ -47,6 +47,16 @@ def _open_window(*arguments: Any) -> int:
     return open_window(*arguments)
 
 
+def _check_window() -> str:
+    from labelme_plugin.display import check_display
+    from labelme_plugin.window import check_version, installed_version
+
+    version = installed_version()
+    check_version(version)
+    check_display()
+    return f"labelme {version} can open its window here"
+
+
 FORMAT = Format(
     name="labelme",
     is_file=is_labelme,
@@ -58,4 +68,5 @@ FORMAT = Format(
     picture_named_in=_picture_named_in,
     check=_check,
     open_window=_open_window,
+    check_window=_check_window,
 )

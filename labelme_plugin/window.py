@@ -23,10 +23,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from backend.core.protocols import InteractiveLabeler
-from backend.core.types import Image
 from backend.errors import ConfigError, LabelingError
 from labelme_plugin.assistant import Assistant, AssistedMask
 from labelme_plugin.display import check_display
+from labelme_plugin.pixels import image_of, pixels_of
 
 logger = logging.getLogger(__name__)
 
@@ -72,33 +72,6 @@ class _NothingFound(Exception):
     """A text prompt has no answer, and labelme must not be told so: it would save the file as
     changed, or an empty one, and forget a step of undo.
     """
-
-
-def image_of(pixels: np.ndarray) -> Image:
-    """The picture as RGB from what labelme hands over, which is in the order of Qt's memory.
-
-    Args:
-        pixels: (H, W, C) uint8, blue, green and red first.
-    """
-    return np.ascontiguousarray(pixels[:, :, 2::-1])
-
-
-def pixels_of(img_qt: Any) -> np.ndarray:
-    """A Qt image of any format as (H, W, 4) uint8, blue first, on white.
-
-    Takes the place of labelme's own function, which gives the indices of palettes, shears rows of
-    odd width, and raises for one bit a pixel.
-    """
-    from PyQt5 import QtGui
-
-    plain = QtGui.QImage(img_qt.size(), QtGui.QImage.Format.Format_RGB32)
-    plain.fill(0xFFFFFFFF)
-    painter = QtGui.QPainter(plain)
-    painter.drawImage(0, 0, img_qt)
-    painter.end()
-    data = plain.bits()
-    memory = b"" if data is None else data.asstring(plain.sizeInBytes())
-    return np.frombuffer(memory, np.uint8).reshape(plain.height(), plain.width(), 4)
 
 
 def _tell(message: str) -> None:
@@ -206,23 +179,15 @@ def _wrapped(
     return call
 
 
-def _guard(assistant: Assistant) -> None:
-    """Keep what goes wrong in labelme's AI tools from closing the window, and what they make free
-    of labelme's own slips.
+def _safe_submit(submit: Callable[..., None], made: Counter[str]) -> Callable[..., None]:
+    """What *Run* does: it works whatever tool is chosen, and tells what came of it.
+
+    Args:
+        submit: labelme's own.
+        made: is filled with what labelme shows, after it dropped what overlaps.
     """
-    import labelme.app
-    from labelme import _automation
-    from labelme.widgets import AiTextToAnnotationWidget
-    from labelme.widgets.canvas import Canvas
 
-    submit = labelme.app.MainWindow._submit_ai_prompt
-    outline = Canvas._shapes_from_ai_points
-    typed = AiTextToAnnotationWidget.get_text_prompt
-    make_shapes = _automation.shapes_from_detections
-
-    made: Counter[str] = Counter()  # by the prompt in hand, after labelme dropped what overlaps
-
-    def safe_submit(window: Any, checked: bool) -> None:
+    def call(window: Any, checked: bool) -> None:
         if window._image_path is None:
             _tell(f"{MODEL_NAME}: no picture is open")
             return
@@ -242,6 +207,24 @@ def _guard(assistant: Assistant) -> None:
             _tell(f"{MODEL_NAME}: found {shown or 'nothing that is not there already'}")
         finally:
             canvas.create_mode = mode
+
+    return call
+
+
+def _guard(assistant: Assistant) -> None:
+    """Keep what goes wrong in labelme's AI tools from closing the window, and what they make free
+    of labelme's own slips.
+    """
+    import labelme.app
+    from labelme import _automation
+    from labelme.widgets import AiTextToAnnotationWidget
+    from labelme.widgets.canvas import Canvas
+
+    outline = Canvas._shapes_from_ai_points
+    typed = AiTextToAnnotationWidget.get_text_prompt
+    make_shapes = _automation.shapes_from_detections
+
+    made: Counter[str] = Counter()  # by the prompt in hand
 
     def safe_outline(canvas: Any, *args: Any, **kwargs: Any) -> Any:
         try:
@@ -269,7 +252,8 @@ def _guard(assistant: Assistant) -> None:
         widget._body.setEnabled(True)  # else it is grey until a tool to draw with is chosen
 
     AiTextToAnnotationWidget.setEnabled = always_enabled
-    labelme.app.MainWindow._submit_ai_prompt = safe_submit
+    window = labelme.app.MainWindow
+    window._submit_ai_prompt = _safe_submit(window._submit_ai_prompt, made)
     Canvas._shapes_from_ai_points = safe_outline
     AiTextToAnnotationWidget.get_text_prompt = spelled
     _automation.shapes_from_detections = shapes_with_flags

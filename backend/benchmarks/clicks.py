@@ -13,7 +13,7 @@ import numpy as np
 
 from backend.config.service import ServiceSettings
 from backend.drawing.overlays import encode_picture
-from backend.formats.label_studio.label_config import make_config
+from backend.formats.label_studio.make_config import make_config
 from backend.label_studio.api.fetch import Fetcher
 from backend.label_studio.api.tasks import Task
 from backend.label_studio.server.requests import PredictRequest

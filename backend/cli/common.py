@@ -94,7 +94,9 @@ def add_settings(
         if one.metavar:
             options.add_argument(*given, dest=name, metavar=one.metavar, help=text)
         else:
-            options.add_argument(*given, dest=name, action="store_const", const=True, help=text)
+            options.add_argument(
+                *given, dest=name, action=argparse.BooleanOptionalAction, default=None, help=text
+            )
 
 
 def add_detector_options(options: Options) -> None:

@@ -38,6 +38,8 @@ def add(commands: Commands) -> None:
     parser.add_argument("--project", type=int, metavar="ID", help=about)
     about = "the backend's address as Label Studio would call it"
     parser.add_argument("--backend-url", metavar="URL", help=about)
+    about = "also whether labelme's window can open here"
+    parser.add_argument("--labelme", action="store_true", help=about)
     parser.add_argument("--json", action="store_true", help="print as JSON")
     add_model_options(parser)
 
@@ -45,13 +47,15 @@ def add(commands: Commands) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run all checks."""
     from backend.doctor.checks import as_text, exit_code
-    from backend.doctor.machine import check_device, check_packages, check_weights
+    from backend.doctor.machine import check_device, check_labelme, check_packages, check_weights
     from backend.doctor.studio import check_label_studio
 
     settings = model_settings(args)
     service = service_settings(args)
     names: dict[str | None, Mapping[int, str]] = {}
     checks = [*check_packages(), *check_device(settings), *check_weights(settings, names)]
+    if args.labelme:
+        checks += check_labelme()
     checks += check_label_studio(service, args.project, names, settings.conf, args.backend_url)
     if args.json:
         print_json([check.as_dict() for check in checks])

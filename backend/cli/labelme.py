@@ -11,14 +11,13 @@ from backend.errors import ConfigError
 _EPILOG = """experimental: labelme 6.3 has no interface for this, other versions are refused
 (pip install 'yolo-sam2-labeling[labelme]').
 
-In the window: choose AI-Points or AI-Box, and the model "YOLO -> SAM 2", which is chosen already,
-as are masks.
+In the window the model "YOLO -> SAM 2" and masks are chosen already.
   AI-Points       click on an object; Shift and a click says what does not belong to it;
                   Ctrl and a click, or a double click, ends it
   AI-Box          two corners of a rough box
   AI Text-to-Annotation
-                  names of the detector's classes with commas, then Run: labelled masks of all of
-                  them, and their scores
+                  names of the detector's classes with commas, then Run, whatever tool is chosen:
+                  labelled masks of all of them, and their scores
 
 examples:
   yolosam2 labelme photos/ --detector my-yolo.pt --segmenter sam2.1_hiera_small

@@ -31,7 +31,7 @@ def add(commands: Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the labeling config."""
-    from backend.formats.label_studio.label_config import make_config
+    from backend.formats.label_studio.make_config import make_config
     from backend.labeling.load import load_detector_of
 
     settings = model_settings(args)

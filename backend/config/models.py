@@ -99,11 +99,11 @@ class YoloOptions:
         help="most detections per image",
     )
     agnostic_nms: bool = setting(
-        False,
+        True,
         read=flag,
         flags=("--agnostic-nms",),
-        help="one box per object, whatever its class",
-        shown_default="one per class",
+        help="one box per object, whatever its class; --no-agnostic-nms keeps one per class",
+        shown_default="one per object",
     )
 
 

@@ -17,7 +17,7 @@ from backend.core.types import Detections, Image, Prediction
 from backend.drawing.overlays import encode_picture
 from backend.errors import InputError, Unavailable
 from backend.formats.label_studio.from_result import from_result
-from backend.formats.label_studio.label_config import make_config
+from backend.formats.label_studio.make_config import make_config
 from backend.label_studio.server.app import create_app
 from backend.label_studio.server.serve import build_service
 

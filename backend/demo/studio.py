@@ -25,8 +25,8 @@ import httpx
 from backend.demo.processes import PASSWORD, TOKEN, USER, backend, label_studio, usable_port
 from backend.demo.run import SAMPLES
 from backend.errors import ConfigError, Unavailable
-from backend.formats.label_studio.label_config import make_config
-from backend.label_studio.api.presentation import make_hardest_first, show_version
+from backend.formats.label_studio.make_config import make_config
+from backend.label_studio.api.presentation import data_manager, make_hardest_first, show_version
 
 
 class Studio:
@@ -208,16 +208,16 @@ def run_studio(program: Path, data: Path, port: int, backend_port: int) -> None:
         say(f"""
 {len(tasks)} pictures with {n_regions} predicted masks are waiting.
 
-  open      {url}/projects/{project}/data
+  open      {data_manager(url, project)}
+            the tab "Hardest first" begins with the least sure pictures
   login     {USER}   password {PASSWORD}
   look      click a row: the masks carry their classes; Submit accepts them
   refine    1. select a mask and press Backspace, so that there is an object without one
             2. switch on Auto-Annotation at the bottom, and leave Auto-Accept off
-            3. take the smart tool, the last one beside the picture: three dots are the point, a
-               dashed square is the box; a click on it changes between them
-            4. choose the object's label under "Smart point" (its key: 7 8 9 0 q w), then click on
+            3. choose the object's label under "Smart point" (its key: 1 to 6), then click on
                the object; for every further click choose the label again first; Alt and a click
                says what does not belong to it
+            4. or choose it under "Smart box" (q w e r t y), and draw a rough box
             5. the tick at the bottom accepts the suggestion
   backend   {backend_url}, connected under Settings > Model; log in {data / "backend.log"}
 

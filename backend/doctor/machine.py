@@ -11,6 +11,7 @@ from backend.config.models import Settings
 from backend.doctor.checks import FAULT, NOTE, OK, Check
 from backend.errors import ConfigError
 from backend.formats.label_studio.binding import listed
+from backend.formats.registry import format_of
 
 _PACKAGES = (
     "torch",
@@ -122,3 +123,13 @@ def check_weights(
             yield Check(OK, "segmenter", load_segmenter(settings, device).version)
         except ConfigError as error:
             yield Check(FAULT, "segmenter", str(error), _OTHER_MODEL)
+
+
+def check_labelme() -> Iterator[Check]:
+    """Whether labelme's window can open here with the models in it."""
+    look = format_of("labelme").check_window
+    try:
+        yield Check(OK, "labelme", "not known here" if look is None else look())
+    except ConfigError as error:
+        found, _, fix = str(error).partition("; ")
+        yield Check(FAULT, "labelme", found, fix or "see the message")

@@ -11,8 +11,9 @@ import PIL.ImageDraw
 from numpy.typing import NDArray
 
 from backend.core.classes import IGNORE
+from backend.core.colours import class_colour
 from backend.core.types import Image, LabelMap
-from backend.drawing.overlays import class_colour, font
+from backend.drawing.overlays import font
 
 Colour = tuple[int, int, int]
 
@@ -32,13 +33,17 @@ ERRORS: dict[str, Colour] = {
 _IGNORED = (90, 90, 90)
 
 
-def _coloured(image: Image, label_map: LabelMap) -> Image:
+def _name(value: int, names: Sequence[str]) -> str:
+    return names[value - 1] if value <= len(names) else str(value)
+
+
+def _coloured(image: Image, label_map: LabelMap, names: Sequence[str]) -> Image:
     """Classes over the image, with their outlines; ignored pixels dark."""
     canvas = image.copy()
     values = [int(v) for v in np.unique(label_map) if v]
     for value in values:
         inside = label_map == value
-        colour = _IGNORED if value == IGNORE else class_colour(value - 1)
+        colour = _IGNORED if value == IGNORE else class_colour(_name(value, names))
         mixed = cv2.addWeighted(canvas, 1 - _FILL, np.full_like(canvas, colour), _FILL, 0)
         np.copyto(canvas, mixed, where=inside[..., None])
         if value != IGNORE:
@@ -139,8 +144,8 @@ def compare(
             _scaled(one.astype(np.uint8), scale, cv2.INTER_NEAREST) for one in (truth, predicted)
         )
     panels = [
-        _coloured(image, predicted),
-        _coloured(image, truth),
+        _coloured(image, predicted, names),
+        _coloured(image, truth, names),
         error_map(image, truth, predicted),
     ]
     w = image.shape[1]
@@ -154,11 +159,7 @@ def compare(
     sheet = np.concatenate([columns[0], gap, columns[1], gap, columns[2]], 1)
     occurring = sorted({int(v) for one in (truth, predicted) for v in np.unique(one)} - {0})
     classes = [
-        (
-            ("ignored", _IGNORED)
-            if v == IGNORE
-            else (names[v - 1] if v <= len(names) else str(v), class_colour(v - 1))
-        )
+        (("ignored", _IGNORED) if v == IGNORE else (_name(v, names), class_colour(_name(v, names))))
         for v in occurring
     ]
     # Each legend under its own panels, as the colours of errors may be those of classes.

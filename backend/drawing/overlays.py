@@ -4,7 +4,6 @@ background.
 
 from __future__ import annotations
 
-import colorsys
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -16,17 +15,12 @@ import PIL.ImageDraw
 import PIL.ImageFont
 from numpy.typing import NDArray
 
+from backend.core.colours import class_colour
 from backend.core.stacking import painting_order
 from backend.core.types import Image, Instance, Prediction
 
 _FILL = 0.42  # opacity of a mask
 _MARK = b"yolosam2"
-
-
-def class_colour(class_id: int) -> tuple[int, int, int]:
-    """A saturated RGB colour per class; neighbours in the list of classes are far apart in hue."""
-    r, g, b = colorsys.hsv_to_rgb((0.03 + class_id * 0.61803398875) % 1.0, 0.85, 1.0)
-    return int(r * 255), int(g * 255), int(b * 255)
 
 
 @cache
@@ -36,7 +30,7 @@ def font(size: int) -> PIL.ImageFont.FreeTypeFont | PIL.ImageFont.ImageFont:
 
 
 def _fill(canvas: NDArray[np.uint8], instance: Instance, thickness: int) -> None:
-    colour = class_colour(instance.class_id)
+    colour = class_colour(instance.label)
     mask = instance.mask
     if mask is None:
         x0, y0, x1, y1 = (int(v) for v in instance.xyxy)
@@ -77,7 +71,7 @@ def _tag(
     pen.rectangle(
         (x, y, x + w, y + h),
         fill=(20, 20, 20),
-        outline=class_colour(instance.class_id),
+        outline=class_colour(instance.label),
         width=max(1, size // 9),
     )
     pen.text((x + 4 - left, y + 3 - top), text, fill=(255, 255, 255), font=font(size))

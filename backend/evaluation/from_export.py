@@ -22,11 +22,10 @@ from backend.evaluation.pairs import (
     Region,
     Selection,
 )
-from backend.evaluation.regions import RegionMaker, check_memory
+from backend.evaluation.regions import RegionMaker, check_memory, mask_once
 from backend.evaluation.repeats import repeats
 from backend.formats.label_studio.reader import instance_of, of_one_size
-from backend.formats.label_studio.region_masks import region_mask
-from backend.formats.label_studio.regions import GEOMETRY, StoredRegion, read_regions
+from backend.formats.label_studio.regions import StoredRegion, read_regions
 from backend.formats.label_studio.tasks import address_of
 from backend.formats.sample import OTHER_REGIONS, Fault, check_something_left
 
@@ -273,25 +272,9 @@ class TaskReader:
         prediction: Mapping[str, Any],
     ) -> list[Pair]:
         """A pair for every picture of the task that has a region."""
-        faults: list[str] = []
-        sides = []
-        for holder, at in ((annotation, at_annotation), (prediction, at_prediction)):
-            read = read_regions(holder.get("result"), f"{at}.result")
-            check_something_left(read.regions, read.faults)
-            sides.append(list(read.regions))
-            self.left_out[OTHER_REGIONS] += read.n_others
-            faults += read.faults
-        self._tell(_name(task), faults)
-        accepted, predicted = sides
-        self.tags |= {region.from_name for region in (*accepted, *predicted)}
-        if self._selection.tags:
-            kept = [
-                [region for region in side if region.from_name in self._selection.tags]
-                for side in (accepted, predicted)
-            ]
-            n_kept = len(kept[0]) + len(kept[1])
-            self.left_out["regions of other tags"] += len(accepted) + len(predicted) - n_kept
-            accepted, predicted = kept
+        accepted, predicted = self._sides(
+            task, (annotation, at_annotation), (prediction, at_prediction)
+        )
         images = list(dict.fromkeys(region.to_name for region in (*accepted, *predicted))) or [""]
         parent = annotation.get("parent_prediction")
         common = not {region.id for region in accepted if region.id}.isdisjoint(
@@ -327,6 +310,29 @@ class TaskReader:
             made.append(pair)
         return made
 
+    def _sides(
+        self, task: ExportedTask, *holders: tuple[Mapping[str, Any], str]
+    ) -> list[list[StoredRegion]]:
+        """The regions of an annotation and a prediction that count."""
+        faults: list[str] = []
+        sides = []
+        for holder, at in holders:
+            read = read_regions(holder.get("result"), f"{at}.result")
+            check_something_left(read.regions, read.faults)
+            sides.append(list(read.regions))
+            self.left_out[OTHER_REGIONS] += read.n_others
+            faults += read.faults
+        self._tell(_name(task), faults)
+        self.tags |= {region.from_name for side in sides for region in side}
+        if not self._selection.tags:
+            return sides
+        kept = [
+            [region for region in side if region.from_name in self._selection.tags]
+            for side in sides
+        ]
+        self.left_out["regions of other tags"] += sum(map(len, sides)) - sum(map(len, kept))
+        return kept
+
     def _regions(
         self,
         stored: Sequence[StoredRegion],
@@ -343,7 +349,7 @@ class TaskReader:
         taken = 0
         for one in stored:
             try:
-                mask = _mask_of(one, cache)
+                mask = mask_once(one, cache)
             except InputError as error:
                 own.append(str(error))
                 continue
@@ -373,19 +379,6 @@ class TaskReader:
             regions[k].key or "": mask for k, mask in found.items() if regions[k].key and mask
         }
         return kept, repeated, void
-
-
-def _mask_of(one: StoredRegion, cache: dict[str, tuple[Any, Mask | None]]) -> Mask | None:
-    """The pixels of a region.
-
-    An accepted region is mostly what was predicted, and is the same mask then, decoded once.
-    """
-    body = one.size_hw, {key: value for key, value in one.value.items() if key in GEOMETRY}
-    known = cache.get(one.id or "")
-    mask = known[1] if known is not None and known[0] == body else region_mask(one)
-    if one.id:
-        cache[one.id] = (body, mask)
-    return mask
 
 
 def _shown(value: Any) -> str:

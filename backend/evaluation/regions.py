@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from backend.core.classes import BACKGROUND_LABEL, IGNORE_LABEL, ClassIndex, renamed
 from backend.core.masks import mask_xyxy
 from backend.core.types import Instance, Mask
 from backend.errors import InputError
 from backend.evaluation.pairs import Region
+from backend.formats.label_studio.region_masks import region_mask
+from backend.formats.label_studio.regions import GEOMETRY, StoredRegion
 from backend.formats.sample import DatasetInstance, cut_holes
 
 MOST_BYTES = 768 << 20  # of the masks of one side of an image
@@ -92,3 +95,16 @@ class RegionMaker:
                 )
             )
         return regions, void
+
+
+def mask_once(one: StoredRegion, cache: dict[str, tuple[Any, Mask | None]]) -> Mask | None:
+    """The pixels of a region.
+
+    An accepted region is mostly what was predicted, and is the same mask then, decoded once.
+    """
+    body = one.size_hw, {key: value for key, value in one.value.items() if key in GEOMETRY}
+    known = cache.get(one.id or "")
+    mask = known[1] if known is not None and known[0] == body else region_mask(one)
+    if one.id:
+        cache[one.id] = (body, mask)
+    return mask

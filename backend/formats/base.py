@@ -205,6 +205,8 @@ class Format:
         knows_lists: whether images belong to lists such as train and val.
         check: path, folder of pictures, whether to show a bar: the faults of files in this format.
         open_window: opens the format's own program with our models in it.
+        check_window: says which version of it would open, or raises ``ConfigError`` with what is
+            in the way.
     """
 
     name: str
@@ -224,3 +226,4 @@ class Format:
     knows_lists: bool = True
     check: Callable[[Path, Path | None, bool], Any] | None = None
     open_window: Callable[..., int] | None = None
+    check_window: Callable[[], str] | None = None

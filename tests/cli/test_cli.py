@@ -606,23 +606,23 @@ def test_d01_a_full_disk_stops_the_run_and_loses_nothing(
     The first stays, no part of the second does, and the run can go on later.
     """
     work = collect([pictures], "val")
-    real = os.replace
+    real = os.fsync
     calls = []
 
-    def full(source: object, target: object) -> None:
-        calls.append(target)
+    def full(file: int) -> None:
+        calls.append(file)
         if len(calls) >= 2:
             raise OSError(28, "No space left on device")
-        real(source, target)
+        real(file)
 
-    monkeypatch.setattr("os.replace", full)
+    monkeypatch.setattr("os.fsync", full)
     options = RunOptions(batch=1, workers=1, progress=False)
     summary = annotate(work.items, fake, ["labelme"], tmp_path / "out", options)
     assert summary.labelled == 1
     assert summary.stopped is not None
     assert "no space left on device" in summary.stopped
     assert [p.name for p in (tmp_path / "out").rglob("*") if p.is_file()] == ["a.json"]
-    monkeypatch.setattr("os.replace", real)
+    monkeypatch.setattr("os.fsync", real)
     again = annotate(work.items, fake, ["labelme"], tmp_path / "out", options)
     assert (again.labelled, again.done, again.failed) == (2, 1, [])
 

@@ -13,7 +13,7 @@ import pytest
 
 from backend.demo.run import SAMPLES
 from backend.doctor import machine, studio
-from backend.formats.label_studio.label_config import make_config
+from backend.formats.label_studio.make_config import make_config
 from tests.support.servers import Recorder, http_server
 
 NAMES = ["ball", "box", "star", "cup", "leaf", "ring"]
@@ -285,3 +285,20 @@ def test_a_score_column_that_stays_blank_is_told(doctor, fake: LabelStudio) -> N
     _, out = doctor()
     assert "the column Prediction score stays blank: the project shows 'v1'" in out
     assert "choose v0 under Settings" in out
+
+
+def test_whether_labelme_can_open_its_window(run_cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    models = ("--detector", "demo", "--segmenter", "demo", "--labelme")
+    monkeypatch.setenv("QT_QPA_PLATFORM", "offscreen")
+    assert "can open its window here" in run_cli("doctor", *models)[1]
+    monkeypatch.delenv("QT_QPA_PLATFORM")
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    monkeypatch.delenv("DISPLAY", raising=False)
+    code, out, _ = run_cli("doctor", *models)
+    assert code == 1
+    assert "there is no display here" in out
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setattr("labelme_plugin.display.missing_libraries", lambda: ["libxcb-icccm.so.4"])
+    code, out, _ = run_cli("doctor", *models)
+    assert code == 1
+    assert "-> apt-get install libxcb-icccm4" in out

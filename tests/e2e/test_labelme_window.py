@@ -30,7 +30,8 @@ from labelme_plugin import window
 from labelme_plugin.assistant import Assistant
 from labelme_plugin.document import read_document
 from labelme_plugin.instances import labelled_masks
-from labelme_plugin.window import MODEL_NAME, check_version, image_of
+from labelme_plugin.pixels import image_of, pixels_of
+from labelme_plugin.window import MODEL_NAME, check_version
 from tests.conftest import PYTHON, ROOT
 from tests.support.lab import NAMES, OUT, turned
 
@@ -202,18 +203,8 @@ def test_the_window_shows_every_mask_where_the_object_is(run_cli, tmp_path: Path
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(
-    "platform",
-    [
-        "offscreen",
-        pytest.param(
-            "xcb",
-            marks=pytest.mark.skipif(shutil.which("Xvfb") is None, reason="Xvfb is not installed"),
-        ),
-    ],
-)
 def test_class_names_boxes_and_clicks_become_masks_in_the_window(
-    demo: Cascade, tmp_path: Path, platform: str
+    demo: Cascade, tmp_path: Path
 ) -> None:
     picture = SAMPLES / "JPEGImages/3000001.jpg"
     objects = truth("3000001")
@@ -230,7 +221,7 @@ def test_class_names_boxes_and_clicks_become_masks_in_the_window(
     (tmp_path / "out").mkdir()
     settings = ("--box-margin", "0.04", "--min-part", "0.02")
     labelme_options = ("--", "--output", tmp_path / "out")
-    seen = drive(tmp_path, "assist", picture, *DEMO, *settings, *labelme_options, platform=platform)
+    seen = drive(tmp_path, "assist", picture, *DEMO, *settings, *labelme_options)
     assert seen["labels"] == sorted(NAMES)
     assert seen["menus"] == {
         "assisted": MODEL_NAME,
@@ -274,6 +265,19 @@ def test_class_names_boxes_and_clicks_become_masks_in_the_window(
     assert {shape["label"] for shape in saved["shapes"]} == {its for its, _ in shown} | {"by hand"}
     keep(tmp_path, "text.png", "labelme_text_prompt.png")
     keep(tmp_path, "box.png", "labelme_box.png")
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(shutil.which("Xvfb") is None, reason="Xvfb is not installed")
+def test_run_works_on_a_real_display(tmp_path: Path) -> None:
+    """Qt's OpenGL and torch's compiler each bring an LLVM, and end the program together."""
+    (tmp_path / "out").mkdir()
+    picture = SAMPLES / "JPEGImages/3000001.jpg"
+    labelme_options = ("--", "--output", tmp_path / "out")
+    seen = drive(tmp_path, "text", picture, *DEMO, *labelme_options, platform="xcb")
+    assert seen["labels"] == sorted(NAMES)
+    assert len(seen["text"]) >= 5
+    keep(tmp_path, "text.png", "labelme_on_a_display.png")
 
 
 @pytest.mark.parametrize(
@@ -343,7 +347,7 @@ def test_qt_images_of_any_format_are_the_picture_that_annotate_reads(
     )
     picture = picture.quantize(50) if kind == "P" else picture
     picture.save(tmp_path / "a.png")
-    ours = image_of(window.pixels_of(QtGui.QImage(str(tmp_path / "a.png"))))
+    ours = image_of(pixels_of(QtGui.QImage(str(tmp_path / "a.png"))))
     assert np.abs(ours.astype(int) - read_image(tmp_path / "a.png")).max() <= 1
 
 

@@ -23,7 +23,7 @@ from backend.demo.processes import PASSWORD, TOKEN, USER
 from backend.demo.run import SAMPLES
 from backend.errors import Unavailable
 from backend.formats.label_studio import brush_rle as rle
-from backend.formats.label_studio.label_config import make_config
+from backend.formats.label_studio.make_config import make_config
 from backend.formats.voc.label_maps import decode_png
 from backend.label_studio.api.fetch import Fetcher
 from tests.support.lab import (

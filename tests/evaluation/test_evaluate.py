@@ -16,8 +16,8 @@ import PIL.Image
 import pytest
 from sklearn.metrics import accuracy_score, confusion_matrix, jaccard_score
 
+from backend.core.colours import class_colour
 from backend.drawing.comparison import ERRORS, compare, error_map
-from backend.drawing.overlays import class_colour
 from backend.files.images import read_image
 from backend.formats.voc.dataset import open_voc
 from backend.formats.voc.label_maps import encode_png, instances_of, read_label_map
@@ -518,4 +518,4 @@ def test_errors_have_their_colours() -> None:
     panel = sheet[40:100, :160].reshape(
         -1, 3
     )  # of the prediction: class a is in its colour somewhere
-    assert np.abs(panel.astype(int) - class_colour(0)).sum(1).min() < 120
+    assert np.abs(panel.astype(int) - class_colour("a")).sum(1).min() < 120

@@ -340,7 +340,7 @@ def test_labels_that_labelme2voc_stops_at(run_cli, folder: Path) -> None:
     [
         (b"{", "is not valid JSON"),
         (b"[]", "is no labelme file, and was not checked"),
-        (b"\xff\xfe", "is not valid JSON"),
+        (b"\xff\xfe", "is in UTF-16, and labelme reads nothing else than UTF-8"),
         (b"[" * 99999, "is not"),
     ],
 )

@@ -18,7 +18,7 @@ import requests
 from backend.demo.processes import PASSWORD, USER, backend, free_port, label_studio
 from backend.demo.run import SAMPLES
 from backend.demo.studio import Studio
-from backend.formats.label_studio.label_config import make_config
+from backend.formats.label_studio.make_config import make_config
 
 ROOT = Path(__file__).parent.parent.parent
 PROGRAM = Path(

@@ -94,10 +94,8 @@ def run_text(window: Any, text: str) -> None:
     window._ai_text.findChildren(QtWidgets.QToolButton)[-1].click()
 
 
-def assist(window: Any) -> Iterator[int]:
-    """A text prompt, an unknown one, a click and a box, as a person gives them."""
-    from PyQt5 import QtCore, QtTest, QtWidgets
-
+def text(window: Any) -> Iterator[int]:
+    """A text prompt, and one that is unknown, before any tool was chosen."""
     canvas = canvas_of(window)
     SEEN["menus"] = {
         "assisted": window._ai_annotation._model_combo.currentText(),
@@ -130,6 +128,14 @@ def assist(window: Any) -> Iterator[int]:
     yield 300
     SEEN["again"] = len(canvas.shapes)
     SEEN["told again"] = window.statusBar().currentMessage()
+
+
+def assist(window: Any) -> Iterator[int]:
+    """As ``text``, and a click and a box, as a person gives them."""
+    from PyQt5 import QtCore, QtTest, QtWidgets
+
+    yield from text(window)
+    canvas = canvas_of(window)
 
     def answer_dialog() -> None:
         dialog = window._label_dialog
@@ -180,7 +186,7 @@ def assist(window: Any) -> Iterator[int]:
     SEEN["closed"] = window.statusBar().currentMessage()
 
 
-STEPS: dict[str, Callable[[Any], Iterator[int]]] = {"look": look, "assist": assist}
+STEPS: dict[str, Callable[[Any], Iterator[int]]] = {"look": look, "text": text, "assist": assist}
 SEEN_POINTS: dict[str, list[list[float]]] = {}
 
 

@@ -14,7 +14,8 @@ from backend.config.service import ServiceSettings
 from backend.errors import LabelingError
 from backend.files.images import ImageLimits
 from backend.formats.label_studio.binding import Binding, bind, project_version
-from backend.formats.label_studio.label_config import make_config, parse_label_config
+from backend.formats.label_studio.label_config import parse_label_config
+from backend.formats.label_studio.make_config import make_config
 from backend.label_studio.api.client import Client
 from backend.label_studio.api.fetch import Fetcher
 from backend.label_studio.prelabel.engine_local import LocalEngine

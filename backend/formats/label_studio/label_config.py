@@ -9,12 +9,9 @@ unchanged. A config is untrusted: a DTD, a megabyte or deep nesting is refused.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from colorsys import hsv_to_rgb
 from dataclasses import dataclass
 from posixpath import normpath
 from xml.etree.ElementTree import Element, ParseError
-from xml.sax.saxutils import quoteattr
 
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
@@ -211,9 +208,11 @@ def parse_label_config(text: str) -> LabelConfig:
         InputError: not XML, too large or deep, with a DTD, or an attribute of ours that cannot be
             read, naming tag and attribute.
 
-    >>> config = parse_label_config(make_config(["cat", "dog"]))
-    >>> [(tag.kind, tag.name) for tag in config.tags]
-    [('brushlabels', 'brush'), ('keypointlabels', 'point'), ('rectanglelabels', 'box')]
+    >>> config = parse_label_config(
+    ...     '<View><Image name="i" value="$image"/><BrushLabels name="b" toName="i"/></View>'
+    ... )
+    >>> [(tag.kind, tag.name, tag.data_key) for tag in config.tags]
+    [('brushlabels', 'b', 'image')]
     """
     root = _parse(text)
     images: dict[str, tuple[str, Pages | None]] = {}
@@ -260,32 +259,3 @@ def parse_label_config(text: str) -> LabelConfig:
         n_labels += len(tags[-1].labels)
     _check_counts(tags)
     return LabelConfig(tuple(tags), tuple(notes))
-
-
-def make_config(names: Sequence[str]) -> str:
-    """A labeling config for class names: masks from the detector, and a smart point and a smart box
-    for refining by hand.
-
-    Colours of neighbouring classes are far apart, as Label Studio's own choice for a name may be
-    close to the object's.
-
-    >>> make_config(["cat"]).count('<Label value="cat"')  # for masks, points and boxes
-    3
-    """
-    colours = [
-        f"#{int(255 * r):02x}{int(255 * g):02x}{int(255 * b):02x}"
-        for r, g, b in (hsv_to_rgb((0.03 + k * 0.618) % 1, 0.9, 0.95) for k in range(len(names)))
-    ]
-    labels = "\n".join(
-        f'    <Label value={quoteattr(name)} background="{colour}"/>'
-        for name, colour in zip(names, colours, strict=True)
-    )
-    return (
-        '<View>\n  <Image name="image" value="$image" zoom="true" zoomControl="true"/>\n  <Header'
-        ' size="6" value="Masks"/>\n  <BrushLabels name="brush" toName="image"'
-        f' smart="false">\n{labels}\n  </BrushLabels>\n  <Header size="6" value="Smart point"/>\n '
-        f' <KeyPointLabels name="point" toName="image" smart="true" smartOnly="true">\n{labels}\n '
-        ' </KeyPointLabels>\n  <Header size="6" value="Smart box"/>\n  <RectangleLabels name="box"'
-        f' toName="image" smart="true" smartOnly="true" model_skip="true">\n{labels}\n '
-        " </RectangleLabels>\n</View>\n"
-    )

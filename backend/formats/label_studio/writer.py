@@ -15,7 +15,7 @@ from backend.files.spool import Spool
 from backend.formats.base import EMBEDDED, NOT_AT_HAND, Encoded, WriteRequest
 from backend.formats.coco import parts
 from backend.formats.json_text import json_bytes
-from backend.formats.label_studio.label_config import make_config
+from backend.formats.label_studio.make_config import make_config
 from backend.formats.label_studio.reader import DATA
 from backend.formats.label_studio.results import (
     BRUSH,

@@ -11,8 +11,10 @@ the backend is still asked for what is missing.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Protocol
 
+from backend.errors import LabelingError
 from backend.label_studio.api.filters import unlabelled
 
 HARDEST = "Hardest first"
@@ -77,9 +79,11 @@ def show_version(api: Api, project: int, version: str) -> bool:
     changed = False
     for backend in api.call("GET", "/api/ml", params={"project": project}) or ():
         if backend.get("model_version") == version and backend.get("title") != version:
-            body = {"title": version, "project": project}
-            api.call("PATCH", f"/api/ml/{backend['id']}", body=body)
-            changed = True
+            # Without the address, Label Studio 1.23 fails on its own check of the connection.
+            body = {"title": version, "project": project, "url": backend.get("url")}
+            with suppress(LabelingError):  # then the column is filled, and new tasks are not
+                api.call("PATCH", f"/api/ml/{backend['id']}", body=body)
+                changed = True
     if shown_version(api, project) != version:
         api.call("PATCH", f"/api/projects/{project}/", body={"model_version": version})
         changed = True
@@ -99,6 +103,9 @@ def make_hardest_first(api: Api, project: int) -> int:
         Its number; that of the one that is there, if there is one.
     """
     views = api.call("GET", "/api/dm/views/", params={"project": project}) or ()
+    if not views:  # else Label Studio makes none with all tasks
+        body = {"project": project, "data": {"title": "Default", "type": "list"}}
+        api.call("POST", "/api/dm/views/", body=body)
     for view in views:
         if (view.get("data") or {}).get("title") == HARDEST:
             return int(view["id"])

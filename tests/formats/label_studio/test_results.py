@@ -16,7 +16,7 @@ from backend.errors import InputError
 from backend.formats.json_text import json_text
 from backend.formats.label_studio import results as labelstudio
 from backend.formats.label_studio.from_result import from_result
-from backend.formats.label_studio.label_config import make_config
+from backend.formats.label_studio.make_config import make_config
 from tests.conftest import random_mask
 from tests.support.results import regions_of
 

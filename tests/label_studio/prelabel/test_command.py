@@ -20,7 +20,7 @@ from backend.demo.processes import TOKEN, free_port, label_studio
 from backend.demo.run import SAMPLES
 from backend.demo.studio import Studio
 from backend.formats.label_studio import brush_rle as rle
-from backend.formats.label_studio.label_config import make_config
+from backend.formats.label_studio.make_config import make_config
 from backend.formats.voc.label_maps import instances_of, read_label_map
 from tests.conftest import PYTHON, ROOT
 from tests.support.fake_studio import LEGACY, FakeStudio, serving
@@ -123,13 +123,13 @@ def test_a_run_and_its_report(
         )
     assert len(masks(studio.of(1)[0])) == 3
     assert studio.model_version == version, "the project sorts by these predictions"
-    (tab,) = studio.views
+    _, tab = studio.views
     assert tab["data"]["ordering"] == ["tasks:predictions_score"]
-    assert report["address"].endswith("/projects/1/data?tab=1")
+    assert report["address"].endswith("/projects/1/data?tab=2")
     assert f"open {report['address']}" in out
     assert sum(report["objects"].values()) == 33
     assert run_cli(*options(server, tmp_path))[0] == 0  # nothing is left but what failed
-    assert len(studio.views) == 1
+    assert len(studio.views) == 2
     studio.model_version = "mine"
     assert run_cli(*options(server, tmp_path, "--no-present"))[0] == 0
     assert studio.model_version == "mine"

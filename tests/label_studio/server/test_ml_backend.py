@@ -16,7 +16,7 @@ import requests
 
 from backend.demo.processes import TOKEN, free_port, running, wait_for
 from backend.demo.run import SAMPLES
-from backend.formats.label_studio.label_config import make_config
+from backend.formats.label_studio.make_config import make_config
 from tests.conftest import ROOT
 from tests.support.servers import http_server
 
