@@ -221,6 +221,23 @@ def stop_on_interrupt() -> threading.Event:
     return stop
 
 
+def parse_share(text: str | None, option: str) -> float:
+    """``10%`` or ``0.1`` as 0.1; 0 for None.
+
+    Raises:
+        ConfigError: no number from 0 to 1.
+    """
+    if text is None:
+        return 0.0
+    try:
+        share = float(text.rstrip("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise ConfigError(f"{option}: expected a share such as 10% or 0.1, got {text[:40]!r}")
+    return share
+
+
 def parse_rename(text: str | None) -> dict[str, str]:
     """``a=b,c=d`` as a mapping.
 

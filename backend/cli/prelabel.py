@@ -14,6 +14,7 @@ from backend.cli.common import (
     add_label_studio_options,
     add_progress_option,
     model_settings,
+    parse_share,
     print_json,
     print_result,
     service_settings,
@@ -65,6 +66,8 @@ def add(commands: Commands) -> None:
     about = "tasks that nobody annotated"
     which.add_argument("--only-unlabelled", action="store_true", help=about)
     which.add_argument("--limit", type=int, metavar="N", help="at most so many")
+    about = "leave this share without pre-labels, to tell what they save, such as 10%%"
+    which.add_argument("--holdout", metavar="SHARE", help=about)
     about = "also those that failed in an earlier run"
     which.add_argument("--retry-failed", action="store_true", help=about)
     _add_how(parser.add_argument_group("how"))
@@ -138,6 +141,7 @@ def run(args: argparse.Namespace) -> int:
         only_unlabelled=args.only_unlabelled,
         limit=args.limit,
         retry_failed=args.retry_failed,
+        holdout=parse_share(args.holdout, "--holdout"),
     )
     if args.from_boxes and args.prompts:
         raise ConfigError(

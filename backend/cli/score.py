@@ -15,6 +15,7 @@ from backend.cli.common import (
     add_result_options,
     class_names,
     parse_rename,
+    parse_share,
     print_json,
     print_result,
     service_settings,
@@ -32,15 +33,10 @@ _EPILOG = """inputs:
                                    a synchronized storage writes them
   FOLDER --predictions FOLDER      labelme JSON as people left it, and as it was predicted
 
-a snapshot with full predictions:
-  curl -H "Authorization: Token $KEY" -H "Content-Type: application/json" \\
-    $URL/api/projects/1/exports/ \\
-    -d '{"serialization_options": {"predictions": {"only_id": false}}}'
-then, with the id it answers:
-  curl -H "Authorization: Token $KEY" \\
-    "$URL/api/projects/1/exports/ID/download?exportType=JSON" -o export.json
+without SOURCE, a snapshot of the project is made, scored and deleted again.
 
 examples:
+  yolosam2 score --url http://localhost:8080 --project 3 --report report.html
   yolosam2 score export.json --report report.html --json scores.json
   yolosam2 score export.json --annotator anna@example.com --model-version demo+demo-1a2b3c
   yolosam2 score export.json --suggest-thresholds
@@ -62,8 +58,11 @@ def add(commands: Commands) -> None:
         run=run,
         epilog=_EPILOG,
     )
-    about = "an export of Label Studio, a folder of them, or a folder of labelme JSON"
-    parser.add_argument("source", type=Path, metavar="SOURCE", help=about)
+    about = (
+        "an export of Label Studio, a folder of them, or a folder of labelme JSON; without any,"
+        " --url and --project say what to fetch"
+    )
+    parser.add_argument("source", type=Path, nargs="?", metavar="SOURCE", help=about)
     about = "the folder of labelme JSON as it was predicted"
     parser.add_argument("--predictions", type=Path, metavar="DIR", help=about)
     about = "print the score threshold with the best F1 per class, as Label tags"
@@ -72,6 +71,8 @@ def add(commands: Commands) -> None:
     parser.add_argument("--images", type=Path, metavar="DIR", help=about)
     about = "of files that are not in UTF-8, such as gbk or latin-1"
     parser.add_argument("--encoding", metavar="NAME", help=about)
+    about = "what an hour of an annotator costs, for what was saved"
+    parser.add_argument("--hourly", type=float, metavar="MONEY", help=about)
     _add_selection(parser)
     where = parser.add_argument_group(
         "Label Studio, for exports that hold only the ids of predictions"
@@ -102,6 +103,11 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
     which.add_argument("--latest", action="store_true", help=about)
     about = "annotations that were skipped count too"
     which.add_argument("--include-cancelled", action="store_true", help=about)
+    about = (
+        "the control group that prelabel --holdout left without pre-labels; its tasks count for"
+        " the times alone"
+    )
+    which.add_argument("--holdout", metavar="SHARE", help=about)
     about = "an annotated task without a prediction counts as one that found nothing"
     which.add_argument("--missing", action="store_true", help=about)
     about = "a,b,c or a file: the classes, in this order; other labels are faults"
@@ -123,7 +129,11 @@ def run(args: argparse.Namespace) -> int:
         ground_truth=args.ground_truth,
         latest=args.latest,
         missing=args.missing,
+        holdout=parse_share(args.holdout, "--holdout"),
     )
+    service = service_settings(args)
+    outputs = outputs_of(args)
+    stop = stop_on_interrupt()
     options = ScoreOptions(
         source=args.source,
         predictions=args.predictions,
@@ -133,11 +143,9 @@ def run(args: argparse.Namespace) -> int:
         rename=parse_rename(args.rename),
         overlap=args.overlap,
         url_given=args.label_studio_url is not None,
+        hourly=args.hourly,
         encoding=check_encoding(args.encoding),
     )
-    service = service_settings(args)
-    outputs = outputs_of(args)
-    stop = stop_on_interrupt()
     document = run_score(options, service, outputs, stop)
     code = print_document(args, document, score_texts(document, args.suggest_thresholds))
     return INTERRUPTED if stop.is_set() else code

@@ -6,16 +6,15 @@ asked for one task at a time.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from backend.core.classes import ClassIndex
+from backend.core.holdout import is_held_out
 from backend.core.types import Mask
-from backend.errors import AuthError, InputError, as_sentence, json_kind
+from backend.errors import AuthError, InputError, as_sentence, json_kind, told
+from backend.evaluation.lead_times import LeadTimes
 from backend.evaluation.pairs import (
     Pair,
     Picture,
@@ -170,6 +169,8 @@ class TaskReader:
         # Annotated tasks without a prediction of a version that was asked for.
         self.n_without_version = 0
         self.people: set[str] = set()  # all annotators there are
+        self.lead_times = LeadTimes()
+        self.n_held_out = 0  # annotated tasks of the control group, which have no prediction
         self.tags: set[str] = set()  # all control tags with regions
         self.left_out: Counter[str] = Counter()  # regions that do not count: what, and how many
 
@@ -188,20 +189,8 @@ class TaskReader:
         Yields:
             A pair for every annotation and model version, or what is wrong.
         """
-        if (
-            not isinstance(task, dict)
-            or isinstance(task.get("id"), bool)
-            or not isinstance(task.get("id"), int)
-        ):
-            known = (
-                "; it is a file for import: export the project once it is annotated"
-                if isinstance(task, dict) and "predictions" in task
-                else ""
-            )
-            yield Fault(
-                f"item {number}",
-                f"item {number}: expected a task with an id, got {_shown(task)}{known}",
-            )
+        if not _is_task(task):
+            yield _no_task(task, number)
             return
         if task["id"] in self._seen:
             yield Fault(
@@ -217,17 +206,21 @@ class TaskReader:
             if not annotations:
                 self.n_unannotated += 1
                 return
+            self.lead_times.add([one for _, one in annotations], bool(task.get("predictions")))
+            if not task.get("predictions") and is_held_out(task["id"], self._selection.holdout):
+                self.n_held_out += 1
+                return
             predictions = _predictions(task, self._selection, self._fetch)
-            if not predictions:
-                if not self._selection.missing and self._selection.model_versions:
-                    self.n_without_version += 1
-                    return
-                if not self._selection.missing:
-                    raise InputError(
-                        f"{name}: predictions: there is none; --missing counts it as one that found"
-                        " nothing"
-                    )
+            if not predictions and self._selection.missing:
                 predictions = [("predictions", {"result": [], "model_version": "missing"})]
+            elif not predictions and self._selection.model_versions:
+                self.n_without_version += 1
+                return
+            elif not predictions:
+                raise InputError(
+                    f"{name}: predictions: there is none; --missing counts it as one that found"
+                    " nothing"
+                )
         except AuthError:
             raise
         except Exception as error:
@@ -381,11 +374,22 @@ class TaskReader:
         return kept, repeated, void
 
 
+def _is_task(task: Any) -> bool:
+    number = task.get("id") if isinstance(task, dict) else None
+    return isinstance(number, int) and not isinstance(number, bool)
+
+
+def _no_task(task: Any, number: int) -> Fault:
+    known = (
+        "; it is a file for import: export the project once it is annotated"
+        if isinstance(task, dict) and "predictions" in task
+        else ""
+    )
+    where = f"item {number}"
+    return Fault(where, f"{where}: expected a task with an id, got {_shown(task)}{known}")
+
+
 def _shown(value: Any) -> str:
     if isinstance(value, dict):
         return f"an object with {', '.join(sorted(map(str, value))[:6]) or 'nothing in it'}"
-    return (
-        json.dumps(value, default=str)[:60]
-        if not isinstance(value, np.generic)
-        else str(value)[:60]
-    )
+    return told(value)

@@ -10,6 +10,7 @@ from typing import Any
 
 from backend.core.stacking import OVERLAPS
 from backend.evaluation.gallery import Shown
+from backend.evaluation.verdict import verdict
 from backend.files.atomic import write_atomic
 
 _MOST_FAULTS = 200
@@ -65,6 +66,7 @@ def render_report(
         overlap=OVERLAPS[document["settings"]["overlap"]],
         stopped=document["settings"].get("stopped"),
         remarks=document["settings"]["remarks"],
+        verdict=[f"{one[0].upper()}{one[1:]}." for one in verdict(document)],
         document={key: value for key, value in document.items() if key != "failed"},
         images=[_image(one) for one in shown],
         failed=document["failed"][:_MOST_FAULTS],

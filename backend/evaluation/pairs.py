@@ -72,4 +72,5 @@ class Selection:
     cancelled: bool = False  # whether annotations that were skipped by the annotator count
     ground_truth: bool = False  # only annotations marked as ground truth
     latest: bool = False  # only the last annotation of a task
+    holdout: float = 0.0  # share of tasks in the control group, 0..1
     missing: bool = False  # an annotated task without a prediction counts as one that found nothing

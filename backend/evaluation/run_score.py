@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,9 @@ from backend.files.text import open_utf8
 from backend.formats.json_stream import read_tasks
 from backend.formats.label_studio.reader import export_files
 from backend.formats.sample import Fault
+from backend.label_studio.api.client import Client
 from backend.label_studio.api.fetch import Fetcher
+from backend.label_studio.api.snapshot import write_snapshot
 from backend.label_studio.api.stored import StoredProject
 
 
@@ -34,7 +38,7 @@ from backend.label_studio.api.stored import StoredProject
 class ScoreOptions:
     """What ``score`` was asked for."""
 
-    source: Path
+    source: Path | None  # None: a snapshot of the project
     predictions: Path | None
     project: int | None
     selection: Selection
@@ -42,6 +46,7 @@ class ScoreOptions:
     rename: Mapping[str, str]
     overlap: str
     url_given: bool = False
+    hourly: float | None = None  # what an hour of an annotator costs
     encoding: str | None = None  # of files without a mark; None is UTF-8
 
 
@@ -103,10 +108,26 @@ def _of_export(
         raise ConfigError(f"{path}: cannot read: {system_reason(error)}") from None
 
 
+def _fetch_snapshot(options: ScoreOptions, service: ServiceSettings, path: Path) -> None:
+    if options.project is None:
+        raise ConfigError(
+            "score: name an export or a folder, or give --url and --project to fetch one"
+        )
+    if service.label_studio_url is None or not service.label_studio_api_key:
+        raise ConfigError(
+            "--project: also give --url and --api-key, or set LABEL_STUDIO_URL and"
+            " LABEL_STUDIO_API_KEY"
+        )
+    client = Client(service.label_studio_url, service.label_studio_api_key)
+    with closing(client), path.open("wb") as target:
+        write_snapshot(client, options.project, target)
+
+
 def _of_exports(
     options: ScoreOptions, reader: TaskReader, progress: bool, stop: threading.Event
 ) -> Iterator[Pair | Fault]:
-    files = export_files(options.source) if options.source.is_dir() else [options.source]
+    source = options.source or Path()
+    files = export_files(source) if source.is_dir() else [source]
     progress = progress and len(files) == 1
     for path in files:
         yield from _of_export(path, reader, options.encoding, progress, stop)
@@ -126,6 +147,11 @@ def run_score(
         ConfigError: the input is not there or cannot be scored at all.
         AuthError: Label Studio refused.
     """
+    if options.source is None:
+        with tempfile.TemporaryDirectory(prefix="yolosam2-") as folder:
+            path = Path(folder) / f"project-{options.project}.json"
+            _fetch_snapshot(options, service, path)
+            return run_score(replace(options, source=path), service, outputs, stop)
     outputs.check([options.source])
     stored = _stored(service, options)
     classes = ClassIndex(options.classes)
@@ -134,6 +160,8 @@ def run_score(
     if isinstance(reader, FolderReader):
         score(_of_folders(reader, outputs.progress, stop), run)
     else:
+        run.lead_times = reader.lead_times
+        run.hourly = options.hourly
         score(_of_exports(options, reader, outputs.progress, stop), run)
     settings = _settings(options, reader)
     settings["stopped"] = "interrupted" if stop.is_set() else None
@@ -163,7 +191,7 @@ def _reader(
     Raises:
         ConfigError: there is nothing to compare it with, or nothing in it.
     """
-    source = options.source
+    source = options.source or Path()
     if source.is_dir() and (options.predictions is not None or not export_files(source)):
         if options.predictions is None:
             raise ConfigError(
@@ -201,6 +229,7 @@ def _settings(options: ScoreOptions, reader: FolderReader | TaskReader) -> dict[
     }
     if isinstance(reader, TaskReader):
         settings["tasks_without_chosen_version"] = reader.n_without_version
+        settings["tasks_held_out"] = reader.n_held_out
     return settings
 
 

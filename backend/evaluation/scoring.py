@@ -13,6 +13,7 @@ from backend.evaluation.accumulate import Cell, Tally
 from backend.evaluation.gallery import Gallery
 from backend.evaluation.image_counts import Measured, maps_of, measure_pair
 from backend.evaluation.intervals import LEVEL, RESAMPLES
+from backend.evaluation.lead_times import LeadTimes
 from backend.evaluation.pairs import Pair, Picture
 from backend.evaluation.summary import cells_to_show, views
 from backend.formats.sample import Fault
@@ -42,6 +43,8 @@ class Scoring:
     gallery: Gallery = field(default_factory=Gallery)
     faults: list[Fault] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)  # on the whole
+    lead_times: LeadTimes | None = None
+    hourly: float | None = None  # what an hour of an annotator costs
 
     def take(self, item: Pair | Fault) -> None:
         """Score a pair, or note why there is none."""
@@ -101,6 +104,9 @@ class Scoring:
                 "resamples": resamples,
                 "remarks": remarks,
             },
+            "time": None
+            if self.lead_times is None
+            else self.lead_times.document(self.hourly, resamples),
             "classes": [names[k] for k in self.classes.order],
             "annotators": self.tally.annotators,
             "model_versions": self.tally.model_versions,

@@ -6,6 +6,8 @@ import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from backend.evaluation.verdict import verdict
+
 MOST_FAULTS = 20
 _HEADLINE = {
     "pixel_accuracy": "pixel accuracy",
@@ -260,7 +262,19 @@ def score_texts(document: Mapping[str, Any], with_thresholds: bool) -> list[str]
             "several model versions are added up first; the table at the end has each,"
             " --model-version chooses one"
         )
-    texts = ["\n".join(remarks), figures_text(view), classes_text(view), effort_text(view)]
+    if settings.get("tasks_held_out"):
+        remarks.append(
+            f"{settings['tasks_held_out']} tasks of the control group have no pre-labels, and"
+            " count for the times alone"
+        )
+    opening = "\n".join(f"{one[0].upper()}{one[1:]}." for one in verdict(document))
+    texts = [
+        *([opening] if opening else []),
+        "\n".join(remarks),
+        figures_text(view),
+        classes_text(view),
+        effort_text(view),
+    ]
     if view["scores"] and view["scores"]["by_class"][""]["expected_calibration_error"] is not None:
         texts.append(
             "calibration of scores: expected error"

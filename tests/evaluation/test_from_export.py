@@ -374,7 +374,7 @@ def wrong_size() -> list[dict[str, Any]]:
         (broken(id="seven"), r"item 1: expected a task with an id, got an object with annotations"),
         (
             [task(1, pair(), pair()), "text", task(2, pair(), pair())],
-            r'item 1: expected a task with an id, got "text"',
+            r"item 1: expected a task with an id, got 'text'",
         ),
         (
             [task(1, pair(), pair()), {"image": "a.jpg", "tag": []}, task(2, pair(), pair())],

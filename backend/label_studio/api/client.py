@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 from backend.config.secret import Secret
 from backend.errors import AuthError, ConfigError, InputError, Unavailable, json_kind
@@ -196,6 +196,28 @@ class Client:
             self._stop.is_set,
         )
         return reply.json() if reply.content else None
+
+    def download(self, path: str, params: Mapping[str, Any], target: BinaryIO) -> None:
+        """The body of an answer, written to a stream as it comes.
+
+        Raises:
+            Unavailable: it does not come, or not whole.
+        """
+        import httpx
+
+        header = self._tokens.header(time.monotonic() + _TIMEOUT_S) or ""
+        self.n_requests += 1
+        try:
+            with self._http.stream(
+                "GET", f"{self._url}/{path}", params=params, headers={"authorization": header}
+            ) as reply:
+                if reply.status_code >= 300:
+                    reply.read()
+                self._judge(reply, f"GET {path}")
+                for part in reply.iter_bytes():
+                    target.write(part)
+        except httpx.HTTPError as error:
+            raise Unavailable(f"GET {path}: {type(error).__name__} {error}") from None
 
     def project(self, project: int) -> ProjectInfo:
         """A project.

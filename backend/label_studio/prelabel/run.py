@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from backend.core.holdout import is_held_out
 from backend.errors import AuthError, InputError, LabelingError, Unavailable, UnexpectedError
 from backend.label_studio.api.client import PAGE, StoredPrediction, TaskRow
 from backend.label_studio.api.filters import among, unlabelled, with_version, without_version
@@ -41,12 +42,13 @@ class Choice:
     only_unlabelled: bool = False
     limit: int | None = None
     retry_failed: bool = False
+    holdout: float = 0.0  # share of tasks that get none, 0..1
 
     @property
     def is_everything(self) -> bool:
         """Whether no task is left out."""
         named = self.ids or self.view is not None or self.limit is not None
-        return not named and not self.only_unlabelled
+        return not named and not self.only_unlabelled and not self.holdout
 
 
 def filters_of(
@@ -130,6 +132,9 @@ class PrelabelRun:
         for row in itertools.chain.from_iterable(
             self.client.tasks(self.project, part, full=full) for part in parts
         ):
+            if is_held_out(row.id, choice.holdout):
+                self.summary.n_held_out += 1
+                continue
             if not choice.retry_failed and self.journal.has_failed(row.id):
                 self.summary.n_skipped += 1
                 continue

@@ -18,6 +18,7 @@ class PrelabelSummary:
 
     n_done: int = 0
     n_bytes: int = 0
+    n_held_out: int = 0  # tasks of the control group
     n_skipped: int = 0  # failed in an earlier run
     n_deleted: int = 0
     per_class: Counter[str] = field(default_factory=Counter)  # objects that were found, by label
@@ -40,6 +41,7 @@ class PrelabelSummary:
             "objects": dict(self.per_class.most_common()),
             "without_objects": self.n_empty,
             "uploaded_bytes": self.n_bytes,
+            "held_out": self.n_held_out,
             "skipped_failed_earlier": self.n_skipped,
             "deleted_older": self.n_deleted,
             "failed": [
@@ -63,6 +65,11 @@ class PrelabelSummary:
             lines.append(f"  {self.n_empty:>6}  tasks in which nothing was found")
         if self.n_deleted:
             lines.append(f"deleted {self.n_deleted} older predictions of this program")
+        if self.n_held_out:
+            lines.append(
+                f"left {self.n_held_out} tasks without pre-labels as a control group; give the same"
+                " --holdout next time, and to yolosam2 score"
+            )
         if self.n_skipped:
             lines.append(
                 f"skipped {self.n_skipped} that failed in an earlier run (--retry-failed tries them"

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from backend.config.secret import Secret
+from backend.core.holdout import is_held_out
 from backend.errors import AuthError, ConfigError, Unavailable
 from backend.label_studio.api.client import Client
 from backend.label_studio.prelabel.journal import Journal
@@ -574,3 +575,14 @@ def test_equal_faults_count_together() -> None:
     )
     assert list(summary.reasons().values()) == [2]
     assert json.dumps(summary.as_dict())
+
+
+def test_a_control_group_stays_without(
+    studio: FakeStudio, server: Recorder, tmp_path: Path
+) -> None:
+    held = {task for task in studio.tasks if is_held_out(task, 0.2)}
+    summary = go(server, tmp_path / "j", Choice(holdout=0.2))
+    assert 0 < len(held) < 20
+    assert (summary.n_done, summary.n_held_out) == (40 - len(held), len(held))
+    assert {task for task in studio.tasks if not studio.of(task)} == held
+    assert "as a control group" in summary.as_text()

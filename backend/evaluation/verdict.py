@@ -1,0 +1,80 @@
+"""What a scoring says in words before any table: what pre-labels saved, what became of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.0f} s" if value >= 10 else f"{value:.1f} s"
+
+
+def _range(interval: list[float] | None) -> str:
+    return "" if interval is None else f" ({interval[0]:.1f} to {interval[1]:.1f})"
+
+
+def _times(time: Mapping[str, Any]) -> list[str]:
+    ours = time["with_prelabels"]
+    theirs = time["without_prelabels"]
+    if not ours["annotations"]:
+        return []
+    said = (
+        f"an annotation took {_seconds(ours['median_seconds'])}{_range(ours['interval'])} with"
+        f" pre-labels, the median of {ours['annotations']}"
+    )
+    if not theirs["annotations"]:
+        return [f"{said}; nobody annotated without any, so there is nothing to compare with"]
+    took = f"{_seconds(theirs['median_seconds'])}{_range(theirs['interval'])}"
+    said += f", and {took} without, the median of {theirs['annotations']}"
+    saved = time["saved"]
+    if saved is None:
+        return [said, "too few to say what was saved; five of each are needed"]
+    low_high = saved["interval"]
+    if low_high is not None and low_high[0] <= 0 <= low_high[1]:
+        return [said, "that could be chance: whether pre-labels save time cannot be told yet"]
+    hours = abs(saved["hours"])
+    lead = "pre-labels saved" if saved["hours"] > 0 else "pre-labels cost"
+    cost = "" if saved["cost"] is None else f", worth {abs(saved['cost']):.2f}"
+    return [
+        said,
+        f"{lead} {hours:.1f} hours{cost}: {_seconds(abs(saved['seconds_a_task']))}"
+        f"{_range(low_high)} a task",
+    ]
+
+
+def _regions(effort: Mapping[str, Any] | None) -> list[str]:
+    if not effort or not effort["annotations"] or not effort["predicted"]:
+        return []
+    changed = effort["reshaped"] + effort["relabelled_and_reshaped"]
+    parts = [
+        f"{effort['untouched']} accepted as they were",
+        f"{changed} reshaped",
+        f"{effort['relabelled']} renamed",
+        f"{effort['deleted']} deleted",
+    ]
+    missed = f", and {effort['added']} objects were missed"
+    return [f"of {effort['predicted']} pre-labels {', '.join(parts)}{missed}"]
+
+
+def verdict(document: Mapping[str, Any]) -> list[str]:
+    """Sentences without a full stop, the most important first.
+
+    Args:
+        document: of a scoring.
+
+    >>> effort = dict(annotations=2, predicted=5, untouched=3, relabelled=0, reshaped=1)
+    >>> effort |= dict(relabelled_and_reshaped=0, deleted=1, added=2)
+    >>> verdict({"views": [{"effort": effort}]})[0]
+    'of 5 pre-labels 3 accepted as they were, 1 reshaped, 0 renamed, 1 deleted, and 2 objects were \
+missed'
+    """
+    effort = document["views"][0]["effort"]
+    time = document.get("time")
+    said = [*(_times(time) if time else ()), *_regions(effort)]
+    if effort and effort["annotations"] and effort["untouched"]:
+        said.append(
+            "masks that were accepted as they were count as perfect, which favours the model that"
+            " drew them; masks drawn without pre-labels tell how exact it is"
+        )
+    return said
