@@ -93,10 +93,12 @@ def add_settings(
         given = (flags[name],) if flags and name in flags else sorted(one.flags, key=_is_long)
         if one.metavar:
             options.add_argument(*given, dest=name, metavar=one.metavar, help=text)
-        else:
+        elif getattr(cls, name, False) is True:  # a flag that switches it off as well
             options.add_argument(
                 *given, dest=name, action=argparse.BooleanOptionalAction, default=None, help=text
             )
+        else:
+            options.add_argument(*given, dest=name, action="store_const", const=True, help=text)
 
 
 def add_detector_options(options: Options) -> None:

@@ -10,6 +10,8 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from importlib import metadata
+from typing import Any
 
 from backend.cli import (
     annotate,
@@ -72,6 +74,23 @@ _COMMANDS = (
 )
 
 
+class _Version(argparse.Action):
+    """Prints our version and those of what decides the results."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(nargs=0, **options)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any, **__: Any) -> None:
+        """Print and end."""
+        names = ("yolo-sam2-labeling", "torch", "torchvision", "ultralytics", "sam2", "labelme")
+        for name in names:
+            try:
+                sys.stdout.write(f"{name} {metadata.version(name)}\n")
+            except metadata.PackageNotFoundError:
+                sys.stdout.write(f"{name} is not installed\n")
+        parser.exit(0)
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The whole command line."""
     kind = argparse.RawDescriptionHelpFormatter
@@ -79,6 +98,7 @@ def make_parser() -> argparse.ArgumentParser:
         prog="yolosam2", description=_ABOUT, epilog=_EPILOG, formatter_class=kind
     )
     parser.add_argument("-v", "--verbose", action="store_true", help="log more")
+    parser.add_argument("--version", action=_Version, help="print the versions of what runs here")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in _COMMANDS:
         command.add(commands)

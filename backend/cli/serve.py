@@ -13,6 +13,7 @@ from backend.cli.common import (
     add_settings,
     model_settings,
 )
+from backend.config.process import log_to_stderr
 from backend.config.service import ServiceSettings, load_service_settings
 
 _EPILOG = """example:
@@ -43,7 +44,7 @@ def add(commands: Commands) -> None:
         run=run,
         epilog=_EPILOG,
     )
-    names = ("host", "port", "threads", "insecure", "label_studio_url")
+    names = ("host", "port", "threads", "insecure", "log_format", "label_studio_url")
     add_settings(parser, ServiceSettings, names)
     add_model_options(parser)
 
@@ -52,6 +53,8 @@ def run(args: argparse.Namespace) -> int:
     """Serve until a signal comes."""
     from backend.label_studio.server.serve import serve
 
+    service = load_service_settings(vars(args), os.environ)
+    log_to_stderr(logging.WARNING, service.log_format)
     logging.getLogger("backend").setLevel(logging.DEBUG if args.verbose else logging.INFO)
-    serve(model_settings(args), load_service_settings(vars(args), os.environ))
+    serve(model_settings(args), service)
     return 0

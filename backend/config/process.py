@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import logging
 import sys
+from datetime import datetime, timezone
 
 _M_ARENA_MAX = -8  # of glibc's malloc.h
 FORMAT = "%(levelname)s %(name)s: %(message)s"
+SERVER_FORMAT = f"%(asctime)s {FORMAT}"
 
 
 class OneLine(logging.Formatter):
@@ -24,10 +27,36 @@ class OneLine(logging.Formatter):
         )
 
 
-def log_to_stderr(level: int) -> None:
-    """Send all logs of this process to standard error."""
+class JsonLines(logging.Formatter):
+    """A JSON object a line, for programs that collect logs."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Time in UTC, level, logger, message, and the traceback where there is one."""
+        made = {
+            "time": datetime.fromtimestamp(record.created, timezone.utc).isoformat(),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            made["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(made)
+
+
+def log_to_stderr(level: int, kind: str = "plain") -> None:
+    """Send all logs of this process to standard error.
+
+    Args:
+        level: the lowest that is shown.
+        kind: ``plain`` for a command, ``text`` with the time for a server, or ``json``.
+    """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(OneLine(FORMAT))
+    formatters: dict[str, logging.Formatter] = {
+        "plain": OneLine(FORMAT),
+        "text": OneLine(SERVER_FORMAT),
+        "json": JsonLines(),
+    }
+    handler.setFormatter(formatters[kind])
     logging.basicConfig(level=level, handlers=[handler], force=True)
 
 

@@ -78,6 +78,12 @@ def _mebibytes(value: Any) -> int:
     return int(number(0.001, 1 << 20, float)(value) * (1 << 20))
 
 
+def _log_format(value: Any) -> str:
+    if value not in ("text", "json"):
+        raise ValueError(f"expected text or json, got {value!r}")
+    return str(value)
+
+
 @dataclass(frozen=True)
 class ServiceSettings:
     """How the server listens, whom it talks to, and what it may spend."""
@@ -105,6 +111,14 @@ class ServiceSettings:
         environment=("THREADS",),
         metavar="N",
         help="HTTP threads; the models have one of their own",
+    )
+    log_format: str = setting(
+        "text",
+        read=_log_format,
+        flags=("--log-format",),
+        environment=("LOG_FORMAT",),
+        metavar="text|json",
+        help="log lines for people, or a JSON object each",
     )
     server_names: tuple[str, ...] = setting(
         (),

@@ -137,7 +137,10 @@ class BatchPredictor:
         self._results: ByteLru[Result] = ByteLru(cache_bytes)
         self._batch = batch
         self._seconds_per_image = 0.0  # what the models took lately
-        self._ahead: Ahead[Result] = Ahead(fetch, fetch_workers, 2 * batch, decode or Decoder())
+        monitor.cache_bytes.labels("results").set_function(lambda: self._results.used_bytes)
+        self._ahead: Ahead[Result] = Ahead(
+            fetch, fetch_workers, 2 * batch, decode or Decoder(), monitor.phase
+        )
 
     def close(self) -> None:
         """Stop fetching."""
@@ -251,7 +254,8 @@ class BatchPredictor:
         def work() -> tuple[InteractiveLabeler, Sequence[Any]]:
             predictor = self._predictors.get(group.model_path)
             start = time.monotonic()
-            raws = predictor.infer([image for _, image in images], thresholds=group.thresholds)
+            with self._monitor.phase("models"):
+                raws = predictor.infer([image for _, image in images], thresholds=group.thresholds)
             self._seconds_per_image = (time.monotonic() - start) / len(images)
             return predictor, raws
 
@@ -290,7 +294,8 @@ class BatchPredictor:
         self, predictor: InteractiveLabeler, raw: Any, outputs: Sequence[Output]
     ) -> Result | BaseException:
         try:
-            return self._result(predictor.finish(raw), outputs)
+            with self._monitor.phase("write"):
+                return self._result(predictor.finish(raw), outputs)
         except Exception as error:  # of one image; the others are not affected
             logger.exception(
                 "encoding failed on one image of %dx%d", raw.size_hw[1], raw.size_hw[0]

@@ -107,6 +107,7 @@ class InteractivePredictor:
         self._fetch = fetch
         self._monitor = monitor
         self._embeddings: ByteLru[Embedding] = ByteLru(cache_bytes)
+        monitor.cache_bytes.labels("clicks").set_function(lambda: self._embeddings.used_bytes)
         self._logits: ByteLru[np.ndarray] = ByteLru(_LOGITS_BYTES)
         self._recent: dict[tuple[int | None, str], tuple[str, float]] = {}
         self._lock = threading.Lock()

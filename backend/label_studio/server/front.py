@@ -178,13 +178,19 @@ class FrontWorker(Worker):  # type: ignore[misc]
         self, service: Service, sockets: dict[int, Any], dispatcher: ThreadedTaskDispatcher
     ) -> None:
         """Answer what was asked before the signal; who asks now is told to come back."""
+        logger.info("stopping: what is in work is finished, new requests are refused")
         end = time.monotonic() + self.cfg.graceful_timeout
         while time.monotonic() < end and not self._hurry and _is_busy(sockets):
             waitress.server.wasyncore.loop(timeout=0.1, use_poll=True, map=sockets, count=1)
         waitress.server.wasyncore.close_all(sockets, ignore_all=True)
         dispatcher.shutdown(cancel_pending=True, timeout=0)
         service.stop(0)
-        logger.info("stopped")
+        counts = {
+            outcome: int(service.monitor.tasks.labels(outcome)._value.get())
+            for outcome in ("done", "failed", "later")
+        }
+        told = ", ".join(f"{n} tasks {outcome}" for outcome, n in counts.items())
+        logger.info("stopped; since the start: %s", told)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """SIGTERM: new requests are refused from now on."""

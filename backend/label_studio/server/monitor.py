@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+
+def _device_bytes() -> float:
+    torch = sys.modules.get("torch")  # not loaded for this
+    if torch is None or not torch.cuda.is_initialized():
+        return 0.0
+    return float(torch.cuda.memory_allocated())
 
 
 class Monitor:
@@ -48,11 +58,47 @@ class Monitor:
             registry=self.registry,
             buckets=(0.01, 0.05, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 100),
         )
+        self._add_steps(name, waiting)
+
+    def _add_steps(self, name: str, waiting: Callable[[], float]) -> None:
+        self.phases = Histogram(
+            f"{name}_phase_seconds",
+            "Time of a step: fetch and decode of an image, models of a batch, write of a result",
+            ["phase"],
+            registry=self.registry,
+            buckets=(0.001, 0.005, 0.02, 0.1, 0.5, 1, 2, 5, 10, 30),
+        )
+        self.models = Gauge(
+            f"{name}_model",
+            "1 for the models that are loaded",
+            ["model_version"],
+            registry=self.registry,
+        )
+        self.cache_bytes = Gauge(
+            f"{name}_cache_bytes",
+            "Bytes that are remembered: results, or encoded images for clicks",
+            ["cache"],
+            registry=self.registry,
+        )
+        Gauge(
+            f"{name}_device_memory_bytes",
+            "Memory that the models hold on the GPU; 0 on a CPU",
+            registry=self.registry,
+        ).set_function(_device_bytes)
         Gauge(
             f"{name}_queue_length",
             "Requests in work or waiting for the model",
             registry=self.registry,
         ).set_function(waiting)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Measure a step."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.phases.labels(name).observe(time.perf_counter() - start)
 
     def text(self) -> bytes:
         """The exposition format of Prometheus."""

@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Generic, TypeVar
@@ -24,6 +25,7 @@ logger = logging.getLogger(__name__)
 R = TypeVar("R")
 Fetch = Callable[[str, int | None, float], bytes]
 Decode = Callable[[bytes, str, float], Image]
+Phase = Callable[[str], AbstractContextManager[None]]  # measures a step of that name
 _FIRST_GUESS = 64 << 20
 HELD_BYTES = 256 << 20  # of decoded images that one request may hold before the models see them
 
@@ -60,9 +62,18 @@ class Ahead(Generic[R]):
         workers: threads.
         at_once: units of one request that are on their way.
         decode: data, name and deadline to an image.
+        phase: measures a step.
     """
 
-    def __init__(self, fetch: Fetch, workers: int, at_once: int, decode: Decode) -> None:
+    def __init__(
+        self,
+        fetch: Fetch,
+        workers: int,
+        at_once: int,
+        decode: Decode,
+        phase: Phase = lambda name: nullcontext(),
+    ) -> None:
+        self._phase = phase
         self._fetch = fetch
         self._decode = decode
         # one request leaves threads to the others
@@ -80,12 +91,14 @@ class Ahead(Generic[R]):
     ) -> Fetched[R]:
         if time.monotonic() >= deadline:
             raise DeadlineExceeded("not reached before the deadline")
-        data = self._fetch(unit.uri, task.id, deadline)
+        with self._phase("fetch"):
+            data = self._fetch(unit.uri, task.id, deadline)
         digest = sha256(data).hexdigest()
         result = known(digest, unit)
         if result is not None:
             return Fetched(digest, result, None)
-        image = self._decode(data, shown(unit.uri), deadline)
+        with self._phase("decode"):
+            image = self._decode(data, shown(unit.uri), deadline)
         self._largest = max(float(image.nbytes), 0.8 * self._largest)
         return Fetched(digest, None, image)
 

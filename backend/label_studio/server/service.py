@@ -81,6 +81,7 @@ class Service:
             predictor = load(model_path)
             if warm:
                 warm_up(predictor)
+            self.monitor.models.labels(predictor.model_version).set(1)
             return predictor
 
         self.predictors = Predictors(

@@ -1058,6 +1058,18 @@ def test_x08_regions_are_finite_and_inside(server: SimpleNamespace) -> None:
             assert value["x"] + value["width"] <= 100.0001
 
 
+def test_metrics_tell_models_phases_and_caches(server: SimpleNamespace) -> None:
+    predict(server.client, "a")
+    click(server.client, "a", (30, 20))
+    text = server.client.get("/metrics").text
+    version = server.service.predictors.default().model_version
+    assert f'yolosam2_model{{model_version="{version}"}} 1.0' in text
+    for phase in ("fetch", "decode", "models", "write"):
+        assert f'yolosam2_phase_seconds_count{{phase="{phase}"}} 1.0' in text
+    assert 'yolosam2_cache_bytes{cache="clicks"} 1000.0' in text
+    assert "yolosam2_device_memory_bytes 0.0" in text
+
+
 def test_a_request_for_another_servers_name_is_refused() -> None:
     """A page of another site can have its own name lead to this machine (DNS rebinding)."""
     from backend.label_studio.server.access import foreign_host
