@@ -4,6 +4,7 @@ container engine is needed to try those.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -21,6 +22,7 @@ import yaml
 from backend.config.models import load_settings
 from backend.config.service import load_service_settings
 from backend.demo.processes import free_port, running
+from backend.label_studio.server.monitor import Monitor
 from tests.conftest import ROOT
 
 DOCKER = ROOT / "docker"
@@ -291,3 +293,51 @@ def test_the_install_commands_make_a_working_environment(tmp_path: Path, scratch
     )
     assert done.returncode == 0, done.stderr
     assert "pixel accuracy" in done.stdout
+
+
+def test_what_watches_the_server_asks_for_what_it_counts() -> None:
+    """Every metric of the dashboard and the alerts is one that the server has."""
+    monitor = Monitor()
+    monitor.models.labels("v1").set(1)
+    names = set(re.findall(r"^# TYPE (\S+)", monitor.text().decode(), re.M))
+    names |= {f"{name}_{part}" for name in names for part in ("bucket", "sum", "count")}
+    dashboard = json.loads((DOCKER / "grafana-dashboard.json").read_text())
+    alerts = yaml.safe_load((DOCKER / "prometheus-alerts.yml").read_text())
+    asked = [t["expr"] for panel in dashboard["panels"] for t in panel["targets"]]
+    asked += [rule["expr"] for group in alerts["groups"] for rule in group["rules"]]
+    assert len(asked) >= 12
+    for expression in asked:
+        used = set(re.findall(r"yolosam2_\w+", expression))
+        assert used <= names, expression
+        assert used or "up{" in expression
+
+
+def test_kubernetes_runs_what_compose_runs() -> None:
+    parts = list(yaml.safe_load_all((DOCKER / "kubernetes.yaml").read_text()))
+    deployment = next(one for one in parts if one["kind"] == "Deployment")
+    pod = deployment["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert pod["securityContext"]["runAsUser"] == 10001
+    assert container["securityContext"]["readOnlyRootFilesystem"]
+    assert {
+        container[probe]["httpGet"]["path"] for probe in ("livenessProbe", "readinessProbe")
+    } == {
+        "/livez",
+        "/readyz",
+    }
+    settings = {one["name"]: one["value"] for one in container["env"]}
+    secret = next(one for one in parts if one["kind"] == "Secret")["stringData"]
+    ours = compose()["services"]["backend"]["environment"]
+    assert set(settings) | set(secret) <= set(ours)
+    service = load_service_settings({}, {**settings, **{key: "x" for key in secret}})
+    assert service.log_format == "json"
+    grace = pod["terminationGracePeriodSeconds"]
+    assert grace > service.deadline_s
+
+
+def test_compose_waits_for_label_studio_and_bounds_memory() -> None:
+    services = compose()["services"]
+    assert services["backend"]["depends_on"]["label-studio"]["condition"] == "service_healthy"
+    for service in services.values():
+        assert service["restart"] == "unless-stopped"
+        assert service["deploy"]["resources"]["limits"]["memory"]

@@ -17,6 +17,7 @@ from backend.label_studio.api.tokens import Tokens
 from backend.label_studio.api.transport import Limits, Reply, request
 
 MAX_RENEWALS = 3
+_LOCAL_FILES = "/data/local-files/"
 
 
 def raise_for_status(reply: Reply, url: Url) -> None:
@@ -24,6 +25,12 @@ def raise_for_status(reply: Reply, url: Url) -> None:
     status = reply.status
     if 200 <= status < 300:
         return
+    is_local = url.target.startswith(_LOCAL_FILES)
+    if status == 403 and is_local and b"disabled" in reply.body:
+        raise AuthError(
+            f"{url}: Label Studio does not serve local files; start it with"
+            " LOCAL_FILES_SERVING_ENABLED=true"
+        )
     if status in (401, 403):
         raise AuthError(
             f"{url}: answered {status}; check LABEL_STUDIO_API_KEY and that its user may see the"
@@ -32,7 +39,13 @@ def raise_for_status(reply: Reply, url: Url) -> None:
     if status in (408, 425, 429) or status >= 500:
         asked = seconds_asked(reply.headers.get("retry-after"))
         raise AskedToWait(f"{url}: answered {status}", asked)
-    raise InputError(f"{url}: answered {status}")
+    why = ""
+    if status == 404 and is_local:
+        why = (
+            "; the file is not there, or no local storage of a project that the token's user may"
+            " see covers it"
+        )
+    raise InputError(f"{url}: answered {status}{why}")
 
 
 class StudioHttp:

@@ -556,6 +556,22 @@ def test_s10_statuses_are_told_apart(status: int, error: type[Exception]) -> Non
         assert len(server.requests) == (4 if error is Unavailable else 1)
 
 
+@pytest.mark.parametrize(
+    ("status", "body", "told"),
+    [
+        (403, b"Serving local files can be dangerous, so it's disabled", "does not serve local"),
+        (403, b"", "check LABEL_STUDIO_API_KEY"),
+        (404, b"", "no local storage of a project"),
+    ],
+)
+def test_why_a_local_file_is_refused(status: int, body: bytes, told: str) -> None:
+    with (
+        http_server(lambda *_: (status, {}, body)) as server,
+        pytest.raises((AuthError, InputError), match=told),
+    ):
+        fetcher(server.url).fetch("/data/local-files/?d=a.png", 1, soon())
+
+
 def test_s10_retry_after_is_honoured_and_capped() -> None:
     waits: list[float] = []
     answers = iter(
