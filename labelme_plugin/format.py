@@ -65,6 +65,7 @@ FORMAT = Format(
     write=LabelmeWriter,
     knows_lists=False,
     is_marked=_is_marked,
+    version_in=unchanged_version_of,
     picture_named_in=_picture_named_in,
     check=_check,
     open_window=_open_window,

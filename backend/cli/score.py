@@ -39,6 +39,8 @@ examples:
   yolosam2 score --url http://localhost:8080 --project 3 --report report.html
   yolosam2 score export.json --report report.html --json scores.json
   yolosam2 score export.json --annotator anna@example.com --model-version demo+demo-1a2b3c
+  yolosam2 score export.json --compare v1 v2 --report report.html
+                                   what the second is better at, with intervals
   yolosam2 score export.json --suggest-thresholds
                                    model_score_threshold per class, ready to paste
   yolosam2 score accepted/ --predictions labels/
@@ -65,6 +67,8 @@ def add(commands: Commands) -> None:
     parser.add_argument("source", type=Path, nargs="?", metavar="SOURCE", help=about)
     about = "the folder of labelme JSON as it was predicted"
     parser.add_argument("--predictions", type=Path, metavar="DIR", help=about)
+    about = "two model versions of the source side by side; a beginning or end of each will do"
+    parser.add_argument("--compare", nargs=2, metavar=("OLD", "NEW"), help=about)
     about = "print the score threshold with the best F1 per class, as Label tags"
     parser.add_argument("--suggest-thresholds", action="store_true", help=about)
     about = "where the pictures are, for the page"
@@ -144,6 +148,7 @@ def run(args: argparse.Namespace) -> int:
         overlap=args.overlap,
         url_given=args.label_studio_url is not None,
         hourly=args.hourly,
+        compare=None if args.compare is None else (args.compare[0], args.compare[1]),
         encoding=check_encoding(args.encoding),
     )
     document = run_score(options, service, outputs, stop)

@@ -28,6 +28,7 @@ EFFORT = (
     "relabelled_and_reshaped",
     "deleted",
     "added",
+    "barely_touched",
     "changed_pixels",
     "edited_pixels",
 )
@@ -94,6 +95,7 @@ class Effort:
     relabelled_and_reshaped: NDArray[np.float64]
     deleted: NDArray[np.float64]
     added: NDArray[np.float64]
+    barely_touched: NDArray[np.float64]  # of the reshaped, those with little changed
     changed_pixels: NDArray[np.float64]  # in one of both masks only, over the reshaped
     edited_pixels: NDArray[np.float64]  # in either mask, over the reshaped
 

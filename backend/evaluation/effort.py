@@ -16,6 +16,7 @@ from backend.evaluation.columns import EFFORT
 from backend.evaluation.instances import iou_matrix, match
 from backend.evaluation.pairs import Region
 
+BARELY = 0.03  # share of pixels, below which a reshaped mask was right but for its edge
 JOIN_IOU = 0.5  # regions without a common key are the same object from here on
 
 
@@ -146,6 +147,7 @@ def edits(predicted: Sequence[Region], accepted: Sequence[Region], n_classes: in
             changed, either = _changed(one.mask, other.mask)
             row[at["changed_pixels"]] += changed
             row[at["edited_pixels"]] += either
+            row[at["barely_touched"]] += changed < BARELY * either
     for k in np.setdiff1d(np.arange(len(accepted)), found):
         counts[accepted[k].instance.class_id, at["added"]] += 1
     return Edits(counts, tuple(relabelled))

@@ -46,6 +46,7 @@ class ScoreOptions:
     rename: Mapping[str, str]
     overlap: str
     url_given: bool = False
+    compare: tuple[str, str] | None = None  # model versions
     hourly: float | None = None  # what an hour of an annotator costs
     encoding: str | None = None  # of files without a mark; None is UTF-8
 
@@ -156,6 +157,7 @@ def run_score(
     stored = _stored(service, options)
     classes = ClassIndex(options.classes)
     run = Scoring(classes, options.overlap, with_gallery=outputs.report is not None)
+    run.compare = options.compare
     reader = _reader(options, classes, stored)
     if isinstance(reader, FolderReader):
         score(_of_folders(reader, outputs.progress, stop), run)

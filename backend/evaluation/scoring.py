@@ -14,6 +14,7 @@ from backend.evaluation.gallery import Gallery
 from backend.evaluation.image_counts import Measured, maps_of, measure_pair
 from backend.evaluation.intervals import LEVEL, RESAMPLES
 from backend.evaluation.lead_times import LeadTimes
+from backend.evaluation.paired import compare_versions
 from backend.evaluation.pairs import Pair, Picture
 from backend.evaluation.summary import cells_to_show, views
 from backend.formats.sample import Fault
@@ -44,6 +45,7 @@ class Scoring:
     faults: list[Fault] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)  # on the whole
     lead_times: LeadTimes | None = None
+    compare: tuple[str, str] | None = None  # model versions to put side by side
     hourly: float | None = None  # what an hour of an annotator costs
 
     def take(self, item: Pair | Fault) -> None:
@@ -107,6 +109,9 @@ class Scoring:
             "time": None
             if self.lead_times is None
             else self.lead_times.document(self.hourly, resamples),
+            "comparison": None
+            if self.compare is None
+            else compare_versions(self.tally, names, self.compare, resamples),
             "classes": [names[k] for k in self.classes.order],
             "annotators": self.tally.annotators,
             "model_versions": self.tally.model_versions,

@@ -159,7 +159,7 @@ def _effort(table: Table, group: Totals, names: Sequence[str]) -> dict[str, Any]
     return {
         "annotations": group.n_edited,
         "predicted": int(total.predicted),
-        **{key: int(getattr(total, key)) for key in EFFORT[:6]},
+        **{key: int(getattr(total, key)) for key in EFFORT[:7]},
         "untouched_share": _plain(total.untouched_share),
         "changed_share_of_reshaped": _plain(total.changed_share),
         "relabellings": [

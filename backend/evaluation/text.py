@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from backend.evaluation.effort import BARELY
 from backend.evaluation.verdict import verdict
 
 MOST_FAULTS = 20
@@ -115,6 +116,7 @@ def effort_text(view: Mapping[str, Any]) -> str:
         line("untouched"),
         line("relabelled"),
         line("reshaped", changed),
+        line("barely_touched", f"of the reshaped: less than {100 * BARELY:.0f} % changed"),
         line("relabelled_and_reshaped"),
         line("deleted"),
         ["  added", str(effort["added"]), "", ""],
@@ -127,6 +129,37 @@ def effort_text(view: Mapping[str, Any]) -> str:
         f"  {one['from']} became {one['to']}: {one['count']}" for one in effort["relabellings"][:5]
     ]
     return "\n".join([text, *moved])
+
+
+def comparison_text(comparison: Mapping[str, Any]) -> str:
+    """Two model versions side by side."""
+    first, second = comparison["versions"]
+
+    def line(row: Mapping[str, Any]) -> list[str]:
+        interval = row["interval"]
+        return [
+            _HEADLINE.get(row["name"], row["name"].replace("_", " ")),
+            as_number(row["first"]),
+            as_number(row["second"]),
+            "n/a" if row["difference"] is None else f"{row['difference']:+.4f}",
+            "" if interval is None else f"[{interval[0]:+.4f}, {interval[1]:+.4f}]",
+            row["verdict"],
+        ]
+
+    head = ["", "old", "new", "new - old", "95 % interval", ""]
+    rows = [line(row) for row in comparison["figures"]]
+    by_class = [line(row) for row in comparison["iou_by_class"]]
+    return "\n".join(
+        [
+            f"old {first}",
+            f"new {second}",
+            f"on {images(comparison['images'])} that both have",
+            "",
+            table(head, rows),
+            "",
+            table(["IoU by class", *head[1:]], by_class),
+        ]
+    )
 
 
 def groups_text(document: Mapping[str, Any]) -> str:
@@ -268,6 +301,8 @@ def score_texts(document: Mapping[str, Any], with_thresholds: bool) -> list[str]
             " count for the times alone"
         )
     opening = "\n".join(f"{one[0].upper()}{one[1:]}." for one in verdict(document))
+    if document.get("comparison"):
+        return ["\n".join(remarks), comparison_text(document["comparison"])]
     texts = [
         *([opening] if opening else []),
         "\n".join(remarks),

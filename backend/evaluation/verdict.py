@@ -47,9 +47,11 @@ def _regions(effort: Mapping[str, Any] | None) -> list[str]:
     if not effort or not effort["annotations"] or not effort["predicted"]:
         return []
     changed = effort["reshaped"] + effort["relabelled_and_reshaped"]
+    n_barely = effort.get("barely_touched", 0)
+    barely = f" ({n_barely} of them barely)" if n_barely else ""
     parts = [
         f"{effort['untouched']} accepted as they were",
-        f"{changed} reshaped",
+        f"{changed} reshaped{barely}",
         f"{effort['relabelled']} renamed",
         f"{effort['deleted']} deleted",
     ]

@@ -177,8 +177,8 @@ def no_names(out: Path) -> tuple[str, ...]:
     return ()
 
 
-def tells_no_picture(path: Path) -> str | None:
-    """The picture of a file, in formats whose files do not name it."""
+def tells_nothing(path: Path) -> str | None:
+    """The picture or the model of a file, in formats whose files do not name it."""
     return None
 
 
@@ -194,6 +194,8 @@ class Format:
         write: makes a writer.
         names_in: the classes of an earlier conversion into a folder, in the order of their numbers.
         is_marked: whether a file carries our mark and nobody changed it since.
+        version_in: the model version that made an existing file of one image, if nobody changed it
+            since; None where it tells none.
         picture_named_in: the name of the picture that an existing file of one image is for; None
             where it tells none.
         own_folder: below the output folder, where only this program writes; None for none.
@@ -217,7 +219,8 @@ class Format:
     names_in: Callable[[Path], tuple[str, ...]] = no_names
     is_marked: Callable[[Path], bool] = never_marked
     drawing_order: Callable[[Sequence[Instance]], Sequence[int]] = painting_order
-    picture_named_in: Callable[[Path], str | None] = tells_no_picture
+    version_in: Callable[[Path], str | None] = tells_nothing
+    picture_named_in: Callable[[Path], str | None] = tells_nothing
     own_folder: str | None = None
     most_classes: int | None = None
     found_by_files: bool = True

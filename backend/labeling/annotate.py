@@ -55,6 +55,7 @@ class RunSummary:
     empty: int = 0
     done: int = 0
     outdated: int = 0  # of those, pictures that changed since
+    otherwise: int = 0  # of those, pictures that other models or settings labelled
     hand_made: int = 0
     behind: int = 0  # pictures that a person corrected in one format, and not in another
     per_class: Counter[str] = field(default_factory=Counter)
@@ -71,6 +72,7 @@ class RunSummary:
             "instances": dict(self.per_class.most_common()),
             "skipped": {"done": self.done, "hand_made": self.hand_made, "outdated": self.outdated},
             "behind": self.behind,
+            "done_by_other_models_or_settings": self.otherwise,
             "failed": [{"file": f, "reason": r} for f, r in self.failed],
             "stopped": self.stopped,
             "outputs": [str(path) for path in self.outputs],
@@ -84,6 +86,8 @@ class RunSummary:
             lines.append(f"{self.empty} of them without any instance")
         if self.done:
             changed = f"; the pictures of {self.outdated} changed since" if self.outdated else ""
+            if self.otherwise:
+                changed += f"; {self.otherwise} of them by other models or settings than now"
             lines.append(
                 f"skipped {self.done} that were done before (--overwrite does them again){changed}"
             )
@@ -181,6 +185,7 @@ def _jobs(
     outputs: Sequence[RunOutput],
     options: RunOptions,
     summary: RunSummary,
+    version: str,
 ) -> list[_Job]:
     """What is left to do.
 
@@ -203,6 +208,8 @@ def _jobs(
             summary.done += 1
             paths = [path for output in outputs for path in output.paths(item)]
             summary.outdated += any(is_newer(item.path, path) for path in paths)
+            made_by = {output.version_of(path) for output in outputs for path in output.paths(item)}
+            summary.otherwise += bool(made_by - {None, version})
     return jobs
 
 
@@ -276,7 +283,7 @@ def annotate(
     outputs = [*make_outputs(formats, out, names, url_prefix), *more_outputs]
     items = with_earlier_stems(items, outputs)
     check_outputs(outputs, items, options.overwrite)
-    jobs = _jobs(items, outputs, options, summary)
+    jobs = _jobs(items, outputs, options, summary, cascade.model_version)
     stages = _stages(cascade, options, summary)
     with tqdm(
         total=len(jobs),

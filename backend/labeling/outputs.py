@@ -39,6 +39,9 @@ class RunOutput(Protocol):
     def is_ours(self, path: Path) -> bool:
         """Whether nobody but this program made an existing file, or changed it since."""
 
+    def version_of(self, path: Path) -> str | None:
+        """The model version that made an existing file, where it tells it."""
+
     def picture_of(self, stem: str) -> str | None:
         """The name of the picture that the files of a stem are for, where they are there and tell
         it.
@@ -109,6 +112,9 @@ class AnnotationFiles:
             return True
         return self._format.is_marked(path)
 
+    def version_of(self, path: Path) -> str | None:
+        return self._format.version_in(path)
+
     def picture_of(self, stem: str) -> str | None:
         path = self._root / self._writer.paths(stem)[0]
         return self._format.picture_named_in(path) if path.is_file() else None
@@ -171,6 +177,9 @@ class Drawings:
 
     def is_ours(self, path: Path) -> bool:
         return overlays.made_by_us(path)
+
+    def version_of(self, path: Path) -> str | None:
+        return None
 
     def picture_of(self, stem: str) -> str | None:
         return None

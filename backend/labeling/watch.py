@@ -227,6 +227,7 @@ class _Watch:
         self.total.empty += done.empty
         self.total.done += done.done
         self.total.outdated += done.outdated
+        self.total.otherwise += done.otherwise
         self.total.hand_made += done.hand_made
         self.total.per_class += done.per_class
         self.total.behind += done.behind

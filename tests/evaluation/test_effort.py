@@ -46,12 +46,20 @@ def test_every_kind_of_edit_by_hand() -> None:
         "relabelled_and_reshaped": 1,
         "deleted": 2,
         "added": 1,
+        "barely_touched": 0,
         "changed_pixels": 150,
         "edited_pixels": 300,
     }
     assert found.relabelled == ((0, 1), (0, 1))
     assert found.counts[0, EFFORT.index("deleted")] == 2
     assert found.counts[2, EFFORT.index("added")] == 1
+
+
+def test_a_mask_of_which_an_edge_was_moved_is_barely_touched() -> None:
+    predicted = [region("a", 0, 0, 0, 100, 100), region("b", 0, 200, 0, 100, 100)]
+    accepted = [region("a", 0, 0, 0, 100, 98), region("b", 0, 200, 0, 100, 96)]
+    found = counted(predicted, accepted)
+    assert (found["reshaped"], found["barely_touched"]) == (2, 1)  # 2 % and 4 % of the pixels
 
 
 def test_a_key_joins_whatever_was_done_to_the_region() -> None:
