@@ -26,6 +26,7 @@ from backend.cli import (
     prelabel,
     score,
     serve,
+    view,
     visualize,
 )
 from backend.cli.common import INTERRUPTED
@@ -50,6 +51,7 @@ _EPILOG = f"""examples:
   yolosam2 prelabel --url http://localhost:8080 --project 1  masks for every task of a project
   yolosam2 evaluate VOC/ --report report.html       masks against ground truth: mIoU, AP, PQ
   yolosam2 score export.json --report report.html   accepted annotations against predictions
+  yolosam2 view coco/ --out page.html               what a dataset holds, and what is odd in it
   yolosam2 convert export.json yolo/ --to yolo --images photos/
                                                     and between labelme, Label Studio, COCO,
                                                     YOLO and VOC
@@ -67,6 +69,7 @@ _COMMANDS = (
     prelabel,
     evaluate,
     score,
+    view,
     convert,
     labelme,
     models,

@@ -4,6 +4,7 @@ background.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -56,7 +57,8 @@ def _tag(
     size: int,
 ) -> None:
     """The label on a dark plate at the top of the box, moved down past tags that are there."""
-    text = f"{instance.label} {instance.score:.2f}"
+    score = "" if math.isnan(instance.score) else f" {instance.score:.2f}"  # a person's has none
+    text = f"{instance.label}{score}"
     left, top, right, bottom = pen.textbbox((0, 0), text, font=font(size))
     w = right - left + 8
     h = bottom - top + 6
@@ -77,18 +79,19 @@ def _tag(
     pen.text((x + 4 - left, y + 3 - top), text, fill=(255, 255, 255), font=font(size))
 
 
-def draw(image: Image, prediction: Prediction) -> Image:
+def draw(image: Image, prediction: Prediction, scale: float = 1.0) -> Image:
     """Draw a prediction over its image.
 
     Args:
         image: (H, W, 3) RGB uint8; not changed.
         prediction: of this image.
+        scale: of lines and texts, where the picture is made smaller afterwards.
 
     Returns:
         A new (H, W, 3) RGB uint8 picture. Line and text size follow the image size.
     """
     canvas = np.ascontiguousarray(image).copy()
-    side = min(image.shape[:2])
+    side = min(image.shape[:2]) * scale
     order = painting_order(prediction.instances)
     for k in order:
         _fill(canvas, prediction.instances[k], max(1, round(side / 480)))
