@@ -88,6 +88,8 @@ def _add_how(how: argparse._ArgumentGroup) -> None:
         " with the hardest tasks first"
     )
     how.add_argument("--no-present", action="store_true", help=about)
+    about = "also write instructions for annotators into the project, if it has none"
+    how.add_argument("--instructions", action="store_true", help=about)
     about = "rectangles of the tasks become masks; no detector is loaded"
     how.add_argument("--from-boxes", choices=("annotations", "predictions"), help=about)
     about = "what was done (default: prelabel/<address>-<project>-<version>.journal)"
@@ -157,6 +159,7 @@ def run(args: argparse.Namespace) -> int:
         replace=args.replace,
         replace_annotated=args.replace_annotated,
         present=not args.no_present,
+        instructions=args.instructions,
         from_boxes=args.from_boxes,
         journal=args.journal,
         progress=not args.no_progress,

@@ -26,6 +26,7 @@ from backend.demo.processes import PASSWORD, TOKEN, USER, backend, label_studio,
 from backend.demo.run import SAMPLES
 from backend.errors import ConfigError, Unavailable
 from backend.formats.label_studio.make_config import make_config
+from backend.label_studio.api.instructions import write_instructions
 from backend.label_studio.api.presentation import data_manager, make_hardest_first, show_version
 
 
@@ -179,6 +180,7 @@ def _sample_project(studio: Studio, backend_url: str) -> int:
     version = studio.call("GET", "/api/ml", params={"project": project})[0]["model_version"]
     show_version(studio, project, version)
     make_hardest_first(studio, project)
+    write_instructions(studio, project)
     return project
 
 

@@ -958,3 +958,31 @@ def test_relabelled_regions_count_under_what_was_predicted(run_cli, tmp_path: Pa
     ) == (1, 0)
     assert of_class(document, "car")["f1_50"] == 0
     assert of_class(document, "dog")["f1_50"] == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize("kind", ["keypointlabels", "rectanglelabels"])
+def test_a_region_with_the_label_of_its_prompt_is_one(run_cli, tmp_path: Path, kind: str) -> None:
+    """With *Keep label selected after creating a region*, Label Studio stores a second entry under
+    the id of a region: its geometry again, with the label of the smart tool.
+    """
+    accepted = pair()
+    twins = [
+        {
+            **one,
+            "type": kind,
+            "from_name": "point",
+            "value": {
+                **{k: v for k, v in one["value"].items() if k != "brushlabels"},
+                kind: one["value"]["brushlabels"],
+            },
+        }
+        for one in accepted
+    ]
+    path = write(tmp_path / "e.json", [task(1, [*accepted, *twins], pair())])
+    code, document = scored(run_cli, path)
+    effort = whole(document)["effort"]
+    assert (code, effort["untouched"], effort["added"], effort["deleted"]) == (0, 2, 0, 0)
+    code, out, _ = run_cli(
+        "convert", path, tmp_path / "out", "--to", "coco", "--json", "--no-progress"
+    )
+    assert json.loads(out)["instances"] == {"car": 1, "dog": 1}

@@ -45,7 +45,7 @@ class FakeStudio:
     lock: threading.Lock = field(default_factory=threading.Lock)
     n_requests: int = 0
     n_imports: int = 0
-    model_version: str = ""  # of the project
+    about: dict[str, Any] = field(default_factory=lambda: {"model_version": ""})  # the project
     views: list[dict[str, Any]] = field(default_factory=list)
     written: list[tuple[str, str]] = field(default_factory=list)  # everything but GET
     _access: dict[str, int] = field(default_factory=dict)
@@ -186,8 +186,8 @@ class FakeStudio:
             return 200, self.picture
         if path == "/api/projects/1/":
             if method == "PATCH":
-                self.model_version = json.loads(body)["model_version"]
-            about = {"model_version": self.model_version, "label_config": self.label_config}
+                self.about |= json.loads(body)
+            about = {**self.about, "label_config": self.label_config}
             return 200, {"id": 1, "title": "stand-in", **about}
         if path == "/api/ml":
             return 200, []

@@ -21,6 +21,7 @@ from backend.files.images import ImageLimits
 from backend.label_studio.api.client import Client
 from backend.label_studio.api.fetch import Fetcher
 from backend.label_studio.api.filters import with_version, without_version
+from backend.label_studio.api.instructions import write_instructions
 from backend.label_studio.api.presentation import data_manager, make_hardest_first, show_version
 from backend.label_studio.prelabel.boxes import check_rows
 from backend.label_studio.prelabel.dry_run import dry_run
@@ -147,6 +148,8 @@ def _run(
     tab = None
     if options.present and summary.error is None and not stop.is_set():
         tab = _present(client, options.project, ready.model_version)
+    if options.instructions and summary.error is None:
+        write_instructions(client, options.project)
     summary.address = report["address"] = data_manager(url, options.project, tab)
     return summary, report
 

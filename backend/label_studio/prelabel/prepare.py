@@ -37,6 +37,7 @@ class PrelabelOptions:
     actors: int = 1
     dry_run: bool = False
     present: bool = True  # make the version the one the project shows, and a tab to begin with
+    instructions: bool = False  # for annotators, where the project has none
     replace: bool = False
     replace_annotated: bool = False
     from_boxes: str | None = None

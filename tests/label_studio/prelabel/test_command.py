@@ -122,7 +122,7 @@ def test_a_run_and_its_report(
             > 0.7
         )
     assert len(masks(studio.of(1)[0])) == 3
-    assert studio.model_version == version, "the project sorts by these predictions"
+    assert studio.about["model_version"] == version, "the project sorts by these predictions"
     _, tab = studio.views
     assert tab["data"]["ordering"] == ["tasks:predictions_score"]
     assert report["address"].endswith("/projects/1/data?tab=2")
@@ -130,9 +130,13 @@ def test_a_run_and_its_report(
     assert sum(report["objects"].values()) == 33
     assert run_cli(*options(server, tmp_path))[0] == 0  # nothing is left but what failed
     assert len(studio.views) == 2
-    studio.model_version = "mine"
-    assert run_cli(*options(server, tmp_path, "--no-present"))[0] == 0
-    assert studio.model_version == "mine"
+    studio.about["model_version"] = "mine"
+    assert run_cli(*options(server, tmp_path, "--no-present", "--instructions"))[0] == 0
+    assert "Smart point" in studio.about["expert_instruction"]
+    studio.about["expert_instruction"] = "ours"
+    assert run_cli(*options(server, tmp_path, "--no-present", "--instructions"))[0] == 0
+    assert studio.about["expert_instruction"] == "ours"
+    assert studio.about["model_version"] == "mine"
 
 
 def test_the_backend_and_prelabel_have_the_same_version(
