@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from backend.label_studio.api.client import PAGE, StoredPrediction, TaskRow
+from backend.label_studio.api.client import PAGE
+from backend.label_studio.api.rows import StoredPrediction, TaskRow
 from backend.label_studio.prelabel.journal import Journal
 from backend.label_studio.prelabel.run import Choice, PrelabelRun
 from backend.label_studio.prelabel.stages import TaskWork

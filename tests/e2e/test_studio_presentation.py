@@ -5,6 +5,7 @@ hardest tasks first, and replacing.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,8 +14,8 @@ import pytest
 from backend.demo.processes import TOKEN
 from backend.demo.run import SAMPLES
 from backend.label_studio.api.presentation import data_manager, make_hardest_first, show_version
-from tests.e2e.test_studio import editor
-from tests.support.lab import CONFIG, OUT, Lab, needs_chromium, needs_studio
+from tests.e2e.test_studio import editor, open_task
+from tests.support.lab import CONFIG, NAMES, OUT, Lab, needs_chromium, needs_studio
 
 pytestmark = [pytest.mark.slow, needs_studio]
 MODELS = ("--detector", "demo", "--segmenter", "demo", "--device", "cpu")
@@ -23,6 +24,12 @@ MODELS = ("--detector", "demo", "--segmenter", "demo", "--device", "cpu")
 _SCORES = r"""() => [...document.querySelectorAll('[class*=table-row], tr')]
   .map(row => (row.innerText.match(/\b[01]\.\d{2,3}\b/) || [null])[0])
   .filter(one => one !== null)"""
+
+# Labels that are beyond the lower edge of the window.
+_BELOW = """() => [...document.querySelectorAll('[class*=label]')]
+  .filter(one => one.children.length <= 2 && /^(ball|box|star|cup|leaf|ring)/.test(one.innerText))
+  .filter(one => one.getBoundingClientRect().bottom > window.innerHeight)
+  .map(one => one.innerText)"""
 
 
 def new_project(lab: Lab) -> int:
@@ -52,6 +59,41 @@ def tab_of(lab: Lab, project: int) -> int:
     views = lab.studio.call("GET", "/api/dm/views/", params={"project": project})
     (tab,) = [view["id"] for view in views if view["data"]["title"] == "Hardest first"]
     return int(tab)
+
+
+@needs_chromium
+def test_a_project_is_made_with_everything_in_it(
+    lab: Lab, run_cli: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    folder = tmp_path / "pictures"
+    (folder / "sub ü").mkdir(parents=True)
+    for k, path in enumerate(sorted((SAMPLES / "JPEGImages").glob("*.jpg"))[:4]):
+        shutil.copy(path, folder / ("sub ü" if k % 2 else "") / path.name)
+    code, out, err = run_cli(
+        "create-project", "--url", lab.studio.url, "--api-key", TOKEN, "--title", "Made",
+        "--images", folder, "--backend-url", lab.backend_url, *MODELS[:2], "--json",
+        "--no-progress",
+    )  # fmt: skip
+    assert code == 0, err
+    made = json.loads(out)
+    project = made["project"]
+    assert (made["tasks"], made["classes"], made["failed"]) == (4, NAMES, [])
+    info = lab.studio.call("GET", f"/api/projects/{project}/")
+    assert "Smart point" in info["expert_instruction"]
+    assert info["show_instruction"]
+    (backend,) = lab.studio.call("GET", "/api/ml", params={"project": project})
+    assert (backend["state"], backend["is_interactive"]) == ("CO", True)
+    code, _, err = prelabel(run_cli, lab, project, "--journal", tmp_path / "j")
+    assert code == 0, err
+    assert len(scores_shown(lab, project, tab_of(lab, project), "made-project")) == 4
+    task = lab.studio.tasks(project)[0]
+    n_regions = len(task["predictions"][0]["result"])
+    with editor(lab) as page:
+        address = data_manager(lab.studio.url, project, tab_of(lab, project))
+        assert open_task(page, f"{address}&task={task['id']}", n_regions)
+        page.screenshot(path=str(OUT / "made-project-editor.png"))
+        shown = page.evaluate(_BELOW)
+    assert shown == [], "every label is on the screen"
 
 
 @needs_chromium

@@ -10,13 +10,13 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from backend.config.secret import Secret
 from backend.errors import AuthError, ConfigError, InputError, Unavailable, json_kind
 from backend.label_studio.api.filters import after, among, with_version
 from backend.label_studio.api.retry import AskedToWait, Waits, patiently, seconds_asked
+from backend.label_studio.api.rows import ProjectInfo, StoredPrediction, TaskRow
 from backend.label_studio.api.tokens import Tokens
 
 PAGE = 100  # tasks that are listed at once
@@ -29,34 +29,6 @@ PATIENCE_S = 600.0  # for a Label Studio that restarts
 
 class Ambiguous(Unavailable):
     """A request may have been carried out or not; look before it is repeated."""
-
-
-@dataclass(frozen=True)
-class TaskRow:
-    """One task of a project."""
-
-    id: int
-    data: Mapping[str, Any]
-    annotations: Sequence[Any] = ()  # where they were asked for
-    predictions: Sequence[Any] = ()
-
-
-@dataclass(frozen=True)
-class ProjectInfo:
-    """What a run needs to know about a project."""
-
-    id: int
-    title: str
-    label_config: str
-
-
-@dataclass(frozen=True)
-class StoredPrediction:
-    """One prediction that Label Studio has."""
-
-    id: int
-    task: int
-    model_version: str
 
 
 class Client:
@@ -218,6 +190,18 @@ class Client:
                     target.write(part)
         except httpx.HTTPError as error:
             raise Unavailable(f"GET {path}: {type(error).__name__} {error}") from None
+
+    def upload(self, path: str, files: Mapping[str, tuple[str, bytes]]) -> Any:
+        """Send files as a form, one try.
+
+        Args:
+            path: of the API.
+            files: field to the name and the content of a file.
+        """
+        header = self._tokens.header(time.monotonic() + _TIMEOUT_S) or ""
+        reply = self._send("POST", path, files=dict(files), headers={"authorization": header})
+        self._judge(reply, f"POST {path}")
+        return reply.json()
 
     def project(self, project: int) -> ProjectInfo:
         """A project.

@@ -16,7 +16,7 @@ from backend.errors import ConfigError, InputError, Unavailable
 from backend.files.addresses import path_of, uploaded_name
 from backend.formats.label_studio.regions import StoredRegion, read_regions
 from backend.formats.prompt_file import PromptFile
-from backend.label_studio.api.client import TaskRow
+from backend.label_studio.api.rows import TaskRow
 
 logger = logging.getLogger(__name__)
 

@@ -16,8 +16,8 @@ from backend.files.images import ImageLimits
 from backend.formats.label_studio.binding import Binding, bind, project_version
 from backend.formats.label_studio.label_config import LabelConfig, parse_label_config
 from backend.formats.prompt_file import PromptFile, read_prompts
-from backend.label_studio.api.client import TaskRow
 from backend.label_studio.api.fetch import Fetcher
+from backend.label_studio.api.rows import TaskRow
 from backend.label_studio.prelabel.boxes import from_file, from_tasks
 from backend.label_studio.prelabel.run import Choice
 from backend.label_studio.prelabel.stages import Labeller, Loader

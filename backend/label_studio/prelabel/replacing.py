@@ -13,8 +13,8 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from backend.label_studio.api.client import TaskRow
 from backend.label_studio.api.filters import annotated, unlabelled, with_version, without_version
+from backend.label_studio.api.rows import TaskRow
 from backend.label_studio.prelabel.journal import Journal
 
 # detector + segmenter - digest . digest of the label config; see ``Cascade.model_version`` and

@@ -18,8 +18,9 @@ from typing import Any, Protocol
 
 from backend.core.holdout import is_held_out
 from backend.errors import AuthError, InputError, LabelingError, Unavailable, UnexpectedError
-from backend.label_studio.api.client import PAGE, StoredPrediction, TaskRow
+from backend.label_studio.api.client import PAGE
 from backend.label_studio.api.filters import among, unlabelled, with_version, without_version
+from backend.label_studio.api.rows import StoredPrediction, TaskRow
 from backend.label_studio.api.tasks import Task
 from backend.label_studio.prelabel.counting import labels_shown
 from backend.label_studio.prelabel.engine import Engine
