@@ -216,10 +216,11 @@ def run_studio(program: Path, data: Path, port: int, backend_port: int) -> None:
   look      click a row: the masks carry their classes; Submit accepts them
   refine    1. select a mask and press Backspace, so that there is an object without one
             2. switch on Auto-Annotation at the bottom, and leave Auto-Accept off
-            3. choose the object's label under "Smart point" (its key: 1 to 6), then click on
+            3. take the smart tool, the last one beside the picture (M): dots are the point, a
+               square with two corners is the box; M again takes the next
+            4. choose the object's label under "Smart point" (its key: 1 to 6), then click on
                the object; for every further click choose the label again first; Alt and a click
-               says what does not belong to it
-            4. or choose it under "Smart box" (q w e r t y), and draw a rough box
+               says what does not belong to it; or under "Smart box" (q w e r t y), and draw a box
             5. the tick at the bottom accepts the suggestion
   backend   {backend_url}, connected under Settings > Model; log in {data / "backend.log"}
 

@@ -347,10 +347,9 @@ def test_a_click_in_the_editor_suggests_the_mask_of_the_object(lab: Lab) -> None
         page.wait_for_selector(".konvajs-content canvas", timeout=60_000)
         page.wait_for_timeout(3_000)
         page.get_by_text("Auto-Annotation", exact=True).click()
-        page.get_by_text(label, exact=True).nth(
-            1
-        ).click()  # of the smart point, the second row of labels
         page.locator(".lsf-tool_smart").first.click()
+        page.evaluate("document.activeElement.blur()")  # of the switch, which would take the key
+        page.keyboard.press(str(NAMES.index(label) + 1))  # its label of the smart point
         page.locator(".konvajs-content").first.scroll_into_view_if_needed()
         picture = page.evaluate(
             "JSON.stringify([...document.querySelectorAll('img')].filter(i =>"

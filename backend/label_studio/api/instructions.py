@@ -18,6 +18,8 @@ eraser takes away. Without a selected mask the brush begins a new one.</li>
 <h3>A missing object: click on it</h3>
 <ol>
 <li>Switch on <b>Auto-Annotation</b> below the picture, and leave Auto-Accept off.</li>
+<li>Take the smart tool, the last one beside the picture (key M): dots are the point, a square with
+two corners is the box. M goes from one to the next.</li>
 <li>Choose the label under <i>Smart point</i> (keys 1 to 9 and 0) and click on the object, or under
 <i>Smart box</i> (keys Q to P) and draw a rough box around it.</li>
 <li>Not exact? Choose the label again and click on what is missing; Alt and a click takes away what

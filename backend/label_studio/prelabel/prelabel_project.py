@@ -145,21 +145,22 @@ def _run(
         "journal": str(journal.path),
         **summary.as_dict(),
     }
-    tab = None
-    if options.present and summary.error is None and not stop.is_set():
-        tab = _present(client, options.project, ready.model_version)
-    if options.instructions and summary.error is None:
-        write_instructions(client, options.project)
+    tab = _present(client, options, ready.model_version) if summary.stopped is None else None
     summary.address = report["address"] = data_manager(url, options.project, tab)
     return summary, report
 
 
-def _present(client: Client, project: int, version: str) -> int | None:
+def _present(client: Client, options: PrelabelOptions, version: str) -> int | None:
     """Let the project show and sort by the version; the tab to begin with.
 
     What a user of the token may not do costs nothing but that.
     """
+    project = options.project
     try:
+        if options.instructions:
+            write_instructions(client, project)
+        if not options.present:
+            return None
         if not client.count(project, [with_version(version)]):
             return None
         show_version(client, project, version)
