@@ -38,6 +38,13 @@ def describe_device(device: str) -> str:
     return f"{device}, {torch.get_num_threads()} threads"
 
 
+def peak_memory(device: str) -> int | None:
+    """Most bytes that tensors of this process took on a GPU at once; None on other devices."""
+    import torch
+
+    return int(torch.cuda.max_memory_allocated(device)) if device.startswith("cuda") else None
+
+
 def torchvision_fault() -> str | None:
     """Why torchvision does not work with this torch, or None."""
     try:
