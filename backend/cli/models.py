@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from backend.cli.common import (
     Commands,
@@ -22,7 +23,7 @@ def add(commands: Commands) -> None:
         commands,
         "models",
         help="list the models known by name",
-        about="List models by name and whether their files are here.",
+        about="List models by name: licence, classes, size, and whether their files are here.",
         run=run,
     )
     add_settings(parser, Settings, ("model_root",))
@@ -32,13 +33,17 @@ def add(commands: Commands) -> None:
 def run(args: argparse.Namespace) -> int:
     """List the models."""
     from backend.models.registry import known_models
+    from backend.models.weights import EMBEDDED_FOLDER
 
-    table = [
+    table: list[dict[str, Any]] = [
         {
             "kind": model.kind,
             "name": model.name,
             "where": str(where),
             "here": not isinstance(where, Path) or where.is_file(),
+            "bytes": _size(EMBEDDED_FOLDER / model.weights if model.embedded else where),
+            "licence": model.licence,
+            "classes": model.classes,
         }
         for model, where in known_models(model_settings(args).model_root)
     ]
@@ -47,5 +52,13 @@ def run(args: argparse.Namespace) -> int:
         return 0
     for row in table:
         state = "here" if row["here"] else "fetched on first use"
-        print_result(f"{row['kind']:<10} {row['name']:<24} {state}: {row['where']}")
+        size = "" if row["bytes"] is None else f"{row['bytes'] / 1e6:.1f} MB"
+        print_result(
+            f"{row['kind']:<10} {row['name']:<24} {row['licence']:<11} {row['classes']:<22}"
+            f" {size:>9}  {state}: {row['where']}"
+        )
     return 0
+
+
+def _size(where: Path | str) -> int | None:
+    return where.stat().st_size if isinstance(where, Path) and where.is_file() else None

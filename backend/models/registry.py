@@ -27,6 +27,7 @@ from backend.models.weights import (
 DEMO = "demo"
 _YOLO = "backend.models.yolo"
 _SAM2 = "backend.models.sam2.image"
+_COCO = "80 of COCO"
 _SAM2_SIZES = {"tiny": "t", "small": "s", "base_plus": "b+", "large": "l"}
 
 
@@ -42,6 +43,8 @@ class Model:
         repository: on the hub that the weights come from; empty where the module knows the place.
         config: for the module: a name inside its package, or a file.
         embedded: whether the weights come with this package.
+        licence: of the weights, as their publisher says.
+        classes: what a detector knows, in words; empty for segmenters.
         listed: whether ``yolosam2 models`` shows it.
     """
 
@@ -52,16 +55,25 @@ class Model:
     repository: str = ""
     config: str | None = None
     embedded: bool = False
+    licence: str = "AGPL-3.0"
+    classes: str = ""
     listed: bool = True
 
 
 def _yolo_models() -> list[Model]:
     embedded = Model(
-        kind="detector", name=DEMO, module=_YOLO, weights=DEMO_YOLO.name, embedded=True
+        kind="detector",
+        name=DEMO,
+        module=_YOLO,
+        weights=DEMO_YOLO.name,
+        embedded=True,
+        licence="Apache-2.0",
+        classes="6 of generated scenes",
     )
     names = [f"{family}{size}" for family in ("yolov8", "yolo11", "yolo26") for size in "nsmlx"]
     boxes = [
-        Model(kind="detector", name=name, module=_YOLO, weights=f"{name}.pt") for name in names
+        Model(kind="detector", name=name, module=_YOLO, weights=f"{name}.pt", classes=_COCO)
+        for name in names
     ]
     masks = [
         Model(
@@ -69,6 +81,7 @@ def _yolo_models() -> list[Model]:
             name=f"{name}-seg",
             module=_YOLO,
             weights=f"{name}-seg.pt",
+            classes=_COCO,
             listed=False,
         )
         for name in names
@@ -84,6 +97,7 @@ def _sam2_models() -> list[Model]:
         weights=DEMO_SAM2.name,
         config=str(DEMO_SAM2_CONFIG),
         embedded=True,
+        licence="Apache-2.0",
     )
     published = [
         Model(
@@ -93,6 +107,7 @@ def _sam2_models() -> list[Model]:
             weights=f"{family}_hiera_{size}.pt",
             repository=f"facebook/{family}-hiera-{size.replace('_', '-')}",
             config=f"configs/{family}/{family}_hiera_{short}.yaml",
+            licence="Apache-2.0",
         )
         for family in ("sam2.1", "sam2")
         for size, short in _SAM2_SIZES.items()
