@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 
+
+@pytest.mark.slow
 def test_the_embedded_models_are_measured(run_cli, tmp_path: Path) -> None:
     """Weights in MODEL_ROOT would be measured as well; this one has none."""
     code, out, err = run_cli(

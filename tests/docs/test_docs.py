@@ -215,7 +215,16 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("page", RUN, ids=name_of)
+LONG = ("annotate.md", "scoring.md")  # a quarter of a minute each
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=[pytest.mark.slow] if page.name in LONG else [], id=name_of(page))
+        for page in RUN
+    ],
+)
 def test_commands_run(page: Path, place: Path) -> None:
     """Those that can run without a network, a window or files of the reader."""
     ours = {

@@ -202,6 +202,7 @@ def test_the_window_shows_every_mask_where_the_object_is(run_cli, tmp_path: Path
     keep(tmp_path, "window-4.png", "labelme_window_turned.png")
 
 
+@pytest.mark.slow  # test_run_works_on_a_real_display is the short one
 @pytest.mark.timeout(600)
 def test_class_names_boxes_and_clicks_become_masks_in_the_window(
     demo: Cascade, tmp_path: Path

@@ -246,7 +246,7 @@ def test_a_config_that_maps_nothing_is_explained_where_the_user_sees_it(lab: Lab
 
 
 @needs_chromium
-@pytest.mark.parametrize("which", [UPRIGHT, "turned"])
+@pytest.mark.parametrize("which", [pytest.param(UPRIGHT, marks=pytest.mark.slow), "turned"])
 def test_the_editor_draws_the_masks_where_the_objects_are(lab: Lab, which: str) -> None:
     tasks = {task["id"]: task for task in lab.studio.tasks(lab.project)}
     task = next(t for t, name in lab.names.items() if name == which)
