@@ -12,9 +12,12 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 def _device_bytes() -> float:
     torch = sys.modules.get("torch")  # not loaded for this
-    if torch is None or not torch.cuda.is_initialized():
+    try:
+        if torch is None or not torch.cuda.is_initialized():
+            return 0.0
+        return float(torch.cuda.memory_allocated())
+    except AttributeError:  # another thread is importing it just now
         return 0.0
-    return float(torch.cuda.memory_allocated())
 
 
 class Monitor:

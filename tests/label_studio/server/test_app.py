@@ -8,6 +8,7 @@ import base64
 import io
 import json
 import logging
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -1068,6 +1069,15 @@ def test_metrics_tell_models_phases_and_caches(server: SimpleNamespace) -> None:
         assert f'yolosam2_phase_seconds_count{{phase="{phase}"}} 1.0' in text
     assert 'yolosam2_cache_bytes{cache="clicks"} 1000.0' in text
     assert "yolosam2_device_memory_bytes 0.0" in text
+
+
+def test_metrics_while_torch_is_being_imported(
+    server: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace())
+    reply = server.client.get("/metrics")
+    assert reply.status_code == 200
+    assert "yolosam2_device_memory_bytes 0.0" in reply.text
 
 
 def test_a_request_for_another_servers_name_is_refused() -> None:
