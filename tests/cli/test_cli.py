@@ -133,6 +133,31 @@ def test_the_same_command_again_does_nothing(run_cli, pictures: Path, tmp_path: 
         assert path.name == "a.json" or path.stat().st_mtime_ns == stamp
 
 
+def test_what_other_settings_made_is_told(run_cli, pictures: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert run_cli("annotate", pictures, "--out", out, *DEMO)[0] == 0
+    _, text, _ = run_cli("annotate", pictures, "--out", out, *DEMO)
+    assert "skipped 3 that were done before" in text
+    assert "other models or settings" not in text
+    _, text, _ = run_cli("annotate", pictures, "--out", out, "--conf", "0.6", *DEMO)
+    assert "skipped 3 that were done before" in text
+    assert "3 of them by other models or settings than now" in text
+
+
+def test_what_still_shows_the_models_work_after_a_correction_is_told(
+    run_cli, pictures: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    both = ("annotate", pictures, "--out", out, "--format", "labelme,voc", *DEMO)
+    assert run_cli(*both)[0] == 0
+    corrected = json.loads((out / "a.json").read_text())
+    corrected["shapes"] = []
+    (out / "a.json").write_text(json.dumps(corrected))
+    _, text, _ = run_cli(*both)
+    assert "1 of those are corrected in one format" in text
+    assert "yolosam2 convert makes those" in text
+
+
 def test_d06_what_a_person_made_is_kept(run_cli, pictures: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
