@@ -20,6 +20,7 @@ from backend.cli.common import (
 )
 from backend.errors import ConfigError
 
+_MANY = 20  # labels, from which on --classes is worth a word
 _EPILOG = """examples:
   yolosam2 create-project --url http://localhost:8080 --title Cats --images photos/ \\
     --classes cat,dog              uploads the pictures
@@ -111,6 +112,3 @@ def run(args: argparse.Namespace) -> int:
         lines.append(f"next: yolosam2 prelabel --url {url} --project {made.id} ...")
         print_result("\n".join(lines))
     return 1 if made.failed else 0
-
-
-_MANY = 20

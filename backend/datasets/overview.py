@@ -37,6 +37,7 @@ class Suspect:
     """A picture that deserves a look, and why."""
 
     name: str
+    kind: str  # the same for all alike
     why: str
 
 
@@ -56,7 +57,7 @@ class Overview:
         self._digests: dict[bytes, str] = {}
         self._first_of: dict[str, list[str]] = defaultdict(list)  # class to its first images
 
-    def add(self, found: Sample | Fault) -> list[str]:
+    def add(self, found: Sample | Fault) -> list[Suspect]:
         """Count an image, or note why it cannot be read.
 
         Returns:
@@ -74,13 +75,13 @@ class Overview:
         if found.size_hw is not None:
             self.sizes[found.size_hw[1], found.size_hw[0]] += 1
         self.pictures[found.name.suffix.lower() if found.picture else _NOT_AT_HAND] += 1
-        why = [*self._objects(found, name), *self._picture(found, name)]
-        self.suspects += [Suspect(name, one) for one in why]
-        return why
+        suspects = [*self._objects(found, name), *self._picture(found, name)]
+        self.suspects += suspects
+        return suspects
 
-    def _objects(self, sample: Sample, name: str) -> Iterator[str]:
+    def _objects(self, sample: Sample, name: str) -> Iterator[Suspect]:
         if not sample.instances:
-            yield "nothing in it"
+            yield Suspect(name, "nothing in it", "nothing in it")
         seen: set[str] = set()
         tiny = huge = 0
         for one in sample.instances:
@@ -97,22 +98,24 @@ class Overview:
                 tiny += share < TINY
                 huge += share > HUGE
         if tiny:
-            yield f"{tiny} tiny objects (under {100 * TINY:g} % of the picture)"
+            kind = f"tiny objects (under {100 * TINY:g} % of the picture)"
+            yield Suspect(name, kind, f"{tiny} {kind}")
         if huge:
-            yield f"{huge} objects over {100 * HUGE:g} % of the picture"
+            kind = f"objects over {100 * HUGE:g} % of the picture"
+            yield Suspect(name, kind, f"{huge} {kind}")
 
-    def _picture(self, sample: Sample, name: str) -> Iterator[str]:
+    def _picture(self, sample: Sample, name: str) -> Iterator[Suspect]:
         content = sample.picture
         if content is None:
             return
         try:
             data = content.read_bytes() if isinstance(content, Path) else content
         except OSError:
-            yield "its picture cannot be read"
+            yield Suspect(name, "pictures that cannot be read", "its picture cannot be read")
             return
         first = self._digests.setdefault(blake2b(data, digest_size=16).digest(), name)
         if first != name:
-            yield f"the same picture as {first}"
+            yield Suspect(name, "the same picture twice", f"the same picture as {first}")
 
     def rare_classes(self) -> list[tuple[str, int, list[str]]]:
         """Classes with very few objects, which may be slips of the keyboard: name, objects, and
@@ -140,7 +143,9 @@ class Overview:
                 {"class": name, "objects": n, "images": where}
                 for name, n, where in self.rare_classes()
             ],
-            "suspects": [{"image": one.name, "why": one.why} for one in self.suspects],
+            "suspects": [
+                {"image": one.name, "kind": one.kind, "why": one.why} for one in self.suspects
+            ],
             "failed": [{"where": one.where, "reason": one.sentence} for one in self.faults],
         }
 
@@ -191,8 +196,7 @@ def first_suspects(overview: Overview) -> list[Suspect]:
     per_kind: Counter[str] = Counter()
     kept = []
     for one in overview.suspects:
-        kind = one.why.partition(" (")[0].lstrip("0123456789 ").partition(" as ")[0]
-        per_kind[kind] += 1
-        if per_kind[kind] <= _MOST_LISTED:
+        per_kind[one.kind] += 1
+        if per_kind[one.kind] <= _MOST_LISTED:
             kept.append(one)
     return kept

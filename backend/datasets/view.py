@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from backend.core.classes import ClassNames
 from backend.core.types import Image
-from backend.datasets.overview import Overview, as_prediction, first_suspects
+from backend.datasets.overview import Overview, Suspect, as_prediction, first_suspects
 from backend.drawing.overlays import draw, encode_picture
 from backend.errors import ConfigError, LabelingError
 from backend.files.atomic import write_atomic
@@ -138,11 +138,11 @@ class _Gallery:
         self._suspects: list[_Shown] = []
         self._kinds: dict[str, int] = {}
 
-    def offer(self, sample: Sample, why: Sequence[str], options: ViewOptions) -> None:
+    def offer(self, sample: Sample, why: Sequence[Suspect], options: ViewOptions) -> None:
         number = self._seen
         self._seen += 1
         if why and self._suspects_left > 0:
-            kind = why[0].lstrip("0123456789 ").partition(" ")[0]
+            kind = why[0].kind
             if self._kinds.get(kind, 0) < 12:
                 self._kinds[kind] = self._kinds.get(kind, 0) + 1
                 self._suspects_left -= 1
@@ -159,7 +159,7 @@ class _Gallery:
         return [*self._suspects, *(one for _, one in self._plain)]
 
 
-def _shown(sample: Sample, why: Sequence[str], options: ViewOptions) -> _Shown:
+def _shown(sample: Sample, why: Sequence[Suspect], options: ViewOptions) -> _Shown:
     counts: dict[str, int] = {}
     for one in sample.instances:
         counts[one.label] = counts.get(one.label, 0) + 1
@@ -169,7 +169,9 @@ def _shown(sample: Sample, why: Sequence[str], options: ViewOptions) -> _Shown:
         src = _picture(sample, options)
     except LabelingError as error:
         problem = str(error)
-    return _Shown(str(sample.name), sample.split or "", about, tuple(why), src, problem)
+    return _Shown(
+        str(sample.name), sample.split or "", about, tuple(one.why for one in why), src, problem
+    )
 
 
 def _picture(sample: Sample, options: ViewOptions) -> str:

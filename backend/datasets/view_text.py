@@ -33,9 +33,7 @@ def as_text(report: Mapping[str, Any], page: Path | None) -> str:
         f" {', '.join(dict.fromkeys(one['images']))}"
         for one in report["rare_classes"][:_MOST]
     ]
-    kinds = Counter(
-        one["why"].lstrip("0123456789 ").partition(" as ")[0] for one in report["suspects"]
-    )
+    kinds = Counter(one["kind"] for one in report["suspects"])
     lines += [f"{n} pictures: {kind}" for kind, n in kinds.most_common()]
     lines += [f"not read as it is: {n} {what}" for what, n in report["left_out"].items()]
     lines += report["remarks"]

@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backend.evaluation.intervals import LEVEL
+from backend.evaluation.intervals import LEVEL, SEED
 
-_SEED = 20150608
 _FEW = 5  # tasks in a group, below which nothing is said of what was saved
 
 
@@ -71,7 +70,7 @@ def _interval(values: NDArray[np.float64]) -> list[float]:
 def _group(group: NDArray[np.float64], resamples: int) -> dict[str, Any]:
     if not len(group):
         return {"annotations": 0, "median_seconds": None, "interval": None}
-    rng = np.random.default_rng(_SEED)
+    rng = np.random.default_rng(SEED)
     return {
         "annotations": len(group),
         "median_seconds": round(float(np.median(group)), 3),
@@ -90,7 +89,7 @@ def _saved(
     hours = seconds * len(with_prelabels) / 3600
     interval = None
     if resamples:
-        rng = np.random.default_rng(_SEED)
+        rng = np.random.default_rng(SEED)
         ours = _drawn(with_prelabels, resamples, rng)
         interval = _interval(_drawn(without, resamples, rng) - ours)
     return {

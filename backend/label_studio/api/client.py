@@ -159,13 +159,24 @@ class Client:
     def call(
         self, method: str, path: str, *, body: Any = None, params: Mapping[str, Any] | None = None
     ) -> Any:
-        """A call that may be repeated, and is not worth a long wait; the JSON of its answer."""
+        """A call that is not worth a long wait; the JSON of its answer.
+
+        What makes something (POST) is tried once, as it might be made twice.
+        """
         content = None if body is None else json.dumps(body).encode()
-        reply = patiently(
-            lambda: self._once(method, path.lstrip("/"), params, content),
-            Waits(patience_s=min(_CALL_PATIENCE_S, self._waits.patience_s)),
-            self._sleep,
-            self._stop.is_set,
+
+        def once() -> Any:
+            return self._once(method, path.lstrip("/"), params, content)
+
+        reply = (
+            once()
+            if method == "POST"
+            else patiently(
+                once,
+                Waits(patience_s=min(_CALL_PATIENCE_S, self._waits.patience_s)),
+                self._sleep,
+                self._stop.is_set,
+            )
         )
         return reply.json() if reply.content else None
 

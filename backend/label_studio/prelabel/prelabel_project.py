@@ -63,7 +63,7 @@ class _Bar:
         with self._lock:  # failures and uploads are told by two threads
             n_failed = len(summary.failed) + len(summary.later)
             self._bar.set_postfix_str(f"{waiting} to upload, {n_failed} failed", refresh=False)
-            self._bar.update(summary.n_done + n_failed - self._bar.n)
+            self._bar.update(summary.n_done + n_failed + summary.n_held_out - self._bar.n)
 
     def close(self) -> None:
         self._bar.close()

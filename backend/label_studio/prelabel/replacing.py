@@ -1,8 +1,9 @@
 """Deleting what this program predicted before, once a newer prediction is there.
 
-A version goes as a whole where every task that has it has the newer one too and nobody annotated
-any of them; else its predictions go one by one. Annotated tasks keep theirs, as what a person began
-with is needed to score it, unless they are asked for.
+A version goes as a whole where this run made all predictions of the newer one, every task that has
+the old one has the newer one too, and nobody annotated any of them; else its predictions go one by
+one. Annotated tasks keep theirs, as what a person began with is needed to score it, unless they are
+asked for.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ def delete_older(
     parts: Sequence[Sequence[Mapping[str, Any]]],
     *,
     all_tasks: bool,
+    n_made: int,
     annotated_too: bool,
     stop: threading.Event,
 ) -> int:
@@ -61,6 +63,8 @@ def delete_older(
         journal: open; remembers the tasks that are done.
         parts: filters of the tasks, one list after the other.
         all_tasks: whether those are all tasks of the project.
+        n_made: predictions of the version that this run made; the others may be older than what is
+            to go.
         annotated_too: whether annotated tasks lose theirs as well.
         stop: set it to end early.
 
@@ -69,11 +73,12 @@ def delete_older(
     """
     n_deleted = 0
     left = []
+    all_new = all_tasks and client.count(project, [with_version(version)]) == n_made
     for older in older_versions(client, project, version):
         if stop.is_set():
             return n_deleted
         has = with_version(older)
-        whole = all_tasks and not client.count(project, [has, without_version(version)])
+        whole = all_new and not client.count(project, [has, without_version(version)])
         if whole and (annotated_too or not client.count(project, [has, annotated()])):
             n_deleted += client.delete_version(project, older)
         else:

@@ -251,6 +251,7 @@ class PrelabelRun:
             self.journal,
             filters_of(self.client, self.project, choice, with_version(self.model_version)),
             all_tasks=choice.is_everything,
+            n_made=self.summary.n_done,
             annotated_too=self.replace_annotated,
             stop=self.stop,
         )

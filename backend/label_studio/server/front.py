@@ -185,11 +185,7 @@ class FrontWorker(Worker):  # type: ignore[misc]
         waitress.server.wasyncore.close_all(sockets, ignore_all=True)
         dispatcher.shutdown(cancel_pending=True, timeout=0)
         service.stop(0)
-        counts = {
-            outcome: int(service.monitor.tasks.labels(outcome)._value.get())
-            for outcome in ("done", "failed", "later")
-        }
-        told = ", ".join(f"{n} tasks {outcome}" for outcome, n in counts.items())
+        told = ", ".join(f"{n} tasks {name}" for name, n in service.monitor.outcomes().items())
         logger.info("stopped; since the start: %s", told)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:

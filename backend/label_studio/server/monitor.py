@@ -103,6 +103,15 @@ class Monitor:
         finally:
             self.phases.labels(name).observe(time.perf_counter() - start)
 
+    def outcomes(self) -> dict[str, int]:
+        """Tasks by outcome, since the start."""
+        return {
+            outcome: int(
+                self.registry.get_sample_value("yolosam2_tasks_total", {"outcome": outcome}) or 0
+            )
+            for outcome in ("done", "failed", "later")
+        }
+
     def text(self) -> bytes:
         """The exposition format of Prometheus."""
         return generate_latest(self.registry)

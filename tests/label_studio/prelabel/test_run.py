@@ -495,6 +495,17 @@ def test_a_version_that_nobody_needs_goes_in_one_request(
     assert studio.once(VERSION)
 
 
+def test_a_version_that_came_later_is_not_replaced(
+    studio: FakeStudio, server: Recorder, tmp_path: Path
+) -> None:
+    go(server, tmp_path / "j")
+    later = VERSION[:-1] + ("0" if VERSION[-1] != "0" else "1")
+    for task in studio.tasks:
+        studio._import(json.dumps([{"task": task, "model_version": later, "result": []}]).encode())
+    assert go(server, tmp_path / "j", replace=True).n_deleted == 0
+    assert all(len(studio.of(task, later)) == 1 for task in studio.tasks)
+
+
 def test_the_summary_counts_what_was_found(
     studio: FakeStudio, server: Recorder, tmp_path: Path
 ) -> None:

@@ -1069,6 +1069,7 @@ def test_metrics_tell_models_phases_and_caches(server: SimpleNamespace) -> None:
         assert f'yolosam2_phase_seconds_count{{phase="{phase}"}} 1.0' in text
     assert 'yolosam2_cache_bytes{cache="clicks"} 1000.0' in text
     assert "yolosam2_device_memory_bytes 0.0" in text
+    assert server.service.monitor.outcomes() == {"done": 1, "failed": 0, "later": 0}
 
 
 def test_metrics_while_torch_is_being_imported(
