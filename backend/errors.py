@@ -83,6 +83,17 @@ def told(value: object, most: int = 60) -> str:
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
+def counted(count: int, noun: str) -> str:
+    """A number with its noun, in the singular where there is one.
+
+    >>> counted(1, "task"), counted(2, "class"), counted(1200, "image")
+    ('1 task', '2 classes', '1200 images')
+    """
+    if count == 1:
+        return f"{count} {noun}"
+    return f"{count} {noun}{'es' if noun.endswith(('s', 'x', 'ch')) else 's'}"
+
+
 def json_kind(value: object) -> str:
     """What a parsed JSON value is, in words for people."""
     kinds = {

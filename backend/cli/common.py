@@ -240,7 +240,7 @@ def parse_share(text: str | None, option: str) -> float:
     return share
 
 
-def parse_rename(text: str | None) -> dict[str, str]:
+def parse_rename(text: str | None, option: str = "--rename") -> dict[str, str]:
     """``a=b,c=d`` as a mapping.
 
     Raises:
@@ -249,5 +249,5 @@ def parse_rename(text: str | None) -> dict[str, str]:
     pairs = [entry.partition("=") for entry in (text or "").split(",") if entry.strip()]
     for left, sign, right in pairs:
         if not sign or not left.strip() or not right.strip():
-            raise ConfigError(f"--rename: expected OLD=NEW, got {left + sign + right!r}")
+            raise ConfigError(f"{option}: expected OLD=NEW, got {left + sign + right!r}")
     return {left.strip(): right.strip() for left, _, right in pairs}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,8 +42,13 @@ examples:
   yolosam2 score export.json --annotator anna@example.com --model-version demo+demo-1a2b3c
   yolosam2 score export.json --compare v1 v2 --report report.html
                                    what the second is better at, with intervals
+  yolosam2 score --compare before.json after.json
+                                   the same for two results that --json wrote
+  yolosam2 score export.json --name 1a2b3c=before --name 4d5e6f=after
   yolosam2 score export.json --suggest-thresholds
                                    model_score_threshold per class, ready to paste
+  yolosam2 score --url http://localhost:8080 --project 3 --apply-thresholds
+                                   the same, put into the project
   yolosam2 score accepted/ --predictions labels/
                                    two folders of labelme JSON"""
 
@@ -67,16 +73,26 @@ def add(commands: Commands) -> None:
     parser.add_argument("source", type=Path, nargs="?", metavar="SOURCE", help=about)
     about = "the folder of labelme JSON as it was predicted"
     parser.add_argument("--predictions", type=Path, metavar="DIR", help=about)
-    about = "two model versions of the source side by side; a beginning or end of each will do"
+    about = (
+        "two model versions of the source side by side; a beginning or end of each will do; without"
+        " a source, two files that --json wrote"
+    )
     parser.add_argument("--compare", nargs=2, metavar=("OLD", "NEW"), help=about)
-    about = "print the score threshold with the best F1 per class, as Label tags"
+    about = (
+        "print the score threshold with the best F1 per class: as Label tags, and with --project in"
+        " its whole labeling config"
+    )
     parser.add_argument("--suggest-thresholds", action="store_true", help=about)
+    about = "put those thresholds into the labeling config of --project"
+    parser.add_argument("--apply-thresholds", action="store_true", help=about)
     about = "where the pictures are, for the page"
     parser.add_argument("--images", type=Path, metavar="DIR", help=about)
     about = "of files that are not in UTF-8, such as gbk or latin-1"
     parser.add_argument("--encoding", metavar="NAME", help=about)
     about = "what an hour of an annotator costs, for what was saved"
     parser.add_argument("--hourly", type=float, metavar="MONEY", help=about)
+    about = "what to call a model version, by its beginning or end; may be repeated"
+    parser.add_argument("--name", metavar="VERSION=NAME", action="append", default=[], help=about)
     _add_selection(parser)
     where = parser.add_argument_group(
         "Label Studio, for exports that hold only the ids of predictions"
@@ -123,8 +139,13 @@ def run(args: argparse.Namespace) -> int:
     from backend.evaluation.pairs import Selection
     from backend.evaluation.run_score import ScoreOptions, run_score
     from backend.evaluation.text import score_texts
+    from backend.evaluation.thresholds import project_config
     from backend.files.text import check_encoding
 
+    if args.compare and args.source is None and args.project is None:
+        return _compare_files(args, *args.compare)
+    if args.apply_thresholds and args.project is None:
+        raise ConfigError("--apply-thresholds: also give --project")
     selection = Selection(
         annotators=frozenset(args.annotator),
         model_versions=frozenset(args.model_version),
@@ -133,6 +154,7 @@ def run(args: argparse.Namespace) -> int:
         ground_truth=args.ground_truth,
         latest=args.latest,
         missing=args.missing,
+        names=parse_rename(",".join(args.name), "--name"),
         holdout=parse_share(args.holdout, "--holdout"),
     )
     service = service_settings(args)
@@ -152,8 +174,29 @@ def run(args: argparse.Namespace) -> int:
         encoding=check_encoding(args.encoding),
     )
     document = run_score(options, service, outputs, stop)
-    code = print_document(args, document, score_texts(document, args.suggest_thresholds))
+    with_thresholds = args.suggest_thresholds or args.apply_thresholds
+    texts = score_texts(document, with_thresholds)
+    if with_thresholds and args.project is not None:
+        texts.append(project_config(document, service, args.project, apply=args.apply_thresholds))
+    code = print_document(args, document, texts)
     return INTERRUPTED if stop.is_set() else code
+
+
+def _compare_files(args: argparse.Namespace, old: str, new: str) -> int:
+    from backend.evaluation.compare_results import compare_results
+    from backend.evaluation.text import comparison_text
+    from backend.files.atomic import write_atomic
+
+    if args.report is not None:
+        raise ConfigError("--report: makes no page of two results; it needs SOURCE")
+    comparison = compare_results(Path(old), Path(new))
+    if str(args.json) == "-":
+        print_json(comparison, indent=1)
+        return 0
+    if args.json is not None:
+        write_atomic(args.json, json.dumps(comparison, indent=1, ensure_ascii=False).encode())
+    print_result(comparison_text(comparison))
+    return 0
 
 
 def outputs_of(args: argparse.Namespace) -> Outputs:

@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backend.evaluation.average_precision import AveragePrecision
-from backend.evaluation.columns import COLUMNS, Table
+from backend.evaluation.columns import COLUMNS, EFFORT, Table
 from backend.evaluation.image_counts import Measured
 from backend.evaluation.semantic import Confusion
 
 Cell = tuple[str, str]  # annotator, model version
+UNSHOWN = "annotations"  # how many of them did not begin from the prediction
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +39,7 @@ class Totals:
     confusion: Confusion = field(default_factory=lambda: Confusion(np.zeros((1, 1), np.int64)))
     precision: AveragePrecision = field(default_factory=AveragePrecision)
     relabelled: Counter[tuple[int, int]] = field(default_factory=Counter)
+    unshown: Counter[str] = field(default_factory=Counter)  # edits there would have been
     units: array[int] = field(default_factory=lambda: array("q"))  # of images, one each
     row_units: array[int] = field(default_factory=lambda: array("q"))
     row_values: array[int] = field(default_factory=lambda: array("B"))
@@ -66,6 +68,10 @@ class Totals:
         self.row_values.extend(occurs.tolist())
         self.row_counts.extend(measured.table[occurs].ravel().tolist())
         self.relabelled.update(measured.relabelled)
+        if measured.unshown is not None:
+            self.unshown[UNSHOWN] += 1
+            for name, count in zip(EFFORT, measured.unshown.counts.sum(0).tolist(), strict=True):
+                self.unshown[name] += int(count)
         if measured.matched is None:
             return
         found = measured.matched
@@ -94,6 +100,7 @@ class Totals:
             grown(self.confusion, n_values) + grown(other.confusion, n_values),
             self.precision + other.precision,
             self.relabelled + other.relabelled,
+            self.unshown + other.unshown,
             self.units + other.units,
             self.row_units + other.row_units,
             self.row_values + other.row_values,
@@ -128,7 +135,8 @@ class Tally:
     """Groups by annotator and model version."""
 
     def __init__(self) -> None:
-        self.groups: dict[Cell, Totals] = {}
+        self.groups: dict[Cell, Totals] = {}  # each annotation once, see ``Pair.first``
+        self._others: dict[Cell, Totals] = {}  # what else an annotation was compared with
         self._units: dict[str, int] = {}
 
     def add(
@@ -139,6 +147,7 @@ class Tally:
         *,
         edited: bool = False,
         scored: bool = True,
+        first: bool = True,
     ) -> None:
         """Add an image.
 
@@ -148,9 +157,11 @@ class Tally:
             measured: its counts.
             edited: whether its edits count as effort.
             scored: whether its predicted instances have scores of their own.
+            first: whether the pair stands for its annotation; see ``Pair.first``.
         """
         number = self._units.setdefault(unit, len(self._units))
-        group = self.groups.setdefault(cell, Totals())
+        groups = self.groups if first else self._others
+        group = groups.setdefault(cell, Totals())
         group.add(number, measured, edited, scored)
 
     @property
@@ -161,18 +172,22 @@ class Tally:
     @property
     def annotators(self) -> list[str]:
         """In order of their names."""
-        return sorted({annotator for annotator, _ in self.groups})
+        return sorted({annotator for annotator, _ in (*self.groups, *self._others)})
 
     @property
     def model_versions(self) -> list[str]:
         """In order of their names."""
-        return sorted({version for _, version in self.groups})
+        return sorted({version for _, version in (*self.groups, *self._others)})
 
     def group(self, annotator: str | None = None, version: str | None = None) -> Totals:
-        """The sum of the groups of an annotator and a model version; None is all of them."""
+        """The sum of the groups of an annotator and a model version; None is all of them.
+
+        Of all versions together every annotation counts once; see ``Pair.first``.
+        """
+        there = self.groups.items()
         chosen = [
             group
-            for cell, group in self.groups.items()
+            for cell, group in (there if version is None else (*there, *self._others.items()))
             if annotator in (None, cell[0]) and version in (None, cell[1])
         ]
         return sum(chosen[1:], chosen[0]) if chosen else Totals()

@@ -7,13 +7,24 @@ asked for one task at a time.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from backend.core.classes import ClassIndex
 from backend.core.holdout import is_held_out
 from backend.core.types import Mask
-from backend.errors import AuthError, InputError, as_sentence, json_kind, told
+from backend.errors import AuthError, InputError, as_sentence, told
+from backend.evaluation.chosen import (
+    ExportedTask,
+    FetchPredictions,
+    chosen_annotations,
+    chosen_predictions,
+    person,
+    stands_for,
+    task_name,
+    version,
+)
 from backend.evaluation.lead_times import LeadTimes
 from backend.evaluation.pairs import (
     Pair,
@@ -23,121 +34,11 @@ from backend.evaluation.pairs import (
 )
 from backend.evaluation.regions import RegionMaker, check_memory, mask_once
 from backend.evaluation.repeats import repeats
+from backend.evaluation.versions import VersionNames
 from backend.formats.label_studio.reader import instance_of, of_one_size
 from backend.formats.label_studio.regions import StoredRegion, read_regions
 from backend.formats.label_studio.tasks import address_of
 from backend.formats.sample import OTHER_REGIONS, Fault, check_something_left
-
-ExportedTask = Mapping[str, Any]
-FetchPredictions = Callable[[int], Sequence[Any]]
-
-
-def person(annotation: Mapping[str, Any]) -> str:
-    """Who made an annotation: the e-mail address if the export has it, else the user's number."""
-    who = annotation.get("completed_by")
-    if isinstance(who, dict):
-        who = who.get("email") or who.get("id")
-    return "unknown" if who is None else str(who)
-
-
-def _people(annotation: Mapping[str, Any]) -> set[str]:
-    """All names an annotator may be chosen by."""
-    who = annotation.get("completed_by")
-    known = who.values() if isinstance(who, dict) else [who]
-    return {person(annotation), *(str(one) for one in known)}
-
-
-def _name(task: ExportedTask) -> str:
-    return f"task {task['id']}"
-
-
-def _chosen(task: ExportedTask, selection: Selection) -> list[tuple[int, Mapping[str, Any]]]:
-    """The annotations that count, with their place in the list.
-
-    Raises:
-        InputError: not a list of annotations.
-    """
-    annotations = task.get("annotations", task.get("completions"))
-    if not isinstance(annotations, list):
-        raise InputError(
-            f"{_name(task)}: annotations: expected a list, got {json_kind(annotations)}; export as"
-            " JSON, not as JSON_MIN or another format"
-        )
-    kept: list[tuple[int, Mapping[str, Any]]] = []
-    for k, one in enumerate(annotations):
-        if not isinstance(one, dict):
-            raise InputError(
-                f"{_name(task)}: annotations[{k}]: expected an object, got {json_kind(one)}"
-            )
-        if one.get("was_cancelled") and not selection.cancelled:
-            continue
-        if selection.ground_truth and not one.get("ground_truth"):
-            continue
-        if selection.annotators and selection.annotators.isdisjoint(_people(one)):
-            continue
-        kept.append((k, one))
-    if selection.latest and kept:
-        kept = [max(kept, key=lambda pair: (str(pair[1].get("created_at") or ""), pair[0]))]
-    return kept
-
-
-def _predictions(
-    task: ExportedTask, selection: Selection, fetch: FetchPredictions | None
-) -> list[tuple[str, Mapping[str, Any]]]:
-    """The predictions that count, with how to call them.
-
-    Raises:
-        InputError: none there, or only their ids.
-    """
-    name = _name(task)
-    found = task.get("predictions")
-    if fetch is not None and (
-        found is None
-        or not isinstance(found, list)
-        or any(not isinstance(one, dict) for one in found)
-    ):
-        found = fetch(int(task["id"]))
-    if found is None:
-        raise InputError(
-            f"{name}: predictions: not in the export; make a snapshot with full predictions, or"
-            " give --url, --api-key and --project"
-        )
-    if not isinstance(found, list):
-        raise InputError(f"{name}: predictions: expected a list, got {json_kind(found)}")
-    if any(isinstance(one, int) for one in found):
-        raise InputError(
-            f"{name}: predictions: holds only their ids; give --url, --api-key and --project to"
-            " fetch them, or export a snapshot with full predictions"
-        )
-    if any(not isinstance(one, dict) for one in found):
-        raise InputError(f"{name}: predictions: expected objects")
-    kept: list[tuple[str, Mapping[str, Any]]] = [
-        (f"predictions[{k}]", one) for k, one in enumerate(found)
-    ]
-    if selection.model_versions:
-        kept = [(where, one) for where, one in kept if version(one) in selection.model_versions]
-    return _newest(kept)
-
-
-def version(prediction: Mapping[str, Any]) -> str:
-    """The model version of a prediction."""
-    return str(prediction.get("model_version") or "unknown")
-
-
-def _newest(
-    predictions: Sequence[tuple[str, Mapping[str, Any]]],
-) -> list[tuple[str, Mapping[str, Any]]]:
-    """One prediction of each model version, the newest, as some importers leave several."""
-    by_version: dict[str, tuple[str, Mapping[str, Any]]] = {}
-    for where, one in predictions:
-        known = by_version.get(version(one))
-        if known is None or _number(one.get("id")) >= _number(known[1].get("id")):
-            by_version[version(one)] = (where, one)
-    return list(by_version.values())
-
-
-def _number(value: Any) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) else 0
 
 
 class TaskReader:
@@ -148,6 +49,7 @@ class TaskReader:
         selection: which annotations and predictions count.
         rename: label to the name it is scored under.
         fetch: the predictions of a task, where the export does not hold them.
+        people: the addresses of annotators by number, where the export does not hold them.
     """
 
     def __init__(
@@ -156,11 +58,13 @@ class TaskReader:
         selection: Selection,
         rename: Mapping[str, str] | None = None,
         fetch: FetchPredictions | None = None,
+        people: Mapping[int, str] | None = None,
     ) -> None:
         self._classes = classes
         self._selection = selection
         self._maker = RegionMaker(classes, rename)
         self._fetch = fetch
+        self._known = people
         self._seen: set[int] = set()
         self._told: set[tuple[str, str]] = set()
         self._faults: list[Fault] = []  # regions that cannot be read, not given yet
@@ -169,6 +73,7 @@ class TaskReader:
         # Annotated tasks without a prediction of a version that was asked for.
         self.n_without_version = 0
         self.people: set[str] = set()  # all annotators there are
+        self.names = VersionNames(selection.names)
         self.lead_times = LeadTimes()
         self.n_held_out = 0  # annotated tasks of the control group, which have no prediction
         self.tags: set[str] = set()  # all control tags with regions
@@ -194,15 +99,16 @@ class TaskReader:
             return
         if task["id"] in self._seen:
             yield Fault(
-                _name(task), f"{_name(task)}: is in the export twice; only the first is scored"
+                task_name(task),
+                f"{task_name(task)}: is in the export twice; only the first is scored",
             )
             return
         self._seen.add(task["id"])
         self.n_tasks += 1
-        name = _name(task)
+        name = task_name(task)
         try:
             self._look(task)
-            annotations = _chosen(task, self._selection)
+            annotations = chosen_annotations(task, self._selection, self._known)
             if not annotations:
                 self.n_unannotated += 1
                 return
@@ -210,7 +116,7 @@ class TaskReader:
             if not task.get("predictions") and is_held_out(task["id"], self._selection.holdout):
                 self.n_held_out += 1
                 return
-            predictions = _predictions(task, self._selection, self._fetch)
+            predictions = chosen_predictions(task, self._selection, self._fetch)
             if not predictions and self._selection.missing:
                 predictions = [("predictions", {"result": [], "model_version": "missing"})]
             elif not predictions and self._selection.model_versions:
@@ -228,10 +134,14 @@ class TaskReader:
             yield Fault(name, sentence if name in sentence else f"{name}: {sentence}")
             return
         for k, annotation in annotations:
+            stands = stands_for(annotation, [one for _, one in predictions])
             for where, prediction in predictions:
                 n_classes = len(self._classes)
                 try:
-                    yield from self._pairs(task, f"annotations[{k}]", annotation, where, prediction)
+                    for pair in self._pairs(
+                        task, f"annotations[{k}]", annotation, where, prediction
+                    ):
+                        yield replace(pair, first=prediction is stands)
                 except Exception as error:  # whatever a task holds, it costs only itself
                     self._classes.keep(n_classes)
                     yield Fault(name, f"{name}: {as_sentence(error)}")
@@ -251,7 +161,7 @@ class TaskReader:
         """Remember who annotated, to tell those who chose somebody else."""
         annotations = task.get("annotations")
         self.people |= (
-            {person(one) for one in annotations if isinstance(one, dict)}
+            {person(one, self._known) for one in annotations if isinstance(one, dict)}
             if isinstance(annotations, list)
             else set()
         )
@@ -285,16 +195,16 @@ class TaskReader:
             cache: dict[str, tuple[Any, Mask | None]] = {}
             theirs, repeated, _ = self._regions(theirs_stored, cache, {}, odd)
             ours, _, ignored = self._regions(ours_stored, cache, repeated, odd)
-            self._tell(_name(task), odd)
+            self._tell(task_name(task), odd)
             pair = Pair(
                 unit=str(task["id"]),
-                name=_name(task) if len(images) == 1 else f"{_name(task)}, {image}",
+                name=task_name(task) if len(images) == 1 else f"{task_name(task)}, {image}",
                 size_hw=size_hw,
                 accepted=tuple(ours),
                 predicted=tuple(theirs),
                 void=tuple(ignored),  # a model cannot excuse itself
-                annotator=person(annotation),
-                model_version=version(prediction),
+                annotator=person(annotation, self._known),
+                model_version=self.names(version(prediction)),
                 # Label Studio keeps the ids of regions, so that an annotation without a parent
                 # tells by them what it began from.
                 started_here=parent == prediction.get("id") if parent is not None else common,
@@ -315,7 +225,7 @@ class TaskReader:
             sides.append(list(read.regions))
             self.left_out[OTHER_REGIONS] += read.n_others
             faults += read.faults
-        self._tell(_name(task), faults)
+        self._tell(task_name(task), faults)
         self.tags |= {region.from_name for side in sides for region in side}
         if not self._selection.tags:
             return sides

@@ -13,6 +13,7 @@ from backend.core.types import Mask
 from backend.errors import ConfigError, InputError, as_sentence
 from backend.evaluation.pairs import Pair, Picture, Region
 from backend.evaluation.regions import RegionMaker
+from backend.evaluation.versions import VersionNames
 from backend.files.find import is_inside
 from backend.files.pictures import Pictures
 from backend.formats.base import FileReader, ReadRequest
@@ -69,6 +70,7 @@ class FolderReader:
         rename: Mapping[str, str] | None = None,
         missing: bool = False,
         encoding: str | None = None,
+        names: Mapping[str, str] | None = None,
     ) -> None:
         for folder in (accepted, predicted):
             if not folder.is_dir():
@@ -81,6 +83,7 @@ class FolderReader:
         self._accepted = accepted
         self._predicted = predicted
         self._missing = missing
+        self.names = VersionNames(names or {})
         self._maker = RegionMaker(classes, rename)
         self._ours = _reader(accepted, predicted, encoding)
         self._theirs: FileReader | None = None
@@ -144,7 +147,7 @@ class FolderReader:
             accepted=tuple(accepted),
             predicted=tuple(predicted),
             void=tuple(void),
-            model_version=version,
+            model_version=self.names(version),
             started_here=version != MISSING,
             picture=Picture(_picture(ours.named, self._accepted)),
         )

@@ -59,6 +59,7 @@ class Shown:
     iou: dict[str, float]
     jpeg: bytes
     note: str  # why the picture itself is not there, or nothing
+    task_id: int | None = None
 
 
 def _packed(label_map: LabelMap) -> bytes:
@@ -166,4 +167,12 @@ def _render(
         logger.info("%s: no picture for the report: %s", entry.name, error)
     sheet = compare(image, truth, predicted, names, captions=captions, panel_width=PANEL_WIDTH)
     iou = {names[k]: round(value, 4) for k, value in entry.iou.items()}
-    return Shown(entry.name, *entry.cell, round(entry.worth, 4), iou, encode_picture(sheet), note)
+    return Shown(
+        entry.name,
+        *entry.cell,
+        round(entry.worth, 4),
+        iou,
+        encode_picture(sheet),
+        note,
+        entry.picture.task_id,
+    )

@@ -35,6 +35,7 @@ class Measured:
     matched: Matched | None  # None where instances are not known
     truth_classes: NDArray[np.intp]  # (T,) of the true instances
     relabelled: tuple[tuple[int, int], ...] = ()
+    unshown: Edits | None = None  # what a person would have changed, who began from something else
 
     @property
     def worth(self) -> float:
@@ -165,13 +166,14 @@ def measure_pair(pair: Pair, maps: tuple[LabelMap, LabelMap], n_classes: int) ->
     1.0
     """
     truth, predicted = maps
-    edited = edits(pair.predicted, pair.accepted, n_classes) if pair.started_here else None
+    edited = edits(pair.predicted, pair.accepted, n_classes)
     accepted = [region.instance for region in pair.accepted]
-    return measure(
+    measured = measure(
         truth,
         predicted,
         n_classes,
         truth=accepted,
         predicted=[region.instance for region in pair.predicted],
-        edited=edited,
+        edited=edited if pair.started_here else None,
     )
+    return measured if pair.started_here else replace(measured, unshown=edited)

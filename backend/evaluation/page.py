@@ -20,7 +20,7 @@ def _page(name: str) -> str:
     return files("backend.evaluation").joinpath("page", name).read_text(encoding="utf-8")
 
 
-def _image(one: Shown) -> dict[str, Any]:
+def _image(one: Shown, project_url: str | None) -> dict[str, Any]:
     source = "data:image/jpeg;base64," + base64.b64encode(one.jpeg).decode("ascii")
     return {
         "name": one.name,
@@ -30,6 +30,9 @@ def _image(one: Shown) -> dict[str, Any]:
         "iou": one.iou,
         "note": one.note,
         "src": source,
+        "task": f"{project_url}/data?task={one.task_id}"
+        if project_url and one.task_id is not None
+        else None,
     }
 
 
@@ -39,6 +42,7 @@ def render_report(
     title: str,
     facts: Sequence[tuple[str, str]],
     captions: tuple[str, str],
+    project_url: str | None = None,
 ) -> str:
     """The page.
 
@@ -48,6 +52,7 @@ def render_report(
         title: of the page.
         facts: what was compared, as name and value.
         captions: what the two sides are called, prediction first.
+        project_url: of the project in Label Studio, which pictures link to.
 
     Returns:
         HTML. Names from the input are escaped.
@@ -68,7 +73,7 @@ def render_report(
         remarks=document["settings"]["remarks"],
         verdict=[f"{one[0].upper()}{one[1:]}." for one in verdict(document)],
         document={key: value for key, value in document.items() if key != "failed"},
-        images=[_image(one) for one in shown],
+        images=[_image(one, project_url) for one in shown],
         failed=document["failed"][:_MOST_FAULTS],
         n_failed=len(document["failed"]),
         css=Markup(_page("report.css")),  # noqa: S704 - not input

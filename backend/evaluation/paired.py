@@ -18,6 +18,7 @@ from backend.evaluation.accumulate import Rows, Tally
 from backend.evaluation.columns import COLUMNS, Table, areas
 from backend.evaluation.intervals import LEVEL, RESAMPLES, resampled
 from backend.evaluation.summary import headline
+from backend.evaluation.versions import is_meant
 
 FIGURES = (
     "mean_iou",
@@ -43,7 +44,7 @@ def chosen_version(tally: Tally, asked: str) -> str:
     known = tally.model_versions
     if asked in known:
         return asked
-    found = [one for one in known if one.startswith(asked) or one.endswith(asked)]
+    found = [one for one in known if is_meant(asked, one)]
     if len(found) == 1:
         return found[0]
     told = "there are" if not found else "it could be"
@@ -128,7 +129,20 @@ def _row(
     interval = None
     if name in spread:
         bounds = spread[name] if at is None else spread[name][:, at]
-        interval = None if np.isnan(bounds).any() else [round(float(v), 6) for v in bounds]
+        interval = None if np.isnan(bounds).any() else [float(v) for v in bounds]
+    return judged(called or name, first, second, interval)
+
+
+def judged(
+    name: str, first: float, second: float, interval: Sequence[float] | None
+) -> dict[str, Any]:
+    """A row of a comparison: two figures, nan where there is none, and what can be said of them.
+
+    >>> judged("mean_iou", 0.5, 0.75, [0.125, 0.375])["verdict"]
+    'better'
+    """
+    if interval is not None:
+        interval = [round(edge, 6) for edge in interval]
     difference = second - first
     verdict = "could be chance"
     if interval is None or np.isnan(difference):
@@ -139,7 +153,7 @@ def _row(
         verdict = "the same"
     plain = [None if np.isnan(v) else round(v, 6) for v in (first, second, difference)]
     return {
-        "name": called or name,
+        "name": name,
         "first": plain[0],
         "second": plain[1],
         "difference": plain[2],

@@ -4,7 +4,8 @@ from.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from backend.core.types import Instance, Mask
@@ -46,6 +47,8 @@ class Pair:
         void: regions that count neither for nor against.
         started_here: whether the annotator began from this prediction, so that the difference is
             the edits made.
+        first: whether this pair stands for the annotation where it is compared with several
+            versions: with the prediction it began from, else with the newest.
     """
 
     unit: str
@@ -57,6 +60,7 @@ class Pair:
     annotator: str = ""
     model_version: str = ""
     started_here: bool = True
+    first: bool = True
     picture: Picture = Picture()
 
 
@@ -72,5 +76,6 @@ class Selection:
     cancelled: bool = False  # whether annotations that were skipped by the annotator count
     ground_truth: bool = False  # only annotations marked as ground truth
     latest: bool = False  # only the last annotation of a task
+    names: Mapping[str, str] = field(default_factory=dict)  # of model versions
     holdout: float = 0.0  # share of tasks in the control group, 0..1
     missing: bool = False  # an annotated task without a prediction counts as one that found nothing

@@ -25,6 +25,7 @@ class Outputs:
     images: Path | None = None  # folder of the pictures, for the report
     resamples: int = 1000
     progress: bool = True
+    project_url: str | None = None  # what the pictures of the page link to
 
     def check(self, inputs: Sequence[Path] = ()) -> None:
         """Refuse what could not be written, or would overwrite an input, before hours of work.
@@ -64,9 +65,9 @@ def finish(
     Raises:
         ConfigError: nothing could be scored; what was wrong with the first is told.
     """
-    if not run.tally.groups and settings.get("stopped"):
+    if not run.tally.n_images and settings.get("stopped"):
         raise Stopped("interrupted")
-    if not run.tally.groups:
+    if not run.tally.n_images:
         reasons = [*why, *(fault.sentence for fault in run.faults[:1])]
         told = "; ".join(reasons) or "there is nothing in it"
         raise ConfigError(f"nothing could be scored: {told}")
@@ -83,7 +84,8 @@ def finish(
         whole = document["views"][0]
         facts += [("images", str(whole["images"])), ("made", time.strftime("%Y-%m-%d %H:%M"))]
         shown = render(run.gallery.worst(), run.classes.names, load, captions)
-        write_report(outputs.report, render_report(document, shown, title, facts, captions))
+        page = render_report(document, shown, title, facts, captions, outputs.project_url)
+        write_report(outputs.report, page)
     return document
 
 

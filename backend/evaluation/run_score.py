@@ -17,7 +17,8 @@ from tqdm import tqdm
 from backend.config.service import ServiceSettings
 from backend.core.classes import ClassIndex
 from backend.errors import ConfigError, InputError, Unavailable, system_reason
-from backend.evaluation.from_export import FetchPredictions, TaskReader
+from backend.evaluation.chosen import FetchPredictions
+from backend.evaluation.from_export import TaskReader
 from backend.evaluation.from_folders import FolderReader
 from backend.evaluation.pairs import Pair, Selection
 from backend.evaluation.pictures import pictures
@@ -154,6 +155,9 @@ def run_score(
             _fetch_snapshot(options, service, path)
             return run_score(replace(options, source=path), service, outputs, stop)
     outputs.check([options.source])
+    if options.project is not None and service.label_studio_url is not None:
+        address = f"{service.label_studio_url.rstrip('/')}/projects/{options.project}"
+        outputs = replace(outputs, project_url=address)
     stored = _stored(service, options)
     classes = ClassIndex(options.classes)
     run = Scoring(classes, options.overlap, with_gallery=outputs.report is not None)
@@ -207,11 +211,13 @@ def _reader(
             options.rename,
             missing=options.selection.missing,
             encoding=options.encoding,
+            names=options.selection.names,
         )
     if options.predictions is not None:
         raise ConfigError(f"--predictions is for a folder of labelme JSON; {source} is a file")
     fetch = None if stored is None else _fetch(stored)
-    return TaskReader(classes, options.selection, options.rename, fetch)
+    people = None if stored is None else stored.people()
+    return TaskReader(classes, options.selection, options.rename, fetch, people)
 
 
 def _settings(options: ScoreOptions, reader: FolderReader | TaskReader) -> dict[str, Any]:
@@ -241,6 +247,7 @@ def _remarks(reader: FolderReader | TaskReader, options: ScoreOptions) -> list[s
     unused = sorted(set(options.rename) - reader.renamed)
     if unused:
         remarks.append(f"--rename: nothing is labelled {', '.join(unused)}")
+    remarks += reader.names.check()
     if isinstance(reader, FolderReader) and reader.n_changed:
         remarks.append(
             f"{reader.n_changed} files in {options.predictions} were changed by hand since; are the"

@@ -64,7 +64,9 @@ class Scoring:
             return
         cell = (item.annotator, item.model_version)
         scored = all(region.scored for region in item.predicted)
-        self.tally.add(item.unit, cell, measured, edited=item.started_here, scored=scored)
+        self.tally.add(
+            item.unit, cell, measured, edited=item.started_here, scored=scored, first=item.first
+        )
         if self.with_gallery and item.size_hw is not None:
             self.gallery.offer(item.name, cell, measured, maps, item.picture)
 

@@ -160,6 +160,7 @@ def _effort(table: Table, group: Totals, names: Sequence[str]) -> dict[str, Any]
         "annotations": group.n_edited,
         "predicted": int(total.predicted),
         **{key: int(getattr(total, key)) for key in EFFORT[:7]},
+        "would_have_been": dict(group.unshown) or None,
         "untouched_share": _plain(total.untouched_share),
         "changed_share_of_reshaped": _plain(total.changed_share),
         "relabellings": [

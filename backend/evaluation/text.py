@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from backend.errors import counted
 from backend.evaluation.effort import BARELY
 from backend.evaluation.verdict import verdict
 
@@ -95,11 +96,30 @@ def classes_text(view: Mapping[str, Any]) -> str:
     return table(["class", *columns], rows)
 
 
+def would_have_been(effort: Mapping[str, Any] | None) -> str:
+    """What predictions that no annotator saw would have left to do."""
+    said = "edit effort: no annotation began from one of these predictions"
+    unshown = (effort or {}).get("would_have_been")
+    if not unshown:
+        return said
+    names = ("untouched", "relabelled", "reshaped", "relabelled_and_reshaped", "deleted")
+    count = {name: unshown.get(name, 0) for name in (*names, "added", "barely_touched")}
+    change = count["reshaped"] + count["relabelled_and_reshaped"] - count["barely_touched"]
+    n = counted(sum(count[name] for name in names), "pre-label")
+    return (
+        f"{said}; had they been shown, of {n}"
+        f" {count['untouched'] + count['barely_touched']} would have been good to less than"
+        f" {100 * BARELY:.0f} % of their pixels, {change} would have been reshaped,"
+        f" {count['relabelled'] + count['relabelled_and_reshaped']} renamed,"
+        f" {count['deleted']} deleted, and {counted(count['added'], 'object')} added"
+    )
+
+
 def effort_text(view: Mapping[str, Any]) -> str:
     """What annotators did to the predicted regions."""
     effort = view["effort"]
     if not effort or not effort["annotations"]:
-        return "edit effort: no annotation began from one of these predictions"
+        return would_have_been(effort)
     n = effort["predicted"]
     share = effort["changed_share_of_reshaped"]
 
@@ -122,13 +142,29 @@ def effort_text(view: Mapping[str, Any]) -> str:
         ["  added", str(effort["added"]), "", ""],
     ]
     text = table(
-        [f"edit effort, {n} predicted regions in {effort['annotations']} annotations", "", "", ""],
+        [
+            f"edit effort, {counted(n, 'predicted region')} in"
+            f" {counted(effort['annotations'], 'annotation')}",
+            "",
+            "",
+            "",
+        ],
         rows,
     )
     moved = [
         f"  {one['from']} became {one['to']}: {one['count']}" for one in effort["relabellings"][:5]
     ]
     return "\n".join([text, *moved])
+
+
+def _compared_on(images: int | Sequence[int]) -> str:
+    if isinstance(images, int):
+        return f"on {counted(images, 'image')} that both have"
+    first, second = (counted(count, "image") for count in images)
+    return (
+        f"old on {first}, new on {second}, which need not be the same; --compare of two versions in"
+        " one export tells more"
+    )
 
 
 def comparison_text(comparison: Mapping[str, Any]) -> str:
@@ -153,7 +189,7 @@ def comparison_text(comparison: Mapping[str, Any]) -> str:
         [
             f"old {first}",
             f"new {second}",
-            f"on {images(comparison['images'])} that both have",
+            _compared_on(comparison["images"]),
             "",
             table(head, rows),
             "",
@@ -180,10 +216,14 @@ def groups_text(document: Mapping[str, Any]) -> str:
                 as_number(figures["mean_iou"]["value"]),
                 as_number(f1),
                 as_number(untouched),
+                str(effort["annotations"]) if effort else "n/a",
             ]
         )
     return (
-        table(["annotator", "model_version", "images", "mean IoU", "F1@50", "untouched"], rows)
+        table(
+            ["annotator", "model_version", "images", "mean IoU", "F1@50", "untouched", "shown to"],
+            rows,
+        )
         if rows
         else ""
     )
@@ -224,7 +264,7 @@ def stopped_text(document: Mapping[str, Any]) -> str:
     listed = f" of {settings['listed_images']}" if "listed_images" in settings else ""
     return (
         f"stopped early, {settings['stopped']}: these figures are of"
-        f" {images(document['views'][0]['images'])}{listed}"
+        f" {counted(document['views'][0]['images'], 'image')}{listed}"
         if settings.get("stopped")
         else ""
     )
@@ -240,11 +280,6 @@ def faults_text(document: Mapping[str, Any]) -> str:
     return "\n".join(
         lines + ([f"  and {rest} more; --json FILE lists them all"] if rest > 0 else [])
     )
-
-
-def images(count: int) -> str:
-    """A number of images."""
-    return f"{count} image" + ("" if count == 1 else "s")
 
 
 def one_sided(view: Mapping[str, Any]) -> list[str]:
@@ -269,20 +304,21 @@ def score_texts(document: Mapping[str, Any], with_thresholds: bool) -> list[str]
     """Everything that ``score`` prints."""
     view = document["views"][0]
     settings = document["settings"]
-    what = f"compared {images(view['images'])}" + (
-        f" in {view['compared']} pairs of annotation and prediction"
+    what = f"compared {counted(view['images'], 'image')}" + (
+        f" in {counted(view['compared'], 'annotation')}"
         if view["compared"] != view["images"]
         else ""
     )
     remarks = [what]
     if settings["tasks_without_annotation"]:
         remarks.append(
-            f"{settings['tasks_without_annotation']} without an annotation that counts took no part"
+            f"{counted(settings['tasks_without_annotation'], 'task')} without an annotation that"
+            " counts took no part"
         )
     if settings.get("tasks_without_chosen_version"):
         remarks.append(
-            f"{settings['tasks_without_chosen_version']} annotated tasks have no prediction of the"
-            " chosen version and took no part"
+            f"{counted(settings['tasks_without_chosen_version'], 'annotated task')} without a"
+            " prediction of the chosen version took no part"
         )
     remarks += one_sided(view)
     if settings["regions_left_out"]:
@@ -292,13 +328,14 @@ def score_texts(document: Mapping[str, Any], with_thresholds: bool) -> list[str]
         )
     if len(document["model_versions"]) > 1:
         remarks.append(
-            "several model versions are added up first; the table at the end has each,"
-            " --model-version chooses one"
+            "there are several model versions: each annotation is compared with the one it began"
+            " from, else with the newest; the table at the end has each, --model-version chooses"
+            " one, --compare sets two side by side"
         )
     if settings.get("tasks_held_out"):
         remarks.append(
-            f"{settings['tasks_held_out']} tasks of the control group have no pre-labels, and"
-            " count for the times alone"
+            f"{counted(settings['tasks_held_out'], 'task')} of the control group without"
+            " pre-labels: for the times alone"
         )
     opening = "\n".join(f"{one[0].upper()}{one[1:]}." for one in verdict(document))
     if document.get("comparison"):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from backend.errors import counted
+
 
 def _seconds(value: float) -> str:
     return f"{value:.0f} s" if value >= 10 else f"{value:.1f} s"
@@ -55,8 +57,9 @@ def _regions(effort: Mapping[str, Any] | None) -> list[str]:
         f"{effort['relabelled']} renamed",
         f"{effort['deleted']} deleted",
     ]
-    missed = f", and {effort['added']} objects were missed"
-    return [f"of {effort['predicted']} pre-labels {', '.join(parts)}{missed}"]
+    were = "was" if effort["added"] == 1 else "were"
+    missed = f", and {counted(effort['added'], 'object')} {were} missed"
+    return [f"of {counted(effort['predicted'], 'pre-label')} {', '.join(parts)}{missed}"]
 
 
 def verdict(document: Mapping[str, Any]) -> list[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from backend.core.masks import full_frame, mask_from_full
 from backend.demo.processes import TOKEN
 from backend.demo.run import SAMPLES
 from backend.formats.label_studio import brush_rle as rle
+from backend.formats.label_studio.label_config import parse_label_config
 from tests.support.lab import (
     CONFIG,
     NAMES,
@@ -260,5 +262,28 @@ def test_the_page_shows_the_pictures_of_label_studio(
         shown = page.locator("#gallery button")
         assert shown.count() >= 4
         assert not any("not at hand" in text for text in shown.all_text_contents())
+        shown.first.click()
+        link = page.locator("#viewer-task")
+        assert f"/projects/{made.project}/data?task=" in str(link.get_attribute("href"))
+        page.keyboard.press("Escape")
         page.screenshot(path=str(OUT / "report-label-studio.png"), full_page=True)
     assert faults == []
+
+
+def test_thresholds_are_put_into_the_project(run_cli, lab: Lab, made: Made, tmp_path: Path) -> None:
+    options = ("--url", lab.studio.url, "--api-key", TOKEN, "--project", made.project)
+    address = f"/api/projects/{made.project}/"
+    before = lab.studio.call("GET", address)["label_config"]
+    code, out, err = run_cli("score", *options, "--suggest-thresholds", "--no-progress")
+    assert code == 0, err
+    suggested = set(re.findall(r'^<Label value="(\w+)" model_score_threshold', out, re.MULTILINE))
+    assert suggested
+    assert lab.studio.call("GET", address)["label_config"] == before
+    code, out, err = run_cli("score", *options, "--apply-thresholds", "--no-progress")
+    assert code == 0, err
+    assert f"in the labeling config of project {made.project}" in out
+    tags = parse_label_config(lab.studio.call("GET", address)["label_config"]).tags
+    brush = next(tag for tag in tags if tag.kind == "brushlabels")
+    assert {one.value for one in brush.labels if one.threshold is not None} == suggested
+    assert [one.value for one in brush.labels] == NAMES
+    lab.studio.call("PATCH", address, json={"label_config": before})

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from backend.evaluation.text import effort_text
 from backend.label_studio.api.retry import Waits
 from tests.support.exports import SIZE, disc, regions, task, write
 from tests.support.servers import http_server
@@ -210,9 +211,10 @@ def test_everybody_and_every_version_has_numbers(run_cli, tmp_path: Path) -> Non
     _, document = scored(run_cli, write(tmp_path / "e.json", several()))
     assert document["model_versions"] == ["v1", "v2"]
     assert whole(document)["images"] == 2
-    assert (
-        whole(document)["compared"] == 5
-    )  # task 1: two annotations against two versions; task 2: one
+    # Task 1 has two annotations, each against the version it began from; task 2 has one.
+    assert whole(document)["compared"] == 3
+    assert whole(document)["figures"]["mean_iou"]["value"] == 1
+    assert whole(document)["effort"]["annotations"] == 3
     assert view(document, "1", "v1")["figures"]["mean_iou"]["value"] == 1
     assert view(document, "anna@example.com", "v2")["figures"]["mean_iou"]["value"] == 1
     assert view(document, "1", "v2")["figures"]["mean_iou"]["value"] < 1
@@ -223,20 +225,23 @@ def test_everybody_and_every_version_has_numbers(run_cli, tmp_path: Path) -> Non
         "predicted": 1,
         "untouched": 1,
     }
-    assert view(document, "1", "v2")["effort"]["annotations"] == 0
+    unshown = view(document, "1", "v2")["effort"]
+    assert unshown["annotations"] == 0
+    assert unshown["would_have_been"]["annotations"] == 1
+    assert "had they been shown, of 1 pre-label 1 would" in effort_text(view(document, "1", "v2"))
 
 
 @pytest.mark.parametrize(
     ("options", "compared"),
     [
-        (("--annotator", "1"), 3),
-        (("--annotator", "anna@example.com"), 2),
-        (("--annotator", "1", "--annotator", "anna@example.com"), 5),
+        (("--annotator", "1"), 2),
+        (("--annotator", "anna@example.com"), 1),
+        (("--annotator", "1", "--annotator", "anna@example.com"), 3),
         (("--model-version", "v1"), 3),
         (("--annotator", "1", "--model-version", "v2"), 1),
-        (("--ground-truth",), 2),
-        (("--include-cancelled",), 7),
-        (("--latest",), 3),
+        (("--ground-truth",), 1),
+        (("--include-cancelled",), 4),
+        (("--latest",), 2),
     ],
 )
 def test_what_counts_can_be_chosen(
@@ -507,6 +512,9 @@ def test_predictions_are_fetched_where_the_export_has_only_their_ids(
         method: str, path: str, headers: dict[str, str], body: bytes
     ) -> tuple[int, dict[str, str], bytes]:
         assert headers["Authorization"] == "Token 0123456789012345678901234567890123456789"
+        if path == "/api/users/":
+            users = [{"id": 1, "email": "bert@example.com"}]
+            return 200, {"Content-Type": "application/json"}, json.dumps(users).encode()
         found = re.fullmatch(r"/api/predictions\?project=3&task=(\d+)", path)
         if next(answers, None):
             return 503, {}, b"{}"
@@ -524,8 +532,12 @@ def test_predictions_are_fetched_where_the_export_has_only_their_ids(
         code, fetched = scored(run_cli, write(tmp_path / "ids.json", only_ids(tasks)), *options)
     _, full = scored(run_cli, write(tmp_path / "full.json", tasks))
     assert code == 0
-    assert fetched["views"] == full["views"]
-    assert len(server.requests) == 3
+    assert fetched["annotators"] == ["anna@example.com", "bert@example.com"]
+    for name, number in (("bert@example.com", "1"), ("anna@example.com",) * 2, (None, None)):
+        for version in (None, "v1", "v2"):
+            ours, theirs = view(fetched, name, version), view(full, number, version)
+            assert {**ours, "annotator": number} == theirs
+    assert len(server.requests) == 4
     assert {method for method, *_ in server.requests} == {"GET"}
 
 
@@ -551,7 +563,7 @@ def test_a_silent_label_studio_is_not_asked_for_ever(
     assert code == 1
     assert whole(document)["images"] == 1
     assert len(document["failed"]) == 29
-    assert len(server.requests) == 3 * 4
+    assert len(server.requests) == 1 + 3 * 4  # the first is for the names of annotators
     assert "not asked for" in document["failed"][-1]["reason"]
 
 
@@ -622,7 +634,7 @@ def test_several_pictures_of_a_task_are_compared_apart(run_cli, tmp_path: Path) 
 def test_an_annotator_is_chosen_by_address_or_number(run_cli, tmp_path: Path) -> None:
     path = write(tmp_path / "e.json", several())
     for who in ("anna@example.com", "2"):
-        assert whole(scored(run_cli, path, "--annotator", who)[1])["compared"] == 2
+        assert whole(scored(run_cli, path, "--annotator", who)[1])["compared"] == 1
 
 
 def test_an_interrupted_run_says_so(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -88,3 +89,47 @@ def test_only_images_that_both_have_count(run_cli, tmp_path: Path) -> None:
     assert "on 5 images that both have" in text
     assert "better" in text
     assert "Side by side" in report.read_text()
+
+
+def test_every_annotation_counts_once_and_versions_have_names(run_cli, tmp_path: Path) -> None:
+    path = write(tmp_path / "e.json", [two_versions(k, 20) for k in range(6)])
+    names = ("--name", "yolo+sam-0=before", "--name", f"{NEW}=after")
+    _, document = scored(run_cli, path, *names)
+    assert document["model_versions"] == ["after", "before"]
+    whole = document["views"][0]
+    assert (whole["images"], whole["compared"], whole["effort"]["annotations"]) == (6, 6, 6)
+    _, text, _ = run_cli("score", path, *names, "--no-progress", "--resamples", "0")
+    assert "compared 6 images" in text
+    other = run_cli("score", path, "--name", "v1=x", "--no-progress", "--resamples", "0")[1]
+    assert "--name: no model version begins or ends with v1" in other
+    assert made_by(run_cli, path, "--name", "yolo+sam-0123456789=before") == ["before", NEW]
+    code, _, err = run_cli("score", path, "--name", "yolo+sam=one")
+    assert code == 2
+    assert f"{OLD} and {NEW} would both be called one" in err
+
+
+def made_by(run_cli, path: Path, *options: str) -> list[str]:
+    return list(scored(run_cli, path, *options)[1]["model_versions"])
+
+
+def test_two_results_are_set_side_by_side(run_cli, tmp_path: Path) -> None:
+    path = write(tmp_path / "e.json", [two_versions(k, 18 + k % 4) for k in range(12)])
+    files = []
+    for version, name in ((OLD, "before.json"), (NEW, "after.json")):
+        files.append(str(tmp_path / name))
+        run_cli("score", path, "--model-version", version, "--json", files[-1])
+    code, text, _ = run_cli("score", "--compare", *files)
+    assert code == 0
+    assert f"old before.json: {OLD}" in text
+    assert "old on 12 images, new on 12 images" in text
+    made = json.loads(run_cli("score", "--compare", *files, "--json", "-")[1])
+    paired = row(compared(run_cli, path, OLD, NEW), "car")
+    car = row(made, "car")
+    assert [car[key] for key in ("first", "second", "verdict")] == [
+        paired[key] for key in ("first", "second", "verdict")
+    ]
+    assert car["interval"][0] < car["difference"] < car["interval"][1]
+    for wrong, said in ((str(path), "is no result"), ("none.json", "cannot read")):
+        code, _, err = run_cli("score", "--compare", wrong, files[0])
+        assert code == 2
+        assert said in err

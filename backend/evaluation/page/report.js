@@ -225,6 +225,8 @@ function open(kept, k, name) {
   byId("viewer-name").textContent = one.name;
   const facts = [`mean IoU ${number(one.worth)}`, name && `IoU of ${name} ${number(one.iou[name])}`, one.annotator && `annotator ${one.annotator}`, one.model_version, one.note];
   byId("viewer-facts").textContent = facts.filter(Boolean).join(" · ");
+  byId("viewer-task").hidden = !one.task;
+  if (one.task) byId("viewer-task").href = one.task;
   viewed = (step) => open(kept, (k + step + kept.length) % kept.length, name);
   if (!byId("viewer").open) byId("viewer").showModal();
 }
@@ -233,14 +235,14 @@ function draw() {
   const one = view();
   if (!one) { byId("scope").textContent = "nothing was scored for this choice"; return; }
   const rows = chosen(one);
-  const several = one.model_version === null && data.model_versions.length > 1 ? `, ${data.model_versions.length} model versions added up` : "";
-  byId("scope").textContent = `${one.images} image${one.images === 1 ? "" : "s"}` + (one.compared !== one.images ? `, ${one.compared} comparisons` : "") + several;
+  const several = one.model_version === null && data.model_versions.length > 1 ? ", each with the model version it began from, else the newest" : "";
+  byId("scope").textContent = `${one.images} image${one.images === 1 ? "" : "s"}` + (one.compared !== one.images ? `, ${one.compared} annotation${one.compared === 1 ? "" : "s"}` : "") + several;
   drawCards(one); drawClasses(rows); drawInstances(rows); drawConfusion(one); drawScores(one); drawEffort(one, rows); drawTables(one, rows); drawGallery();
 }
 
 fill(byId("class"), [["", "all"], ...data.views[0].classes.map((row) => row.name).map((name, k) => [String(k), name])]);
 for (const [id, names] of [["annotator", data.annotators], ["version", data.model_versions]]) {
-  fill(byId(id), names.length > 1 ? [["", "all"], ...names.map((name) => [name, name])] : [["", names[0] || "all"]]);
+  fill(byId(id), names.length > 1 ? [["", id === "version" ? "as annotators saw them" : "all"], ...names.map((name) => [name, name])] : [["", names[0] || "all"]]);
   byId(id + "-label").hidden = names.length < 2;
 }
 byId("filters").addEventListener("change", draw);

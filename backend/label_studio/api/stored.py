@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from backend.errors import InputError, json_kind
+from backend.errors import InputError, LabelingError, json_kind
 from backend.label_studio.api.fetch import Fetcher
 from backend.label_studio.api.retry import Waits, patiently
 
@@ -50,6 +50,18 @@ class StoredProject:
                 f" {json_kind(found)}"
             )
         return found
+
+    def people(self) -> dict[int, str]:
+        """The e-mail addresses of users by their numbers; of none where Label Studio won't say."""
+        try:
+            found = self._fetcher.http.get_json("/api/users/")
+        except LabelingError:
+            return {}
+        return {
+            one["id"]: str(one["email"])
+            for one in (found if isinstance(found, list) else [])
+            if isinstance(one, dict) and isinstance(one.get("id"), int) and one.get("email")
+        }
 
     def image(self, uri: str, task: int | None) -> bytes:
         """The bytes of a task's picture; see ``Fetcher.fetch``."""

@@ -1,0 +1,55 @@
+"""Names for model versions, which are long and alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from backend.errors import ConfigError
+
+
+def is_meant(asked: str, version: str) -> bool:
+    """Whether a name that a person gave means a model version: its beginning or end will do.
+
+    >>> is_meant("demo", "demo+demo-1a2b"), is_meant("1a2b", "demo+demo-1a2b"), is_meant("x", "y")
+    (True, True, False)
+    """
+    return version.startswith(asked) or version.endswith(asked)
+
+
+class VersionNames:
+    """Gives model versions the names that a person chose for them.
+
+    Args:
+        names: by version, its beginning or its end.
+    """
+
+    def __init__(self, names: Mapping[str, str]) -> None:
+        self._names = dict(names)
+        self._called: dict[str, str] = {}  # versions met, and their names
+
+    def __call__(self, version: str) -> str:
+        """The name of a version, or the version itself.
+
+        >>> VersionNames({"demo": "before"})("demo+demo-1a2b")
+        'before'
+        """
+        if version not in self._called:
+            fits = [key for key in self._names if is_meant(key, version)]
+            key = version if version in self._names else max(fits, key=len, default=None)
+            self._called[version] = version if key is None else self._names[key]
+        return self._called[version]
+
+    def check(self) -> list[str]:
+        """Which names met no version.
+
+        Raises:
+            ConfigError: one name was given to two versions.
+        """
+        for name in self._names.values():
+            same = sorted(version for version, given in self._called.items() if given == name)
+            if len(same) > 1:
+                raise ConfigError(f"--name: {' and '.join(same)} would both be called {name}")
+        met = "\n".join(self._called)
+        unused = [key for key in self._names if not any(is_meant(key, one) for one in self._called)]
+        told = f"; there are {met.replace(chr(10), ', ')}" if met else ""
+        return [f"--name: no model version begins or ends with {key}{told}" for key in unused]
