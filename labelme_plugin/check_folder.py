@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,11 +12,14 @@ from typing import Any
 from tqdm import tqdm
 
 from backend.core.classes import BACKGROUND_LABEL, IGNORE_LABEL
-from backend.errors import ConfigError
+from backend.errors import ConfigError, counted
 from backend.files.find import PassedOver, find_files
 from backend.files.pictures import Pictures
 from backend.formats.voc.class_names import read_class_names
 from labelme_plugin.check import Problem, check_file
+
+_PLACE = re.compile(r"\[\d+\]")  # of a shape
+_ALIKE = 3  # problems with the same sentence that get a line each
 
 
 @dataclass(frozen=True)
@@ -47,8 +52,33 @@ class CheckSummary:
             if n_remarks
             else ""
         )
-        counted = f"checked {self.n_files} files: {self.n_faulty or 'none'} with faults{remarks}"
-        return "\n".join([*(one.as_text() for one in self.problems), *self.remarks, counted])
+        files = counted(self.n_files, "file")
+        checked = f"checked {files}: {self.n_faulty or 'none'} with faults{remarks}"
+        cure = (
+            "yolosam2 convert SRC OUT --to labelme writes what can be read anew, as every labelme"
+            " opens it"
+        )
+        return "\n".join([*self._grouped(), *self.remarks, checked, *[cure] * bool(self.n_faulty)])
+
+    def _grouped(self) -> list[str]:
+        """The problems, one line each; those that are alike share one when there are many."""
+        alike: defaultdict[tuple[str, str, bool], list[Problem]] = defaultdict(list)
+        for one in self.problems:
+            alike[_PLACE.sub("", one.field), one.sentence, one.is_remark].append(one)
+        lines = []
+        for (field, sentence, is_remark), group in alike.items():
+            if len(group) <= _ALIKE:
+                lines += [one.as_text() for one in group]
+                continue
+            files = list(dict.fromkeys(one.file for one in group))
+            told = ": ".join(
+                part for part in (field, "remark" if is_remark else "", sentence) if part
+            )
+            such = ", ".join(files[:_ALIKE])
+            lines.append(
+                f"{len(group)} times in {counted(len(files), 'file')}: {told} (such as {such})"
+            )
+        return lines
 
 
 def check(source: Path, images: Path | None = None, progress: bool = True) -> CheckSummary:

@@ -67,6 +67,7 @@ def run(args: argparse.Namespace) -> int:
     """Label the images."""
     from backend.files.atomic import ensure_writable
     from backend.labeling.annotate import annotate
+    from backend.labeling.highest_score import highest_score
     from backend.labeling.load import load
     from backend.labeling.outputs import DATASETS
     from backend.labeling.sources import collect
@@ -104,6 +105,9 @@ def run(args: argparse.Namespace) -> int:
         print_json({**summary.as_dict(), **datasets})
     else:
         print_result("\n".join(one.as_text() for one in (summary, *made)))
+        if summary.labelled and not summary.per_class and loaded.prompts is None:
+            paths = [item.path for item in summary.done_now]
+            print_result(highest_score(settings, paths, options.limits))
     if summary.stopped == "interrupted":
         return INTERRUPTED
     return 1 if summary.failed or any(one.failed or one.kept for one in made) else 0

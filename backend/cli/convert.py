@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,6 +45,8 @@ examples:
   yolosam2 convert VOC/ coco/ --to coco
                                        its train and val lists become a file each
   yolosam2 convert labels/ polygons/ --to labelme --shape polygon --simplify 1.5
+  yolosam2 convert export.json yolo/ --to yolo --classes-of my-yolo.pt --card card.html
+                                       to train my-yolo.pt further, with a page about it
   yolosam2 convert export.json best/ --to labelme --what best
                                        annotations, and predictions where there are none
   yolosam2 convert --check labels/     every fault of labelme files, by file and field
@@ -96,6 +99,11 @@ def _add_reading(reading: argparse._ArgumentGroup) -> None:
         " train=0.8,val=0.2 divides by name"
     )
     reading.add_argument("--split", metavar="NAME", help=about)
+    about = (
+        "a detector, such as my-yolo.pt: its classes come first, in its order, so that it can be"
+        " trained further on the result"
+    )
+    reading.add_argument("--classes-of", metavar="DETECTOR", help=about)
     about = "of text files, such as gbk or latin-1 (default: utf-8, or what a file begins with)"
     reading.add_argument("--encoding", metavar="NAME", help=about)
 
@@ -111,6 +119,8 @@ def _add_writing(writing: argparse._ArgumentGroup) -> None:
     writing.add_argument("--image-url-prefix", default=IMAGE_URL_PREFIX, metavar="URL", help=about)
     about = "an image that the target cannot hold without loss is not written, but listed"
     writing.add_argument("--strict", action="store_true", help=about)
+    about = "also a page about the result, as view writes it"
+    writing.add_argument("--card", type=Path, metavar="HTML", help=about)
     about = "replace files that this program did not write; they are copied to .bak first"
     writing.add_argument("--overwrite", action="store_true", help=about)
 
@@ -141,6 +151,9 @@ def run(args: argparse.Namespace) -> int:
     options = _options(args)
     stop = stop_on_interrupt()
     summary = convert(args.source, args.out, args.to, options, args.from_format, stop)
+    if args.card is not None and summary.stopped is None and summary.images:
+        _write_card(args, options)
+        summary.outputs.append(args.card)
     if args.json:
         print_json(summary.as_dict())
     else:
@@ -152,6 +165,19 @@ def run(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
+def _write_card(args: argparse.Namespace, options: ConvertOptions) -> None:
+    from backend.datasets.view import ViewOptions, view
+    from backend.formats.options import ReadOptions, parse_what
+
+    folder = args.source if args.source.is_dir() else args.source.parent
+    what = ViewOptions(
+        read=ReadOptions(url_prefix=args.image_url_prefix, what=parse_what("best")),
+        images=options.images or folder,
+        progress=not args.no_progress,
+    )
+    view(args.out, args.card, what, args.to)
+
+
 def _options(args: argparse.Namespace) -> ConvertOptions:
     """What to do, from the command line."""
     from backend.datasets.convert import ConvertOptions
@@ -159,6 +185,10 @@ def _options(args: argparse.Namespace) -> ConvertOptions:
     from backend.files.text import check_encoding
     from backend.formats.options import ReadOptions, WriteOptions, parse_what
 
+    if args.classes is not None and args.classes_of is not None:
+        raise ConfigError("--classes and --classes-of: give one of them")
+    if args.card is not None and args.card.is_dir():
+        raise ConfigError(f"--card: {args.card}: is a folder; name the page, such as page.html")
     classes = _class_names(args.classes)
     _check_effect(args)
     what = None if args.what is None else parse_what(args.what)
@@ -180,6 +210,7 @@ def _options(args: argparse.Namespace) -> ConvertOptions:
         ),
         images=args.images,
         classes=classes,
+        first_classes=_classes_of(args.classes_of),
         division=division,
         strict=args.strict,
         overwrite=args.overwrite,
@@ -201,6 +232,21 @@ def _class_names(text: str | None) -> tuple[str, ...] | None:
     if Path(text).exists() and (Path(text).is_dir() or is_data):
         raise ConfigError(f"--classes: {text}: expected names, or a text file with a name a line")
     return class_names(text)
+
+
+def _classes_of(detector: str | None) -> tuple[str, ...]:
+    """The classes of a detector in the order of their numbers.
+
+    Raises:
+        ConfigError: it does not load.
+    """
+    if detector is None:
+        return ()
+    from backend.config.models import load_settings
+    from backend.labeling.load import load_detector_of
+
+    names = load_detector_of(load_settings({"detector": detector}, os.environ)).names
+    return tuple(names[k] for k in sorted(names))
 
 
 def _check_effect(args: argparse.Namespace) -> None:

@@ -30,13 +30,18 @@ def add(commands: Commands) -> None:
         help="draw masks over images",
         about=(
             "Write pictures with masks, outlines, labels and scores drawn over them; of a VOC"
-            " dataset with truth, class maps: prediction, truth and errors."
+            " dataset with truth, class maps: prediction, truth and errors. With --labels, or of a"
+            " JSON file, what is labelled is drawn, and no model is asked."
         ),
         run=run,
     )
     about = "output folder; made if missing"
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help=about)
     add_source_options(parser)
+    about = "draw what is labelled in SRC, in any format that convert reads"
+    parser.add_argument("--labels", action="store_true", help=about)
+    about = "where the pictures of --labels lie, if not in SRC"
+    parser.add_argument("--images", type=Path, metavar="DIR", help=about)
     about = "only the prediction, also for a dataset with truth"
     parser.add_argument("--plain", action="store_true", help=about)
     about = "class A of the model is class B of the dataset"
@@ -53,6 +58,8 @@ def run(args: argparse.Namespace) -> int:
     from backend.labeling.outputs import RunOutput, comparisons
     from backend.labeling.sources import collect
 
+    if args.labels or all(source.suffix.lower() == ".json" for source in args.sources):
+        return _draw_labels(args)
     settings = model_settings(args)
     work = collect(args.sources, settings.split, args.out)
     ensure_writable(args.out)
@@ -87,3 +94,29 @@ def run(args: argparse.Namespace) -> int:
     if summary.stopped == "interrupted":
         return INTERRUPTED
     return 1 if summary.failed else 0
+
+
+def _draw_labels(args: argparse.Namespace) -> int:
+    from backend.datasets.drawn import draw_labels
+
+    given = [f"--{name}" for name in ("detector", "segmenter", "prompts") if getattr(args, name)]
+    if given:
+        raise ConfigError(
+            f"--labels: draws what is labelled, no model is loaded; leave out {', '.join(given)}"
+        )
+    stop = stop_on_interrupt()
+    summary = draw_labels(
+        args.sources,
+        args.out,
+        images=args.images,
+        overwrite=args.overwrite,
+        progress=not args.no_progress,
+        stop=stop,
+    )
+    if args.json:
+        print_json(summary.as_dict())
+    else:
+        print_result(summary.as_text())
+    if summary.stopped == "interrupted":
+        return INTERRUPTED
+    return 1 if summary.failed or summary.kept else 0

@@ -51,6 +51,7 @@ class ConvertOptions:
     images: Path | None = None  # where pictures lie, to be looked through by name
     roots: tuple[Path, ...] = ()  # other folders whose pictures may be read, where files name them
     classes: tuple[str, ...] | None = None  # in order; others are left out
+    first_classes: tuple[str, ...] = ()  # come first, in order; others follow
     division: Division | None = None
     strict: bool = False
     overwrite: bool = False
@@ -135,16 +136,20 @@ def _class_names(out: Path, target: str, options: ConvertOptions) -> ClassNames:
         if not options.overwrite:
             raise
         before = ()
-    if options.classes is None:
+    if options.classes is None and not options.first_classes:
         return ClassNames(before)
-    wanted = [name for name in options.classes if name not in NOT_CLASSES]
+    given = options.first_classes if options.classes is None else options.classes
+    wanted = [name for name in given if name not in NOT_CLASSES]
     if not options.overwrite and any(
         name in wanted and wanted.index(name) != k for k, name in enumerate(before)
     ):
+        option = "--classes-of" if options.classes is None else "--classes"
         raise ConfigError(
-            f"--classes: {out} holds a conversion that numbers them otherwise:"
+            f"{option}: {out} holds a conversion that numbers them otherwise:"
             f" {', '.join(before)[:200]}; choose another OUT, or --overwrite"
         )
+    if options.classes is None:
+        return ClassNames(list(dict.fromkeys([*wanted, *before])))
     return ClassNames(wanted, fixed=True)
 
 

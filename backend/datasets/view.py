@@ -20,11 +20,12 @@ from tqdm import tqdm
 
 from backend.core.classes import ClassNames
 from backend.core.types import Image
+from backend.datasets.drawn import picture_of
 from backend.datasets.overview import Overview, Suspect, as_prediction, first_suspects
 from backend.drawing.overlays import draw, encode_picture
 from backend.errors import ConfigError, LabelingError
 from backend.files.atomic import write_atomic
-from backend.files.images import DEFAULT_LIMITS, ImageLimits, decode_image, read_image
+from backend.files.images import DEFAULT_LIMITS, ImageLimits
 from backend.files.pictures import Pictures
 from backend.formats.base import ReadRequest
 from backend.formats.options import ReadOptions
@@ -176,16 +177,8 @@ def _shown(sample: Sample, why: Sequence[Suspect], options: ViewOptions) -> _Sho
 
 def _picture(sample: Sample, options: ViewOptions) -> str:
     prediction = as_prediction(sample)
-    height, width = prediction.size_hw
-    if isinstance(sample.picture, bytes):
-        image = decode_image(sample.picture, str(sample.name), options.limits)
-    elif sample.picture is not None:
-        image = read_image(sample.picture, options.limits)
-    else:
-        image = np.full((height, width, 3), 90, np.uint8)  # only the objects
-    if image.shape[:2] != (height, width):
-        image = cv2.resize(image, (width, height)).astype(np.uint8)
-    return _data_url(draw(image, prediction, max(1.0, width / _WIDTH) * _LARGER))
+    image = picture_of(sample, options.limits)
+    return _data_url(draw(image, prediction, max(1.0, image.shape[1] / _WIDTH) * _LARGER))
 
 
 def _data_url(picture: Image) -> str:

@@ -303,7 +303,7 @@ def test_good_files_have_no_faults(
 ) -> None:
     (folder / "a.json").write_text(json.dumps(good()))
     code, text, _ = run_cli("convert", "--check", folder)
-    assert (code, text) == (0, "checked 1 files: none with faults\n")
+    assert (code, text) == (0, "checked 1 file: none with faults\n")
     write_scenes(tmp_path / "scenes", rng)
     for shapes in ("mask", "polygon"):
         run_cli(
@@ -447,7 +447,8 @@ def test_more_that_is_wrong(folder: Path, tmp_path: Path, run_cli) -> None:
     (folder / "labels.txt").write_text("cat\ndog\n")
     (folder / "a.json").write_text(json.dumps({**good(), "imagePath": "b.jpg", "flags": {"a": 1}}))
     code, text, _ = run_cli("convert", "--check", folder / "a.json", "--no-progress")
-    assert (code, text.splitlines()[-1]) == (1, "checked 1 files: 1 with faults")
+    assert (code, text.splitlines()[-2]) == (1, "checked 1 file: 1 with faults")
+    assert text.endswith("as every labelme opens it\n")
     (tmp_path / "nothing").mkdir()
     for name in ("nothing", "nosuch"):
         assert run_cli("convert", "--check", tmp_path / name)[0] == 2
@@ -519,3 +520,14 @@ def test_the_exif_of_embedded_pictures_is_not_looked_at(
     (folder / "a.json").write_text(json.dumps(document))
     assert bool(check_file(folder / "a.json", Pictures([folder], None))) == upright
     assert labelme_does(folder / "a.json") == ("refuses" if upright else "opens")
+
+
+def test_what_is_alike_is_told_once(run_cli, folder: Path) -> None:
+    document = {**good(), "imagePath": "lost.jpg"}
+    for name in "abcdef":
+        (folder / f"{name}.json").write_text(json.dumps(document))
+    code, text, _ = run_cli("convert", "--check", folder, "--no-progress")
+    assert code == 1
+    (line,) = [line for line in text.splitlines() if "no such picture" in line]
+    assert line.startswith("6 times in 6 files: imagePath: 'lost.jpg'")
+    assert all(str(folder / f"{name}.json") in line for name in "abc")
