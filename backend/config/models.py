@@ -88,6 +88,7 @@ class YoloOptions:
         0.7,
         read=number(0, 1, float),
         flags=("--iou",),
+        environment=("NMS_IOU",),
         metavar="0..1",
         help="overlap for non-maximum suppression",
     )
@@ -95,6 +96,7 @@ class YoloOptions:
         300,
         read=number(1, 10_000, int),
         flags=("--max-det",),
+        environment=("MAX_DETECTIONS",),
         metavar="N",
         help="most detections per image",
     )
@@ -102,6 +104,7 @@ class YoloOptions:
         True,
         read=flag,
         flags=("--agnostic-nms",),
+        environment=("AGNOSTIC_NMS",),
         help="one box per object, whatever its class; --no-agnostic-nms keeps one per class",
         shown_default="one per object",
     )
@@ -171,6 +174,7 @@ class Settings(YoloOptions):
         None,
         read=read_names,
         flags=("--classes",),
+        environment=("CLASS_NAMES",),
         metavar="NAMES",
         help="a,b,c or a file: classes to keep, or the names behind category_id of --prompts",
     )
@@ -186,6 +190,7 @@ class Settings(YoloOptions):
         None,
         read=_share,
         flags=("--box-margin",),
+        environment=("BOX_MARGIN",),
         metavar="SHARE",
         help="cut masks to their box grown by this share of its sides",
         shown_default="off",
@@ -194,6 +199,7 @@ class Settings(YoloOptions):
         None,
         read=_share,
         flags=("--min-part",),
+        environment=("MIN_PART",),
         metavar="SHARE",
         help="drop parts and fill holes below this share of a mask's area",
         shown_default="off",
@@ -218,6 +224,7 @@ class Settings(YoloOptions):
         2,
         read=number(1, 256, int),
         flags=("--workers",),
+        environment=("IMAGE_WORKERS",),
         metavar="N",
         help="threads that decode, and as many that encode",
     )

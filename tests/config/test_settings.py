@@ -10,6 +10,7 @@ import pytest
 from backend.config.config_file import read_config
 from backend.config.fields import settings_of
 from backend.config.models import Settings, load_settings, read_names
+from backend.config.service import ServiceSettings
 from backend.errors import ConfigError
 
 UPSTREAM = {
@@ -124,3 +125,21 @@ def test_names_from_anywhere(tmp_path: Path) -> None:
 )
 def test_box_margin(value: object, expected: float | None) -> None:
     assert load_settings({"box_margin": value}, {}).box_margin == expected
+
+
+# A file of one run, and what must be typed to be meant.
+FOR_ONE_RUN = {"prompts", "prompt_boxes", "split", "insecure"}
+
+
+def test_every_setting_of_a_service_has_a_name_in_the_environment() -> None:
+    for cls in (Settings, ServiceSettings):
+        without = {name for name, one in settings_of(cls).items() if not one.environment}
+        assert without <= FOR_ONE_RUN
+    environ = {"NMS_IOU": "0.5", "AGNOSTIC_NMS": "false", "CLASS_NAMES": "a,b", "MIN_PART": "0.1"}
+    made = load_settings({}, environ)
+    assert (made.iou, made.agnostic_nms, made.classes, made.min_part) == (
+        0.5,
+        False,
+        ("a", "b"),
+        0.1,
+    )
