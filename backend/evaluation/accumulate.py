@@ -41,6 +41,7 @@ class Totals:
     relabelled: Counter[tuple[int, int]] = field(default_factory=Counter)
     unshown: Counter[str] = field(default_factory=Counter)  # edits there would have been
     units: array[int] = field(default_factory=lambda: array("q"))  # of images, one each
+    begun: array[int] = field(default_factory=lambda: array("q"))  # those that began from it
     row_units: array[int] = field(default_factory=lambda: array("q"))
     row_values: array[int] = field(default_factory=lambda: array("B"))
     row_counts: array[float] = field(default_factory=lambda: array("d"))
@@ -61,6 +62,7 @@ class Totals:
         """Add an image; see ``Tally.add``."""
         self.n_images += 1
         self.n_edited += edited
+        self.begun.extend([unit] * edited)
         self.confusion = grown(self.confusion, len(measured.confusion.counts)) + measured.confusion
         self.units.append(unit)
         occurs = np.flatnonzero(measured.table.any(1))
@@ -102,6 +104,7 @@ class Totals:
             self.relabelled + other.relabelled,
             self.unshown + other.unshown,
             self.units + other.units,
+            self.begun + other.begun,
             self.row_units + other.row_units,
             self.row_values + other.row_values,
             self.row_counts + other.row_counts,

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from backend.errors import ConfigError, system_reason
-from backend.evaluation.paired import FIGURES, judged
+from backend.evaluation.paired import FIGURES, fair, judged
 from backend.evaluation.scoring import FORMAT
 
 
@@ -85,16 +85,20 @@ def compare_results(old: Path, new: Path) -> dict[str, Any]:
     rows = [
         _row(name, by_class[0].get(name, empty), by_class[1].get(name, empty)) for name in names
     ]
+    begun = [(view["effort"] or {}).get("annotations", 0) for view in views]
+    lead = begun[1] * views[0]["images"] - begun[0] * views[1]["images"]  # sign of the shares
     return {
+        "began_from": begun,
         "versions": [
             _called(path, document) for path, document in zip((old, new), documents, strict=True)
         ],
         "images": [view["images"] for view in views],
         "left_out": [0, 0],
         "figures": [
-            _row(name, views[0]["figures"][name], views[1]["figures"][name]) for name in shared
+            fair(_row(name, views[0]["figures"][name], views[1]["figures"][name]), lead)
+            for name in shared
         ],
         "iou_by_class": [
-            row for row in rows if row["first"] is not None or row["second"] is not None
+            fair(row, lead) for row in rows if row["first"] is not None or row["second"] is not None
         ],
     }

@@ -10,6 +10,7 @@ from typing import Any
 
 from backend.core.stacking import OVERLAPS
 from backend.evaluation.gallery import Shown
+from backend.evaluation.text import HEADLINE, fairness
 from backend.evaluation.verdict import verdict
 from backend.files.atomic import write_atomic
 
@@ -72,6 +73,8 @@ def render_report(
         stopped=document["settings"].get("stopped"),
         remarks=document["settings"]["remarks"],
         verdict=[f"{one[0].upper()}{one[1:]}." for one in verdict(document)],
+        fairness=fairness(document["comparison"]) if document.get("comparison") else "",
+        titles=HEADLINE,
         document={key: value for key, value in document.items() if key != "failed"},
         images=[_image(one, project_url) for one in shown],
         failed=document["failed"][:_MOST_FAULTS],

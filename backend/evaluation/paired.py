@@ -1,5 +1,9 @@
 """Two model versions on the same images, side by side: what differs, and what could be chance.
 
+An annotation that began from one of them speaks for that one: what its annotator accepted as it was
+counts as perfect. So images whose annotations began from neither are compared where there are
+enough, and else what speaks for the version that more began from is no verdict.
+
 Both are resampled with the same draws of images, so that what is hard about an image counts for
 both (paired bootstrap; Efron and Tibshirani, "An introduction to the bootstrap", 1993).
 """
@@ -19,6 +23,9 @@ from backend.evaluation.columns import COLUMNS, Table, areas
 from backend.evaluation.intervals import LEVEL, RESAMPLES, resampled
 from backend.evaluation.summary import headline
 from backend.evaluation.versions import is_meant
+
+_ENOUGH = 10  # images whose annotations began from neither version
+FAVOURED = "favoured"
 
 FIGURES = (
     "mean_iou",
@@ -90,6 +97,11 @@ def compare_versions(
     units = np.intersect1d(first, second)
     if not len(units):
         raise ConfigError(f"--compare: no image has predictions of both {' and '.join(versions)}")
+    begun = [np.intersect1d(np.array(one.begun, np.int64), units) for one in sides]
+    neutral = np.setdiff1d(units, np.concatenate(begun))
+    if len(neutral) >= _ENOUGH:
+        units = neutral
+    lead = 0 if len(units) == len(neutral) else len(begun[1]) - len(begun[0])
     n_values = len(names) + 1
     rows = [_restricted(one.rows(), units) for one in sides]
     values = [_figures(_sums(one, n_values)) for one in rows]
@@ -106,16 +118,34 @@ def compare_versions(
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", RuntimeWarning)
                 spread[name] = np.nanpercentile(theirs - ours, [edge, 100 - edge], axis=0)
-    rows_made = [_row(name, values, spread) for name in FIGURES]
+    rows_made = [fair(_row(name, values, spread), lead) for name in FIGURES]
     classes = ["background", *names]
-    by_class = [_row("iou_by_class", values, spread, k, name) for k, name in enumerate(classes)]
+    by_class = [
+        fair(_row("iou_by_class", values, spread, k, name), lead) for k, name in enumerate(classes)
+    ]
     return {
         "versions": list(versions),
         "images": len(units),
+        "began_from": [len(one) for one in begun],
+        "neutral": len(units) == len(neutral),
         "left_out": [int(len(set(one.units)) - len(units)) for one in sides],
         "figures": rows_made,
         "iou_by_class": [row for row in by_class if row["first"] is not None or row["second"]],
     }
+
+
+def fair(row: dict[str, Any], lead: int) -> dict[str, Any]:
+    """A row without a verdict for the version that more annotations began from.
+
+    Args:
+        row: see ``judged``.
+        lead: above 0 where that is the second version, below 0 the first.
+
+    >>> fair({"verdict": "better"}, 3)["verdict"], fair({"verdict": "worse"}, 3)["verdict"]
+    ('favoured', 'worse')
+    """
+    spoken_for = "better" if lead > 0 else "worse"
+    return {**row, "verdict": FAVOURED} if lead and row["verdict"] == spoken_for else row
 
 
 def _row(

@@ -11,7 +11,7 @@ from backend.evaluation.effort import BARELY
 from backend.evaluation.verdict import verdict
 
 MOST_FAULTS = 20
-_HEADLINE = {
+HEADLINE = {
     "pixel_accuracy": "pixel accuracy",
     "mean_iou": "mean IoU",
     "mean_iou_without_background": "mean IoU without background",
@@ -63,7 +63,7 @@ def upstream_lines(view: Mapping[str, Any]) -> str:
 def figures_text(view: Mapping[str, Any]) -> str:
     """The figures over all classes, with their intervals."""
     rows = []
-    for name, title in _HEADLINE.items():
+    for name, title in HEADLINE.items():
         one = view["figures"].get(name)
         if one is not None:
             interval = one["interval"]
@@ -157,6 +157,25 @@ def effort_text(view: Mapping[str, Any]) -> str:
     return "\n".join([text, *moved])
 
 
+def fairness(comparison: Mapping[str, Any]) -> str:
+    """Whether what was accepted speaks for one of two versions, and what to do about it."""
+    first, second = comparison.get("began_from", (0, 0))
+    if comparison.get("neutral"):
+        return "their annotations began from neither version" if first or second else ""
+    if not first and not second:
+        return ""
+    which = f"{first} began from old, {second} from new"
+    if first == second:
+        return f"of their annotations {which}, so that both are favoured alike"
+    name = "old" if first > second else "new"
+    return (
+        f"of their annotations {which}: a mask that was accepted as it was counts as perfect for"
+        f" {name}, so that what speaks for {name} is called favoured, and proves nothing. Compare"
+        " with masks drawn without pre-labels: annotate the control group of prelabel --holdout,"
+        " then predict it with both versions, or evaluate a dataset with ground truth"
+    )
+
+
 def _compared_on(images: int | Sequence[int]) -> str:
     if isinstance(images, int):
         return f"on {counted(images, 'image')} that both have"
@@ -174,7 +193,7 @@ def comparison_text(comparison: Mapping[str, Any]) -> str:
     def line(row: Mapping[str, Any]) -> list[str]:
         interval = row["interval"]
         return [
-            _HEADLINE.get(row["name"], row["name"].replace("_", " ")),
+            HEADLINE.get(row["name"], row["name"].replace("_", " ")),
             as_number(row["first"]),
             as_number(row["second"]),
             "n/a" if row["difference"] is None else f"{row['difference']:+.4f}",
@@ -183,6 +202,7 @@ def comparison_text(comparison: Mapping[str, Any]) -> str:
         ]
 
     head = ["", "old", "new", "new - old", "95 % interval", ""]
+    about = fairness(comparison)
     rows = [line(row) for row in comparison["figures"]]
     by_class = [line(row) for row in comparison["iou_by_class"]]
     return "\n".join(
@@ -190,6 +210,7 @@ def comparison_text(comparison: Mapping[str, Any]) -> str:
             f"old {first}",
             f"new {second}",
             _compared_on(comparison["images"]),
+            *([about] if about else []),
             "",
             table(head, rows),
             "",

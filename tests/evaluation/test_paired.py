@@ -16,8 +16,11 @@ OLD = "yolo+sam-0123456789.aaaaaaaa"
 NEW = "yolo+sam-9876543210.aaaaaaaa"
 
 
-def two_versions(number: int, lost: int) -> dict[str, Any]:
-    """A task whose old prediction lost columns of its car, and whose new one is right."""
+def two_versions(number: int, lost: int, begun: bool = False) -> dict[str, Any]:
+    """A task whose old prediction lost columns of its car, and whose new one is right.
+
+    Its annotation was drawn by hand, or began from the new one.
+    """
     part = LEFT.copy()
     part[:, :lost] = False
     truth = regions(("car", LEFT, 0.9), ("dog", RIGHT, 0.6))
@@ -29,6 +32,10 @@ def two_versions(number: int, lost: int) -> dict[str, Any]:
         "result": regions(("car", part, 0.9), ("dog", RIGHT, 0.6), salt="old"),
     }
     made["predictions"][0]["model_version"] = NEW
+    if not begun:
+        (annotation,) = made["annotations"]
+        annotation["result"] = regions(("car", LEFT, 0.9), ("dog", RIGHT, 0.6), salt="hand")
+        del annotation["parent_prediction"]
     made["predictions"].append(old)
     return made
 
@@ -68,6 +75,33 @@ def test_equal_versions_differ_by_chance_alone(run_cli, tmp_path: Path) -> None:
     assert row(made, "car")["difference"] == pytest.approx(0, abs=1e-9)
 
 
+def test_what_speaks_for_the_version_that_was_shown_proves_nothing(run_cli, tmp_path: Path) -> None:
+    shown = [two_versions(k, 18 + k % 4, begun=True) for k in range(12)]
+    path = write(tmp_path / "e.json", shown)
+    made = compared(run_cli, path, OLD, NEW)
+    assert made["began_from"] == [0, 12]
+    assert row(made, "car")["verdict"] == "favoured"
+    report = tmp_path / "r.html"
+    text = run_cli("score", path, "--compare", OLD, NEW, "--report", report)[1]
+    assert "0 began from old, 12 from new" in text
+    assert "counts as perfect for new" in text
+    assert "counts as perfect for new" in report.read_text()
+    # Those drawn without either are what counts, once there are enough.
+    by_hand = [two_versions(20 + k, 18 + k % 4) for k in range(10)]
+    path = write(tmp_path / "e.json", [*shown, *by_hand])
+    made = compared(run_cli, path, OLD, NEW)
+    assert (made["images"], made["neutral"]) == (10, True)
+    assert row(made, "car")["verdict"] == "better"
+    # What speaks against the version that was shown is no favour.
+    for one in shown:
+        new, old = one["predictions"]
+        old["result"] = one["annotations"][0]["result"]
+        new["result"] = regions(("dog", RIGHT, 0.6))
+    made = compared(run_cli, write(tmp_path / "e.json", shown), OLD, NEW)
+    assert made["began_from"] == [0, 12]
+    assert row(made, "car")["verdict"] == "worse"
+
+
 def test_names_that_mean_none_or_several(run_cli, tmp_path: Path) -> None:
     path = write(tmp_path / "e.json", [two_versions(1, 20), two_versions(2, 20)])
     for wrong, told in (("yolo", "it could be"), ("v7", "there are")):
@@ -92,7 +126,7 @@ def test_only_images_that_both_have_count(run_cli, tmp_path: Path) -> None:
 
 
 def test_every_annotation_counts_once_and_versions_have_names(run_cli, tmp_path: Path) -> None:
-    path = write(tmp_path / "e.json", [two_versions(k, 20) for k in range(6)])
+    path = write(tmp_path / "e.json", [two_versions(k, 20, begun=True) for k in range(6)])
     names = ("--name", "yolo+sam-0=before", "--name", f"{NEW}=after")
     _, document = scored(run_cli, path, *names)
     assert document["model_versions"] == ["after", "before"]
