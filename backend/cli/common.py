@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from backend.config.fields import default_in_words, settings_of
+from backend.config.fields import default_in_words, settings_of, share
 from backend.config.models import Settings, load_settings
 from backend.config.service import ServiceSettings, load_service_settings
 from backend.errors import ConfigError
@@ -232,12 +232,9 @@ def parse_share(text: str | None, option: str) -> float:
     if text is None:
         return 0.0
     try:
-        share = float(text.rstrip("%")) / (100 if text.endswith("%") else 1)
-    except ValueError:
-        share = -1.0
-    if not 0 <= share <= 1:
-        raise ConfigError(f"{option}: expected a share such as 10% or 0.1, got {text[:40]!r}")
-    return share
+        return share(text)
+    except ValueError as error:
+        raise ConfigError(f"{option}: {error}") from None
 
 
 def parse_rename(text: str | None, option: str = "--rename") -> dict[str, str]:

@@ -44,7 +44,15 @@ def add(commands: Commands) -> None:
         run=run,
         epilog=_EPILOG,
     )
-    names = ("host", "port", "threads", "insecure", "log_format", "label_studio_url")
+    names = (
+        "host",
+        "port",
+        "threads",
+        "insecure",
+        "log_format",
+        "holdout",
+        "label_studio_url",
+    )
     add_settings(parser, ServiceSettings, names)
     add_model_options(parser)
 

@@ -80,6 +80,22 @@ def default_in_words(cls: type, name: str) -> str:
     return f"{default:g}" if isinstance(default, float) else str(default)
 
 
+def share(value: Any) -> float:
+    """``10%`` or 0.1 as 0.1.
+
+    Raises:
+        ValueError: no number from 0 to 1.
+    """
+    written = str(value).strip()
+    try:
+        found = float(written.rstrip("%")) / (100 if written.endswith("%") else 1)
+    except ValueError:
+        found = -1.0
+    if not 0 <= found <= 1:
+        raise ValueError(f"expected a share such as 10% or 0.1, got {written[:40]!r}")
+    return found
+
+
 def number(low: float, high: float, kind: type[int] | type[float]) -> ValueReader:
     """A reader of numbers within limits.
 

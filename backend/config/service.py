@@ -17,6 +17,7 @@ from backend.config.fields import (
     path,
     read_given,
     setting,
+    share,
     text,
 )
 from backend.config.secret import Secret
@@ -185,6 +186,15 @@ class ServiceSettings:
         environment=("ALLOW_CUSTOM_MODEL_PATH",),
         help="labeling configs may name detectors inside MODEL_ROOT with model_path",
         shown_default="0",
+    )
+    holdout: float = setting(
+        0.0,
+        read=share,
+        flags=("--holdout",),
+        environment=("HOLDOUT",),
+        metavar="SHARE",
+        help="the control group of prelabel --holdout: its tasks get no masks when they are opened",
+        shown_default="",
     )
     queue_size: int = setting(
         4,

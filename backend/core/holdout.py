@@ -5,7 +5,7 @@ from __future__ import annotations
 from hashlib import blake2b
 
 
-def is_held_out(task: int, share: float) -> bool:
+def is_held_out(task: object, share: float) -> bool:
     """Whether a task belongs to the control group; always the same for the same task, and whoever
     is in a small group is in a larger one too.
 

@@ -24,7 +24,7 @@ import httpx
 
 from backend.demo.processes import PASSWORD, TOKEN, USER, backend, label_studio, usable_port
 from backend.demo.run import SAMPLES
-from backend.errors import ConfigError, Unavailable
+from backend.errors import ConfigError, Unavailable, counted
 from backend.formats.label_studio.make_config import make_config
 from backend.label_studio.api.instructions import write_instructions
 from backend.label_studio.api.presentation import data_manager, make_hardest_first, show_version
@@ -138,8 +138,8 @@ def locked(data: Path) -> Iterator[int]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise ConfigError(
-                f"{data}: a studio is running on this folder already; end it first, or name another"
-                " --data"
+                f"{data}: a studio is running on this folder already; end it first (Ctrl-C in its"
+                " terminal)"
             ) from None
         yield file.fileno()
 
@@ -147,10 +147,10 @@ def locked(data: Path) -> Iterator[int]:
 _TITLE = "YOLO-SAM2 samples"
 
 
-def _sample_project(studio: Studio, backend_url: str) -> int:
+def _sample_project(studio: Studio, backend_url: str) -> tuple[int, int]:
     """The project of an earlier start with all that was done in it, or a new one.
 
-    Connected, with predictions.
+    Connected, with predictions. Gives its number and that of the tab to begin with.
     """
     known = [
         p["id"]
@@ -179,9 +179,9 @@ def _sample_project(studio: Studio, backend_url: str) -> int:
     studio.retrieve_predictions(project)
     version = studio.call("GET", "/api/ml", params={"project": project})[0]["model_version"]
     show_version(studio, project, version)
-    make_hardest_first(studio, project)
+    tab = make_hardest_first(studio, project)
     write_instructions(studio, project)
-    return project
+    return project, tab
 
 
 def run_studio(program: Path, data: Path, port: int, backend_port: int) -> None:
@@ -193,10 +193,10 @@ def run_studio(program: Path, data: Path, port: int, backend_port: int) -> None:
     program = program.absolute()
     data = data.absolute()
     say = sys.stdout.write
-    say(
-        "Starting Label Studio; its first start takes a minute or two, its log is"
-        f" {data / 'label-studio.log'}\n"
+    first = (
+        "" if (data / "label_studio.sqlite3").is_file() else ", for the first time: a minute or two"
     )
+    say(f"Starting Label Studio{first}; its log is {data / 'label-studio.log'}\n")
     sys.stdout.flush()
     with (
         locked(data) as lock,
@@ -204,20 +204,22 @@ def run_studio(program: Path, data: Path, port: int, backend_port: int) -> None:
         backend(url, usable_port(backend_port), data / "backend.log") as backend_url,
         contextlib.closing(Studio(url)) as studio,
     ):
-        project = _sample_project(studio, backend_url)
-        tasks = studio.tasks(project)
+        project, tab = _sample_project(studio, backend_url)
+        tasks = [task for task in studio.tasks(project) if not task["total_annotations"]]
         n_regions = sum(len(p["result"]) for task in tasks for p in task["predictions"])
         say(f"""
-{len(tasks)} pictures with {n_regions} predicted masks are waiting.
+{counted(len(tasks), "picture")} with {counted(n_regions, "predicted mask")} waiting.
 
-  open      {data_manager(url, project)}
-            the tab "Hardest first" begins with the least sure pictures
+  open      {data_manager(url, project, tab)}
+            this tab, "Hardest first", begins with the least sure pictures
   login     {USER}   password {PASSWORD}
-  look      click a row: the masks carry their classes; Submit accepts them
-  refine    1. select a mask and press Backspace, so that there is an object without one
+  look      "Label Tasks As Displayed", behind the arrow of the blue button, opens one after the
+            other: the masks carry their classes; Submit accepts them
+  refine    1. select a mask (in the list of regions, or with the arrow, key V) and press Backspace,
+               so that there is an object without one
             2. switch on Auto-Annotation at the bottom, and leave Auto-Accept off
-            3. take the smart tool, the last one beside the picture (M): dots are the point, a
-               square with two corners is the box; M again takes the next
+            3. click on the smart tool, the last one beside the picture: dots are the point, a
+               square with two corners is the box; M takes the next
             4. choose the object's label under "Smart point" (its key: 1 to 6), then click on
                the object; for every further click choose the label again first; Alt and a click
                says what does not belong to it; or under "Smart box" (q w e r t y), and draw a box

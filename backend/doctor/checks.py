@@ -41,7 +41,7 @@ def as_text(checks: Sequence[Check]) -> str:
     lines.append(
         "everything that was checked works"
         if not faults
-        else f"{faults} fault{'s' if faults > 1 else ''}, each with its fix after the arrow"
+        else f"{faults} fault{'s' if faults > 1 else ''}; what mends each is after its arrow"
     )
     return "\n".join(lines)
 

@@ -10,6 +10,8 @@ from xml.sax.saxutils import quoteattr
 import numpy as np
 from numpy.typing import NDArray
 
+from backend.core.colours import hex_colour
+
 BINS = 10
 
 
@@ -62,7 +64,8 @@ class Suggestion:
     def as_tag(self) -> str:
         """A ``Label`` to paste into the labeling config."""
         return (
-            f'<Label value={quoteattr(self.label)} model_score_threshold="{self.threshold:.10g}"/>'
+            f'<Label value={quoteattr(self.label)} background="{hex_colour(self.label)}"'
+            f' model_score_threshold="{self.threshold:.10g}"/>'
         )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from backend.errors import InputError, json_kind
 from backend.evaluation.pairs import Selection
+from backend.evaluation.versions import is_meant
 
 ExportedTask = Mapping[str, Any]
 FetchPredictions = Callable[[int], Sequence[Any]]
@@ -108,7 +109,12 @@ def chosen_predictions(
         (f"predictions[{k}]", one) for k, one in enumerate(found)
     ]
     if selection.model_versions:
-        kept = [(where, one) for where, one in kept if version(one) in selection.model_versions]
+        wanted = selection.model_versions
+        kept = [
+            (where, one)
+            for where, one in kept
+            if version(one) in wanted or any(is_meant(name, version(one)) for name in wanted)
+        ]
     return _newest(kept)
 
 

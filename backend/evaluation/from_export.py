@@ -75,9 +75,12 @@ class TaskReader:
         self.people: set[str] = set()  # all annotators there are
         self.names = VersionNames(selection.names)
         self.lead_times = LeadTimes()
+        self.n_spoiled = 0  # annotated tasks of the control group that have one all the same
         self.n_held_out = 0  # annotated tasks of the control group, which have no prediction
         self.tags: set[str] = set()  # all control tags with regions
         self.left_out: Counter[str] = Counter()  # regions that do not count: what, and how many
+        self.left_out_in: list[str] = []  # the first tasks with what no mask can be made of
+        self.other_versions: set[str] = set()  # where a chosen one was missing
 
     @property
     def renamed(self) -> set[str]:
@@ -112,20 +115,26 @@ class TaskReader:
             if not annotations:
                 self.n_unannotated += 1
                 return
-            self.lead_times.add([one for _, one in annotations], bool(task.get("predictions")))
-            if not task.get("predictions") and is_held_out(task["id"], self._selection.holdout):
-                self.n_held_out += 1
-                return
+            if is_held_out(task["id"], self._selection.holdout):
+                if not task.get("predictions"):
+                    self.n_held_out += 1
+                    self.lead_times.add([one for _, one in annotations], False)
+                    return
+                self.n_spoiled += 1
             predictions = chosen_predictions(task, self._selection, self._fetch)
+            if predictions or not task.get("predictions"):
+                self.lead_times.add([one for _, one in annotations], bool(predictions))
             if not predictions and self._selection.missing:
                 predictions = [("predictions", {"result": [], "model_version": "missing"})]
             elif not predictions and self._selection.model_versions:
                 self.n_without_version += 1
+                found = task.get("predictions") or ()
+                self.other_versions |= {version(one) for one in found if isinstance(one, dict)}
                 return
             elif not predictions:
                 raise InputError(
-                    f"{name}: predictions: there is none; --missing counts it as one that found"
-                    " nothing"
+                    f"{name}: predictions: there is none; --holdout SHARE names the control group"
+                    " of prelabel, and --missing counts it as one that found nothing"
                 )
         except AuthError:
             raise
@@ -224,6 +233,8 @@ class TaskReader:
             check_something_left(read.regions, read.faults)
             sides.append(list(read.regions))
             self.left_out[OTHER_REGIONS] += read.n_others
+            if read.n_others and _name_once(self.left_out_in, task_name(task)):
+                self.left_out_in.append(task_name(task))
             faults += read.faults
         self._tell(task_name(task), faults)
         self.tags |= {region.from_name for side in sides for region in side}
@@ -282,6 +293,13 @@ class TaskReader:
             regions[k].key or "": mask for k, mask in found.items() if regions[k].key and mask
         }
         return kept, repeated, void
+
+
+_MOST_NAMED = 5  # tasks with leftover points
+
+
+def _name_once(names: Sequence[str], name: str) -> bool:
+    return len(names) < _MOST_NAMED and name not in names
 
 
 def _is_task(task: Any) -> bool:

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from backend.config.service import ServiceSettings
 from backend.core.classes import ClassIndex
-from backend.errors import ConfigError, InputError, Unavailable, system_reason
+from backend.errors import ConfigError, InputError, Unavailable, counted, system_reason
 from backend.evaluation.chosen import FetchPredictions
 from backend.evaluation.from_export import TaskReader
 from backend.evaluation.from_folders import FolderReader
@@ -28,7 +28,7 @@ from backend.files.images import ImageLimits
 from backend.files.text import open_utf8
 from backend.formats.json_stream import read_tasks
 from backend.formats.label_studio.reader import export_files
-from backend.formats.sample import Fault
+from backend.formats.sample import OTHER_REGIONS, Fault
 from backend.label_studio.api.client import Client
 from backend.label_studio.api.fetch import Fetcher
 from backend.label_studio.api.snapshot import write_snapshot
@@ -47,6 +47,7 @@ class ScoreOptions:
     rename: Mapping[str, str]
     overlap: str
     url_given: bool = False
+    source_shown: str | None = None  # where the source is of no use to a reader
     compare: tuple[str, str] | None = None  # model versions
     hourly: float | None = None  # what an hour of an annotator costs
     encoding: str | None = None  # of files without a mark; None is UTF-8
@@ -152,8 +153,13 @@ def run_score(
     if options.source is None:
         with tempfile.TemporaryDirectory(prefix="yolosam2-") as folder:
             path = Path(folder) / f"project-{options.project}.json"
-            _fetch_snapshot(options, service, path)
-            return run_score(replace(options, source=path), service, outputs, stop)
+            try:
+                _fetch_snapshot(options, service, path)
+            except InputError as error:
+                raise ConfigError(f"--project {options.project}: {error}") from None
+            shown = f"project {options.project} of {service.label_studio_url}"
+            read = replace(options, source=path, source_shown=shown)
+            return run_score(read, service, outputs, stop)
     outputs.check([options.source])
     if options.project is not None and service.label_studio_url is not None:
         address = f"{service.label_studio_url.rstrip('/')}/projects/{options.project}"
@@ -224,7 +230,7 @@ def _settings(options: ScoreOptions, reader: FolderReader | TaskReader) -> dict[
     """What the run was told and what it left out, kept beside its results."""
     chosen = vars(options.selection).items()
     settings: dict[str, Any] = {
-        "source": str(options.source),
+        "source": options.source_shown or str(options.source),
         "predictions": str(options.predictions or "") or None,
         "project": options.project,
         **{name: sorted(v) if isinstance(v, frozenset) else v for name, v in chosen},
@@ -233,6 +239,9 @@ def _settings(options: ScoreOptions, reader: FolderReader | TaskReader) -> dict[
         "tasks_without_annotation": reader.n_unannotated,
         "regions_left_out": sum(reader.left_out.values()),
         "left_out": {what: n for what, n in reader.left_out.most_common() if n},
+        "left_out_in": {OTHER_REGIONS: reader.left_out_in}
+        if isinstance(reader, TaskReader) and reader.left_out_in
+        else {},
         "remarks": _remarks(reader, options),
     }
     if isinstance(reader, TaskReader):
@@ -248,6 +257,12 @@ def _remarks(reader: FolderReader | TaskReader, options: ScoreOptions) -> list[s
     if unused:
         remarks.append(f"--rename: nothing is labelled {', '.join(unused)}")
     remarks += reader.names.check()
+    if isinstance(reader, TaskReader) and reader.n_spoiled:
+        remarks.append(
+            f"{counted(reader.n_spoiled, 'task')} of the control group all the same with"
+            " predictions, so counted as pre-labelled: a connected backend answers when a task is"
+            " opened; start yolosam2 serve with the same --holdout"
+        )
     if isinstance(reader, FolderReader) and reader.n_changed:
         remarks.append(
             f"{reader.n_changed} files in {options.predictions} were changed by hand since; are the"
@@ -262,7 +277,8 @@ def _why_nothing(reader: TaskReader) -> list[str]:
         people = f"; annotated by {', '.join(sorted(reader.people))}" if reader.people else ""
         return [f"none of its {reader.n_tasks} tasks has an annotation that counts{people}"]
     if reader.n_without_version:
-        others = f"({reader.n_without_version} have others)"
+        there = ", ".join(sorted(reader.other_versions))
+        others = f"({reader.n_without_version} have others: {there})"
         return [f"no annotated task has a prediction of the chosen version {others}"]
     return []
 

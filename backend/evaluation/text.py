@@ -131,12 +131,16 @@ def effort_text(view: Mapping[str, Any]) -> str:
             more,
         ]
 
-    changed = "" if share is None else f"{100 * share:.1f} % of their pixels changed"
+    changed = ""
+    if share is not None:
+        changed = (
+            f"{100 * share:.1f} % of their pixels changed, and in {effort['barely_touched']} of"
+            f" them less than {100 * BARELY:.0f} %"
+        )
     rows = [
         line("untouched"),
         line("relabelled"),
         line("reshaped", changed),
-        line("barely_touched", f"of the reshaped: less than {100 * BARELY:.0f} % changed"),
         line("relabelled_and_reshaped"),
         line("deleted"),
         ["  added", str(effort["added"]), "", ""],
@@ -268,8 +272,14 @@ def suggestions_text(view: Mapping[str, Any]) -> str:
     ]
     if as_good:
         lines.append(f"<!-- none is better than what was shown: {', '.join(as_good)} -->")
+    place = (
+        ["<!-- in place of the same labels under BrushLabels, not under a smart tag -->"]
+        if better
+        else []
+    )
     return "\n".join(
         [
+            *place,
             *lines,
             (
                 f"<!-- the lowest score seen is {scores['lowest']:g}: what lies below was never"
@@ -342,10 +352,14 @@ def score_texts(document: Mapping[str, Any], with_thresholds: bool) -> list[str]
             " prediction of the chosen version took no part"
         )
     remarks += one_sided(view)
+    places = settings.get("left_out_in", {})
     if settings["regions_left_out"]:
         remarks.append(
             "not taken as they are: "
-            + "; ".join(f"{n} {what}" for what, n in settings["left_out"].items())
+            + "; ".join(
+                f"{n} {what}" + (f" ({', '.join(where)})" if (where := places.get(what)) else "")
+                for what, n in settings["left_out"].items()
+            )
         )
     if len(document["model_versions"]) > 1:
         remarks.append(

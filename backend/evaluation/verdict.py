@@ -36,11 +36,12 @@ def _times(time: Mapping[str, Any]) -> list[str]:
     if low_high is not None and low_high[0] <= 0 <= low_high[1]:
         return [said, "that could be chance: whether pre-labels save time cannot be told yet"]
     hours = abs(saved["hours"])
+    spent = f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.0f} minutes"
     lead = "pre-labels saved" if saved["hours"] > 0 else "pre-labels cost"
     cost = "" if saved["cost"] is None else f", worth {abs(saved['cost']):.2f}"
     return [
         said,
-        f"{lead} {hours:.1f} hours{cost}: {_seconds(abs(saved['seconds_a_task']))}"
+        f"{lead} {spent}{cost}, which is {_seconds(abs(saved['seconds_a_task']))}"
         f"{_range(low_high)} a task",
     ]
 
@@ -50,7 +51,10 @@ def _regions(effort: Mapping[str, Any] | None) -> list[str]:
         return []
     changed = effort["reshaped"] + effort["relabelled_and_reshaped"]
     n_barely = effort.get("barely_touched", 0)
-    barely = f" ({n_barely} of them barely)" if n_barely else ""
+    n_both = effort["relabelled_and_reshaped"]
+    more = [f"{n_barely} of them barely"] * bool(n_barely)
+    more += [f"{n_both} of them renamed too"] * bool(n_both)
+    barely = f" ({', '.join(more)})" if more else ""
     parts = [
         f"{effort['untouched']} accepted as they were",
         f"{changed} reshaped{barely}",

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from backend.errors import ConfigError
 
 
 def is_meant(asked: str, version: str) -> bool:
-    """Whether a name that a person gave means a model version: its beginning or end will do.
+    """Whether a name that a person gave means a model version: its beginning, its end, or the
+    beginning of one of its digests will do.
 
-    >>> is_meant("demo", "demo+demo-1a2b"), is_meant("1a2b", "demo+demo-1a2b"), is_meant("x", "y")
-    (True, True, False)
+    >>> is_meant("demo", "demo+demo-1a2b.3c"), is_meant("1a", "demo+demo-1a2b.3c")
+    (True, True)
+    >>> is_meant("emo", "demo+demo-1a2b.3c")
+    False
     """
-    return version.startswith(asked) or version.endswith(asked)
+    parts = re.split(r"[-+.]", version)
+    return version.endswith(asked) or any(one.startswith(asked) for one in (version, *parts[1:]))
 
 
 class VersionNames:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from backend.demo.processes import TOKEN
+from backend.core.holdout import is_held_out
+from backend.demo.processes import TOKEN, backend, free_port
 from backend.demo.run import SAMPLES
 from backend.label_studio.api.presentation import data_manager, make_hardest_first, show_version
 from tests.e2e.test_studio import editor, open_task
@@ -161,3 +162,26 @@ def test_a_connected_backend_and_the_score_column_go_together(lab: Lab) -> None:
         lab.studio.call("POST", f"/api/tasks/{task['id']}/annotations/", body=body)
     assert task["id"] == new
     assert len(task["predictions"]) == 1
+
+
+def test_a_control_group_stays_one_with_a_backend(run_cli, lab: Lab, tmp_path: Path) -> None:
+    project = lab.studio.create_project("control group", CONFIG)
+    lab.studio.upload(project, sorted((SAMPLES / "JPEGImages").glob("*.jpg")))
+    tasks = {task["id"] for task in lab.studio.tasks(project)}
+    held = {task for task in tasks if is_held_out(task, 0.5)}
+    assert 0 < len(held) < len(tasks)
+    code, text, err = prelabel(run_cli, lab, project, "--holdout", "50%", "--dry-run")
+    assert code == 0, err
+    assert f"{len(tasks) - len(held)} tasks to predict" in text
+    assert f"{len(held)} tasks left without pre-labels" in text
+    log = tmp_path / "log"
+    with backend(lab.studio.url, free_port(), log, options=("--holdout", "50%")) as url:
+        lab.studio.connect(project, url)
+        lab.studio.retrieve_predictions(project)
+        without = {t["id"] for t in lab.studio.tasks(project) if not t["predictions"]}
+        assert without == held
+        code, text, err = prelabel(run_cli, lab, project, "--holdout", "50%", "--conf", "0.3")
+        assert code == 0, err
+        assert "a backend is connected, and Label Studio asks it when a task is opened" in text
+        without = {t["id"] for t in lab.studio.tasks(project) if not t["predictions"]}
+        assert without == held

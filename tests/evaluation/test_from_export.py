@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from backend.core.colours import hex_colour
 from backend.evaluation.text import effort_text
 from backend.label_studio.api.retry import Waits
 from tests.support.exports import SIZE, disc, regions, task, write
@@ -280,7 +281,8 @@ def test_an_annotated_task_without_prediction_is_a_fault_or_all_background(
         {
             "where": "task 2",
             "reason": (
-                "task 2: predictions: there is none; --missing counts it as one that found nothing"
+                "task 2: predictions: there is none; --holdout SHARE names the control group of"
+                " prelabel, and --missing counts it as one that found nothing"
             ),
         }
     ]
@@ -479,7 +481,7 @@ def test_other_refusals(run_cli, tmp_path: Path) -> None:
         ),
         (
             (path, "--model-version", "v9"),
-            "no annotated task has a prediction of the chosen version (1 have others)",
+            "no annotated task has a prediction of the chosen version (1 have others: v1)",
         ),
         (
             (path, "--reprot", "x.html"),
@@ -577,8 +579,8 @@ def test_suggested_thresholds_are_printed_to_paste(run_cli, tmp_path: Path) -> N
     )
     assert code == 0
     assert (
-        '<Label value="car" model_score_threshold="0.6"/>  <!-- F1 0.667 -> 1.000, keeps 20 of'
-        " 40 -->" in out
+        f'<Label value="car" background="{hex_colour("car")}" model_score_threshold="0.6"/>'
+        "  <!-- F1 0.667 -> 1.000, keeps 20 of 40 -->" in out
     )
     assert "calibration of scores: expected error" in out
 

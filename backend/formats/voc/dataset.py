@@ -136,7 +136,9 @@ def open_voc(root: Path, split: str, encoding: str | None = None) -> VocDataset:
     ids = list(dict.fromkeys([*ids, *_frames(root, split, encoding)]))
     if not ids:
         known = ", ".join(sorted(path.stem for path in listing.parent.glob("*.txt"))) or "none"
-        raise ConfigError(f"{listing}: no such list, or nothing in it; lists there: {known}")
+        raise ConfigError(
+            f"{listing}: no such list, or nothing in it; lists there: {known}; --split chooses one"
+        )
     for image_id in ids:
         _check_inside(listing, image_id)
     return VocDataset(root, tuple(ids), own_class_names(root, encoding))

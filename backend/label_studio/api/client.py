@@ -31,6 +31,18 @@ class Ambiguous(Unavailable):
     """A request may have been carried out or not; look before it is repeated."""
 
 
+def _said(reply: Any) -> str:
+    """What Label Studio says in an answer: the sentence in its JSON, if there is one."""
+    text = str(reply.text)
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return text[:300]
+    detail = found.get("detail") if isinstance(found, dict) else None
+    told = found.get("validation_errors") if isinstance(found, dict) else None
+    return f"{detail}{f' {told}' if told else ''}"[:300] if detail else text[:300]
+
+
 class Client:
     """Calls Label Studio; safe for several threads.
 
@@ -79,7 +91,7 @@ class Client:
         try:
             return self._http.request(method, f"{self._url}/{path}", **content)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            raise Unavailable(f"Label Studio cannot be reached: {error}") from None
+            raise Unavailable(f"Label Studio at {self._url} cannot be reached: {error}") from None
         except (httpx.HTTPError, OSError) as error:
             raise Ambiguous(f"{method} {path}: no answer: {type(error).__name__} {error}") from None
 
@@ -130,11 +142,12 @@ class Client:
                 f"Label Studio redirects {what} to {where[:200]}; give the address that this leads"
                 " to as --url"
             )
-        text = reply.text[:300]
+        text = _said(reply)
         if status in (401, 403):
             raise AuthError(
-                f"Label Studio answered {status} to {what}: {text}; check the token and that its"
-                " user may see the project"
+                f"Label Studio answered {status} to {what}: {text}; check the token (Account &"
+                " Settings, Personal Access Token, makes a new one) and that its user may see the"
+                " project"
             )
         if status == 429:
             asked = seconds_asked(reply.headers.get("retry-after"))

@@ -10,25 +10,30 @@ from backend.label_studio.api.presentation import Api
 TEXT = """<h3>Masks are there already</h3>
 <ol>
 <li>Look at each mask. If all are right, press <b>Submit</b>.</li>
-<li>A mask too many: click on it, then Backspace.</li>
-<li>A wrong class: click on the mask, then on the right label under <i>Masks</i>.</li>
-<li>A wrong edge: select the mask in the list of regions first; then the brush adds to it, and the
-eraser takes away. Without a selected mask the brush begins a new one.</li>
+<li>To select a mask, click on it in the list of regions, or take the arrow beside the picture
+(key V) and click on the mask itself.</li>
+<li>A mask too many: select it, then Backspace.</li>
+<li>A wrong class: select the mask, then click on the right label under <i>Masks</i>.</li>
+<li>A wrong edge: select the mask; then the brush adds to it, and the eraser takes away. Without a
+selected mask the brush begins a new one.</li>
 </ol>
 <h3>A missing object: click on it</h3>
 <ol>
 <li>Switch on <b>Auto-Annotation</b> below the picture, and leave Auto-Accept off.</li>
-<li>Take the smart tool, the last one beside the picture (key M): dots are the point, a square with
-two corners is the box. M goes from one to the next.</li>
-<li>Choose the label under <i>Smart point</i> (keys 1 to 9 and 0) and click on the object, or under
-<i>Smart box</i> (keys Q to P) and draw a rough box around it.</li>
+<li>Click on the smart tool, the last one beside the picture: dots are the point, a square with two
+corners is the box. Another click on it, or the key M, goes from one to the next.</li>
+<li>Choose the label under <i>Smart point</i> and click on the object, or under <i>Smart box</i> and
+draw a rough box around it. The key of each label stands beside its name.</li>
 <li>Not exact? Choose the label again and click on what is missing; Alt and a click takes away what
 does not belong to it.</li>
 <li>The tick below the picture accepts the mask, before you go on. A click that was never answered
 stays in the task as a point.</li>
 </ol>
+<p>From the list of tasks, <b>Label Tasks As Displayed</b>, behind the arrow of the blue button,
+goes through the tasks in the order of the tab, such as <i>Hardest first</i>.</p>
 <p>Behind the sliders below the picture, <i>Keep label selected after creating a region</i> and
-<i>Show region labels</i> save half of the work.</p>
+<i>Show region labels</i> save half of the work. A mask that was accepted from a click
+then shows its label twice in the list; it counts once.</p>
 """
 
 

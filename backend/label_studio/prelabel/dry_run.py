@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from backend.config.service import ServiceSettings
-from backend.errors import LabelingError
+from backend.core.holdout import is_held_out
+from backend.errors import LabelingError, counted
 from backend.files.images import ImageLimits
 from backend.label_studio.api.client import Client
 from backend.label_studio.api.fetch import Fetcher
 from backend.label_studio.api.filters import without_version
 from backend.label_studio.api.tasks import Task
 from backend.label_studio.prelabel.prepare import PrelabelOptions, Prepared
+from backend.label_studio.prelabel.replacing import older_versions
 from backend.label_studio.prelabel.run import filters_of
 from backend.label_studio.prelabel.stages import Labeller, Loader, TaskWork
 
@@ -37,12 +39,11 @@ def dry_run(
     seconds = []
     sizes = []
     faults = []
-    filters = filters_of(
+    parts = filters_of(
         client, options.project, options.choice, without_version(ready.model_version)
-    )[0]
-    for row in itertools.islice(
-        client.tasks(options.project, filters, full=ready.given is not None), _SAMPLE
-    ):
+    )
+    rows = client.tasks(options.project, parts[0], full=ready.given is not None)
+    for row in itertools.islice(rows, _SAMPLE):
         start = time.monotonic()
         try:
             loaded = loader(
@@ -63,7 +64,9 @@ def dry_run(
         for output in group.outputs
         for k, label in output.labels.items()
     ]
-    n = n_left if options.choice.limit is None else min(n_left, options.choice.limit)
+    held_out = _held_out(client, options, parts)
+    n = n_left - held_out
+    n = n if options.choice.limit is None else min(n, options.choice.limit)
     cost = (
         {
             "estimated_seconds": round(min(seconds) * n, 1),
@@ -74,6 +77,9 @@ def dry_run(
     )
     return {
         "dry_run": True,
+        "tasks_to_predict": n,
+        "held_out": held_out,
+        "other_versions": _older(client, options, ready.model_version),
         "labels": labels,
         "notes": list(ready.binding.notes),
         "sampled": len(seconds),
@@ -82,12 +88,41 @@ def dry_run(
     }
 
 
+def _held_out(
+    client: Client, options: PrelabelOptions, parts: Sequence[Sequence[Mapping[str, Any]]]
+) -> int:
+    """Tasks of the control group."""
+    share = options.choice.holdout
+    return sum(
+        is_held_out(row.id, share)
+        for part in (parts if share else ())
+        for row in client.tasks(options.project, part)
+    )
+
+
+def _older(client: Client, options: PrelabelOptions, version: str) -> dict[str, int]:
+    """How many predictions ``--replace`` may delete, by their versions."""
+    if not options.replace and not options.replace_annotated:
+        return {}
+    there = client.versions(options.project)
+    return {name: there[name] for name in older_versions(client, options.project, version)}
+
+
 def dry_run_text(report: Mapping[str, Any]) -> str:
     """A dry run for people."""
     lines = [
-        f"project {report['project']}, {report['title']!r}: {report['tasks_to_predict']} tasks to"
-        f" predict as {report['model_version']}"
+        f"project {report['project']}, {report['title']!r}:"
+        f" {counted(report['tasks_to_predict'], 'task')} to predict as {report['model_version']}"
     ]
+    if report.get("held_out"):
+        lines.append(
+            f"  {counted(report['held_out'], 'task')} left without pre-labels as a control group"
+        )
+    if report.get("other_versions"):
+        there = ", ".join(f"{n} of {name}" for name, n in report["other_versions"].items())
+        lines.append(
+            f"  --replace then deletes older predictions of this program; there are {there}"
+        )
     lines += [
         f"  {one['tag']}: {one['class']} becomes {one['label']} from {one['threshold']:g}"
         for one in report["labels"]

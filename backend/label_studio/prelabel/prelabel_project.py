@@ -117,7 +117,8 @@ def _run(
         "tasks_to_predict": n_left,
     }
     if options.dry_run:
-        return None, {**report, **dry_run(client, ready, options, service, limits, n_left)}
+        would = dry_run(client, ready, options, service, limits, n_left)
+        return None, {**report, **would}
     url = str(service.label_studio_url)
     path = options.journal or default_journal(url, options.project, ready.model_version)
     journal = Journal(path, f"{url}#{options.project}", ready.model_version)
@@ -145,9 +146,18 @@ def _run(
         "journal": str(journal.path),
         **summary.as_dict(),
     }
+    if summary.n_held_out:
+        summary.connected = _is_connected(client, options.project)
     tab = _present(client, options, ready.model_version) if summary.stopped is None else None
     summary.address = report["address"] = data_manager(url, options.project, tab)
     return summary, report
+
+
+def _is_connected(client: Client, project: int) -> bool:
+    try:
+        return bool(client.call("GET", "/api/ml", params={"project": project}))
+    except LabelingError:  # which a user of the token may not see
+        return False
 
 
 def _present(client: Client, options: PrelabelOptions, version: str) -> int | None:

@@ -7,9 +7,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from backend.errors import LabelingError
+from backend.errors import LabelingError, counted
 
 _MOST_LABELS = 30  # in a list for people
+_FEW = 10  # tasks of a control group, which may not all be annotated
 
 
 @dataclass
@@ -28,6 +29,7 @@ class PrelabelSummary:
     stopped: str | None = None
     error: LabelingError | None = None
     address: str | None = None  # of the project in Label Studio
+    connected: bool = False  # whether the project has a backend
     halted: bool = False  # by the error, and not by a person
 
     def reasons(self) -> Counter[str]:
@@ -56,8 +58,7 @@ class PrelabelSummary:
 
     def as_text(self) -> str:
         """For people: a line a fact, then a table by reason, then the tasks."""
-        tasks = "1 task" if self.n_done == 1 else f"{self.n_done} tasks"
-        lines = [f"predicted {tasks}, {self.n_bytes / 1e6:.1f} MB uploaded"]
+        lines = [f"predicted {counted(self.n_done, 'task')}, {self.n_bytes / 1e6:.1f} MB uploaded"]
         lines += [f"  {n:>6}  {label}" for label, n in self.per_class.most_common(_MOST_LABELS)]
         if len(self.per_class) > _MOST_LABELS:
             lines.append(f"  and {len(self.per_class) - _MOST_LABELS} more labels")
@@ -66,10 +67,21 @@ class PrelabelSummary:
         if self.n_deleted:
             lines.append(f"deleted {self.n_deleted} older predictions of this program")
         if self.n_held_out:
+            group = counted(self.n_held_out, "task")
             lines.append(
-                f"left {self.n_held_out} tasks without pre-labels as a control group; give the same"
+                f"left {group} without pre-labels as a control group; give the same"
                 " --holdout next time, and to yolosam2 score"
             )
+            if self.n_held_out < _FEW:
+                lines.append(
+                    "  few for a control group: score needs five annotations without pre-labels to"
+                    " tell what they save"
+                )
+            if self.connected:
+                lines.append(
+                    "  a backend is connected, and Label Studio asks it when a task is opened:"
+                    " start yolosam2 serve with the same --holdout, or the group gets masks"
+                )
         if self.n_skipped:
             lines.append(
                 f"skipped {self.n_skipped} that failed in an earlier run (--retry-failed tries them"

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from backend.core.holdout import is_held_out
 from backend.core.protocols import InteractiveLabeler
 from backend.core.types import Image, Prediction
 from backend.errors import InputError, LabelingError, Unavailable
@@ -52,6 +53,11 @@ class TaskAnswer:
     reason: str = ""
 
 
+# Label Studio keeps nothing of an answer without a result, so that the task stays as it is.
+HELD_OUT = TaskAnswer(
+    RawJson(json_text({"score": 0.0, "error": "left without pre-labels, as a control group"})),
+    "held out",
+)
 Wanted = tuple[str, Place]  # digest of an image's bytes, and where in a task its result goes
 Found = dict[Wanted, Result | BaseException]
 OfTask = dict[tuple[int, int], Result | BaseException]  # by group of tags and number of the picture
@@ -117,6 +123,7 @@ class BatchPredictor:
         batch: most images per model call.
         fetch_workers: images fetched and decoded at once, over all requests.
         decode: data, name and deadline to an image.
+        holdout: share of the control group, whose tasks get no predictions, 0..1.
     """
 
     def __init__(
@@ -130,7 +137,9 @@ class BatchPredictor:
         batch: int = 8,
         fetch_workers: int = 8,
         decode: Decode | None = None,
+        holdout: float = 0.0,
     ) -> None:
+        self._holdout = holdout
         self._predictors = predictors
         self._inference = inference
         self._monitor = monitor
@@ -154,6 +163,17 @@ class BatchPredictor:
             project: what to fill.
             deadline: of ``time.monotonic``; tasks not reached by then are for later.
         """
+        if not self._holdout:
+            return self._predict(tasks, project, deadline)
+        held = [is_held_out(task.id, self._holdout) for task in tasks]
+        others = [task for task, one in zip(tasks, held, strict=True) if not one]
+        made = iter(self._predict(others, project, deadline))
+        self._monitor.tasks.labels(HELD_OUT.outcome).inc(sum(held))
+        return [HELD_OUT if one else next(made) for one in held]
+
+    def _predict(
+        self, tasks: Sequence[Task], project: Project, deadline: float
+    ) -> list[TaskAnswer]:
         groups = project.binding.groups
         found: list[OfTask] = [{} for _ in tasks]
         units = _units(tasks, groups, found)

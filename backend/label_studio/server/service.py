@@ -107,6 +107,7 @@ class Service:
             batch=batch,
             fetch_workers=settings.fetch_workers,
             decode=self._decoder,
+            holdout=settings.holdout,
         )
         self._interactive = InteractivePredictor(
             self.predictors,
