@@ -87,10 +87,15 @@ def sample_pictures(folder: Path) -> list[Image]:
     return [read_image(path) for path in paths[::step][:_PICTURES]]
 
 
+_WARM_UPS = 3  # the first calls choose kernels and start threads
+_FEWEST = 5  # times, of which the median says something
+
+
 def _median(run: Callable[[int], object], repeats: int) -> float:
-    run(0)  # warms up
+    for k in range(_WARM_UPS):
+        run(k)
     times = []
-    for k in range(repeats):
+    for k in range(max(_FEWEST, repeats)):
         start = time.perf_counter()
         run(k)
         times.append(time.perf_counter() - start)

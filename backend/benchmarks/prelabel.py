@@ -4,6 +4,7 @@ stages against a stub Label Studio in this process.
 
 from __future__ import annotations
 
+import json
 import tempfile
 import threading
 import time
@@ -87,6 +88,12 @@ class StubStudio:
         return []
 
 
+def _prediction(task: int | None, n_bytes: int) -> str:
+    """A prediction of one region, as it is uploaded."""
+    region = {"id": "x" * n_bytes, "from_name": "brush", "value": {"brushlabels": ["stub"]}}
+    return json.dumps({"task": task, "result": [region]}, separators=(",", ":"))
+
+
 class StubEngine:
     """Stages that sleep, or that hold a picture's worth of memory."""
 
@@ -115,7 +122,7 @@ class StubEngine:
             load=lambda one: after(self._stage_s * 1.6, bytes(self._picture_bytes)),
             infer=lambda batch: after(self._stage_s * len(batch), [0] * len(batch)),
             finish=lambda one, loaded, answer: after(
-                self._stage_s * 1.6, f'{{"task":{one.task.id},"result":"{"x" * self._text_bytes}"}}'
+                self._stage_s * 1.6, _prediction(one.task.id, self._text_bytes)
             ),
             write=lambda one, text: put(Finished(int(one.task.id or 0), text)),
         )

@@ -31,13 +31,16 @@ class JsonLines(logging.Formatter):
     """A JSON object a line, for programs that collect logs."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Time in UTC, level, logger, message, and the traceback where there is one."""
-        made = {
+        """Time in UTC, level, logger, message, ``fields`` of the record, and the traceback where
+        there is one.
+        """
+        made: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, timezone.utc).isoformat(),
             "level": record.levelname,
             "logger": record.name,
             "message": record.getMessage(),
         }
+        made |= getattr(record, "fields", {})
         if record.exc_info:
             made["traceback"] = self.formatException(record.exc_info)
         return json.dumps(made)

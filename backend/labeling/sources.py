@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from backend.drawing.overlays import made_by_us
-from backend.errors import ConfigError, InputError
+from backend.errors import ConfigError, InputError, counted
 from backend.files.atomic import check_out
 from backend.files.find import PassedOver, find_files
 from backend.files.images import SUFFIXES
@@ -126,8 +126,15 @@ def collect(sources: Sequence[Path], split: str, out: Path | None = None) -> Ima
         ImageItem(path, PurePosixPath(relative.as_posix()), stem)
         for (path, relative), stem in zip(kept, stems, strict=True)
     ]
-    remarks = tuple(passed.remarks(_BESIDE_PICTURES))
-    return ImageList(tuple(items), names, remarks, tuple(passed.refused))
+    remarks = passed.remarks(_BESIDE_PICTURES)
+    if len(distinct) < len(pairs):
+        taken = {path for path, _ in kept}
+        again = next(path for path, _ in pairs if path not in taken)
+        remarks.append(
+            f"{counted(len(pairs) - len(distinct), 'name')} of pictures that have another name too"
+            f" left out, such as {again}"
+        )
+    return ImageList(tuple(items), names, tuple(remarks), tuple(passed.refused))
 
 
 def _not_pictures(source: Path, out: Path | None) -> list[Path]:

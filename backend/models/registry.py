@@ -157,6 +157,26 @@ def missing_weights(settings: Settings, device: str) -> list[Path]:
     return [path for path in paths if not path.is_file()]
 
 
+def check_names(settings: Settings) -> None:
+    """Refuse models that cannot be there, before anything is loaded or fetched.
+
+    Raises:
+        ConfigError: an unknown name, or a file that is missing.
+    """
+    for kind in _FILE_MODULES:
+        name = getattr(settings, kind)
+        if name is None or (kind, name) in MODELS:
+            continue
+        if not looks_like_file(name):
+            raise ConfigError(_unknown(kind, name))
+        find_weights(name, settings.model_root, f"--{kind}")
+
+
+def _unknown(kind: str, name: str) -> str:
+    names = ", ".join(one.name for one in models_of(kind))
+    return f"--{kind}: unknown model {name!r}; known are {names}, or a file"
+
+
 def _load(kind: str, settings: Settings, device: str) -> Any:
     name = _name(kind, settings, device)
     model = MODELS.get((kind, name))
@@ -175,8 +195,7 @@ def _load(kind: str, settings: Settings, device: str) -> Any:
         published = MODELS.get((kind, path.stem))
         config = config or (published.config if published is not None else None)
     else:
-        names = ", ".join(one.name for one in models_of(kind))
-        raise ConfigError(f"--{kind}: unknown model {name!r}; known are {names}, or a file")
+        raise ConfigError(_unknown(kind, name))
     module = import_module(model.module if model is not None else _FILE_MODULES[kind])
     return module.load(path, config, settings, device)
 

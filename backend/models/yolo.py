@@ -168,6 +168,8 @@ def _why_not_loaded(path: Path, error: Exception) -> str:
             f"{path}: holds code besides a model of Ultralytics. If you trust whoever made it, set"
             f" {_SAFE_LOAD}=false, and loading it runs that code"
         )
+    if isinstance(cause, UnpicklingError | EOFError) or not path.stat().st_size:
+        return f"{path}: is not a YOLO model: it is no file of weights of PyTorch"
     reason = (str(cause).splitlines() or [""])[0][:160]
     return (
         f"{path}: is not a YOLO model that Ultralytics can load: {type(cause).__name__}: {reason}"

@@ -233,6 +233,20 @@ def test_a_chunk_that_is_none_is_no_500(tmp_path: Path) -> None:
         assert sock.recv(100).startswith(b"HTTP/1.1 400")
 
 
+def test_what_is_refused_unread_is_counted_and_told(tmp_path: Path) -> None:
+    with serving(tmp_path / "log", MAX_BODY_MB=1, LOG_FORMAT="json") as server:
+        reply = requests.post(f"{server.url}/predict", data=b"x" * (2 << 20), timeout=10)
+        assert reply.status_code == 413
+        line = 'yolosam2_requests_total{endpoint="predict",status="413"} 1.0'
+        assert line in server.get("/metrics").text
+        assert "process_resident_memory_bytes" in server.get("/metrics").text
+        server.worker().kill()
+        server.wait_ready()
+    lines = [json.loads(line) for line in server.log.read_text().splitlines()]
+    assert any("refused /predict: 413" in one["message"] for one in lines)
+    assert any("SIGKILL" in one["message"] for one in lines)
+
+
 def test_large_old_predictions_do_not_hold_health_up(tmp_path: Path) -> None:
     with serving(tmp_path / "log") as server, requests.Session() as session:
         old = {"result": [{"value": {"rle": list(range(256)) * 2000}} for _ in range(25)]}
@@ -340,6 +354,8 @@ def test_c07_memory_is_flat_over_five_thousand_calls(tmp_path: Path) -> None:
         ({"LISTEN_HOST": "0.0.0.0"}, "BASIC_AUTH_USER"),
         ({"PORT": "x"}, "PORT: expected an integer"),
         ({"BASIC_AUTH_USER": "a"}, "both or neither"),
+        ({"SEGMENTER": "sam2.1_hiera_tyny"}, "unknown model 'sam2.1_hiera_tyny'"),
+        ({"DETECTOR": "lost.pt"}, "no such file: lost.pt"),
     ],
 )
 def test_c08_a01_what_cannot_be_served_is_refused_before_anything_loads(

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 import time
 
 import numpy as np
 
+from backend.config.process import log_to_stderr
 from backend.config.service import load_service_settings
 from backend.label_studio.server.serve import Server, _exit_stuck
 from backend.label_studio.server.service import Service
@@ -37,7 +37,7 @@ def load(model_path: str | None) -> Cascade:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr)
     np.seterr(all="raise")
     settings = load_service_settings({}, os.environ)
+    log_to_stderr(logging.INFO, settings.log_format)
     Server(lambda: Service(load, settings, warm=False, on_stuck=_exit_stuck), settings).run()

@@ -144,7 +144,7 @@ def _add_checks(app: Flask, service: Service) -> None:
     def livez() -> Response:
         inference = service.inference
         is_alive = inference.state != STUCK and not inference.is_failing
-        reason = "model calls keep failing" if inference.is_failing else None
+        reason = (inference.fault or "model calls keep failing") if inference.is_failing else None
         return _reply({"state": inference.state, "reason": reason}, 200 if is_alive else 503)
 
     @app.get("/readyz")
@@ -245,6 +245,15 @@ def _add_frame(app: Flask, service: Service) -> None:
             1000 * took,
             g.get("id"),
             g.get("note", ""),
+            extra={
+                "fields": {
+                    "id": g.get("id"),
+                    "method": request.method,
+                    "path": request.path[:80],
+                    "status": response.status_code,
+                    "milliseconds": round(1000 * took, 1),
+                }
+            },
         )
         return response
 

@@ -19,10 +19,11 @@ from gunicorn.workers.base import Worker
 from waitress.adjustments import Adjustments
 from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser
-from waitress.task import ThreadedTaskDispatcher
+from waitress.task import ErrorTask, ThreadedTaskDispatcher
 from waitress.utilities import RequestEntityTooLarge
 
 from backend.label_studio.server.access import OPEN_PATHS
+from backend.label_studio.server.monitor import Monitor
 from backend.label_studio.server.service import Service
 
 logger = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ _HEADER_BYTES = 64 << 10
 _IN_MEMORY = 1 << 20  # bytes of a body or an answer; the rest lies in a temporary file
 _MOST_AT_ONCE = 8  # requests that a connection may send before it has read an answer
 _FOR_PROBES = 3  # threads beside those that may be busy with requests
+_COUNTED = ("/predict", "/setup", "/webhook")  # by their names in the metrics
 _UNREAD = 1 << 30  # bytes of an answer that wait for their reader without holding a thread
 
 
@@ -53,10 +55,19 @@ class _Parser(HTTPRequestParser):  # type: ignore[misc]
         return taken
 
 
+class _Refused(ErrorTask):  # type: ignore[misc]
+    """The answer to a request that never reaches the application, which is told of it."""
+
+    def execute(self) -> None:
+        super().execute()
+        self.channel.server.refused(self.request.path, self.request.error)
+
+
 class _Channel(HTTPChannel):  # type: ignore[misc]
     """A connection that knows since when it has been waiting, and for what."""
 
     parser_class = _Parser
+    error_task_class = _Refused
     _asking_since: float | None = None  # when the first byte of the request in hand came
 
     def received(self, data: bytes) -> bool:
@@ -88,6 +99,14 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
 
 class _Server(waitress.server.TcpWSGIServer):  # type: ignore[misc]
     channel_class = _Channel
+    monitor: Monitor | None = None
+
+    def refused(self, path: str, error: Any) -> None:
+        """Count and tell what was refused before it was read."""
+        logger.warning("refused %s: %d %s", path[:80] or "a request", error.code, error.reason)
+        if self.monitor is not None:
+            endpoint = path.strip("/") if path in _COUNTED else "other"
+            self.monitor.requests.labels(endpoint, error.code).inc()
 
     def maintenance(self, now: float) -> None:
         """Close what is overdue; called about once a second."""
@@ -160,7 +179,7 @@ class FrontWorker(Worker):  # type: ignore[misc]
         for listener in self.sockets:
             sock = listener.sock
             info = (sock.family, sock.type, sock.proto, sock.getsockname())
-            _Server(
+            server = _Server(
                 self.wsgi,
                 sockets,
                 True,
@@ -170,6 +189,7 @@ class FrontWorker(Worker):  # type: ignore[misc]
                 bind_socket=False,
                 sockinfo=info,
             )
+            server.monitor = service.monitor
         while self.alive:
             waitress.server.wasyncore.loop(timeout=_LOOK_S, use_poll=True, map=sockets, count=1)
         self._finish(service, sockets, dispatcher)
@@ -183,6 +203,8 @@ class FrontWorker(Worker):  # type: ignore[misc]
         while time.monotonic() < end and not self._hurry and _is_busy(sockets):
             waitress.server.wasyncore.loop(timeout=0.1, use_poll=True, map=sockets, count=1)
         waitress.server.wasyncore.close_all(sockets, ignore_all=True)
+        # Its threads end with the process; that they still wait for work is no news.
+        logging.getLogger("waitress").setLevel(logging.ERROR)
         dispatcher.shutdown(cancel_pending=True, timeout=0)
         service.stop(0)
         told = ", ".join(f"{n} tasks {name}" for name, n in service.monitor.outcomes().items())

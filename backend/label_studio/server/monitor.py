@@ -7,7 +7,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
 
 
 def _device_bytes() -> float:
@@ -29,6 +36,7 @@ class Monitor:
 
     def __init__(self, waiting: Callable[[], float] = lambda: 0.0) -> None:
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)  # memory, and since when it runs
         name = "yolosam2"
         self.requests = Counter(
             f"{name}_requests",

@@ -18,6 +18,7 @@ from typing import Any
 from flask import Flask
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
+from gunicorn.glogging import Logger as GunicornLogger
 
 from backend.config.models import Settings
 from backend.config.service import ServiceSettings, check_listening
@@ -29,6 +30,7 @@ from backend.label_studio.server.app import create_app
 from backend.label_studio.server.front import FrontWorker
 from backend.label_studio.server.service import Service
 from backend.labeling.cascade import Cascade
+from backend.models.registry import check_names
 
 logger = logging.getLogger(__name__)
 EXIT_STUCK = 70  # of sysexits.h: internal software error
@@ -107,6 +109,15 @@ def _exit_stuck() -> None:
     )  # a thread that hangs in native code cannot be ended otherwise; gunicorn starts a new worker
 
 
+class _Logger(GunicornLogger):  # type: ignore[misc]
+    """gunicorn's lines go where ours go, in the same form."""
+
+    def setup(self, cfg: Any) -> None:
+        super().setup(cfg)
+        self.error_log.handlers.clear()
+        self.error_log.propagate = True
+
+
 class _Master(Arbiter):  # type: ignore[misc]
     """gunicorn's master, for which a second SIGTERM means now."""
 
@@ -146,6 +157,7 @@ class Server(BaseApplication):  # type: ignore[misc]
             "preload_app": False,
             "control_socket_disable": True,
             "loglevel": "warning",
+            "logger_class": _Logger,
         }
         for name, value in options.items():
             if name in self.cfg.settings:
@@ -182,6 +194,7 @@ def serve(settings: Settings, service_settings: ServiceSettings) -> None:
     check_listening(service_settings)
     if settings.prompts is not None:
         raise ConfigError("--prompts: a server needs a detector")
+    check_names(settings)
     _check_free(service_settings)
     where = f"http://{service_settings.host}:{service_settings.port}"
     logger.info(

@@ -34,6 +34,7 @@ BATCH = 1
 STOP = 2
 CLICK_PLACES = 2
 MOST_FAILURES = 10  # of jobs in a row, before a new process is asked for
+MOST_LOADS = 10  # tries to load the models, before a new process is asked for
 
 
 class Busy(Unavailable):
@@ -65,6 +66,8 @@ class InferenceThread:
             LOADING.
         queue_size: requests that may wait beside the one that runs.
         stuck_after_s: a job that runs longer makes the state STUCK.
+        load_again_s: seconds until another try where the models could not be loaded; the network
+            they come from may be back by then.
         on_stuck: called once then, on the watchdog's thread; a server ends its process there, for a
             supervisor to start it again.
     """
@@ -75,8 +78,11 @@ class InferenceThread:
         *,
         queue_size: int = 4,
         stuck_after_s: float = 120.0,
+        load_again_s: float = 30.0,
         on_stuck: Callable[[], None] | None = None,
     ) -> None:
+        self._load_again_s = load_again_s
+        self._n_loads = 0  # that failed
         self._load = load
         self._queue_size = queue_size
         self._stuck_after_s = stuck_after_s
@@ -104,7 +110,7 @@ class InferenceThread:
         """Whether so many jobs failed in a row, none of them for what was in the request, that a
         new process is the better one: memory may have run out for good.
         """
-        return self._n_failed >= MOST_FAILURES
+        return self._n_failed >= MOST_FAILURES or self._n_loads >= MOST_LOADS
 
     @property
     def waiting(self) -> int:
@@ -120,22 +126,33 @@ class InferenceThread:
         """Wait until the models are there or failed; False if neither happened in time."""
         return self._loaded.wait(timeout_s)
 
-    def _work(self) -> None:
+    def _try_load(self) -> None:
         try:
             self._load()
-            if self._state == LOADING:
+            if self._state in (LOADING, FAILED):
                 self._state = READY
+                self.fault = None
+                self._n_loads = 0
+                return
         except LabelingError as error:
-            self._state = FAILED
+            self._state = FAILED if self._state in (LOADING, FAILED) else self._state
             self.fault = str(error)
             logger.error("the models cannot be loaded: %s", error)
         except Exception as error:  # whatever a model library raises; the server stays up to say so
-            self._state = FAILED
+            self._state = FAILED if self._state in (LOADING, FAILED) else self._state
             self.fault = f"the models cannot be loaded: {type(error).__name__}"
             logger.exception("the models cannot be loaded")
+        self._n_loads += 1
+
+    def _work(self) -> None:
+        self._try_load()
         self._loaded.set()
         while True:
-            job = self._jobs.get()
+            try:
+                job = self._jobs.get(timeout=self._load_again_s if self._state == FAILED else None)
+            except queue.Empty:
+                self._try_load()
+                continue
             if job.order == STOP:
                 return
             if not job.future.set_running_or_notify_cancel():

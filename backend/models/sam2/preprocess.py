@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -61,9 +62,13 @@ def load_model(config: str, checkpoint: Path) -> Any:
     try:
         return _build(config, checkpoint).eval()
     # sam2 raises a RuntimeError without text for wrong keys; hydra has a tree of its own.
+    except (UnpicklingError, EOFError) as error:
+        raise ConfigError(f"checkpoint {checkpoint}: is no file of weights of PyTorch") from error
     except Exception as error:
         lines = str(error).strip().splitlines()
         reason = lines[0] if lines else "its weights have other names or shapes"
+        if isinstance(error, KeyError):
+            reason = f"the checkpoint has no entry {reason}, as those that sam2 publishes have"
         raise ConfigError(
             f"checkpoint {checkpoint} and configuration {config} do not fit together: {reason}"
         ) from error

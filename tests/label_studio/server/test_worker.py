@@ -242,3 +242,31 @@ def test_a_process_whose_jobs_keep_failing_asks_for_a_new_one() -> None:
     for _ in range(2 * MOST_FAILURES):
         fail(InputError("what was asked makes no sense"))
     assert not inference.is_failing
+
+
+def test_models_are_tried_again_until_they_load() -> None:
+    tries = []
+
+    def load() -> None:
+        tries.append(1)
+        if len(tries) < 3:
+            raise ConfigError("the network is down")
+
+    inference = InferenceThread(load, load_again_s=0.02)
+    inference.start()
+    assert inference.wait_loaded(5)
+    until(lambda: inference.state == READY)
+    assert (len(tries), inference.fault, inference.is_failing) == (3, None, False)
+    assert inference.run(lambda: 1, soon()) == 1
+
+
+def test_models_that_never_load_ask_for_a_new_process() -> None:
+    def load() -> None:
+        raise ConfigError("no such weights")
+
+    inference = InferenceThread(load, load_again_s=0.01)
+    inference.start()
+    until(lambda: inference.is_failing)
+    assert (inference.state, inference.fault) == (FAILED, "no such weights")
+    inference.begin_drain()
+    until(lambda: inference.state == DRAINING)
