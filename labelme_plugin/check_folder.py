@@ -19,6 +19,7 @@ from backend.formats.voc.class_names import read_class_names
 from labelme_plugin.check import Problem, check_file
 
 _PLACE = re.compile(r"\[\d+\]")  # of a shape
+_QUOTED = re.compile(r"'[^']*'")  # names, in which equal problems differ
 _ALIKE = 3  # problems with the same sentence that get a line each
 
 
@@ -64,15 +65,16 @@ class CheckSummary:
         """The problems, one line each; those that are alike share one when there are many."""
         alike: defaultdict[tuple[str, str, bool], list[Problem]] = defaultdict(list)
         for one in self.problems:
-            alike[_PLACE.sub("", one.field), one.sentence, one.is_remark].append(one)
+            kind = _QUOTED.sub("*", one.sentence)
+            alike[_PLACE.sub("", one.field), kind, one.is_remark].append(one)
         lines = []
-        for (field, sentence, is_remark), group in alike.items():
+        for (field, _, is_remark), group in alike.items():
             if len(group) <= _ALIKE:
                 lines += [one.as_text() for one in group]
                 continue
             files = list(dict.fromkeys(one.file for one in group))
             told = ": ".join(
-                part for part in (field, "remark" if is_remark else "", sentence) if part
+                part for part in (field, "remark" if is_remark else "", group[0].sentence) if part
             )
             such = ", ".join(files[:_ALIKE])
             lines.append(

@@ -205,7 +205,8 @@ def _convert(
     if not listed and target != "labelme" and summary.classes:
         summary.remarks.append(
             "the source lists no classes; they are numbered as they came:"
-            f" {', '.join(summary.classes[:20])}. --classes fixes the order"
+            f" {', '.join(summary.classes[:20])}. --classes fixes the order, and --classes-of"
+            " DETECTOR takes that of a detector"
         )
     return summary
 

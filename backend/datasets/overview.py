@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from backend.core.classes import NOT_CLASSES
 from backend.core.masks import mask_xyxy
 from backend.core.types import Instance, Prediction
 from backend.formats.sample import DatasetInstance, Fault, Sample
@@ -47,6 +48,7 @@ class Overview:
     def __init__(self) -> None:
         self.n_images = 0
         self.n_objects = 0
+        self.n_ignored = 0  # regions that count neither for nor against
         self.classes: dict[str, ClassCounts] = defaultdict(ClassCounts)
         self.splits: Counter[str] = Counter()
         self.sizes: Counter[tuple[int, int]] = Counter()
@@ -68,7 +70,8 @@ class Overview:
             return []
         name = str(found.name)
         self.n_images += 1
-        self.n_objects += len(found.instances)
+        self.n_objects += sum(one.label not in NOT_CLASSES for one in found.instances)
+        self.n_ignored += sum(one.label in NOT_CLASSES for one in found.instances)
         self.splits[found.split or ""] += 1
         self.left_out.update(found.left_out)
         self.faults += [Fault(found.where, sentence) for sentence in found.faults]
@@ -85,6 +88,8 @@ class Overview:
         seen: set[str] = set()
         tiny = huge = 0
         for one in sample.instances:
+            if one.label in NOT_CLASSES:
+                continue
             counts = self.classes[one.label]
             counts.objects += 1
             counts.images += one.label not in seen
@@ -121,17 +126,20 @@ class Overview:
         """Classes with very few objects, which may be slips of the keyboard: name, objects, and
         where.
         """
-        return [
+        rare = [
             (name, counts.objects, self._first_of[name])
             for name, counts in sorted(self.classes.items())
             if counts.objects <= _RARE
         ]
+        # In a small dataset most classes are rare, and that says nothing.
+        return rare if 2 * len(rare) <= len(self.classes) else []
 
     def as_dict(self) -> dict[str, Any]:
         """Everything, ready for JSON."""
         return {
             "images": self.n_images,
             "objects": self.n_objects,
+            "ignored_regions": self.n_ignored,
             "lists": dict(self.splits),
             "pictures": dict(self.pictures.most_common()),
             "sizes": [
