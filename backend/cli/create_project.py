@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 from backend.cli.common import (
@@ -18,7 +20,8 @@ from backend.cli.common import (
     print_result,
     service_settings,
 )
-from backend.errors import ConfigError
+from backend.config.models import Settings
+from backend.errors import ConfigError, counted
 
 _MANY = 20  # labels, from which on --classes is worth a word
 _EPILOG = """examples:
@@ -67,7 +70,6 @@ def run(args: argparse.Namespace) -> int:
     from backend.label_studio.api.client import Client
     from backend.label_studio.api.new_project import NewProject, create_project
     from backend.label_studio.api.presentation import data_manager
-    from backend.labeling.load import load_detector_of
     from backend.labeling.sources import collect
 
     service = service_settings(args)
@@ -81,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
     if args.images is not None:
         pictures = [item.path for item in collect([args.images], "val").items]
     settings = model_settings(args)
-    names = settings.classes or tuple(load_detector_of(settings).names.values())
+    names = _class_names(settings)
     auth = None
     if service.basic_auth_user:
         auth = (service.basic_auth_user, service.basic_auth_pass.reveal())
@@ -102,13 +104,46 @@ def run(args: argparse.Namespace) -> int:
         found = {"project": made.id, "tasks": made.n_tasks, "address": address}
         print_json({**found, "classes": list(names), "failed": list(made.failed)})
     else:
-        tasks = "1 task" if made.n_tasks == 1 else f"{made.n_tasks} tasks"
-        lines = [f"project {made.id} with {tasks}, {len(names)} classes", f"open {address}"]
+        tasks = counted(made.n_tasks, "task")
+        lines = [
+            f"project {made.id} with {tasks}, {counted(len(names), 'class')}",
+            f"open {address}",
+        ]
         if len(names) > _MANY:
             lines.append(
                 f"{len(names)} labels are many to choose from: --classes a,b names those you need"
             )
         lines += [f"failed: {one}" for one in made.failed]
-        lines.append(f"next: yolosam2 prelabel --url {url} --project {made.id} ...")
+        models = "".join(
+            f" --{name} {shlex.quote(str(value))}"
+            for name in ("detector", "config")
+            if (value := getattr(args, name)) is not None
+        )
+        lines.append(
+            f"next: yolosam2 prelabel --url {url} --project {made.id}{models} --segmenter ..., with"
+            " the segmenter of your choice (yolosam2 models lists them)"
+        )
         print_result("\n".join(lines))
     return 1 if made.failed else 0
+
+
+def _class_names(settings: Settings) -> tuple[str, ...]:
+    """The labels of the project.
+
+    Raises:
+        ConfigError: a class that the detector does not know, where one was named.
+    """
+    from backend.labeling.load import load_detector_of
+
+    if settings.classes is not None and settings.detector is None:
+        return settings.classes
+    # All that the detector knows, whatever is chosen of it.
+    known = tuple(load_detector_of(replace(settings, classes=None)).names.values())
+    folded = {name.casefold() for name in known}
+    unknown = [name for name in settings.classes or () if name.casefold() not in folded]
+    if unknown:
+        raise ConfigError(
+            f"--classes: the detector knows no {', '.join(unknown)}; it knows {', '.join(known)}."
+            " For a project without pre-labels of them, leave --detector out"
+        )
+    return settings.classes or known

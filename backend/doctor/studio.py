@@ -129,7 +129,16 @@ def check_project(
     """The label config against the model's classes, the tools for clicks, and what hides
     predictions.
     """
-    content = fetcher.http.get_json(f"/api/projects/{project}/")
+    try:
+        content = fetcher.http.get_json(f"/api/projects/{project}/")
+    except InputError:
+        yield Check(
+            FAULT,
+            "project",
+            f"there is no project {project} that the token's user may see",
+            "the number is in the project's address, after /projects/",
+        )
+        return
     try:
         config = parse_label_config(str(content.get("label_config") or ""))
         if None not in names:

@@ -18,6 +18,7 @@ from labelme._label_file import LabelFile
 
 from backend.core.masks import full_frame
 from backend.demo.dataset import true_detections
+from backend.demo.run import SAMPLES
 from backend.demo.scenes.compose import Scene
 from backend.demo.scenes.objects import CLASS_NAMES
 from backend.errors import Unavailable
@@ -864,3 +865,11 @@ def test_what_earlier_runs_drew_and_what_people_keep_beside_them(
     code, text, _ = run_cli("annotate", folder, "--out", folder, "--format", "label-studio", *DEMO)
     assert (folder / "label-studio/import.json").read_text() == "[]"
     assert (code, "kept 1 files that a person made or changed" in text) == (0, True)
+
+
+def test_a_project_with_classes_that_the_detector_lacks_is_refused(run_cli) -> None:
+    options = ("--url", "http://127.0.0.1:9", "--api-key", "x" * 40, "--title", "t")
+    images = ("--images", SAMPLES / "JPEGImages", "--detector", "demo", "--classes", "bal,box")
+    code, _, err = run_cli("create-project", *options, *images)
+    assert code == 2
+    assert "--classes: the detector knows no bal; it knows ball, box, star" in err

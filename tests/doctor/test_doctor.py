@@ -302,3 +302,10 @@ def test_whether_labelme_can_open_its_window(run_cli, monkeypatch: pytest.Monkey
     code, out, _ = run_cli("doctor", *models)
     assert code == 1
     assert "-> apt-get install libxcb-icccm4" in out
+
+
+def test_a_project_that_is_not_there_is_told_with_where_its_number_stands(doctor) -> None:
+    code, text = doctor(project="99")
+    assert code == 1
+    assert "there is no project 99 that the token's user may see" in text
+    assert "-> the number is in the project's address" in text

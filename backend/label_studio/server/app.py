@@ -205,6 +205,32 @@ def _add_protocol(app: Flask, service: Service) -> None:
         return _reply({}, 201)
 
 
+_QUIET = ("health", "livez", "readyz", "metrics", "webhook")  # that come every few seconds
+
+
+def _tell(endpoint: str, status: int, took_s: float) -> None:
+    """A line in the log about the request in hand."""
+    logger.log(
+        logging.DEBUG if status < 400 and endpoint in _QUIET else logging.INFO,
+        "%s %s %d %.0f ms id=%s %s",
+        request.method,
+        request.path[:80],
+        status,
+        1000 * took_s,
+        g.get("id"),
+        g.get("note", ""),
+        extra={
+            "fields": {
+                "id": g.get("id"),
+                "method": request.method,
+                "path": request.path[:80],
+                "status": status,
+                "milliseconds": round(1000 * took_s, 1),
+            }
+        },
+    )
+
+
 def _add_frame(app: Flask, service: Service) -> None:
     """Access, identification, counting and errors around every route."""
 
@@ -228,33 +254,7 @@ def _add_frame(app: Flask, service: Service) -> None:
         took = time.perf_counter() - g.get("start", time.perf_counter())
         service.monitor.requests.labels(endpoint, response.status_code).inc()
         service.monitor.latency.labels(endpoint).observe(took)
-        quiet = response.status_code < 400 and endpoint in (
-            "health",
-            "livez",
-            "readyz",
-            "metrics",
-            "webhook",
-        )
-        level = logging.DEBUG if quiet else logging.INFO
-        logger.log(
-            level,
-            "%s %s %d %.0f ms id=%s %s",
-            request.method,
-            request.path[:80],
-            response.status_code,
-            1000 * took,
-            g.get("id"),
-            g.get("note", ""),
-            extra={
-                "fields": {
-                    "id": g.get("id"),
-                    "method": request.method,
-                    "path": request.path[:80],
-                    "status": response.status_code,
-                    "milliseconds": round(1000 * took, 1),
-                }
-            },
-        )
+        _tell(endpoint, response.status_code, took)
         return response
 
     @app.errorhandler(LabelingError)
