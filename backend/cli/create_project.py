@@ -8,6 +8,7 @@ import sys
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from backend.cli.common import (
     Commands,
@@ -22,6 +23,9 @@ from backend.cli.common import (
 )
 from backend.config.models import Settings
 from backend.errors import ConfigError, counted
+
+if TYPE_CHECKING:
+    from backend.label_studio.api.new_project import MadeProject
 
 _MANY = 20  # labels, from which on --classes is worth a word
 _EPILOG = """examples:
@@ -104,26 +108,7 @@ def run(args: argparse.Namespace) -> int:
         found = {"project": made.id, "tasks": made.n_tasks, "address": address}
         print_json({**found, "classes": list(names), "failed": list(made.failed)})
     else:
-        tasks = counted(made.n_tasks, "task")
-        lines = [
-            f"project {made.id} with {tasks}, {counted(len(names), 'class')}",
-            f"open {address}",
-        ]
-        if len(names) > _MANY:
-            lines.append(
-                f"{len(names)} labels are many to choose from: --classes a,b names those you need"
-            )
-        lines += [f"failed: {one}" for one in made.failed]
-        models = "".join(
-            f" --{name} {shlex.quote(str(value))}"
-            for name in ("detector", "config")
-            if (value := getattr(args, name)) is not None
-        )
-        lines.append(
-            f"next: yolosam2 prelabel --url {url} --project {made.id}{models} --segmenter ..., with"
-            " the segmenter of your choice (yolosam2 models lists them)"
-        )
-        print_result("\n".join(lines))
+        print_result(_as_text(args, made, address, url, len(names)))
     return 1 if made.failed else 0
 
 
@@ -147,3 +132,27 @@ def _class_names(settings: Settings) -> tuple[str, ...]:
             " For a project without pre-labels of them, leave --detector out"
         )
     return settings.classes or known
+
+
+def _as_text(
+    args: argparse.Namespace, made: MadeProject, address: str, url: str, n_classes: int
+) -> str:
+    lines = [
+        f"project {made.id} with {counted(made.n_tasks, 'task')}, {counted(n_classes, 'class')}",
+        f"open {address}",
+    ]
+    if n_classes > _MANY:
+        lines.append(
+            f"{n_classes} labels are many to choose from: --classes a,b names those you need"
+        )
+    lines += [f"failed: {one}" for one in made.failed]
+    models = "".join(
+        f" --{name} {shlex.quote(str(value))}"
+        for name in ("detector", "config")
+        if (value := getattr(args, name)) is not None
+    )
+    lines.append(
+        f"next: yolosam2 prelabel --url {url} --project {made.id}{models} --segmenter ..., with"
+        " the segmenter of your choice (yolosam2 models lists them)"
+    )
+    return "\n".join(lines)
