@@ -21,6 +21,7 @@ from backend.cli import (
     demo,
     doctor,
     evaluate,
+    frames,
     labelme,
     make_config,
     models,
@@ -49,6 +50,8 @@ _EPILOG = f"""examples:
   yolosam2 serve                                    the Label Studio ML backend, on 127.0.0.1:9090
   yolosam2 doctor --url http://localhost:8080 --project 1    why nothing appears in Label Studio
   yolosam2 visualize photos/ --out pictures/ --detector demo --segmenter demo
+  yolosam2 frames street.mp4 --out street/ --every 12
+                                                    the frames of a video as pictures
   yolosam2 prelabel --url http://localhost:8080 --project 1  masks for every task of a project
   yolosam2 evaluate VOC/ --report report.html       masks against ground truth: mIoU, AP, PQ
   yolosam2 score export.json --report report.html   accepted annotations against predictions
@@ -64,6 +67,7 @@ _COMMANDS = (
     demo,
     annotate,
     visualize,
+    frames,
     serve,
     doctor,
     make_config,

@@ -86,7 +86,7 @@ def _outline(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
 
 def _disk(radius: int) -> NDArray[np.uint8]:
     rows, columns = np.ogrid[-radius : radius + 1, -radius : radius + 1]
-    return (rows * rows + columns * columns <= radius * radius).astype(np.uint8)
+    return np.asarray(rows * rows + columns * columns <= radius * radius, np.uint8)
 
 
 def contour_accuracy(
