@@ -51,6 +51,11 @@ def add(commands: Commands) -> None:
     parser.add_argument("dataset", type=Path, metavar="DATASET", help=about)
     about = "label maps made before; no model is loaded"
     parser.add_argument("--predictions", type=Path, metavar="DIR", help=about)
+    about = (
+        "of a list of videos: the values of SegmentationObject are tracks on both sides, and get"
+        " the figures of DAVIS, J and F"
+    )
+    parser.add_argument("--tracks", action="store_true", help=about)
     add_result_options(parser)
     add_file_options(parser)
 
@@ -58,7 +63,7 @@ def add(commands: Commands) -> None:
 def run(args: argparse.Namespace) -> int:
     """Evaluate the dataset."""
     from backend.evaluation.run_evaluate import run_evaluate
-    from backend.evaluation.text import classes_text, figures_text, upstream_lines
+    from backend.evaluation.text import classes_text, figures_text, tracks_text, upstream_lines
 
     models = ("detector", "segmenter", "prompts")
     given = [f"--{name}" for name in models if getattr(args, name) is not None]
@@ -78,8 +83,11 @@ def run(args: argparse.Namespace) -> int:
         rename=parse_rename(args.rename),
         outputs=outputs,
         stop=stop,
+        tracks=args.tracks,
     )
     view = document["views"][0]
     texts = [upstream_lines(view), classes_text(view), figures_text(view)]
+    if document["tracks"] is not None:
+        texts.append(tracks_text(document["tracks"]))
     code = print_document(args, document, texts)
     return INTERRUPTED if stop.is_set() else code

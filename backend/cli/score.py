@@ -184,7 +184,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _compare_files(args: argparse.Namespace, old: str, new: str) -> int:
     from backend.evaluation.compare_results import compare_results
-    from backend.evaluation.text import comparison_text
+    from backend.evaluation.comparison_text import comparison_text
     from backend.files.atomic import write_atomic
 
     if args.report is not None:

@@ -75,7 +75,7 @@ def evaluate_maps(
             f"{classes}: has no label map for any of these images; expected for example"
             f" {dataset.image_ids[0]}.png"
         )
-    reading = _reading(dataset, folder, classes, names)
+    reading = reading_of(dataset, folder, classes, names)
     n_ignored = 0
     with tqdm(
         dataset.image_ids,
@@ -107,7 +107,9 @@ def evaluate_maps(
     return run
 
 
-def _reading(dataset: VocDataset, folder: Path, classes: Path, names: Sequence[str]) -> MapReading:
+def reading_of(
+    dataset: VocDataset, folder: Path, classes: Path, names: Sequence[str]
+) -> MapReading:
     """How the predicted label maps are to be read.
 
     Raises:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from backend.core.stacking import OVERLAPS
+from backend.evaluation.comparison_text import fairness
 from backend.evaluation.gallery import Shown
-from backend.evaluation.text import HEADLINE, fairness
+from backend.evaluation.tables import HEADLINE
 from backend.evaluation.verdict import verdict
 from backend.files.atomic import write_atomic
 

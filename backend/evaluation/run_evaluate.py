@@ -28,14 +28,19 @@ def run_evaluate(
     rename: Mapping[str, str],
     outputs: Outputs,
     stop: threading.Event,
+    tracks: bool = False,
 ) -> dict[str, Any]:
     """Evaluate a VOC dataset.
+
+    With ``tracks``, object values are the tracks of videos, which get figures of their own.
 
     Raises:
         ConfigError: the dataset, the models or their classes cannot work.
     """
     from backend.evaluation.truth import EvaluateOptions
 
+    if tracks and predictions is None:
+        raise ConfigError("--tracks: compares label maps; name their folder with --predictions")
     dataset, names = _dataset(root, settings)
     outputs.check()
     limits = ImageLimits(max_pixels=settings.max_pixels)
@@ -71,6 +76,8 @@ def run_evaluate(
         "stopped": "interrupted" if stop.is_set() else None,
         "remarks": remarks,
     }
+    if tracks and predictions is not None:
+        run.tracks = _judged(dataset, names, predictions, outputs.progress, stop)
     return finish(
         run,
         outputs,
@@ -79,6 +86,21 @@ def run_evaluate(
         captions=("prediction", "truth"),
         load=pictures(outputs.images, limits, None),
     )
+
+
+def _judged(
+    dataset: VocDataset,
+    names: tuple[str, ...],
+    predictions: Path,
+    progress: bool,
+    stop: threading.Event,
+) -> dict[str, Any]:
+    """The tracks of predicted label maps."""
+    from backend.evaluation.evaluate_maps import reading_of
+    from backend.evaluation.video_maps import judge_tracks
+
+    reading = reading_of(dataset, predictions, predictions / "SegmentationClass", names)
+    return judge_tracks(dataset, predictions, reading, progress=progress, stop=stop)
 
 
 def _dataset(root: Path, settings: Settings) -> tuple[VocDataset, tuple[str, ...]]:

@@ -45,6 +45,7 @@ class Scoring:
     faults: list[Fault] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)  # on the whole
     lead_times: LeadTimes | None = None
+    tracks: dict[str, Any] | None = None  # of videos; see ``video_maps.judge_tracks``
     compare: tuple[str, str] | None = None  # model versions to put side by side
     hourly: float | None = None  # what an hour of an annotator costs
 
@@ -114,6 +115,7 @@ class Scoring:
             "comparison": None
             if self.compare is None
             else compare_versions(self.tally, names, self.compare, resamples),
+            "tracks": self.tracks,
             "classes": [names[k] for k in self.classes.order],
             "annotators": self.tally.annotators,
             "model_versions": self.tally.model_versions,

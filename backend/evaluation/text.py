@@ -3,51 +3,16 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from backend.errors import counted
+from backend.evaluation.comparison_text import comparison_text
 from backend.evaluation.effort import BARELY
+from backend.evaluation.tables import HEADLINE, as_number, table
 from backend.evaluation.verdict import verdict
 
 MOST_FAULTS = 20
-HEADLINE = {
-    "pixel_accuracy": "pixel accuracy",
-    "mean_iou": "mean IoU",
-    "mean_iou_without_background": "mean IoU without background",
-    "frequency_weighted_iou": "frequency-weighted IoU",
-    "mean_accuracy": "mean accuracy",
-    "mean_dice": "mean Dice",
-    "boundary_f": "boundary F-score",
-    "precision_50": "precision at IoU 0.5",
-    "recall_50": "recall at IoU 0.5",
-    "f1_50": "F1 at IoU 0.5",
-    "f1_75": "F1 at IoU 0.75",
-    "AP": "mask AP (COCO)",
-    "AP50": "mask AP at IoU 0.5",
-    "AP75": "mask AP at IoU 0.75",
-    "panoptic_quality": "panoptic quality",
-    "segmentation_quality": "  segmentation quality",
-    "recognition_quality": "  recognition quality",
-}
-
-
-def as_number(value: float | None, digits: int = 4) -> str:
-    """A figure, or n/a."""
-    return "n/a" if value is None else f"{value:.{digits}f}"
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Aligned columns, the first to the left."""
-    widths = [max(len(row[k]) for row in (head, *rows)) for k in range(len(head))]
-    lines = [
-        "  ".join(
-            cell.ljust(w) if k == 0 else cell.rjust(w)
-            for k, (cell, w) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in (head, *rows)
-    ]
-    return "\n".join(line.rstrip() for line in lines)
 
 
 def upstream_lines(view: Mapping[str, Any]) -> str:
@@ -161,66 +126,31 @@ def effort_text(view: Mapping[str, Any]) -> str:
     return "\n".join([text, *moved])
 
 
-def fairness(comparison: Mapping[str, Any]) -> str:
-    """Whether what was accepted speaks for one of two versions, and what to do about it."""
-    first, second = comparison.get("began_from", (0, 0))
-    if comparison.get("neutral"):
-        return "their annotations began from neither version" if first or second else ""
-    if not first and not second:
-        return ""
-    which = f"{first} began from old, {second} from new"
-    if first == second:
-        return f"of their annotations {which}, so that both are favoured alike"
-    name = "old" if first > second else "new"
-    return (
-        f"of their annotations {which}: a mask that was accepted as it was counts as perfect for"
-        f" {name}, so that what speaks for {name} is called favoured, and proves nothing. Compare"
-        " with masks drawn without pre-labels: annotate the control group of prelabel --holdout,"
-        " then predict it with both versions, or evaluate a dataset with ground truth"
-    )
-
-
-def _compared_on(images: int | Sequence[int]) -> str:
-    if isinstance(images, int):
-        return f"on {counted(images, 'image')} that both have"
-    first, second = (counted(count, "image") for count in images)
-    return (
-        f"old on {first}, new on {second}, which need not be the same; --compare of two versions in"
-        " one export tells more"
-    )
-
-
-def comparison_text(comparison: Mapping[str, Any]) -> str:
-    """Two model versions side by side."""
-    first, second = comparison["versions"]
-
-    def line(row: Mapping[str, Any]) -> list[str]:
-        interval = row["interval"]
-        return [
-            HEADLINE.get(row["name"], row["name"].replace("_", " ")),
-            as_number(row["first"]),
-            as_number(row["second"]),
-            "n/a" if row["difference"] is None else f"{row['difference']:+.4f}",
-            "" if interval is None else f"[{interval[0]:+.4f}, {interval[1]:+.4f}]",
-            row["verdict"],
-        ]
-
-    head = ["", "old", "new", "new - old", "95 % interval", ""]
-    about = fairness(comparison)
-    rows = [line(row) for row in comparison["figures"]]
-    by_class = [line(row) for row in comparison["iou_by_class"]]
-    return "\n".join(
-        [
-            f"old {first}",
-            f"new {second}",
-            _compared_on(comparison["images"]),
-            *([about] if about else []),
-            "",
-            table(head, rows),
-            "",
-            table(["IoU by class", *head[1:]], by_class),
-        ]
-    )
+def tracks_text(tracks: Mapping[str, Any]) -> str:
+    """Objects of videos, and their means."""
+    columns = {
+        "J": "j",
+        "recall": "j_recall",
+        "decay": "j_decay",
+        "F": "f",
+        "recall ": "f_recall",
+        "decay ": "f_decay",
+        "J&F": "j_and_f",
+    }
+    rows = [
+        [f"{one['video']} {one['object']}", *(as_number(one[key]) for key in columns.values())]
+        for one in tracks["objects"]
+    ]
+    mean = ["mean over objects", *(as_number(tracks["mean"][key]) for key in columns.values())]
+    told = [table(["object", *columns], [*rows, mean])]
+    if not tracks["ends_count"]:
+        told.append("the first and last frame of a video do not count, as in DAVIS")
+    if tracks["failed"]:
+        n = counted(len(tracks["failed"]), "frame")
+        told.append(
+            f"{n} without a prediction that can be read, taken as empty: {tracks['failed'][0]}"
+        )
+    return "\n".join(told)
 
 
 def groups_text(document: Mapping[str, Any]) -> str:

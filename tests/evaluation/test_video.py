@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -70,3 +72,53 @@ def test_an_object_that_is_lost_decays() -> None:
     for _ in range(20):
         values = rng.random(int(rng.integers(4, 300))).tolist()
         assert -1 <= similarity(values).decay <= 1
+
+
+def _video_dataset(root: Path, n_frames: int = 8) -> Path:
+    """Two objects that move, the second from frame 3 on."""
+    for folder in ("JPEGImages", "SegmentationClass", "SegmentationObject"):
+        (root / folder / "street").mkdir(parents=True)
+    lists = root / "ImageSets" / "Segmentation"
+    lists.mkdir(parents=True)
+    (lists / "val_videos.txt").write_text("street\n")
+    (root / "class_names.txt").write_text("_background_\ncar\n")
+    for k in range(n_frames):
+        objects = np.zeros((60, 80), np.uint8)
+        objects[10:30, 5 + k : 25 + k] = 1
+        if k >= 3:
+            objects[35:50, 40 - k : 60 - k] = 2
+        name = f"street/{k:05d}.png"
+        PIL.Image.fromarray(objects).save(root / "SegmentationObject" / name)
+        PIL.Image.fromarray((objects > 0).astype(np.uint8)).save(root / "SegmentationClass" / name)
+        grey = PIL.Image.fromarray(np.full((60, 80, 3), 90, np.uint8))
+        grey.save(root / "JPEGImages" / f"street/{k:05d}.jpg")
+    return root
+
+
+def test_tracks_of_label_maps_are_judged(run_cli, tmp_path: Path) -> None:
+    truth = _video_dataset(tmp_path / "truth")
+    found = tmp_path / "found"
+    for folder in ("SegmentationClass", "SegmentationObject"):
+        shutil.copytree(truth / folder, found / folder)
+    path = found / "SegmentationObject" / "street" / "00004.png"
+    swapped = np.array(PIL.Image.open(path))
+    swapped = np.choose(swapped, (0, 2, 1)).astype(np.uint8)  # a switch of identities in one frame
+    PIL.Image.fromarray(swapped).save(path)
+    (found / "SegmentationClass" / "street" / "00006.png").unlink()
+    options = ("--predictions", found, "--tracks", "--no-progress", "--resamples", "0")
+    code, out, err = run_cli("evaluate", truth, *options, "--json", "-")
+    assert code in (0, 1), err
+    tracks = json.loads(out)["tracks"]
+    first, second = tracks["objects"]
+    assert (first["object"], first["frames"]) == (1, 8)
+    assert first["frames_j"] == [1, 1, 1, 1, 0, 1, 0, 1]
+    assert first["j"] == pytest.approx(4 / 6, abs=1e-6)  # first and last frame do not count
+    assert second["frames_j"] == [1, 1, 1, 1, 0, 1, 0, 1]  # empty on both sides is right
+    assert tracks["mean"]["j"] == pytest.approx(4 / 6, abs=1e-6)
+    assert "00006.png: is missing" in tracks["failed"][0]
+    text = run_cli("evaluate", truth, *options)[1]
+    assert "mean over objects" in text
+    assert "1 frame without a prediction that can be read, taken as empty" in text
+    code, _, err = run_cli("evaluate", truth, "--tracks", "--detector", "demo")
+    assert code == 2
+    assert "--tracks: compares label maps" in err
