@@ -219,11 +219,14 @@ def run_studio(program: Path, data: Path, port: int, backend_port: int) -> None:
                so that there is an object without one
             2. switch on Auto-Annotation at the bottom, and leave Auto-Accept off
             3. click on the smart tool, the last one beside the picture: dots are the point, a
-               square with two corners is the box; M takes the next
+               square with two corners is the box; another click takes the next
             4. choose the object's label under "Smart point" (its key: 1 to 6), then click on
-               the object; for every further click choose the label again first; Alt and a click
-               says what does not belong to it; or under "Smart box" (q w e r t y), and draw a box
+               the object; for every further click choose the label again if it is not lit; Alt
+               and a click says what does not belong to it; or under "Smart box" (q w e r t y),
+               and draw a box
             5. the tick at the bottom accepts the suggestion
+  score     yolosam2 score --url {url} --project {project} --report report.html
+            with the token of Account & Settings in LABEL_STUDIO_API_KEY
   backend   {backend_url}, connected under Settings > Model; log in {data / "backend.log"}
 
 Press Ctrl-C to stop both. The project stays in {data}.

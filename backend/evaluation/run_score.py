@@ -116,10 +116,12 @@ def _fetch_snapshot(options: ScoreOptions, service: ServiceSettings, path: Path)
         raise ConfigError(
             "score: name an export or a folder, or give --url and --project to fetch one"
         )
-    if service.label_studio_url is None or not service.label_studio_api_key:
+    if service.label_studio_url is None:
+        raise ConfigError("--project: also give --url, or set LABEL_STUDIO_URL")
+    if not service.label_studio_api_key:
         raise ConfigError(
-            "--project: also give --url and --api-key, or set LABEL_STUDIO_URL and"
-            " LABEL_STUDIO_API_KEY"
+            "--project: also give --api-key, or set LABEL_STUDIO_API_KEY; Account & Settings of"
+            " Label Studio, Personal Access Token, makes one"
         )
     client = Client(service.label_studio_url, service.label_studio_api_key)
     with closing(client), path.open("wb") as target:

@@ -13,7 +13,9 @@ def _seconds(value: float) -> str:
 
 
 def _range(interval: list[float] | None) -> str:
-    return "" if interval is None else f" ({interval[0]:.1f} to {interval[1]:.1f})"
+    if interval is None:
+        return ""
+    return f" (95 % interval {interval[0]:.1f} to {interval[1]:.1f})"
 
 
 def _times(time: Mapping[str, Any]) -> list[str]:
@@ -56,7 +58,7 @@ def _regions(effort: Mapping[str, Any] | None) -> list[str]:
     more += [f"{n_both} of them renamed too"] * bool(n_both)
     barely = f" ({', '.join(more)})" if more else ""
     parts = [
-        f"{effort['untouched']} accepted as they were",
+        f"{effort['untouched']} were accepted as they were",
         f"{changed} reshaped{barely}",
         f"{effort['relabelled']} renamed",
         f"{effort['deleted']} deleted",
@@ -75,8 +77,8 @@ def verdict(document: Mapping[str, Any]) -> list[str]:
     >>> effort = dict(annotations=2, predicted=5, untouched=3, relabelled=0, reshaped=1)
     >>> effort |= dict(relabelled_and_reshaped=0, deleted=1, added=2)
     >>> verdict({"views": [{"effort": effort}]})[0]
-    'of 5 pre-labels 3 accepted as they were, 1 reshaped, 0 renamed, 1 deleted, and 2 objects were \
-missed'
+    'of 5 pre-labels 3 were accepted as they were, 1 reshaped, 0 renamed, 1 deleted, and 2 objects \
+were missed'
     """
     effort = document["views"][0]["effort"]
     time = document.get("time")

@@ -45,9 +45,9 @@ def test_the_report_opens_with_what_was_saved(run_cli, tmp_path: Path) -> None:
         "score", path, "--holdout", "0.1", "--hourly", "36", "--report", report, "--no-progress"
     )
     lines = text.splitlines()
-    assert lines[0].startswith("An annotation took 11 s (")
+    assert lines[0].startswith("An annotation took 11 s (95 % interval ")
     assert lines[1].startswith("Pre-labels saved 10 minutes, ")
-    assert lines[2].startswith("Of 40 pre-labels 40 accepted as they were, 0 reshaped")
+    assert lines[2].startswith("Of 40 pre-labels 40 were accepted as they were, 0 reshaped")
     assert "favours the model" in lines[3]
     assert "8 tasks of the control group without pre-labels: for the times alone" in text
     page = report.read_text()

@@ -102,6 +102,16 @@ def _mark(region: Any, where: str) -> Mark:
     return Mark(kind, from_name, labels[0] if labels else None, positive != 0, tuple(corners), page)
 
 
+def _is_half(region: Any) -> bool:
+    """Whether this is a click once more as a box without a size: Label Studio sends both where a
+    label of each tool is chosen.
+    """
+    if not isinstance(region, dict) or region.get("type") != "rectanglelabels":
+        return False
+    value = region.get("value")
+    return isinstance(value, dict) and value.get("height") is None
+
+
 def _contains(box: Mark, point: Mark) -> bool:
     x, y = point.corners
     return box.corners[0] <= x <= box.corners[2] and box.corners[1] <= y <= box.corners[3]
@@ -135,7 +145,12 @@ def read_context(context: Mapping[str, Any]) -> list[PromptedObject]:
         raise InputError(
             f"context.result: {len(result)} clicks and boxes, the limit is {MAX_PROMPTS}"
         )
-    marks = [_mark(region, f"context.result[{k}]") for k, region in enumerate(result)]
+    halves = [_is_half(region) for region in result]
+    marks = [
+        _mark(region, f"context.result[{k}]")
+        for k, region in enumerate(result)
+        if not halves[k] or all(halves)
+    ]
     points = [mark for mark in marks if mark.kind == "point"]
     groups: list[tuple[Mark, list[Mark]]] = [(mark, [mark]) for mark in marks if mark.kind == "box"]
     if not groups:

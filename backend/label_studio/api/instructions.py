@@ -21,11 +21,12 @@ selected mask the brush begins a new one.</li>
 <ol>
 <li>Switch on <b>Auto-Annotation</b> below the picture, and leave Auto-Accept off.</li>
 <li>Click on the smart tool, the last one beside the picture: dots are the point, a square with two
-corners is the box. Another click on it, or the key M, goes from one to the next.</li>
+corners is the box. Another click on it goes to the next.</li>
 <li>Choose the label under <i>Smart point</i> and click on the object, or under <i>Smart box</i> and
 draw a rough box around it. The key of each label stands beside its name.</li>
-<li>Not exact? Choose the label again and click on what is missing; Alt and a click takes away what
-does not belong to it.</li>
+<li>Not exact? After a click, choose the label again (not if it is still lit) and click on what is
+missing; Alt and a click takes away what does not belong to it. After a box, remove the mask
+(Backspace) and click instead, or accept it and use brush and eraser.</li>
 <li>The tick below the picture accepts the mask, before you go on. A click that was never answered
 stays in the task as a point.</li>
 </ol>

@@ -134,3 +134,14 @@ def test_context_may_be_json_text() -> None:
         context_of({"context": "{"})
     with pytest.raises(InputError, match="expected an object"):
         context_of({"context": [1]})
+
+
+def test_a_click_that_comes_once_more_as_a_box_without_a_size_is_a_click() -> None:
+    value = {"x": 25, "y": 50, "width": 0.3, "keypointlabels": ["cat"]}
+    click = {"type": "keypointlabels", "from_name": "point", "value": value}
+    half = {"x": 25, "y": 50, "width": None, "height": None, "rectanglelabels": ["cat"]}
+    twin = {"type": "rectanglelabels", "from_name": "box", "value": half}
+    (cat,) = read_context({"result": [click, twin]})
+    assert [mark.kind for mark in cat.marks] == ["point"]
+    with pytest.raises(InputError, match=r"result\[0\].value.width"):
+        read_context({"result": [twin]})
