@@ -11,6 +11,7 @@ import numpy as np
 
 from backend.core.masks import mask_from_full, mask_xyxy
 from backend.core.types import Detections, Mask
+from backend.demo.scenes.clips import Clip
 from backend.demo.scenes.compose import Scene, generate
 from backend.demo.scenes.objects import CLASS_NAMES
 from backend.drawing.overlays import encode_picture
@@ -21,15 +22,23 @@ from backend.formats.voc.label_maps import encode_png
 
 
 def true_masks(scene: Scene) -> list[Mask]:
-    """The visible part of every object, in order."""
+    """The visible part of every object that is seen, in order."""
+    return [mask for _, mask in _seen(scene)]
+
+
+def _seen(scene: Scene) -> list[tuple[int, Mask]]:
+    """Class and mask of every object that is seen."""
     masks = [mask_from_full(scene.objects == k + 1) for k in range(len(scene.class_ids))]
-    return [mask for mask in masks if mask is not None]
+    pairs = zip(scene.class_ids, masks, strict=True)
+    return [(class_id, mask) for class_id, mask in pairs if mask is not None]
 
 
 def true_detections(scene: Scene) -> Detections:
     """Tight boxes around the visible parts, with score 1."""
-    boxes = np.array([mask_xyxy(mask) for mask in true_masks(scene)], np.float32).reshape(-1, 4)
-    return Detections(boxes, np.array(scene.class_ids, np.int64), np.ones(len(boxes), np.float32))
+    seen = _seen(scene)
+    boxes = np.array([mask_xyxy(mask) for _, mask in seen], np.float32).reshape(-1, 4)
+    classes = np.array([class_id for class_id, _ in seen], np.int64)
+    return Detections(boxes, classes, np.ones(len(boxes), np.float32))
 
 
 def class_map(scene: Scene) -> np.ndarray:
@@ -64,5 +73,37 @@ def write_voc(out: Path, seed: int, count: int) -> None:
         out / "ImageSets" / "Segmentation" / "val.txt",
         "".join(f"{name}\n" for name in names).encode(),
     )
+    write_atomic(out / "class_names.txt", class_names_text(CLASS_NAMES).encode())
+    write_atomic(out / "prediction.json", json.dumps(rows, indent=0).encode())
+
+
+def write_clips(out: Path, seed: int, count: int, frames: int) -> None:
+    """Write ``count`` clips from ``seed`` on as a VOC dataset of videos.
+
+    Args:
+        out: folder; gets JPEGImages/<clip>/<frame>.jpg, SegmentationClass and SegmentationObject
+            alike, ImageSets/Segmentation/val_videos.txt, class_names.txt, and prediction.json with
+            the true boxes. Object values are the same in all frames of a clip.
+        seed: of the first clip.
+        count: how many.
+        frames: of each.
+
+    Raises:
+        Unavailable: the disk refuses.
+    """
+    cv2.setNumThreads(1)
+    rows: list[dict[str, Any]] = []
+    names = [f"{number:07d}" for number in range(seed, seed + count)]
+    for number, name in zip(range(seed, seed + count), names, strict=True):
+        clip = Clip(number)
+        for frame in clip.frames(frames):
+            scene = Scene(frame.image, frame.objects, clip.class_ids)
+            at = f"{name}/{frame.number:05d}"
+            write_atomic(out / "JPEGImages" / f"{at}.jpg", encode_picture(scene.image))
+            write_atomic(out / "SegmentationClass" / f"{at}.png", encode_png(class_map(scene)))
+            write_atomic(out / "SegmentationObject" / f"{at}.png", encode_png(scene.objects))
+            rows.extend(prompt_rows(at, true_detections(scene)))
+    listed = "".join(f"{name}\n" for name in names)
+    write_atomic(out / "ImageSets" / "Segmentation" / "val_videos.txt", listed.encode())
     write_atomic(out / "class_names.txt", class_names_text(CLASS_NAMES).encode())
     write_atomic(out / "prediction.json", json.dumps(rows, indent=0).encode())

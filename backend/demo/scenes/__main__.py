@@ -1,5 +1,5 @@
-"""Write generated scenes as a VOC dataset with a prompt file of true boxes: ``python -m
-backend.demo.scenes``.
+"""Write generated scenes, or videos with ``--frames``, as a VOC dataset with a prompt file of true
+boxes: ``python -m backend.demo.scenes``.
 """
 
 from __future__ import annotations
@@ -7,7 +7,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from backend.demo.dataset import write_voc
+from backend.demo.dataset import write_clips, write_voc
 
 
 def main() -> None:
@@ -16,10 +16,16 @@ def main() -> None:
     parser.add_argument("--seed", type=int, required=True, help="of the first scene")
     parser.add_argument("--count", type=int, required=True, help="how many scenes")
     parser.add_argument("--out", type=Path, required=True, help="folder of the dataset")
+    parser.add_argument("--frames", type=int, help="write videos of so many frames, not pictures")
     args = parser.parse_args()
     if args.seed < 0 or args.count < 1:
         parser.error("--seed must be at least 0 and --count at least 1")
-    write_voc(args.out, args.seed, args.count)
+    if args.frames is None:
+        write_voc(args.out, args.seed, args.count)
+    elif args.frames < 1:
+        parser.error("--frames must be at least 1")
+    else:
+        write_clips(args.out, args.seed, args.count, args.frames)
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ class Scene:
     class_ids: tuple[int, ...]
 
 
-def _place(
+def place(
     patch: Patch, x: int, y: int, height: int, width: int
 ) -> tuple[slice, slice, slice, slice]:
     """Row and column slices into the frame, then into the patch, for a patch whose corner lies at
@@ -82,7 +82,7 @@ def _compose(
             int(v)
             for v in rng.integers([-n // 3, -n // 3], [width - 2 * n // 3, height - 2 * n // 3])
         )
-        rows, cols, patch_rows, patch_cols = _place(patch, x, y, height, width)
+        rows, cols, patch_rows, patch_cols = place(patch, x, y, height, width)
         solid = patch.alpha[patch_rows, patch_cols] > 0.5
         own = int((patch.alpha > 0.5).sum())
         if solid.sum() < _MIN_VISIBLE * own:
@@ -93,16 +93,17 @@ def _compose(
             continue
         classes.append(class_id)
         areas.append(own)
-        _shadow(frame, patch, x, y, shift, radius)
+        shadow(frame, patch, x, y, shift, radius)
         frame[rows, cols] *= 1 - patch.alpha[patch_rows, patch_cols, None]
         frame[rows, cols] += patch.rgb[patch_rows, patch_cols]
         objects[rows, cols][solid] = len(classes)
     return classes
 
 
-def _shadow(
+def shadow(
     frame: Floats, patch: Patch, x: int, y: int, shift: tuple[float, float], radius: float
 ) -> None:
+    """Darken what lies below a patch whose corner is at (x, y), in place."""
     reach = radius * 0.16
     pad = int(reach * 4) + 2
     wide = cv2.copyMakeBorder(patch.alpha, pad, pad, pad, pad, cv2.BORDER_CONSTANT)
@@ -110,21 +111,51 @@ def _shadow(
     cast = Patch(patch.rgb, soft)
     dx = int(shift[0] / 6 * reach)
     dy = int(shift[1] / 6 * reach)
-    rows, cols, patch_rows, patch_cols = _place(cast, x - pad + dx, y - pad + dy, *frame.shape[:2])
+    rows, cols, patch_rows, patch_cols = place(cast, x - pad + dx, y - pad + dy, *frame.shape[:2])
     if rows.start < rows.stop and cols.start < cols.stop:
         frame[rows, cols] *= 1 - 0.55 * soft[patch_rows, patch_cols, None]
 
 
-def _photograph(rng: Rng, frame: Floats) -> NDArray[np.uint8]:
+@dataclass(frozen=True, eq=False)
+class Camera:
     """What a camera adds: vignette, colour cast, blur and noise."""
-    height, width = frame.shape[:2]
-    y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
-    x = np.linspace(-1, 1, width, dtype=np.float32)[None]
-    frame = frame * (1 - rng.uniform(0, 0.18) * (x * x + y * y))[..., None].astype(np.float32)
-    frame = frame * rng.uniform(0.9, 1.1, 3).astype(np.float32) * np.float32(rng.uniform(0.85, 1.1))
-    frame = np.asarray(cv2.GaussianBlur(frame, (0, 0), rng.uniform(0.3, 0.8)), np.float32)
-    frame = frame + rng.normal(0, rng.uniform(0.004, 0.018), frame.shape).astype(np.float32)
-    return np.asarray(np.clip(frame * 255 + 0.5, 0, 255), np.uint8)
+
+    vignette: Floats  # (H, W, 1)
+    cast: Floats  # (3,)
+    gain: np.float32
+    blur: float  # pixels
+    grain: float
+
+    @classmethod
+    def of(cls, rng: Rng, size_hw: tuple[int, int]) -> Camera:
+        """A camera for pictures of a size."""
+        y = np.linspace(-1, 1, size_hw[0], dtype=np.float32)[:, None]
+        x = np.linspace(-1, 1, size_hw[1], dtype=np.float32)[None]
+        vignette = (1 - rng.uniform(0, 0.18) * (x * x + y * y))[..., None].astype(np.float32)
+        return cls(
+            vignette=vignette,
+            cast=rng.uniform(0.9, 1.1, 3).astype(np.float32),
+            gain=np.float32(rng.uniform(0.85, 1.1)),
+            blur=rng.uniform(0.3, 0.8),
+            grain=rng.uniform(0.004, 0.018),
+        )
+
+    def take(self, rng: Rng, frame: Floats) -> NDArray[np.uint8]:
+        """The picture of a frame of light, (H, W, 3) in 0..1."""
+        frame = frame * self.vignette
+        frame = frame * self.cast * self.gain
+        frame = np.asarray(cv2.GaussianBlur(frame, (0, 0), self.blur), np.float32)
+        frame = frame + rng.normal(0, self.grain, frame.shape).astype(np.float32)
+        return np.asarray(np.clip(frame * 255 + 0.5, 0, 255), np.uint8)
+
+
+def lamp(rng: Rng) -> tuple[Floats, tuple[float, float]]:
+    """Where the light comes from, a unit vector (3,), and which way shadows fall, in pixels."""
+    around = rng.uniform(0, 2 * np.pi)
+    lift = rng.uniform(0.5, 0.85)
+    flat = np.sqrt(1 - lift**2)
+    light = np.array([flat * np.cos(around), flat * np.sin(around), lift], np.float32)
+    return light, (-float(light[0]) * 7, -float(light[1]) * 7)
 
 
 def generate(seed: int, size_hw: tuple[int, int] | None = None) -> Scene:
@@ -139,12 +170,9 @@ def generate(seed: int, size_hw: tuple[int, int] | None = None) -> Scene:
     """
     rng = np.random.default_rng([2026, seed])
     height, width = SIZES_HW[rng.integers(len(SIZES_HW))] if size_hw is None else size_hw
-    around = rng.uniform(0, 2 * np.pi)
-    lift = rng.uniform(0.5, 0.85)
-    flat = np.sqrt(1 - lift**2)
-    light = np.array([flat * np.cos(around), flat * np.sin(around), lift], np.float32)
-    shift = (-float(light[0]) * 7, -float(light[1]) * 7)
+    light, shift = lamp(rng)
     frame = lay(rng, height, width, shift)
     objects = np.zeros((height, width), np.uint8)
     classes = _compose(rng, frame, objects, light, shift)
-    return Scene(_photograph(rng, frame), objects, tuple(classes))
+    camera = Camera.of(rng, (height, width))
+    return Scene(camera.take(rng, frame), objects, tuple(classes))
