@@ -1,0 +1,1 @@
+"""Formats of tracks through videos."""
