@@ -169,8 +169,10 @@ def run_score(
     stored = _stored(service, options)
     classes = ClassIndex(options.classes)
     run = Scoring(classes, options.overlap, with_gallery=outputs.report is not None)
-    run.compare = options.compare
     reader = _reader(options, classes, stored)
+    if options.compare is not None:  # by their own names, or those that were given to them
+        old, new = map(reader.names.look_up, options.compare)
+        run.compare = (old, new)
     if isinstance(reader, FolderReader):
         score(_of_folders(reader, outputs.progress, stop), run)
     else:

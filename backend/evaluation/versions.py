@@ -39,10 +39,15 @@ class VersionNames:
         'before'
         """
         if version not in self._called:
-            fits = [key for key in self._names if is_meant(key, version)]
-            key = version if version in self._names else max(fits, key=len, default=None)
-            self._called[version] = version if key is None else self._names[key]
+            self._called[version] = self.look_up(version)
         return self._called[version]
+
+    def look_up(self, version: str) -> str:
+        """The same, without taking note that there is such a version."""
+        if version in self._names:
+            return self._names[version]
+        fits = [key for key in self._names if is_meant(key, version)]
+        return self._names[max(fits, key=len)] if fits else version
 
     def check(self) -> list[str]:
         """Which names met no version.

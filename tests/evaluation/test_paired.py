@@ -132,6 +132,8 @@ def test_every_annotation_counts_once_and_versions_have_names(run_cli, tmp_path:
     assert document["model_versions"] == ["after", "before"]
     whole = document["views"][0]
     assert (whole["images"], whole["compared"], whole["effort"]["annotations"]) == (6, 6, 6)
+    _, document = scored(run_cli, path, *names, "--compare", OLD, "after")
+    assert document["comparison"]["versions"] == ["before", "after"]
     _, text, _ = run_cli("score", path, *names, "--no-progress", "--resamples", "0")
     assert "compared 6 images" in text
     other = run_cli("score", path, "--name", "v1=x", "--no-progress", "--resamples", "0")[1]

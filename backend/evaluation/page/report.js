@@ -11,7 +11,7 @@ const EFFORT = {
   relabelled_and_reshaped: ["relabelled and reshaped", "#e08a1e"], deleted: ["deleted", "#c23b6a"], added: ["added", "#3b7dd8"],
 };
 const CARDS = {
-  mean_iou: "mean IoU", mean_iou_without_background: "without background", pixel_accuracy: "pixel accuracy", frequency_weighted_iou: "freq.-weighted IoU",
+  mean_iou: "mean IoU", mean_iou_without_background: "IoU without background", pixel_accuracy: "pixel accuracy", frequency_weighted_iou: "freq.-weighted IoU",
   boundary_f: "boundary F-score", f1_50: "F1 at IoU 0.5", f1_75: "F1 at IoU 0.75", AP: "mask AP", panoptic_quality: "panoptic quality", untouched_share: "untouched",
 };
 
