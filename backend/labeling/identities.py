@@ -1,0 +1,257 @@
+"""Which detection is which object: identities through a video, whatever follows the masks.
+
+Every few frames a detector is asked, and what it finds is joined to the objects that are followed,
+by the overlap of masks and the Hungarian method (Kuhn, 1955). An object is shown once several
+detections have confirmed it; until then it is followed in silence. Its class is that of most votes,
+each weighted by its score.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backend.core.masks import mask_iou
+from backend.core.types import Instance, Mask
+from backend.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class IdentityOptions:
+    """How identities are given.
+
+    Attributes:
+        join_iou: lowest overlap of a detection with the object that it is joined to.
+        across_iou: the same where their classes differ.
+        confirmations: detections that an object needs to be shown.
+        rounds: of detections within which it must get them.
+        duplicate_iou: overlap of two objects that are one.
+        duplicate_rounds: rounds in which they must overlap so, before the younger one ends.
+        most: objects that are followed at once.
+    """
+
+    join_iou: float = 0.3
+    across_iou: float = 0.7
+    confirmations: int = 2
+    rounds: int = 3
+    duplicate_iou: float = 0.7
+    duplicate_rounds: int = 2
+    most: int = 64
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.confirmations <= self.rounds:
+            raise ConfigError(
+                f"confirmations: expected 1 to {self.rounds}, the rounds, got {self.confirmations}"
+            )
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Round:
+    """What came of one round of detections.
+
+    Attributes:
+        joined: the detection of each object that has one.
+        begun: new objects, to be followed from this frame on, with their detections.
+        confirmed: objects that are shown from now on, and from their first frame.
+        ended: objects that are no longer followed: never confirmed, or the same as an older one.
+        merged: younger object to the older one that it turned out to be.
+        n_refused: detections that would have been one object too many.
+    """
+
+    joined: Mapping[int, Instance]
+    begun: Mapping[int, Instance]
+    confirmed: Sequence[int]
+    ended: Sequence[int]
+    merged: Mapping[int, int]
+    n_refused: int
+
+
+@dataclass
+class _Object:
+    first_frame: int
+    hits: int = 0
+    rounds: int = 0
+    is_confirmed: bool = False
+    votes: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    said: list[str] = field(default_factory=list)  # labels of its detections, in order
+
+
+def overlaps(ours: Sequence[Mask], theirs: Sequence[Mask]) -> NDArray[np.float64]:
+    """IoU of every pair of masks, (len(ours), len(theirs)).
+
+    >>> mask = Mask(0, 0, np.ones((1, 2), np.bool_))
+    >>> overlaps([mask], [mask, Mask(1, 0, np.ones((1, 2), np.bool_))]).round(2).tolist()
+    [[1.0, 0.33]]
+    """
+    return np.array([[mask_iou(a, b) for b in theirs] for a in ours]).reshape(
+        len(ours), len(theirs)
+    )
+
+
+def pairs_of(values: NDArray[np.float64], allowed: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """The pairs of rows and columns with the largest sum of values, each used once.
+
+    Args:
+        values: (R, C), 0 or more.
+        allowed: (R, C), which pairs may be taken.
+
+    >>> pairs_of(np.array([[0.9, 0.8], [0.8, 0.1]]), np.ones((2, 2), bool))
+    [(0, 1), (1, 0)]
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    if not allowed.any():
+        return []
+    rows, columns = linear_sum_assignment(np.where(allowed, values, 0), maximize=True)
+    return [(int(r), int(c)) for r, c in zip(rows, columns, strict=True) if allowed[r, c]]
+
+
+class Identities:
+    """The objects of one video, numbered from 1 on.
+
+    Args:
+        options: see ``IdentityOptions``.
+    """
+
+    def __init__(self, options: IdentityOptions | None = None) -> None:
+        self._options = options or IdentityOptions()
+        self._objects: dict[int, _Object] = {}
+        self._n_given = 0
+        self._alike: Counter[tuple[int, int]] = Counter()  # rounds in a row, older and younger
+        self.n_refused = 0  # detections beyond the cap
+
+    def label(self, number: int) -> str:
+        """The class of an object by its votes; of equals the first."""
+        votes = self._objects[number].votes
+        return max(votes, key=lambda label: votes[label])
+
+    def first_frame(self, number: int) -> int:
+        """The frame of an object's first detection."""
+        return self._objects[number].first_frame
+
+    def is_confirmed(self, number: int) -> bool:
+        """Whether an object is shown."""
+        return self._objects[number].is_confirmed
+
+    def flips(self, number: int) -> int:
+        """How often an object's detections changed their class from one to the next."""
+        said = self._objects[number].said
+        return sum(a != b for a, b in pairwise(said))
+
+    def end(self, number: int) -> None:
+        """Forget that an object is followed, such as one that is lost; its number stays its own."""
+        for pair in [pair for pair in self._alike if number in pair]:
+            del self._alike[pair]
+
+    def round(
+        self, frame: int, detected: Sequence[Instance], followed: Mapping[int, Mask]
+    ) -> Round:
+        """Join detections to the objects that are followed.
+
+        Args:
+            frame: number of the frame.
+            detected: what was found in it, with masks; others are passed over.
+            followed: the mask of every object that is followed and seen in this frame.
+        """
+        options = self._options
+        found = [one for one in detected if one.mask is not None]
+        numbers = sorted(followed)
+        iou = overlaps(
+            [followed[number] for number in numbers],
+            [one.mask for one in found if one.mask is not None],
+        )
+        same = np.array(
+            [[self.label(number) == one.label for one in found] for number in numbers], bool
+        ).reshape(iou.shape)
+        allowed = iou >= np.where(same, options.join_iou, options.across_iou)
+        joined = {numbers[r]: found[c] for r, c in pairs_of(iou, allowed)}
+        for number, one in joined.items():
+            self._vote(number, one)
+        merged = self._merge(numbers, followed)
+        begun, n_refused = self._begin(frame, found, joined, iou, len(numbers) - len(merged))
+        confirmed, dropped = self._confirm([n for n in numbers if n not in merged])
+        confirmed += [n for n in begun if self._objects[n].is_confirmed]
+        return Round(
+            joined=joined,
+            begun=begun,
+            confirmed=confirmed,
+            ended=[*merged, *dropped],
+            merged=merged,
+            n_refused=n_refused,
+        )
+
+    def _vote(self, number: int, one: Instance) -> None:
+        known = self._objects[number]
+        known.hits += 1
+        known.votes[one.label] += one.score
+        known.said.append(one.label)
+
+    def _merge(self, numbers: Sequence[int], followed: Mapping[int, Mask]) -> dict[int, int]:
+        """Younger objects that lie on older ones for several rounds."""
+        options = self._options
+        merged: dict[int, int] = {}
+        for k, older in enumerate(numbers):
+            for younger in numbers[k + 1 :]:
+                pair = (older, younger)
+                if mask_iou(followed[older], followed[younger]) < options.duplicate_iou:
+                    self._alike.pop(pair, None)
+                    continue
+                self._alike[pair] += 1
+                if self._alike[pair] >= options.duplicate_rounds and older not in merged:
+                    merged.setdefault(younger, older)
+        for younger, older in merged.items():
+            for label, votes in self._objects[younger].votes.items():
+                self._objects[older].votes[label] += votes
+            self.end(younger)
+        return merged
+
+    def _begin(
+        self,
+        frame: int,
+        found: Sequence[Instance],
+        joined: Mapping[int, Instance],
+        iou: NDArray[np.float64],
+        n_followed: int,
+    ) -> tuple[dict[int, Instance], int]:
+        """New objects of the detections that are no known one's."""
+        taken = {id(one) for one in joined.values()}
+        begun: dict[int, Instance] = {}
+        n_refused = 0
+        for column, one in enumerate(found):
+            # One that lies on a known object is that one once more, under another name.
+            repeats = len(iou) > 0 and iou[:, column].max() >= self._options.duplicate_iou
+            if id(one) in taken or repeats:
+                continue
+            if n_followed + len(begun) >= self._options.most:
+                n_refused += 1
+                continue
+            self._n_given += 1
+            self._objects[self._n_given] = _Object(frame)
+            self._vote(self._n_given, one)
+            self._objects[self._n_given].rounds = 1
+            self._objects[self._n_given].is_confirmed = self._options.confirmations == 1
+            begun[self._n_given] = one
+        self.n_refused += n_refused
+        return begun, n_refused
+
+    def _confirm(self, numbers: Sequence[int]) -> tuple[list[int], list[int]]:
+        """Objects that are now confirmed, and those that had their chance."""
+        confirmed = []
+        dropped = []
+        for number in numbers:
+            known = self._objects[number]
+            if known.is_confirmed:
+                continue
+            known.rounds += 1
+            if known.hits >= self._options.confirmations:
+                known.is_confirmed = True
+                confirmed.append(number)
+            elif known.rounds >= self._options.rounds:
+                dropped.append(number)
+                self.end(number)
+        return confirmed, dropped
