@@ -276,7 +276,9 @@ def test_thresholds_are_put_into_the_project(run_cli, lab: Lab, made: Made, tmp_
     before = lab.studio.call("GET", address)["label_config"]
     code, out, err = run_cli("score", *options, "--suggest-thresholds", "--no-progress")
     assert code == 0, err
-    suggested = set(re.findall(r'^<Label value="(\w+)" model_score_threshold', out, re.MULTILINE))
+    suggested = set(
+        re.findall(r'^<Label value="(\w+)" background="\S+" model_score', out, re.MULTILINE)
+    )
     assert suggested
     assert lab.studio.call("GET", address)["label_config"] == before
     code, out, err = run_cli("score", *options, "--apply-thresholds", "--no-progress")
