@@ -27,6 +27,7 @@ from backend.models.weights import fetch_from_hub
 
 if TYPE_CHECKING:
     from backend.models.registry import Model
+    from backend.models.sam2.video import Frames, Sam2Session
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -60,8 +61,8 @@ class Sam2Segmenter:
 
     def __init__(self, checkpoint: Path, config: str, *, device: str, box_chunk: int = 32) -> None:
         self.model = load_model(config, checkpoint).to(device)
-        self._device = torch.device(device)
-        self._chunk = min(box_chunk, _CPU_CHUNK) if self._device.type == "cpu" else box_chunk
+        self.device = torch.device(device)
+        self.chunk = min(box_chunk, _CPU_CHUNK) if self.device.type == "cpu" else box_chunk
         recipe = file_digest(Path(config)) if Path(config).is_file() else config
         digest = sha256((file_digest(checkpoint) + recipe).encode()).hexdigest()[:8]
         self._version = f"{checkpoint.stem}-{digest}"
@@ -72,17 +73,15 @@ class Sam2Segmenter:
         return self._version
 
     @contextmanager
-    def _scope(self) -> Iterator[None]:
+    def scope(self) -> Iterator[None]:
         """Inference mode and, on CUDA, bf16 autocast; both end with the block."""
         with (
             torch.inference_mode(),
-            torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type == "cuda"),
+            torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"),
         ):
             yield
 
-    def _in_chunks(
-        self, count: int, chunk: int, what: str, run: Callable[[int, int], T]
-    ) -> list[T]:
+    def in_chunks(self, count: int, chunk: int, what: str, run: Callable[[int, int], T]) -> list[T]:
         """``run(start, stop)`` over all rows.
 
         Running out of memory halves the chunk and goes on.
@@ -98,7 +97,7 @@ class Sam2Segmenter:
                     raise
                 if stop - start == 1:
                     raise Unavailable(
-                        f"{self._device}: out of memory with one of the {what}; use a smaller"
+                        f"{self.device}: out of memory with one of the {what}; use a smaller"
                         " --segmenter or --device cpu"
                     ) from None
                 chunk = (stop - start) // 2
@@ -106,18 +105,18 @@ class Sam2Segmenter:
                 text = (
                     "%s: out of memory with %d %s at once, going on with %d; lower %s to avoid this"
                 )
-                logger.warning(text, self._device, stop - start, what, chunk, option)
-                if self._device.type == "cuda":
+                logger.warning(text, self.device, stop - start, what, chunk, option)
+                if self.device.type == "cuda":
                     torch.cuda.empty_cache()
                 continue
             start = stop
         return results
 
     def _encode(self, images: Sequence[Image]) -> Features:
-        return embedded(self.model, prepared(images, self.model.image_size, self._device))
+        return embedded(self.model, prepared(images, self.model.image_size, self.device))
 
     def _encode_all(self, images: Sequence[Image]) -> Features:
-        parts = self._in_chunks(
+        parts = self.in_chunks(
             len(images), len(images), "images", lambda a, b: self._encode(images[a:b])
         )
         if len(parts) == 1:
@@ -133,7 +132,7 @@ class Sam2Segmenter:
         """Logits (N, h, w) float16 and quality (N,) float32 on the host, for N boxes of any of the
         images.
         """
-        labels = torch.tensor([[2, 3]], dtype=torch.int, device=self._device)
+        labels = torch.tensor([[2, 3]], dtype=torch.int, device=self.device)
 
         def run(start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
             who = owner[start:stop]
@@ -145,7 +144,7 @@ class Sam2Segmenter:
             small = logits[:, 0].float().clamp(-_LOGIT_LIMIT, _LOGIT_LIMIT).half()
             return small.cpu().numpy(), quality[:, 0].float().cpu().numpy()
 
-        parts = self._in_chunks(len(corners), self._chunk, "boxes", run)
+        parts = self.in_chunks(len(corners), self.chunk, "boxes", run)
         return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
 
     def segment(self, images: Sequence[Image], boxes: Sequence[Boxes]) -> list[Masks]:
@@ -169,15 +168,15 @@ class Sam2Segmenter:
         if not active:
             return answers
         counts = [len(boxes[k]) for k in active]
-        with self._scope():
+        with self.scope():
             features = self._encode_all([images[k] for k in active])
             owner = torch.repeat_interleave(torch.arange(len(active)), torch.tensor(counts)).to(
-                self._device
+                self.device
             )
             scaled = np.concatenate(
                 [boxes[k] / self._scale(images[k].shape[:2]) for k in active]
             ).astype(np.float32)
-            corners = torch.from_numpy(scaled).to(self._device).view(-1, 2, 2)
+            corners = torch.from_numpy(scaled).to(self.device).view(-1, 2, 2)
             logits, quality = self._decode_boxes(features, owner, corners)
         ends = np.cumsum(counts)
         for k, start, end in zip(active, ends - counts, ends, strict=True):
@@ -199,10 +198,16 @@ class Sam2Segmenter:
 
     def embed(self, image: Image) -> Embedding:
         """Encode an image once for many calls of ``refine``."""
-        with self._scope():
+        with self.scope():
             features = self._encode([image])
         size = sum(t.element_size() * t.nelement() for t in (features.image, *features.fine))
         return Embedding(features, _size(image), size)
+
+    def start(self, frames: Frames) -> Sam2Session:
+        """Begin with a video; see ``Sam2Session``."""
+        from backend.models.sam2.video import Sam2Session
+
+        return Sam2Session(self, frames)
 
     def refine(self, embedding: Embedding, prompts: Sequence[Prompts]) -> Masks:
         """Outline the object that each prompt describes.
@@ -225,7 +230,7 @@ class Sam2Segmenter:
             raise InputError("embedding: was made by another segmenter")
         logits = []
         quality = []
-        with self._scope():
+        with self.scope():
             for prompt in prompts:
                 one, sure = self._refine_one(embedding, prompt)
                 logits.append(one)
@@ -252,11 +257,11 @@ class Sam2Segmenter:
         mask = None
         if prompt.logits is not None:
             mask = torch.from_numpy(np.clip(prompt.logits, -32, 32).astype(np.float32)).to(
-                self._device
+                self.device
             )[None, None]
         multimask = len(coordinates) == 1 and prompt.xyxy is None and mask is None
-        where = torch.from_numpy(coordinates)[None].to(self._device)
-        kinds = torch.from_numpy(np.concatenate(labels))[None].to(self._device)
+        where = torch.from_numpy(coordinates)[None].to(self.device)
+        kinds = torch.from_numpy(np.concatenate(labels))[None].to(self.device)
         answer = decoded(self.model, embedding.features, where, kinds, mask, multimask=multimask)
         best = int(answer.quality[0].argmax())
         logits = answer.logits[0, best].float().clamp(-_LOGIT_LIMIT, _LOGIT_LIMIT).half()
