@@ -324,3 +324,11 @@ def test_the_embedding_for_no_memory_is_added_only_where_the_model_says_so(
         added = model.no_mem_embed.transpose(1, 2)[..., None]
     assert torch.allclose(found[0] - added, found[1], atol=1e-5)
     assert not torch.equal(found[0], found[1])
+
+
+def test_a_file_that_holds_no_weights_is_named(tmp_path: Path) -> None:
+    for k, content in enumerate((b"", b"hello", b"\xff\xd8\xff" * 50)):
+        path = tmp_path / f"{k}.pt"
+        path.write_bytes(content)
+        with pytest.raises(ConfigError, match="is no file of weights of PyTorch"):
+            load_model(str(DEMO_SAM2_CONFIG), path)

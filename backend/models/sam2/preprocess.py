@@ -21,6 +21,7 @@ from backend.errors import ConfigError
 
 MEAN = (0.485, 0.456, 0.406)  # of sam2.utils.transforms.SAM2Transforms
 STD = (0.229, 0.224, 0.225)
+_WEIGHTS = (b"PK", b"\x80")  # what files of weights begin with: archives, and older pickles
 # What `build_sam2` adds unless told otherwise: an unstable single mask gives way to the best of
 # three.
 _BUILD_SAM2_EXTRAS = {
@@ -62,11 +63,16 @@ def load_model(config: str, checkpoint: Path) -> Any:
     try:
         return _build(config, checkpoint).eval()
     # sam2 raises a RuntimeError without text for wrong keys; hydra has a tree of its own.
-    except (UnpicklingError, EOFError) as error:
-        raise ConfigError(f"checkpoint {checkpoint}: is no file of weights of PyTorch") from error
     except Exception as error:
+        if checkpoint.is_file():
+            with checkpoint.open("rb") as file:
+                if not file.read(2).startswith(_WEIGHTS):
+                    said = f"checkpoint {checkpoint}: is no file of weights of PyTorch"
+                    raise ConfigError(said) from error
         lines = str(error).strip().splitlines()
         reason = lines[0] if lines else "its weights have other names or shapes"
+        if isinstance(error, UnpicklingError):
+            reason = "the checkpoint holds more than weights, as a model of Ultralytics does"
         if isinstance(error, KeyError):
             reason = f"the checkpoint has no entry {reason}, as those that sam2 publishes have"
         raise ConfigError(
