@@ -7,7 +7,7 @@ the session of a video.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from backend.core.types import (
@@ -75,16 +75,26 @@ class Namer(Protocol):
     def name(self, image: Image, masks: Sequence[Mask]) -> ClassProbabilities: ...
 
 
+class Frames(Protocol):
+    """Frames of a video by their numbers, from 0 on; an ``IndexError`` tells that there are no
+    more. A list of images is one, and so is what decodes them when they are asked for.
+    """
+
+    def __getitem__(self, number: int, /) -> Image: ...
+
+
 class VideoSession(Protocol):
     """One video in work.
 
-    Prompts may be given on any frame, in any order; ``step`` gives the masks of the next frame
-    towards the end or the start, and None past it. ``forget`` lets go of frames that are no longer
-    read.
+    Prompts and masks may be given on any frame, in any order; ``step`` gives the masks of the next
+    frame towards the end or the start, and None past it. ``drop`` ends an object, and ``forget``
+    lets go of frames that are no longer read.
     """
 
     def prompt(self, frame: int, object_id: int, prompts: Prompts) -> FrameMasks: ...
+    def prompt_mask(self, frame: int, object_id: int, mask: Mask) -> FrameMasks: ...
     def step(self, *, backward: bool = False) -> FrameMasks | None: ...
+    def drop(self, object_id: int) -> None: ...
     def forget(self, before: int) -> None: ...
 
 
@@ -93,7 +103,7 @@ class VideoSegmenter(Protocol):
 
     @property
     def version(self) -> str: ...
-    def start(self, frames: Iterable[Image]) -> VideoSession: ...
+    def start(self, frames: Frames) -> VideoSession: ...
 
 
 class Labeler(Protocol):

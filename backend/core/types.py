@@ -108,7 +108,11 @@ class ClassProbabilities:
 
 @dataclass(frozen=True, eq=False)
 class FrameMasks:
-    """The followed objects in one frame of a video."""
+    """The followed objects in one frame of a video.
+
+    The ``quality`` of a mask says how sure the model is that its object is seen at all, 0..1; below
+    0.5 it is hidden or gone, and the mask is empty.
+    """
 
     frame: int  # 0 is the first
     object_ids: tuple[int, ...]

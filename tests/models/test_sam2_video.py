@@ -16,6 +16,7 @@ import torch
 from omegaconf import OmegaConf
 
 from backend.core.masks import mask_from_full, mask_xyxy
+from backend.core.protocols import VideoSegmenter, VideoSession
 from backend.core.types import FrameMasks, Prompts
 from backend.demo.scenes.clips import Clip
 from backend.errors import InputError
@@ -241,3 +242,9 @@ def test_what_cannot_be_is_told(segmenter: Sam2Segmenter, frames: list[np.ndarra
     mixed.prompt(0, 1, Prompts(np.array([10, 10, 60, 60], np.float32)))
     with pytest.raises(InputError, match="frame 1: is 160x60, the frames before it 160x120"):
         mixed.step()
+
+
+def test_it_is_what_the_protocol_asks(segmenter: Sam2Segmenter) -> None:
+    one: VideoSegmenter = segmenter
+    session: VideoSession = one.start([np.zeros((20, 30, 3), np.uint8)])
+    assert session.step is not None

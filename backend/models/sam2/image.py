@@ -26,8 +26,9 @@ from backend.models.sam2.preprocess import Features, decoded, embedded, load_mod
 from backend.models.weights import fetch_from_hub
 
 if TYPE_CHECKING:
+    from backend.core.protocols import Frames
     from backend.models.registry import Model
-    from backend.models.sam2.video import Frames, Sam2Session
+    from backend.models.sam2.video import Sam2Session
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence, Sized
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,7 +19,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from backend.core.masks import full_frame
-from backend.core.types import FrameMasks, Image, Mask, Masks, Prompts
+from backend.core.protocols import Frames
+from backend.core.types import FrameMasks, Mask, Masks, Prompts
 from backend.errors import InputError
 from backend.models.sam2.memory import Memory, MemoryBank, Read, most_pointers
 from backend.models.sam2.preprocess import prepared
@@ -29,12 +30,6 @@ if TYPE_CHECKING:
 
 _KEPT_FEATURES = 2  # frames whose features are kept
 _LOGIT_LIMIT = 60_000.0  # of float16
-
-
-class Frames(Protocol):
-    """Frames by their numbers; an ``IndexError`` tells that there are no more."""
-
-    def __getitem__(self, number: int, /) -> Image: ...
 
 
 class _Features:
@@ -57,7 +52,7 @@ class _Features:
 
 
 class Sam2Session:
-    """One video in work; see ``core.protocols.VideoSession``.
+    """One video in work, as ``core.protocols.VideoSession`` asks.
 
     Args:
         segmenter: whose model is used.
