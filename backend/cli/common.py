@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from backend.config.fields import default_in_words, settings_of, share
 from backend.config.models import Settings, load_settings
@@ -194,6 +194,26 @@ def print_result(text: str) -> None:
 def print_json(value: object, indent: int = 2) -> None:
     """Write a result to stdout as JSON."""
     print_result(json.dumps(value, indent=indent, ensure_ascii=False))
+
+
+class Summary(Protocol):
+    """What a run over many items did."""
+
+    stopped: str | None
+
+    def as_dict(self) -> dict[str, Any]: ...
+    def as_text(self) -> str: ...
+
+
+def print_summary(args: argparse.Namespace, summary: Summary, *, failed: bool) -> int:
+    """Write what a run did, as JSON where that was asked for; gives the exit code."""
+    if args.json:
+        print_json(summary.as_dict())
+    else:
+        print_result(summary.as_text())
+    if summary.stopped == "interrupted":
+        return INTERRUPTED
+    return 1 if failed else 0
 
 
 def print_status(text: str) -> None:

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 from backend.cli.common import (
     FORMATS,
     IMAGE_URL_PREFIX,
-    INTERRUPTED,
     Commands,
     add_command,
     add_progress_option,
     class_names,
     print_json,
     print_result,
+    print_summary,
     stop_on_interrupt,
 )
 from backend.errors import ConfigError
@@ -154,15 +154,9 @@ def run(args: argparse.Namespace) -> int:
     if args.card is not None and summary.stopped is None and summary.images:
         _write_card(args, options)
         summary.outputs.append(args.card)
-    if args.json:
-        print_json(summary.as_dict())
-    else:
-        print_result(summary.as_text())
-    if summary.stopped == "interrupted":
-        return INTERRUPTED
     nothing_chosen = bool(summary.unwanted) and not summary.per_class
-    failed = summary.failed or summary.kept or not summary.images or nothing_chosen
-    return 1 if failed else 0
+    failed = bool(summary.failed or summary.kept or not summary.images or nothing_chosen)
+    return print_summary(args, summary, failed=failed)
 
 
 def _write_card(args: argparse.Namespace, options: ConvertOptions) -> None:

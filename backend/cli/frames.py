@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from backend.cli.common import (
-    INTERRUPTED,
     Commands,
     add_command,
     add_progress_option,
-    print_json,
-    print_result,
+    print_summary,
     stop_on_interrupt,
 )
 from backend.errors import ConfigError
@@ -78,7 +77,9 @@ def _seconds(text: str | None, option: str) -> float | None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the frames."""
+    from backend.config.models import load_settings
     from backend.datasets.frames import write_frames
+    from backend.files.images import ImageLimits
     from backend.files.videos import FrameChoice
 
     choice = FrameChoice(
@@ -95,14 +96,9 @@ def run(args: argparse.Namespace) -> int:
         args.sources,
         args.out,
         choice,
+        limits=ImageLimits(max_pixels=load_settings({}, os.environ).max_pixels),
         overwrite=args.overwrite,
         progress=not args.no_progress,
         stop=stop,
     )
-    if args.json:
-        print_json(summary.as_dict())
-    else:
-        print_result(summary.as_text())
-    if summary.stopped == "interrupted":
-        return INTERRUPTED
-    return 1 if summary.failed or not summary.videos else 0
+    return print_summary(args, summary, failed=bool(summary.failed) or not summary.videos)

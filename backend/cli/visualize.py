@@ -7,16 +7,14 @@ from pathlib import Path
 
 from backend.cli.annotate import run_options
 from backend.cli.common import (
-    INTERRUPTED,
     Commands,
     add_command,
     add_file_options,
     add_source_options,
     model_settings,
     parse_rename,
-    print_json,
-    print_result,
     print_status,
+    print_summary,
     stop_on_interrupt,
 )
 from backend.errors import ConfigError
@@ -87,17 +85,12 @@ def run(args: argparse.Namespace) -> int:
         more_outputs=sheets,
         stop=stop_on_interrupt(),
     )
-    if args.json:
-        print_json(summary.as_dict())
-    else:
-        print_result(summary.as_text())
-    if summary.stopped == "interrupted":
-        return INTERRUPTED
-    return 1 if summary.failed else 0
+    return print_summary(args, summary, failed=bool(summary.failed))
 
 
 def _draw_labels(args: argparse.Namespace) -> int:
     from backend.datasets.drawn import draw_labels
+    from backend.files.images import ImageLimits
 
     given = [f"--{name}" for name in ("detector", "segmenter", "prompts") if getattr(args, name)]
     if given:
@@ -109,14 +102,9 @@ def _draw_labels(args: argparse.Namespace) -> int:
         args.sources,
         args.out,
         images=args.images,
+        limits=ImageLimits(max_pixels=model_settings(args).max_pixels),
         overwrite=args.overwrite,
         progress=not args.no_progress,
         stop=stop,
     )
-    if args.json:
-        print_json(summary.as_dict())
-    else:
-        print_result(summary.as_text())
-    if summary.stopped == "interrupted":
-        return INTERRUPTED
-    return 1 if summary.failed or summary.kept else 0
+    return print_summary(args, summary, failed=bool(summary.failed or summary.kept))

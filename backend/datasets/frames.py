@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -122,7 +122,13 @@ def _write(
     stop: threading.Event | None,
 ) -> None:
     video = open_video(source, limits)
-    listed: list[dict[str, Any]] = []
+    made_of = {
+        "video": video.info.name,
+        "frames_per_second": video.info.rate,
+        "max_side": choice.max_side,
+    }
+    listed: dict[str, dict[str, Any]] = {} if overwrite else _earlier(folder, made_of)
+    n_before = len(listed)
     total = None if video.info.n_frames is None else -(-video.info.n_frames // choice.every)
     with tqdm(
         total=total,
@@ -140,13 +146,11 @@ def _write(
                     summary.written += 1
                 else:
                     summary.there += 1
-                listed.append(
-                    {
-                        "file": path.name,
-                        "frame": frame.number,
-                        "seconds": round(frame.time_s, 6),
-                    }
-                )
+                listed[path.name] = {
+                    "file": path.name,
+                    "frame": frame.number,
+                    "seconds": round(frame.time_s, 6),
+                }
                 bar.update()
                 if stop is not None and stop.is_set():
                     return
@@ -159,9 +163,11 @@ def _write(
         finally:
             summary.notes += video.info.notes
             summary.failed += [(str(source), sentence) for sentence in video.info.faults]
-            if listed:
+            if len(listed) > n_before or summary.there:
                 summary.videos += 1
-                _write_table(folder, video.info.name, video.info.rate, listed)
+                rows = sorted(listed.values(), key=lambda row: int(row["frame"]))
+                table = json.dumps({**made_of, "frames": rows}, indent=1) + "\n"
+                write_atomic(folder / TABLE, table.encode())
                 summary.outputs.append(folder)
 
 
@@ -172,6 +178,22 @@ def _write_one(path: Path, frame: Frame) -> None:
     write_atomic(path, data.tobytes())
 
 
-def _write_table(folder: Path, name: str, rate: float, listed: list[dict[str, Any]]) -> None:
-    table = {"video": name, "frames_per_second": rate, "frames": listed}
-    write_atomic(folder / TABLE, (json.dumps(table, indent=1) + "\n").encode())
+def _earlier(folder: Path, made_of: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The frames that an earlier run listed in a folder, by their files.
+
+    Raises:
+        InputError: they are of another video, or of another size.
+    """
+    path = folder / TABLE
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+        rows = {str(row["file"]): dict(row) for row in before["frames"]}
+    except (OSError, ValueError, KeyError, TypeError):  # none, or nothing of ours
+        return {}
+    for key, value in made_of.items():
+        if before.get(key) != value:
+            raise InputError(
+                f"{folder}: holds frames whose {key} is {before.get(key)}, and not {value}; name"
+                " another --out, or --overwrite"
+            )
+    return {name: row for name, row in rows.items() if (folder / name).is_file()}

@@ -79,7 +79,7 @@ class TaskReader:
         self.n_held_out = 0  # annotated tasks of the control group, which have no prediction
         self.tags: set[str] = set()  # all control tags with regions
         self.left_out: Counter[str] = Counter()  # regions that do not count: what, and how many
-        self.left_out_in: list[str] = []  # the first tasks with what no mask can be made of
+        self.left_out_in: dict[str, None] = {}  # the first tasks with what no mask can be made of
         self.other_versions: set[str] = set()  # where a chosen one was missing
 
     @property
@@ -233,8 +233,8 @@ class TaskReader:
             check_something_left(read.regions, read.faults)
             sides.append(list(read.regions))
             self.left_out[OTHER_REGIONS] += read.n_others
-            if read.n_others and _name_once(self.left_out_in, task_name(task)):
-                self.left_out_in.append(task_name(task))
+            if read.n_others and len(self.left_out_in) < _MOST_NAMED:
+                self.left_out_in[task_name(task)] = None
             faults += read.faults
         self._tell(task_name(task), faults)
         self.tags |= {region.from_name for side in sides for region in side}
@@ -296,10 +296,6 @@ class TaskReader:
 
 
 _MOST_NAMED = 5  # tasks with leftover points
-
-
-def _name_once(names: Sequence[str], name: str) -> bool:
-    return len(names) < _MOST_NAMED and name not in names
 
 
 def _is_task(task: Any) -> bool:

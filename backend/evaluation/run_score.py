@@ -243,7 +243,7 @@ def _settings(options: ScoreOptions, reader: FolderReader | TaskReader) -> dict[
         "tasks_without_annotation": reader.n_unannotated,
         "regions_left_out": sum(reader.left_out.values()),
         "left_out": {what: n for what, n in reader.left_out.most_common() if n},
-        "left_out_in": {OTHER_REGIONS: reader.left_out_in}
+        "left_out_in": {OTHER_REGIONS: list(reader.left_out_in)}
         if isinstance(reader, TaskReader) and reader.left_out_in
         else {},
         "remarks": _remarks(reader, options),

@@ -59,7 +59,6 @@ class VersionNames:
             same = sorted(version for version, given in self._called.items() if given == name)
             if len(same) > 1:
                 raise ConfigError(f"--name: {' and '.join(same)} would both be called {name}")
-        met = "\n".join(self._called)
         unused = [key for key in self._names if not any(is_meant(key, one) for one in self._called)]
-        told = f"; there are {met.replace(chr(10), ', ')}" if met else ""
+        told = f"; there are {', '.join(self._called)}" if self._called else ""
         return [f"--name: no model version begins or ends with {key}{told}" for key in unused]

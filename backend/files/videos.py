@@ -251,8 +251,8 @@ class FileVideo:
         """
         same = _SameSize(self.info.name)
         first: float | None = None
-        steps: list[float] = []
-        before = -math.inf
+        steps = (math.inf, 0.0)  # the shortest and the longest
+        before = math.nan
         number = -1
         with self._open() as container:
             stream = container.streams.video[0]
@@ -264,7 +264,8 @@ class FileVideo:
                     shown = (first or 0.0) + number / self.info.rate
                 first = shown if first is None else first
                 time_s = float(shown - first)
-                steps.append(time_s - before)
+                if time_s > before:
+                    steps = (min(steps[0], time_s - before), max(steps[1], time_s - before))
                 before = time_s
                 if choice.is_past(time_s):
                     break
@@ -277,7 +278,7 @@ class FileVideo:
                 self._tell_end(number + 1)
         if number < 0:
             raise InputError(f"{self._path}: has no frame that can be read")
-        self._tell_rate([step for step in steps if 0 < step < math.inf])
+        self._tell_rate(*steps)
 
     def _decoded(self, container: Any, stream: Any) -> Iterator[Any]:
         """All frames; a packet that cannot be decoded costs itself."""
@@ -309,11 +310,11 @@ class FileVideo:
         if said is not None and n_read < 0.98 * said - 1:
             self._fault(f"ends after {counted(n_read, 'frame')} of about {said}; it may be cut off")
 
-    def _tell_rate(self, steps: list[float]) -> None:
-        if steps and max(steps) > _UNEVEN * min(steps):
+    def _tell_rate(self, shortest: float, longest: float) -> None:
+        if longest > _UNEVEN * shortest:
             self.info.notes.append(
-                f"{self.info.name}: its frame rate varies, from {1 / max(steps):.3g} to"
-                f" {1 / min(steps):.3g} a second; frames are told by their numbers and times"
+                f"{self.info.name}: its frame rate varies, from {1 / longest:.3g} to"
+                f" {1 / shortest:.3g} a second; frames are told by their numbers and times"
             )
 
 

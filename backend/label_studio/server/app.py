@@ -192,7 +192,9 @@ def _add_protocol(app: Flask, service: Service) -> None:
         answer = service.predict(asked)
         ends = [item.outcome for item in answer.items]
         g.note += "".join(
-            f" {name}={ends.count(name)}" for name in ("done", "failed", "later") if name in ends
+            f" {name}={ends.count(name)}"
+            for name in ("done", "failed", "later", "held out")
+            if name in ends
         )
         return Response(answer.text, mimetype="application/json")
 

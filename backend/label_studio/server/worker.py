@@ -129,19 +129,20 @@ class InferenceThread:
     def _try_load(self) -> None:
         try:
             self._load()
-            if self._state in (LOADING, FAILED):
-                self._state = READY
-                self.fault = None
-                self._n_loads = 0
-                return
         except LabelingError as error:
-            self._state = FAILED if self._state in (LOADING, FAILED) else self._state
             self.fault = str(error)
             logger.error("the models cannot be loaded: %s", error)
         except Exception as error:  # whatever a model library raises; the server stays up to say so
-            self._state = FAILED if self._state in (LOADING, FAILED) else self._state
             self.fault = f"the models cannot be loaded: {type(error).__name__}"
             logger.exception("the models cannot be loaded")
+        else:
+            if self._state in (LOADING, FAILED):
+                self._state = READY
+            self.fault = None
+            self._n_loads = 0
+            return
+        if self._state == LOADING:
+            self._state = FAILED
         self._n_loads += 1
 
     def _work(self) -> None:

@@ -21,13 +21,13 @@ class Memory:
     Attributes:
         features: (C, h, w), None once only the pointer may still be read.
         pointer: (D,).
-        logits: (h, w) of the mask, on the model's grid; None where nobody asks for it again.
+        logits: (h, w) of the mask, on the model's grid.
         presence: () logit, above 0 where the object is seen.
     """
 
     features: Tensor | None
     pointer: Tensor
-    logits: Tensor | None
+    logits: Tensor
     presence: Tensor
 
 

@@ -98,7 +98,7 @@ class Sam2Session:
             bank = self._banks.get(object_id, MemoryBank())
             was = bank.prompted.get(frame) or bank.forward.get(frame) or bank.backward.get(frame)
             is_backward = frame in bank.backward and frame not in bank.forward
-            before = None if was is None or was.logits is None else was.logits[None, None].float()
+            before = None if was is None else was.logits[None, None].float()
             reads = None
             if was is not None and bank.begins_before(frame, is_backward):
                 reads = [bank.read(self._model, frame, self._n_frames, backward=is_backward)]
@@ -344,7 +344,7 @@ class Sam2Session:
         logits = np.zeros((0, side, side), np.float16)
         presence = np.zeros(0, np.float32)
         if made:
-            stacked = torch.stack([one.logits for one in made if one.logits is not None]).float()
+            stacked = torch.stack([one.logits for one in made]).float()
             limited = stacked.clamp(-_LOGIT_LIMIT, _LOGIT_LIMIT).half()
             logits = limited.cpu().numpy()
             seen = torch.stack([one.presence for one in made]).float()
