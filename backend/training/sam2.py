@@ -268,7 +268,9 @@ def train(
 
 def save(model: nn.Module, path: Path) -> None:
     """Write a checkpoint as ``build_sam2`` expects it, in fp16."""
-    torch.save({"model": {name: value.half() for name, value in model.state_dict().items()}}, path)
+    torch.save(
+        {"model": {name: value.half().cpu() for name, value in model.state_dict().items()}}, path
+    )
 
 
 def main() -> None:

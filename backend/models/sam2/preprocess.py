@@ -156,6 +156,7 @@ class Decoded:
     logits: Tensor  # (N, K, s/4, s/4), > 0 is inside
     quality: Tensor  # (N, K) estimate of each mask's IoU
     present: Tensor  # (N, 1) logit of whether there is an object
+    tokens: Tensor  # (N, K, C) what the decoder made of each mask's token
 
 
 def _prompted(
@@ -193,8 +194,10 @@ def decoded(
         multimask: whether three masks are wanted, as for an ambiguous click; else one.
     """
     arguments = _prompted(model, features, points, labels, mask)
-    logits, quality, _, present = model.sam_mask_decoder(multimask_output=multimask, **arguments)
-    return Decoded(logits, quality, present)
+    logits, quality, tokens, present = model.sam_mask_decoder(
+        multimask_output=multimask, **arguments
+    )
+    return Decoded(logits, quality, present, tokens)
 
 
 def decoded_tokens(
@@ -205,5 +208,5 @@ def decoded_tokens(
     The first is the single mask, the others the three for ambiguous prompts; see ``decoded``.
     """
     arguments = _prompted(model, features, points, labels, mask)
-    logits, quality, _, present = model.sam_mask_decoder.predict_masks(**arguments)
-    return Decoded(logits, quality, present)
+    logits, quality, tokens, present = model.sam_mask_decoder.predict_masks(**arguments)
+    return Decoded(logits, quality, present, tokens)
