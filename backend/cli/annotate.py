@@ -16,6 +16,7 @@ from backend.cli.common import (
     add_file_options,
     add_source_options,
     model_settings,
+    parse_names,
     print_json,
     print_result,
     print_status,
@@ -69,10 +70,10 @@ def run(args: argparse.Namespace) -> int:
     from backend.labeling.annotate import annotate
     from backend.labeling.highest_score import highest_score
     from backend.labeling.load import load
-    from backend.labeling.outputs import DATASETS
+    from backend.labeling.outputs import DATASETS, OUTPUT_FORMATS
     from backend.labeling.sources import collect
 
-    formats = _formats(args.format)
+    formats = parse_names(args.format, (*OUTPUT_FORMATS, *DATASETS), "--format")
     _check_mode(args.mode, formats)
     settings = model_settings(args)
     if args.watch:
@@ -111,23 +112,6 @@ def run(args: argparse.Namespace) -> int:
     if summary.stopped == "interrupted":
         return INTERRUPTED
     return 1 if summary.failed or any(one.failed or one.kept for one in made) else 0
-
-
-def _formats(text: str) -> list[str]:
-    """The formats of ``--format``.
-
-    Raises:
-        ConfigError: an unknown one, or none.
-    """
-    from backend.labeling.outputs import DATASETS, OUTPUT_FORMATS
-
-    formats = [name.strip() for name in text.split(",") if name.strip()]
-    known = (*OUTPUT_FORMATS, *DATASETS)
-    unknown = [name for name in formats if name not in known]
-    if unknown or not formats:
-        told = ", ".join(unknown) or "nothing"
-        raise ConfigError(f"--format: unknown {told}; known are {', '.join(known)}")
-    return formats
 
 
 def _check_mode(mode: str, formats: Sequence[str]) -> None:

@@ -257,6 +257,20 @@ def parse_share(text: str | None, option: str) -> float:
         raise ConfigError(f"{option}: {error}") from None
 
 
+def parse_names(text: str, known: Sequence[str], option: str) -> list[str]:
+    """``a,b`` as the names that it lists.
+
+    Raises:
+        ConfigError: one that is not known, or none.
+    """
+    names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
+        told = ", ".join(unknown) or "nothing"
+        raise ConfigError(f"{option}: unknown {told}; known are {', '.join(known)}")
+    return names
+
+
 def parse_rename(text: str | None, option: str = "--rename") -> dict[str, str]:
     """``a=b,c=d`` as a mapping.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from backend.cli.common import (
     Commands,
@@ -14,6 +15,9 @@ from backend.cli.common import (
     stop_on_interrupt,
 )
 from backend.errors import ConfigError
+
+if TYPE_CHECKING:
+    from backend.files.videos import FrameChoice
 
 _EPILOG = """examples:
   yolosam2 frames street.mp4 --out street/
@@ -39,6 +43,15 @@ def add(commands: Commands) -> None:
     parser.add_argument("sources", nargs="+", type=Path, metavar="SRC", help=about)
     about = "output folder; made if missing"
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help=about)
+    add_choice_options(parser)
+    about = "write frames anew that are there"
+    parser.add_argument("--overwrite", action="store_true", help=about)
+    parser.add_argument("--json", action="store_true", help="print the summary as JSON")
+    add_progress_option(parser)
+
+
+def add_choice_options(parser: argparse.ArgumentParser) -> None:
+    """Which frames of a video."""
     about = "only each N-th frame (default: 1)"
     parser.add_argument("--every", type=int, default=1, metavar="N", help=about)
     about = "from this time on, in seconds or as h:mm:ss"
@@ -47,10 +60,22 @@ def add(commands: Commands) -> None:
     parser.add_argument("--end", metavar="TIME", help=about)
     about = "scale longer sides down to this"
     parser.add_argument("--max-side", type=int, metavar="PIXELS", help=about)
-    about = "write frames anew that are there"
-    parser.add_argument("--overwrite", action="store_true", help=about)
-    parser.add_argument("--json", action="store_true", help="print the summary as JSON")
-    add_progress_option(parser)
+
+
+def choice_of(args: argparse.Namespace) -> FrameChoice:
+    """The frames that the options choose.
+
+    Raises:
+        ConfigError: an option that cannot be.
+    """
+    from backend.files.videos import FrameChoice
+
+    return FrameChoice(
+        every=args.every,
+        start_s=_seconds(args.start, "--start") or 0.0,
+        end_s=_seconds(args.end, "--end"),
+        max_side=args.max_side,
+    )
 
 
 def _seconds(text: str | None, option: str) -> float | None:
@@ -80,14 +105,8 @@ def run(args: argparse.Namespace) -> int:
     from backend.config.models import load_settings
     from backend.datasets.frames import write_frames
     from backend.files.images import ImageLimits
-    from backend.files.videos import FrameChoice
 
-    choice = FrameChoice(
-        every=args.every,
-        start_s=_seconds(args.start, "--start") or 0.0,
-        end_s=_seconds(args.end, "--end"),
-        max_side=args.max_side,
-    )
+    choice = choice_of(args)
     missing = [str(source) for source in args.sources if not source.exists()]
     if missing:
         raise ConfigError(f"{missing[0]}: no such file or folder")

@@ -28,6 +28,7 @@ from backend.cli import (
     prelabel,
     score,
     serve,
+    video,
     view,
     visualize,
 )
@@ -50,6 +51,7 @@ _EPILOG = f"""examples:
   yolosam2 serve                                    the Label Studio ML backend, on 127.0.0.1:9090
   yolosam2 doctor --url http://localhost:8080 --project 1    why nothing appears in Label Studio
   yolosam2 visualize photos/ --out pictures/ --detector demo --segmenter demo
+  yolosam2 video street.mp4 --out labels/           objects followed through a video
   yolosam2 frames street.mp4 --out street/ --every 12
                                                     the frames of a video as pictures
   yolosam2 prelabel --url http://localhost:8080 --project 1  masks for every task of a project
@@ -67,6 +69,7 @@ _COMMANDS = (
     demo,
     annotate,
     visualize,
+    video,
     frames,
     serve,
     doctor,

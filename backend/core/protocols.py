@@ -98,6 +98,7 @@ class VideoSession(Protocol):
     def forget(self, before: int) -> None: ...
 
 
+@runtime_checkable
 class VideoSegmenter(Protocol):
     """Follows objects through the frames of a video."""
 

@@ -129,6 +129,7 @@ class Instance:
     xyxy: NDArray[np.float32]  # (4,)
     mask: Mask | None = None  # None where only boxes were asked for
     quality: float | None = None  # 0..1, the segmenter's estimate of its mask's IoU
+    track: int | None = None  # in a video: the number of its track, from 1 on
 
 
 @dataclass(frozen=True, eq=False)

@@ -30,8 +30,15 @@ def font(size: int) -> PIL.ImageFont.FreeTypeFont | PIL.ImageFont.ImageFont:
     return PIL.ImageFont.load_default(size)
 
 
+def _colour(instance: Instance) -> tuple[int, int, int]:
+    """Of the class; in a video each track has its own, the same in all frames."""
+    if instance.track is None:
+        return class_colour(instance.label)
+    return class_colour(f"{instance.label} {instance.track}")
+
+
 def _fill(canvas: NDArray[np.uint8], instance: Instance, thickness: int) -> None:
-    colour = class_colour(instance.label)
+    colour = _colour(instance)
     mask = instance.mask
     if mask is None:
         x0, y0, x1, y1 = (int(v) for v in instance.xyxy)
@@ -58,7 +65,8 @@ def _tag(
 ) -> None:
     """The label on a dark plate at the top of the box, moved down past tags that are there."""
     score = "" if math.isnan(instance.score) else f" {instance.score:.2f}"  # a person's has none
-    text = f"{instance.label}{score}"
+    number = "" if instance.track is None else f" #{instance.track}"
+    text = f"{instance.label}{number}{score}"
     left, top, right, bottom = pen.textbbox((0, 0), text, font=font(size))
     w = right - left + 8
     h = bottom - top + 6
@@ -73,7 +81,7 @@ def _tag(
     pen.rectangle(
         (x, y, x + w, y + h),
         fill=(20, 20, 20),
-        outline=class_colour(instance.label),
+        outline=_colour(instance),
         width=max(1, size // 9),
     )
     pen.text((x + 4 - left, y + 3 - top), text, fill=(255, 255, 255), font=font(size))

@@ -370,6 +370,7 @@ def sample_of(
                 score=round(float(one.score), 4),
                 xyxy=(x0, y0, x1, y1),
                 order=places.get(k, 0),
+                notes={} if one.track is None else {"group_id": one.track},
             )
         )
     return Sample(

@@ -143,13 +143,23 @@ class Identities:
         said = self._objects[number].said
         return sum(a != b for a, b in pairwise(said))
 
+    def finish(self) -> None:
+        """The video is over: an object that every round so far confirmed needs no more of them."""
+        for known in self._objects.values():
+            if known.rounds < self._options.rounds and known.hits == known.rounds:
+                known.is_confirmed = True
+
     def end(self, number: int) -> None:
         """Forget that an object is followed, such as one that is lost; its number stays its own."""
         for pair in [pair for pair in self._alike if number in pair]:
             del self._alike[pair]
 
     def round(
-        self, frame: int, detected: Sequence[Instance], followed: Mapping[int, Mask]
+        self,
+        frame: int,
+        detected: Sequence[Instance],
+        followed: Mapping[int, Mask],
+        hidden: Sequence[int] = (),
     ) -> Round:
         """Join detections to the objects that are followed.
 
@@ -157,6 +167,7 @@ class Identities:
             frame: number of the frame.
             detected: what was found in it, with masks; others are passed over.
             followed: the mask of every object that is followed and seen in this frame.
+            hidden: those that are followed and not seen in it.
         """
         options = self._options
         found = [one for one in detected if one.mask is not None]
@@ -173,8 +184,10 @@ class Identities:
         for number, one in joined.items():
             self._vote(number, one)
         merged = self._merge(numbers, followed)
-        begun, n_refused = self._begin(frame, found, joined, iou, len(numbers) - len(merged))
-        confirmed, dropped = self._confirm([n for n in numbers if n not in merged])
+        begun, n_refused = self._begin(
+            frame, found, joined, iou, len(numbers) + len(hidden) - len(merged)
+        )
+        confirmed, dropped = self._confirm([n for n in [*numbers, *hidden] if n not in merged])
         confirmed += [n for n in begun if self._objects[n].is_confirmed]
         return Round(
             joined=joined,

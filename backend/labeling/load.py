@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from backend.config.models import Settings
-from backend.core.protocols import BoxSegmenter, Detector
+from backend.core.protocols import BoxSegmenter, Detector, VideoSegmenter
 from backend.errors import ConfigError
 from backend.files.atomic import file_digest
 from backend.formats.prompt_file import PromptFile, read_prompts
@@ -65,6 +65,20 @@ def build_cascade(
         min_part=settings.min_part,
         given_version=given_version,
     )
+
+
+def video_segmenter_of(cascade: Cascade) -> VideoSegmenter:
+    """The segmenter of a cascade, which follows objects through videos as well.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    segmenter = cascade.segmenter
+    if not isinstance(segmenter, VideoSegmenter):
+        raise ConfigError(
+            "--segmenter: this one outlines images only; name a SAM 2 to follow objects"
+        )
+    return segmenter
 
 
 def load_detector_of(settings: Settings) -> Detector:

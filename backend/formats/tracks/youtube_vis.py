@@ -25,6 +25,8 @@ def to_youtube_vis(
 ) -> dict[str, Any]:
     """Tracks as a YouTube-VIS document.
 
+    YouTube-VIS has one score for a track; those of its frames go beside it, as ``scores``.
+
     Args:
         videos: each with the names of its frames' files.
         names: of the classes, in order.
@@ -69,7 +71,7 @@ def _annotation(video: TrackedVideo, track: Track) -> dict[str, Any] | None:
     segmentations: list[dict[str, Any] | None] = [None] * video.n_frames
     boxes: list[list[float] | None] = [None] * video.n_frames
     areas: list[int | None] = [None] * video.n_frames
-    scores = []
+    scores: list[float | None] = [None] * video.n_frames
     for frame, instance in track.seen.items():
         if instance.mask is None:
             continue
@@ -77,15 +79,17 @@ def _annotation(video: TrackedVideo, track: Track) -> dict[str, Any] | None:
         segmentations[frame] = encode_segmentation(instance.mask, video.size_hw)
         boxes[frame] = [x0, y0, x1 - x0, y1 - y0]
         areas[frame] = int(np.count_nonzero(instance.mask.crop))
-        scores.append(instance.score)
-    if not scores:
+        scores[frame] = round(float(instance.score), 4)
+    known = [score for score in scores if score is not None]
+    if not known:
         return None
     return {
         "height": video.size_hw[0],
         "width": video.size_hw[1],
         "length": video.n_frames,
         "iscrowd": 0,
-        "score": round(float(np.mean(scores)), 4),
+        "score": round(float(np.mean(known)), 4),
+        "scores": scores,
         "segmentations": segmentations,
         "bboxes": boxes,
         "areas": areas,
@@ -174,6 +178,8 @@ def _seen(
     size_hw = (int(info["height"]), int(info["width"]))
     score = row.get("score")
     sure = float(score) if isinstance(score, int | float) and 0 <= score <= 1 else 1.0
+    own = row.get("scores")
+    by_frame = own if isinstance(own, list) else []
     seen = {}
     for frame, segmentation in enumerate(row["segmentations"] or ()):
         if segmentation is None:
@@ -185,5 +191,8 @@ def _seen(
             faults.append(str(error))
             continue
         if mask is not None:
-            seen[frame] = Instance(*named, sure, mask_xyxy(mask).astype(np.float32), mask)
+            there = by_frame[frame] if frame < len(by_frame) else None
+            known = isinstance(there, int | float) and 0 <= there <= 1
+            box = mask_xyxy(mask).astype(np.float32)
+            seen[frame] = Instance(*named, float(there or 0) if known else sure, box, mask)
     return seen

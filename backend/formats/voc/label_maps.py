@@ -142,7 +142,7 @@ def label_maps(prediction: Prediction, overlap: str = "score") -> tuple[LabelMap
 
     Returns:
         Two (H, W) maps. Objects count from 1 in the order of ``prediction.instances``, leaving out
-        255.
+        255; in a video each has the number of its track instead.
 
     >>> from backend.core.types import Mask
     >>> mask = Mask(1, 0, np.ones((1, 2), np.bool_))
@@ -156,10 +156,15 @@ def label_maps(prediction: Prediction, overlap: str = "score") -> tuple[LabelMap
         [(i.mask, i.class_id + 1) for i, _ in pairs if i.mask is not None], prediction.size_hw
     )
     objects = paint(
-        [(i.mask, k + 1 + (k + 1 >= IGNORE)) for i, k in pairs if i.mask is not None],
+        [(i.mask, _object_value(i, k)) for i, k in pairs if i.mask is not None],
         prediction.size_hw,
     )
     return classes, objects
+
+
+def _object_value(instance: Instance, place: int) -> int:
+    number = place + 1 if instance.track is None else instance.track
+    return number + (number >= IGNORE)
 
 
 def read_label_map(path: Path, read_colours: ReadColours | None = None) -> LabelMap:

@@ -1,0 +1,110 @@
+"""``yolosam2 video``: objects followed through videos."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from backend.cli.common import (
+    Commands,
+    add_command,
+    add_model_options,
+    add_progress_option,
+    add_settings,
+    model_settings,
+    parse_names,
+    print_summary,
+    stop_on_interrupt,
+)
+from backend.cli.frames import add_choice_options, choice_of
+from backend.config.models import Settings
+from backend.errors import ConfigError
+
+_FORMATS = ("labelme", "mp4", "voc", "davis", "mots", "youtube-vis")
+_EPILOG = """examples:
+  yolosam2 video street.mp4 --out labels/
+  yolosam2 video street.mp4 --out labels/ --detector demo --segmenter demo
+  yolosam2 video clips/*.mp4 --out labels/ --format mots,davis,mp4 --detect-every 6
+  yolosam2 video street.mp4 --out labels/ --prompts boxes.json --classes car,person
+
+What is found is kept in tracks/VIDEO.json (YouTube-VIS); the other files are made of it, so that
+one more --format takes no model. A video that is done is not followed again. In a prompt file
+image_id is VIDEO/FRAME, such as street/00012."""
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    parser = add_command(
+        commands,
+        "video",
+        help="follow objects through videos",
+        about=(
+            "Find objects in videos, follow their masks through all frames, and write them with"
+            " the number of their track."
+        ),
+        run=run,
+        epilog=_EPILOG,
+    )
+    about = "videos in any format that FFmpeg reads, or folders of pictures"
+    parser.add_argument("sources", nargs="+", type=Path, metavar="SRC", help=about)
+    about = "output folder; made if missing"
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help=about)
+    about = f"of {', '.join(_FORMATS)} (default: labelme,mp4)"
+    parser.add_argument("--format", default="labelme,mp4", metavar="A,B,..", help=about)
+    add_choice_options(parser)
+    group = parser.add_argument_group("objects")
+    about = "the detector looks at each N-th frame, and where the scene changes (default: 12)"
+    group.add_argument("--detect-every", type=int, default=12, metavar="N", help=about)
+    about = "frames that an object may be out of sight before it ends (default: 45)"
+    group.add_argument("--keep-alive", type=int, default=45, metavar="N", help=about)
+    about = "looks of the detector that must find a new object before it is shown (default: 2)"
+    group.add_argument("--confirm", type=int, default=2, metavar="N", help=about)
+    about = "objects that are followed at once (default: 64)"
+    group.add_argument("--max-objects", type=int, default=64, metavar="N", help=about)
+    about = "do again what is done"
+    parser.add_argument("--overwrite", action="store_true", help=about)
+    parser.add_argument("--json", action="store_true", help="print the summary as JSON")
+    add_progress_option(parser)
+    add_settings(add_model_options(parser), Settings, ("prompts", "prompt_boxes"))
+
+
+def run(args: argparse.Namespace) -> int:
+    """Follow the objects."""
+    formats = parse_names(args.format, _FORMATS, "--format")
+    choice = choice_of(args)
+    missing = [str(source) for source in args.sources if not source.exists()]
+    if missing:
+        raise ConfigError(f"{missing[0]}: no such file or folder")
+    settings = model_settings(args)
+
+    from backend.files.images import ImageLimits
+    from backend.labeling.follow import FollowOptions
+    from backend.labeling.identities import IdentityOptions
+    from backend.labeling.load import load, video_segmenter_of
+    from backend.labeling.video import VideoRun, VideoRunOptions
+
+    if args.confirm < 1 or args.max_objects < 1:
+        raise ConfigError("--confirm, --max-objects: expected 1 or more")
+    # Boxes that a person gave need no second look.
+    confirm = 1 if settings.prompts is not None else args.confirm
+    follow = FollowOptions(
+        every=args.detect_every,
+        keep_alive=args.keep_alive,
+        identities=IdentityOptions(
+            confirmations=confirm, rounds=max(3, confirm + 1), most=args.max_objects
+        ),
+    )
+    loaded = load(settings)
+    options = VideoRunOptions(
+        formats=tuple(formats),
+        choice=choice,
+        follow=follow,
+        limits=ImageLimits(max_pixels=settings.max_pixels),
+        prompts=loaded.prompts,
+        overwrite=args.overwrite,
+        progress=not args.no_progress,
+    )
+    segmenter = video_segmenter_of(loaded.cascade)
+    work = VideoRun(loaded.cascade, segmenter, args.out, options, stop_on_interrupt())
+    summary = work.run(args.sources)
+    return print_summary(args, summary, failed=bool(summary.failed))

@@ -1,0 +1,366 @@
+"""Detections become tracks: a detector looks every few frames, a video segmenter follows what it
+found.
+
+A new object is followed backwards as well, to where it was first seen, through the frames that are
+still at hand. Nothing else of the video is kept but the masks.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+
+from backend.core.masks import (
+    PackedMask,
+    mask_iou,
+    mask_xyxy,
+    pack_mask,
+    unpack_mask,
+)
+from backend.core.protocols import InteractiveLabeler, VideoSegmenter, VideoSession
+from backend.core.tracks import Track
+from backend.core.types import Detections, FrameMasks, Image, Instance, Mask
+from backend.errors import ConfigError
+from backend.labeling.identities import Identities, IdentityOptions, Round
+
+_SEEN = 0.5  # presence from which on an object counts as seen
+_THUMBNAIL = 32  # pixels; two frames are compared at this size
+_CUT = 45.0  # mean difference of grey values, of 255, from which on a frame is of another scene
+_EXPLODED = 0.8  # share of the picture that no mask grows to from one frame to the next
+_GROWN = 3.0  # times that it must have grown
+_BACK_MISSES = 3  # frames in a row without an object, after which it is not followed further back
+
+
+@dataclass(frozen=True, kw_only=True)
+class FollowOptions:
+    """How a video is gone through.
+
+    Attributes:
+        every: the detector looks at each n-th frame, and where the scene changes.
+        keep_alive: frames that an object may be out of sight before it ends.
+        back: frames that are kept to follow new objects backwards.
+        identities: how detections are joined to objects.
+    """
+
+    every: int = 12
+    keep_alive: int = 45
+    back: int = 36
+    identities: IdentityOptions = field(default_factory=IdentityOptions)
+
+    def __post_init__(self) -> None:
+        for name in ("every", "keep_alive", "back"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name}: expected 1 or more, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Followed:
+    """What was found in a video.
+
+    Attributes:
+        tracks: in order of their numbers, which count from 1 on without gaps.
+        size_hw: of the frames, in pixels.
+        n_frames: how many there were.
+        n_looks: frames that the detector looked at.
+        n_cuts: changes of scene.
+        n_refused: detections that were one object too many.
+        flips: track id to how often its detections changed their class.
+    """
+
+    tracks: tuple[Track, ...]
+    size_hw: tuple[int, int]
+    n_frames: int
+    n_looks: int
+    n_cuts: int
+    n_refused: int
+    flips: Mapping[int, int]
+
+
+class Recent:
+    """The last frames of a stream, by their numbers; older ones are gone.
+
+    Args:
+        images: the stream, from frame 0 on.
+        keep: how many frames stay at hand.
+    """
+
+    def __init__(self, images: Iterable[Image], keep: int) -> None:
+        self._images = iter(images)
+        self._keep = keep
+        self._kept: dict[int, Image] = {}
+        self._next = 0
+
+    def __getitem__(self, number: int) -> Image:
+        while self._next <= number:
+            try:
+                self._kept[self._next] = next(self._images)
+            except StopIteration:
+                raise IndexError(number) from None
+            self._kept.pop(self._next - self._keep, None)
+            self._next += 1
+        if number not in self._kept:
+            raise IndexError(number)
+        return self._kept[number]
+
+
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """One object in one frame, in little memory."""
+
+    mask: PackedMask
+    presence: float
+
+
+class PackedTrack(Mapping[int, Instance]):
+    """The instances of a track, whose masks are unpacked when they are asked for.
+
+    Args:
+        label: of the track.
+        class_id: of the label.
+        number: of the track.
+        seen: packed masks by frame.
+    """
+
+    def __init__(self, label: str, class_id: int, number: int, seen: Mapping[int, _Seen]) -> None:
+        self._label = label
+        self._class_id = class_id
+        self._number = number
+        self._seen = dict(sorted(seen.items()))
+
+    def __getitem__(self, frame: int) -> Instance:
+        one = self._seen[frame]
+        mask = unpack_mask(one.mask)
+        box = mask_xyxy(mask).astype(np.float32)
+        return Instance(
+            self._label, self._class_id, one.presence, box, mask, None, track=self._number
+        )
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._seen)
+
+    def __len__(self) -> int:
+        return len(self._seen)
+
+
+class _Scenes:
+    """Tells where a video changes its scene."""
+
+    def __init__(self) -> None:
+        self._before: np.ndarray | None = None
+
+    def changed(self, image: Image) -> bool:
+        small = cv2.resize(image, (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA)
+        grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float32)
+        before = self._before
+        self._before = grey
+        return before is not None and float(np.abs(grey - before).mean()) > _CUT
+
+
+class Follower:
+    """Follows the objects of one video.
+
+    Args:
+        labeler: detects, and outlines what it detected.
+        segmenter: follows the outlines.
+        options: see ``FollowOptions``.
+    """
+
+    def __init__(
+        self,
+        labeler: InteractiveLabeler,
+        segmenter: VideoSegmenter,
+        options: FollowOptions | None = None,
+    ) -> None:
+        self._labeler = labeler
+        self._segmenter = segmenter
+        self._options = options or FollowOptions()
+        self._identities = Identities(self._options.identities)
+        self._seen: defaultdict[int, dict[int, _Seen]] = defaultdict(dict)
+        self._missing: Counter[int] = Counter()  # frames in a row out of sight, of those followed
+        self._alive: set[int] = set()
+
+    def run(
+        self,
+        images: Iterable[Image],
+        given: Mapping[int, Detections] | None = None,
+    ) -> Followed:
+        """Go through a video.
+
+        Args:
+            images: its frames, RGB uint8 (H, W, 3), all of one size.
+            given: detections by frame, in the place of the detector; frames that are not among
+                them are not looked at.
+
+        Raises:
+            InputError: frames of several sizes.
+        """
+        recent = Recent(images, self._options.back + 1)
+        session = self._segmenter.start(recent)
+        scenes = _Scenes()
+        number = 0
+        n_looks = 0
+        n_cuts = 0
+        size_hw = (0, 0)
+        while (image := _at(recent, number)) is not None:
+            size_hw = (image.shape[0], image.shape[1])
+            is_cut = scenes.changed(image)
+            n_cuts += is_cut
+            masks = self._step(session, number, size_hw)
+            looks = number % self._options.every == 0 or is_cut
+            if number in given if given is not None else looks:
+                n_looks += 1
+                found = self._detect(image, None if given is None else given[number])
+                self._join(session, recent, number, found, masks)
+            session.forget(number)
+            number += 1
+        self._identities.finish()
+        return self._result(size_hw, number, n_looks, n_cuts)
+
+    def _step(
+        self, session: VideoSession, number: int, size_hw: tuple[int, int]
+    ) -> dict[int, Mask]:
+        """Follow what is followed into a frame; returns the masks of what is seen in it."""
+        if not self._alive:
+            return {}
+        answer = session.step()
+        if answer is None or answer.frame != number:
+            raise IndexError(number)
+        masks = self._masks(answer, size_hw)
+        for object_id in sorted(self._alive):
+            if object_id in masks:
+                self._missing[object_id] = 0
+                continue
+            self._missing[object_id] += 1
+            if self._missing[object_id] > self._options.keep_alive:
+                self._end(session, object_id)
+        return masks
+
+    def _masks(self, answer: FrameMasks, size_hw: tuple[int, int]) -> dict[int, Mask]:
+        """Note what is seen in a frame."""
+        outlines = self._labeler.outline(answer.masks)
+        masks = {}
+        for k, object_id in enumerate(answer.object_ids):
+            mask = outlines[k]
+            presence = float(answer.masks.quality[k])
+            if mask is None or presence < _SEEN or object_id not in self._alive:
+                continue
+            if self._is_exploded(object_id, answer.frame, mask, size_hw):
+                continue
+            masks[object_id] = mask
+            self._note(object_id, answer.frame, mask, presence)
+        return masks
+
+    def _is_exploded(
+        self, object_id: int, frame: int, mask: Mask, size_hw: tuple[int, int]
+    ) -> bool:
+        """A lost object's mask can come to fill the picture at once."""
+        area = int(mask.crop.sum())
+        before = self._seen[object_id].get(frame - 1)
+        if area < _EXPLODED * size_hw[0] * size_hw[1] or before is None:
+            return False
+        return area > _GROWN * int(unpack_mask(before.mask).crop.sum())
+
+    def _note(self, object_id: int, frame: int, mask: Mask, presence: float) -> None:
+        self._seen[object_id][frame] = _Seen(pack_mask(mask), presence)
+
+    def _detect(self, image: Image, given: Detections | None) -> list[Instance]:
+        raw = self._labeler.infer([image], None if given is None else [given])
+        return list(self._labeler.finish(raw[0]).instances)
+
+    def _join(
+        self,
+        session: VideoSession,
+        recent: Recent,
+        number: int,
+        found: Sequence[Instance],
+        masks: Mapping[int, Mask],
+    ) -> None:
+        """One round of detections."""
+        hidden = sorted(self._alive - set(masks))
+        made = self._identities.round(number, found, masks, hidden)
+        for younger, older in made.merged.items():
+            for frame, one in self._seen.pop(younger, {}).items():
+                self._seen[older].setdefault(frame, one)
+        for object_id in made.ended:
+            self._end(session, object_id)
+        for object_id, instance in made.begun.items():
+            if instance.mask is None:
+                continue
+            session.prompt_mask(number, object_id, instance.mask)
+            self._alive.add(object_id)
+            self._missing[object_id] = 0
+            self._note(object_id, number, instance.mask, instance.score)
+        self._go_back(recent, number, made)
+
+    def _go_back(self, recent: Recent, number: int, made: Round) -> None:
+        """Follow new objects to where they were first seen."""
+        begun = {k: one.mask for k, one in made.begun.items() if one.mask is not None}
+        if not begun or number == 0:
+            return
+        session = self._segmenter.start(recent)
+        for object_id, mask in begun.items():
+            session.prompt_mask(number, object_id, mask)
+        misses: Counter[int] = Counter()
+        while begun and (answer := session.step(backward=True)) is not None:
+            outlines = self._labeler.outline(answer.masks)
+            known = self._known_at(answer.frame, set(made.begun))
+            for k, object_id in enumerate(answer.object_ids):
+                there = outlines[k]
+                seen = there is not None and float(answer.masks.quality[k]) >= _SEEN
+                misses[object_id] = 0 if seen else misses[object_id] + 1
+                if there is not None and seen:
+                    # Where an older object lies, it was that one.
+                    if any(
+                        mask_iou(there, one) >= self._options.identities.join_iou for one in known
+                    ):
+                        misses[object_id] = _BACK_MISSES
+                    else:
+                        self._note(object_id, answer.frame, there, float(answer.masks.quality[k]))
+                if misses[object_id] >= _BACK_MISSES:
+                    session.drop(object_id)
+                    begun.pop(object_id, None)
+
+    def _known_at(self, frame: int, without: set[int]) -> list[Mask]:
+        return [
+            unpack_mask(seen[frame].mask)
+            for object_id, seen in self._seen.items()
+            if object_id not in without and frame in seen
+        ]
+
+    def _end(self, session: VideoSession, object_id: int) -> None:
+        session.drop(object_id)
+        self._alive.discard(object_id)
+        self._identities.end(object_id)
+
+    def _result(
+        self, size_hw: tuple[int, int], n_frames: int, n_looks: int, n_cuts: int
+    ) -> Followed:
+        class_ids = {name: k for k, name in self._labeler.names.items()}
+        shown = [k for k in sorted(self._seen) if self._identities.is_confirmed(k)]
+        tracks = []
+        flips = {}
+        for number, object_id in enumerate(shown, 1):
+            label = self._identities.label(object_id)
+            seen = PackedTrack(label, class_ids.get(label, 0), number, self._seen[object_id])
+            tracks.append(Track(id=number, label=label, seen=seen))
+            flips[number] = self._identities.flips(object_id)
+        return Followed(
+            tracks=tuple(tracks),
+            size_hw=size_hw,
+            n_frames=n_frames,
+            n_looks=n_looks,
+            n_cuts=n_cuts,
+            n_refused=self._identities.n_refused,
+            flips=flips,
+        )
+
+
+def _at(recent: Recent, number: int) -> Image | None:
+    try:
+        return recent[number]
+    except IndexError:
+        return None

@@ -1,0 +1,324 @@
+"""Runs over videos: each is followed through, its tracks are kept, and files are made of them."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from tqdm import tqdm
+
+from backend.core.protocols import VideoSegmenter
+from backend.core.tracks import TrackedVideo
+from backend.core.types import Detections, Image
+from backend.errors import ConfigError, InputError, LabelingError, counted, is_disk_full
+from backend.files.atomic import ensure_writable, file_digest, sweep_stale
+from backend.files.images import DEFAULT_LIMITS, ImageLimits
+from backend.files.videos import Frame, FrameChoice, Video, open_video
+from backend.formats.prompt_file import PromptFile
+from backend.labeling.cascade import Cascade
+from backend.labeling.follow import Followed, Follower, FollowOptions
+from backend.labeling.track_files import (
+    KeptTracks,
+    needs_frames,
+    read_tracks,
+    summary_of,
+    tracks_path,
+    write_frame_files,
+    write_tracks,
+    write_whole_files,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoRunOptions:
+    """How ``label_videos`` runs.
+
+    Attributes:
+        formats: of ``track_files.FORMATS``.
+        choice: which frames.
+        follow: how objects are followed.
+        limits: of a frame.
+        prompts: boxes by ``<video>/<frame>``, in the place of a detector.
+        overwrite: whether videos are done again that are done.
+        progress: whether to show bars.
+    """
+
+    formats: tuple[str, ...] = ("labelme", "mp4")
+    choice: FrameChoice = field(default_factory=FrameChoice)
+    follow: FollowOptions = field(default_factory=FollowOptions)
+    limits: ImageLimits = DEFAULT_LIMITS
+    prompts: PromptFile | None = None
+    overwrite: bool = False
+    progress: bool = True
+
+
+@dataclass
+class VideoSummary:
+    """What was done."""
+
+    videos: int = 0
+    done: int = 0  # that were followed by an earlier run
+    frames: int = 0
+    per_class: Counter[str] = field(default_factory=Counter)  # tracks
+    tracks: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    failed: list[tuple[str, str]] = field(default_factory=list)
+    outputs: list[Path] = field(default_factory=list)
+    stopped: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return {
+            "videos": self.videos,
+            "followed_before": self.done,
+            "frames": self.frames,
+            "tracks": self.tracks,
+            "notes": self.notes,
+            "failed": [{"video": where, "reason": reason} for where, reason in self.failed],
+            "stopped": self.stopped,
+            "outputs": [str(path) for path in self.outputs],
+        }
+
+    def as_text(self) -> str:
+        """For people: one line a fact, failures last."""
+        n_tracks = sum(self.per_class.values())
+        lines = [
+            f"{counted(n_tracks, 'track')} in {counted(self.videos, 'video')} of"
+            f" {counted(self.frames, 'frame')}"
+        ]
+        lines += [f"  {name}: {count}" for name, count in self.per_class.most_common()]
+        if self.done:
+            lines.append(
+                f"{counted(self.done, 'video')} followed before (--overwrite does it again)"
+            )
+        lines += self.notes
+        lines += [f"wrote {path}" for path in dict.fromkeys(self.outputs)]
+        if self.failed:
+            lines.append(f"failed {len(self.failed)}:")
+            lines += [f"  {reason}" for _, reason in self.failed]
+        if self.stopped:
+            lines.append(f"stopped early: {self.stopped}; run the same command again to go on")
+        return "\n".join(lines)
+
+
+class _Stopped(Exception):
+    """The user wants to end."""
+
+
+class VideoRun:
+    """One run over videos.
+
+    Args:
+        cascade: detects and outlines.
+        segmenter: follows.
+        out: output folder, made if missing.
+        options: see ``VideoRunOptions``.
+        stop: set it to end early.
+
+    Raises:
+        ConfigError: nowhere to write.
+    """
+
+    def __init__(
+        self,
+        cascade: Cascade,
+        segmenter: VideoSegmenter,
+        out: Path,
+        options: VideoRunOptions,
+        stop: threading.Event | None = None,
+    ) -> None:
+        ensure_writable(out)
+        sweep_stale(out)
+        self._cascade = cascade
+        self._segmenter = segmenter
+        self._out = out
+        self._options = options
+        self._stop = stop or threading.Event()
+        self._names = [cascade.names[k] for k in sorted(cascade.names)]
+        self.summary = VideoSummary()
+
+    def run(self, sources: Sequence[Path]) -> VideoSummary:
+        """Go through the videos; one that fails does not stop the others.
+
+        Args:
+            sources: video files and folders of pictures.
+
+        Raises:
+            ConfigError: two videos of one name.
+        """
+        names = Counter(source.stem if source.is_file() else source.name for source in sources)
+        twice = [name for name, count in names.items() if count > 1]
+        if twice:
+            raise ConfigError(f"two of the videos are called {twice[0]!r}; run one at a time")
+        for source in sources:
+            try:
+                self._one(source)
+            except _Stopped:
+                self.summary.stopped = "interrupted"
+            except (LabelingError, OSError) as error:
+                self.summary.failed.append((str(source), str(error)))
+                if is_disk_full(error):
+                    self.summary.stopped = str(error)
+            if self.summary.stopped:
+                break
+        return self.summary
+
+    def _one(self, source: Path) -> None:
+        options = self._options
+        video = open_video(source, options.limits)
+        made = self._made_with(source)
+        kept = None
+        if not options.overwrite:
+            kept = read_tracks(tracks_path(self._out, video.info.name))
+            if kept is not None and kept.made != made:
+                kept = None
+        if kept is None:
+            kept = self._follow(source, video, made)
+        else:
+            self.summary.done += 1
+        self.summary.videos += 1
+        self.summary.frames += kept.video.n_frames
+        self.summary.per_class.update(track.label for track in kept.video.tracks)
+        self.summary.tracks[kept.video.name] = summary_of(kept.video)
+        self._write(source, kept)
+
+    def _made_with(self, source: Path) -> str:
+        """Identifies what decides the tracks of a video."""
+        options = self._options
+        stat = source.stat()
+        size = stat.st_size if source.is_file() else len(list(source.iterdir()))
+        prompts = None if options.prompts is None else file_digest(options.prompts.path)
+        recipe = [
+            self._cascade.model_version,
+            self._segmenter.version,
+            asdict(options.follow),
+            asdict(options.choice),
+            prompts,
+            size,
+            source.name,
+        ]
+        return sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]
+
+    def _follow(self, source: Path, video: Video, made: str) -> KeptTracks:
+        numbers: list[int] = []
+        given = self._given(video)
+        follower = Follower(self._cascade, self._segmenter, self._options.follow)
+        found = follower.run(self._images(source, video, numbers), given)
+        self.summary.notes += video.info.notes
+        self.summary.failed += [(str(source), sentence) for sentence in video.info.faults]
+        if not numbers:
+            raise InputError(f"{source}: has no frame that can be read")
+        tracked = TrackedVideo(
+            name=video.info.name,
+            size_hw=found.size_hw,
+            n_frames=found.n_frames,
+            rate=video.info.rate / self._options.choice.every,
+            tracks=found.tracks,
+            model_version=self._cascade.model_version,
+        )
+        self._note(video.info.name, found)
+        write_tracks(self._out, tracked, self._names, numbers, made)
+        return KeptTracks(tracked, tuple(numbers), made)
+
+    def _images(self, source: Path, video: Video, numbers: list[int]) -> Iterator[Image]:
+        """The frames, with a bar; what was read stays where the rest cannot be."""
+        frames = self._with_bar(video, f"follow {video.info.name}")
+        try:
+            for frame in frames:
+                numbers.append(frame.number)
+                yield frame.image
+        except InputError as error:
+            if not numbers:
+                raise
+            self.summary.failed.append((str(source), f"{error}; what was before it is kept"))
+
+    def _with_bar(self, video: Video, about: str) -> Iterator[Frame]:
+        total = video.info.n_frames
+        with tqdm(
+            total=None if total is None else -(-total // self._options.choice.every),
+            unit="frame",
+            desc=about[:40],
+            disable=not self._options.progress,
+            file=sys.stderr,
+            dynamic_ncols=True,
+        ) as bar:
+            for frame in video.frames(self._options.choice):
+                if self._stop.is_set():
+                    raise _Stopped
+                yield frame
+                bar.update()
+
+    def _given(self, video: Video) -> Mapping[int, Detections] | None:
+        """The boxes of a prompt file by the place of their frame."""
+        prompts = self._options.prompts
+        if prompts is None:
+            return None
+        found = _given_to(prompts, video.info.name, self._options.choice)
+        if not found:
+            theirs = next(iter(prompts.by_image), "nothing")
+            raise InputError(
+                f"{prompts.path}: has no boxes for {video.info.name}; it names for example"
+                f" {theirs!r}, the frames are called {video.info.name}/00000 and so on"
+            )
+        return found
+
+    def _note(self, name: str, found: Followed) -> None:
+        notes = self.summary.notes
+        if found.n_refused:
+            notes.append(
+                f"{name}: {counted(found.n_refused, 'detection')} left out, as"
+                f" {self._options.follow.identities.most} objects were followed already"
+                " (--max-objects)"
+            )
+        flips = {track: count for track, count in found.flips.items() if count}
+        if flips:
+            listed = ", ".join(f"{track} ({count} times)" for track, count in flips.items())
+            notes.append(
+                f"{name}: the detector changed its mind about the class of track {listed}; each has"
+                " the class of most votes"
+            )
+
+    def _write(self, source: Path, kept: KeptTracks) -> None:
+        paths, losses = write_whole_files(kept, self._options.formats, self._out, self._names)
+        self.summary.notes += [f"{kept.video.name}: {n} {what}" for what, n in losses.items()]
+        self.summary.outputs.append(tracks_path(self._out, kept.video.name))
+        self.summary.outputs += paths
+        if not needs_frames(self._options.formats):
+            return
+        video = open_video(source, self._options.limits)
+        frames = self._with_bar(video, f"write {video.info.name}")
+        written = write_frame_files(
+            kept,
+            frames,
+            self._options.formats,
+            self._out,
+            self._names,
+            self._options.overwrite,
+        )
+        self.summary.outputs += written.outputs
+        if written.n_kept:
+            self.summary.notes.append(
+                f"{kept.video.name}: kept the files of {counted(written.n_kept, 'frame')} that a"
+                " person made or changed (--overwrite replaces them, with a .bak copy)"
+            )
+
+
+def _given_to(prompts: PromptFile, name: str, choice: FrameChoice) -> dict[int, Detections]:
+    """Boxes by the place of their frame among those that are chosen."""
+    found = {}
+    for key, detections in prompts.by_image.items():
+        path = PurePosixPath(key)
+        number = path.with_suffix("").name
+        if path.parent.as_posix() != name or not number.isdecimal():
+            continue
+        place, rest = divmod(int(number), choice.every)
+        if rest == 0:
+            found[place] = detections
+    return found
