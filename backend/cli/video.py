@@ -70,21 +70,23 @@ def add(commands: Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Follow the objects."""
-    formats = parse_names(args.format, _FORMATS, "--format")
-    choice = choice_of(args)
-    missing = [str(source) for source in args.sources if not source.exists()]
-    if missing:
-        raise ConfigError(f"{missing[0]}: no such file or folder")
-    settings = model_settings(args)
-
     from backend.files.images import ImageLimits
     from backend.labeling.follow import FollowOptions
     from backend.labeling.identities import IdentityOptions
     from backend.labeling.load import load, video_segmenter_of
     from backend.labeling.video import VideoRun, VideoRunOptions
 
-    if args.confirm < 1 or args.max_objects < 1:
-        raise ConfigError("--confirm, --max-objects: expected 1 or more")
+    formats = parse_names(args.format, _FORMATS, "--format")
+    choice = choice_of(args)
+    missing = [str(source) for source in args.sources if not source.exists()]
+    if missing:
+        raise ConfigError(f"{missing[0]}: no such file or folder")
+    for name in ("detect_every", "keep_alive", "confirm", "max_objects"):
+        if getattr(args, name) < 1:
+            option = f"--{name.replace('_', '-')}"
+            raise ConfigError(f"{option}: expected 1 or more, got {getattr(args, name)}")
+    settings = model_settings(args)
+
     # Boxes that a person gave need no second look.
     confirm = 1 if settings.prompts is not None else args.confirm
     follow = FollowOptions(

@@ -3,12 +3,84 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from backend.core.masks import subtract_masks
+import numpy as np
+
+from backend.core.masks import PackedMask, mask_xyxy, pack_mask, subtract_masks, unpack_mask
 from backend.core.stacking import stacking_order
 from backend.core.types import Instance, Mask
+
+
+@dataclass(frozen=True, eq=False)
+class _Packed:
+    mask: PackedMask
+    score: float
+
+
+class PackedInstances(Mapping[int, Instance]):
+    """One object in the frames of a video, in little memory: a mask is unpacked when it is asked
+    for.
+
+    Args:
+        label: of the object.
+        class_id: of the label.
+        track: number of its track, if it has one already.
+
+    >>> import numpy as np
+    >>> seen = PackedInstances("cat", 0, 1)
+    >>> seen.add(7, Mask(2, 0, np.ones((1, 3), np.bool_)), 0.5)
+    >>> list(seen), seen[7].xyxy.tolist(), seen[7].score
+    ([7], [2.0, 0.0, 5.0, 1.0], 0.5)
+    """
+
+    def __init__(self, label: str = "", class_id: int = 0, track: int | None = None) -> None:
+        self._label = label
+        self._class_id = class_id
+        self._track = track
+        self._seen: dict[int, _Packed] = {}
+
+    def add(self, frame: int, mask: Mask, score: float) -> None:
+        """Note the object in a frame; what was noted of that frame before is forgotten.
+
+        Args:
+            frame: its number.
+            mask: of the object, not empty.
+            score: 0..1.
+        """
+        self._seen[frame] = _Packed(pack_mask(mask), score)
+
+    def join(self, other: PackedInstances) -> None:
+        """Take the frames of another that this one is not in."""
+        for frame, one in other._seen.items():
+            self._seen.setdefault(frame, one)
+
+    def mask(self, frame: int) -> Mask:
+        """The mask in a frame.
+
+        Raises:
+            KeyError: it is not seen there.
+        """
+        return unpack_mask(self._seen[frame].mask)
+
+    def named(self, label: str, class_id: int, track: int) -> PackedInstances:
+        """The same under a name, in order of the frames."""
+        made = PackedInstances(label, class_id, track)
+        made._seen = dict(sorted(self._seen.items()))
+        return made
+
+    def __getitem__(self, frame: int) -> Instance:
+        mask = self.mask(frame)
+        box = mask_xyxy(mask).astype(np.float32)
+        score = self._seen[frame].score
+        return Instance(self._label, self._class_id, score, box, mask, None, self._track)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._seen)
+
+    def __len__(self) -> int:
+        return len(self._seen)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -37,9 +37,13 @@ class Mp4Writer:
         self._stream.width = self._width
         self._stream.height = self._height
         self._stream.pix_fmt = "yuv420p"
-        # One thread, so that the same frames give the same file.
+        # So that the same frames give the same file: what x264 looks ahead differs between runs.
         self._stream.codec_context.thread_count = 1
-        self._stream.options = {"crf": _QUALITY, "preset": "veryfast"}
+        self._stream.options = {
+            "crf": _QUALITY,
+            "preset": "veryfast",
+            "x264-params": "mbtree=0:rc-lookahead=0",
+        }
 
     def add(self, frame: Image) -> None:
         """The next frame.

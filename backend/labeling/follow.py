@@ -8,21 +8,17 @@ still at hand. Nothing else of the video is kept but the masks.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
 
 from backend.core.masks import (
-    PackedMask,
     mask_iou,
-    mask_xyxy,
-    pack_mask,
-    unpack_mask,
 )
 from backend.core.protocols import InteractiveLabeler, VideoSegmenter, VideoSession
-from backend.core.tracks import Track
+from backend.core.tracks import PackedInstances, Track
 from backend.core.types import Detections, FrameMasks, Image, Instance, Mask
 from backend.errors import ConfigError
 from backend.labeling.identities import Identities, IdentityOptions, Round
@@ -32,7 +28,7 @@ _THUMBNAIL = 32  # pixels; two frames are compared at this size
 _CUT = 45.0  # mean difference of grey values, of 255, from which on a frame is of another scene
 _EXPLODED = 0.8  # share of the picture that no mask grows to from one frame to the next
 _GROWN = 3.0  # times that it must have grown
-_BACK_MISSES = 3  # frames in a row without an object, after which it is not followed further back
+_BACK_MISSES = 12  # frames in a row without an object, after which it is not followed further back
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,45 +103,6 @@ class Recent:
         return self._kept[number]
 
 
-@dataclass(frozen=True, eq=False)
-class _Seen:
-    """One object in one frame, in little memory."""
-
-    mask: PackedMask
-    presence: float
-
-
-class PackedTrack(Mapping[int, Instance]):
-    """The instances of a track, whose masks are unpacked when they are asked for.
-
-    Args:
-        label: of the track.
-        class_id: of the label.
-        number: of the track.
-        seen: packed masks by frame.
-    """
-
-    def __init__(self, label: str, class_id: int, number: int, seen: Mapping[int, _Seen]) -> None:
-        self._label = label
-        self._class_id = class_id
-        self._number = number
-        self._seen = dict(sorted(seen.items()))
-
-    def __getitem__(self, frame: int) -> Instance:
-        one = self._seen[frame]
-        mask = unpack_mask(one.mask)
-        box = mask_xyxy(mask).astype(np.float32)
-        return Instance(
-            self._label, self._class_id, one.presence, box, mask, None, track=self._number
-        )
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self._seen)
-
-    def __len__(self) -> int:
-        return len(self._seen)
-
-
 class _Scenes:
     """Tells where a video changes its scene."""
 
@@ -179,7 +136,7 @@ class Follower:
         self._segmenter = segmenter
         self._options = options or FollowOptions()
         self._identities = Identities(self._options.identities)
-        self._seen: defaultdict[int, dict[int, _Seen]] = defaultdict(dict)
+        self._seen: defaultdict[int, PackedInstances] = defaultdict(PackedInstances)
         self._missing: Counter[int] = Counter()  # frames in a row out of sight, of those followed
         self._alive: set[int] = set()
 
@@ -217,7 +174,7 @@ class Follower:
                 self._join(session, recent, number, found, masks)
             session.forget(number)
             number += 1
-        self._identities.finish()
+        self._identities.finish([k for k in self._alive if number - 1 in self._seen[k]])
         return self._result(size_hw, number, n_looks, n_cuts)
 
     def _step(
@@ -251,7 +208,7 @@ class Follower:
             if self._is_exploded(object_id, answer.frame, mask, size_hw):
                 continue
             masks[object_id] = mask
-            self._note(object_id, answer.frame, mask, presence)
+            self._seen[object_id].add(answer.frame, mask, presence)
         return masks
 
     def _is_exploded(
@@ -259,13 +216,10 @@ class Follower:
     ) -> bool:
         """A lost object's mask can come to fill the picture at once."""
         area = int(mask.crop.sum())
-        before = self._seen[object_id].get(frame - 1)
-        if area < _EXPLODED * size_hw[0] * size_hw[1] or before is None:
+        before = self._seen[object_id]
+        if area < _EXPLODED * size_hw[0] * size_hw[1] or frame - 1 not in before:
             return False
-        return area > _GROWN * int(unpack_mask(before.mask).crop.sum())
-
-    def _note(self, object_id: int, frame: int, mask: Mask, presence: float) -> None:
-        self._seen[object_id][frame] = _Seen(pack_mask(mask), presence)
+        return area > _GROWN * int(before.mask(frame - 1).crop.sum())
 
     def _detect(self, image: Image, given: Detections | None) -> list[Instance]:
         raw = self._labeler.infer([image], None if given is None else [given])
@@ -283,8 +237,7 @@ class Follower:
         hidden = sorted(self._alive - set(masks))
         made = self._identities.round(number, found, masks, hidden)
         for younger, older in made.merged.items():
-            for frame, one in self._seen.pop(younger, {}).items():
-                self._seen[older].setdefault(frame, one)
+            self._seen[older].join(self._seen.pop(younger))
         for object_id in made.ended:
             self._end(session, object_id)
         for object_id, instance in made.begun.items():
@@ -293,7 +246,7 @@ class Follower:
             session.prompt_mask(number, object_id, instance.mask)
             self._alive.add(object_id)
             self._missing[object_id] = 0
-            self._note(object_id, number, instance.mask, instance.score)
+            self._seen[object_id].add(number, instance.mask, instance.score)
         self._go_back(recent, number, made)
 
     def _go_back(self, recent: Recent, number: int, made: Round) -> None:
@@ -305,28 +258,27 @@ class Follower:
         for object_id, mask in begun.items():
             session.prompt_mask(number, object_id, mask)
         misses: Counter[int] = Counter()
+        join_iou = self._options.identities.join_iou
         while begun and (answer := session.step(backward=True)) is not None:
             outlines = self._labeler.outline(answer.masks)
             known = self._known_at(answer.frame, set(made.begun))
             for k, object_id in enumerate(answer.object_ids):
                 there = outlines[k]
-                seen = there is not None and float(answer.masks.quality[k]) >= _SEEN
-                misses[object_id] = 0 if seen else misses[object_id] + 1
-                if there is not None and seen:
-                    # Where an older object lies, it was that one.
-                    if any(
-                        mask_iou(there, one) >= self._options.identities.join_iou for one in known
-                    ):
-                        misses[object_id] = _BACK_MISSES
-                    else:
-                        self._note(object_id, answer.frame, there, float(answer.masks.quality[k]))
+                presence = float(answer.masks.quality[k])
+                if there is None or presence < _SEEN:
+                    misses[object_id] += 1
+                elif any(mask_iou(there, one) >= join_iou for one in known):
+                    misses[object_id] = _BACK_MISSES  # where an older object lies, it was that one
+                else:
+                    misses[object_id] = 0
+                    self._seen[object_id].add(answer.frame, there, presence)
                 if misses[object_id] >= _BACK_MISSES:
                     session.drop(object_id)
                     begun.pop(object_id, None)
 
     def _known_at(self, frame: int, without: set[int]) -> list[Mask]:
         return [
-            unpack_mask(seen[frame].mask)
+            seen.mask(frame)
             for object_id, seen in self._seen.items()
             if object_id not in without and frame in seen
         ]
@@ -345,7 +297,7 @@ class Follower:
         flips = {}
         for number, object_id in enumerate(shown, 1):
             label = self._identities.label(object_id)
-            seen = PackedTrack(label, class_ids.get(label, 0), number, self._seen[object_id])
+            seen = self._seen[object_id].named(label, class_ids.get(label, 0), number)
             tracks.append(Track(id=number, label=label, seen=seen))
             flips[number] = self._identities.flips(object_id)
         return Followed(

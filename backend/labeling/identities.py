@@ -9,7 +9,7 @@ each weighted by its score.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -143,9 +143,14 @@ class Identities:
         said = self._objects[number].said
         return sum(a != b for a, b in pairwise(said))
 
-    def finish(self) -> None:
-        """The video is over: an object that every round so far confirmed needs no more of them."""
-        for known in self._objects.values():
+    def finish(self, seen: Collection[int]) -> None:
+        """The video is over: what every round so far confirmed needs no more of them.
+
+        Args:
+            seen: the objects that are seen in the last frame.
+        """
+        for number in seen:
+            known = self._objects[number]
             if known.rounds < self._options.rounds and known.hits == known.rounds:
                 known.is_confirmed = True
 

@@ -225,7 +225,9 @@ class VideoRun:
         )
         self._note(video.info.name, found)
         write_tracks(self._out, tracked, self._names, numbers, made)
-        return KeptTracks(tracked, tuple(numbers), made)
+        kept = read_tracks(tracks_path(self._out, tracked.name))
+        # Files are made of what is on the disk, so that they are the same whenever they are made.
+        return kept or KeptTracks(tracked, tuple(numbers), made)
 
     def _images(self, source: Path, video: Video, numbers: list[int]) -> Iterator[Image]:
         """The frames, with a bar; what was read stays where the rest cannot be."""

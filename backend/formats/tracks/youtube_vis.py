@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 
 from backend.core.masks import mask_xyxy
-from backend.core.tracks import Track, TrackedVideo
-from backend.core.types import Instance
+from backend.core.tracks import PackedInstances, Track, TrackedVideo
 from backend.errors import InputError, json_kind
 from backend.formats.coco.segmentation import decode_segmentation, encode_segmentation
 
@@ -174,13 +173,13 @@ def _seen(
     named: tuple[str, int],
     where: str,
     faults: list[str],
-) -> dict[int, Instance]:
+) -> PackedInstances:
     size_hw = (int(info["height"]), int(info["width"]))
     score = row.get("score")
     sure = float(score) if isinstance(score, int | float) and 0 <= score <= 1 else 1.0
     own = row.get("scores")
     by_frame = own if isinstance(own, list) else []
-    seen = {}
+    seen = PackedInstances(*named)
     for frame, segmentation in enumerate(row["segmentations"] or ()):
         if segmentation is None:
             continue
@@ -193,6 +192,5 @@ def _seen(
         if mask is not None:
             there = by_frame[frame] if frame < len(by_frame) else None
             known = isinstance(there, int | float) and 0 <= there <= 1
-            box = mask_xyxy(mask).astype(np.float32)
-            seen[frame] = Instance(*named, float(there or 0) if known else sure, box, mask)
+            seen.add(frame, mask, float(there or 0) if known else sure)
     return seen

@@ -1,0 +1,221 @@
+"""``yolosam2 video`` with the embedded models on a small generated video."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from backend.cli.main import main
+from backend.core.masks import mask_iou
+from backend.demo.dataset import write_clips
+from backend.demo.scenes.objects import CLASS_NAMES
+from backend.formats.tracks.mots import from_mots
+from backend.formats.tracks.youtube_vis import from_youtube_vis
+from backend.formats.voc.label_maps import decode_png
+
+SEED = 3_000_004
+N_FRAMES = 14
+MODELS = ("--detector", "demo", "--segmenter", "demo", "--no-progress", "--detect-every", "6")
+ALL = "labelme,mp4,voc,davis,mots,youtube-vis"
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("clip")
+    write_clips(root, SEED, 1, N_FRAMES)
+    return root / "JPEGImages" / f"{SEED}"
+
+
+@pytest.fixture(scope="module")
+def made(clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("made")
+    assert main(["video", str(clip), "--out", str(out), *MODELS, "--format", ALL]) == 0
+    return out
+
+
+def truth(clip: Path, number: int) -> np.ndarray:
+    path = clip.parents[1] / "SegmentationObject" / f"{SEED}" / f"{number:05d}.png"
+    return decode_png(path.read_bytes(), path.name)
+
+
+def tracks(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
+def test_tracks_lie_on_the_objects(clip: Path, made: Path) -> None:
+    document = tracks(made / "tracks" / f"{SEED}.json")
+    videos, faults = from_youtube_vis(document)
+    assert not faults
+    (video,) = videos
+    assert video.n_frames == N_FRAMES
+    assert len(video.tracks) == 3
+    found = []
+    for number in range(N_FRAMES):
+        path = made / "davis" / f"{SEED}" / f"{number:05d}.png"
+        objects = decode_png(path.read_bytes(), path.name)
+        there = truth(clip, number)
+        for k in np.unique(there[there > 0]):
+            owner = [(objects == track.id) for track in video.tracks]
+            best = max(((there == k) & one).sum() / ((there == k) | one).sum() for one in owner)
+            found.append(best)
+    assert np.mean(found) > 0.8
+
+
+def test_every_format_tells_the_same(made: Path) -> None:
+    (video,), _ = from_youtube_vis(tracks(made / "tracks" / f"{SEED}.json"))
+    text = (made / "mots" / f"{SEED}.txt").read_text()
+    names = dict(
+        line.split(" ", 1) for line in (made / "mots" / "classes.txt").read_text().splitlines()
+    )
+    told, faults = from_mots(text, {int(k): v for k, v in names.items()}, "v")
+    assert not faults
+    assert sorted(t.label for t in told.tracks) == sorted(t.label for t in video.tracks)
+    for number in (0, N_FRAMES - 1):
+        document = json.loads((made / "labelme" / f"{SEED}" / f"{number:05d}.json").read_text())
+        assert document["imagePath"] == f"{number:05d}.jpg"
+        assert (made / "labelme" / f"{SEED}" / document["imagePath"]).is_file()
+        groups = {shape["group_id"]: shape["label"] for shape in document["shapes"]}
+        assert groups == {track.id: one.label for track, one in video.at(number)}
+        for track, one in video.at(number):
+            other = [t.seen[number].mask for t in told.tracks if number in t.seen]
+            assert one.mask is not None
+            assert max(mask_iou(one.mask, mask) for mask in other if mask is not None) > 0.85, (
+                track.id
+            )
+
+
+def test_drawn_video_plays(made: Path) -> None:
+    with av.open(str(made / f"{SEED}.mp4")) as container:
+        stream = container.streams.video[0]
+        assert stream.codec_context.name == "h264"
+        assert stream.codec_context.pix_fmt == "yuv420p"
+        assert stream.average_rate == 25
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
+    assert len(frames) == N_FRAMES
+    assert frames[0].shape == (240, 320, 3)
+
+
+def test_the_maps_are_a_dataset_of_videos(
+    clip: Path, made: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    listed = (made / "voc" / "ImageSets" / "Segmentation" / "val_videos.txt").read_text()
+    assert listed == f"{SEED}\n"
+    path = str(made / "voc" / "SegmentationClass")
+    root = str(clip.parents[1])
+    code = main(["evaluate", root, "--predictions", path, "--split", "val", "--no-progress"])
+    assert code == 0
+    assert "Mean_IOU" in capsys.readouterr().out
+
+
+def test_same_command_does_nothing_twice(
+    clip: Path, made: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backend.labeling.follow.Follower.run", None)
+    before = {path: path.read_bytes() for path in made.rglob("*") if path.is_file()}
+    code = main(["video", str(clip), "--out", str(made), *MODELS, "--format", ALL, "--json"])
+    assert code == 0
+    assert json.loads(capsys.readouterr().out)["followed_before"] == 1
+    after = {path: path.read_bytes() for path in made.rglob("*") if path.is_file()}
+    assert after == before
+
+
+def test_a_corrected_frame_is_kept(
+    clip: Path, made: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = made / "labelme" / f"{SEED}" / "00003.json"
+    document = json.loads(path.read_text())
+    document["shapes"] = document["shapes"][:1]
+    path.write_text(json.dumps(document))
+    before = path.read_bytes()
+    assert main(["video", str(clip), "--out", str(made), *MODELS, "--format", "labelme"]) == 0
+    assert path.read_bytes() == before
+    assert "kept the files of 1 frame that a person made or changed" in capsys.readouterr().out
+
+
+def test_prompts_of_a_frame_in_the_place_of_a_detector(clip: Path, tmp_path: Path) -> None:
+    there = truth(clip, 0)
+    rows, columns = np.nonzero(there == 2)
+    box = [int(columns.min()), int(rows.min()), int(columns.max() + 1), int(rows.max() + 1)]
+    prompts = tmp_path / "prompts.json"
+    row = {"image_id": f"{SEED}/00000", "category_id": 1, "bbox": box, "score": 1.0}
+    prompts.write_text(json.dumps([row]))
+    code = main(
+        [
+            *("video", str(clip), "--out", str(tmp_path / "out"), *MODELS, "--format", "davis"),
+            *("--prompts", str(prompts), "--classes", ",".join(CLASS_NAMES)),
+        ]
+    )
+    assert code == 0
+    (video,), _ = from_youtube_vis(tracks(tmp_path / "out" / "tracks" / f"{SEED}.json"))
+    (track,) = video.tracks
+    assert track.label == CLASS_NAMES[1]
+    assert len(track.seen) == N_FRAMES
+
+
+def test_prompts_for_another_video(
+    clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prompts = tmp_path / "prompts.json"
+    row = {"image_id": "other/00000", "category_id": 0, "bbox": [1, 1, 30, 30], "score": 1.0}
+    prompts.write_text(json.dumps([row]))
+    code = main(
+        [
+            *("video", str(clip), "--out", str(tmp_path / "out"), *MODELS),
+            *("--prompts", str(prompts), "--classes", ",".join(CLASS_NAMES)),
+        ]
+    )
+    assert code == 1
+    told = capsys.readouterr().out
+    assert f"has no boxes for {SEED}" in told
+    assert "'other/00000'" in told
+
+
+def test_what_is_no_video_is_told_and_the_others_are_done(
+    clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"no video at all")
+    odd = tmp_path / "odd"
+    odd.mkdir()
+    for number, path in enumerate(sorted(clip.iterdir())[:4]):
+        picture = cv2.imread(str(path))
+        cv2.imwrite(str(odd / path.name), picture if number < 3 else picture[:100])
+    out = tmp_path / "out"
+    code = main(
+        ["video", str(broken), str(odd), "--out", str(out), *MODELS, "--format", "davis", "--json"]
+    )
+    assert code == 1
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["videos"] == 1
+    assert summary["frames"] == 3
+    reasons = [one["reason"] for one in summary["failed"]]
+    assert any("broken.mp4" in reason for reason in reasons)
+    assert any("what was before it is kept" in reason for reason in reasons)
+    assert len(list((out / "davis" / "odd").iterdir())) == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--format", "gif"], "--format: unknown gif; known are labelme, mp4"),
+        (["--detect-every", "0"], "--detect-every: expected 1 or more, got 0"),
+        (["--every", "0"], "--every: expected 1 or more, got 0"),
+        (["--confirm", "0"], "--confirm: expected 1 or more, got 0"),
+    ],
+)
+def test_options_that_cannot_be(
+    clip: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+    said: str,
+) -> None:
+    assert main(["video", str(clip), "--out", str(tmp_path / "out"), *MODELS, *options]) == 2
+    assert said in capsys.readouterr().err
