@@ -1,4 +1,4 @@
-"""``yolosam2 demo``: the embedded models over the bundled samples."""
+"""``yolosam2 demo``: the embedded models over the bundled samples, or the bundled video."""
 
 from __future__ import annotations
 
@@ -19,12 +19,16 @@ def add(commands: Commands) -> None:
     )
     out = Path("demo-out")
     parser.add_argument("--out", type=Path, default=out, metavar="DIR", help=f"default: {out}")
+    about = "follow the objects of the bundled video instead"
+    parser.add_argument("--video", action="store_true", help=about)
     add_progress_option(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the demo."""
+    from backend.demo.moving import run_video_demo
     from backend.demo.run import run_demo
 
-    print_result(run_demo(args.out, progress=not args.no_progress))
+    made = run_video_demo if args.video else run_demo
+    print_result(made(args.out, progress=not args.no_progress))
     return 0

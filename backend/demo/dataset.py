@@ -10,15 +10,21 @@ import cv2
 import numpy as np
 
 from backend.core.masks import mask_from_full, mask_xyxy
+from backend.core.tracks import PackedInstances, Track, TrackedVideo
 from backend.core.types import Detections, Mask
-from backend.demo.scenes.clips import Clip
+from backend.demo.scenes.clips import SIZE_HW, Clip
 from backend.demo.scenes.compose import Scene, generate
 from backend.demo.scenes.objects import CLASS_NAMES
 from backend.drawing.overlays import encode_picture
+from backend.drawing.video import Mp4Writer
 from backend.files.atomic import write_atomic
+from backend.formats.json_text import json_bytes
 from backend.formats.prompt_file import prompt_rows
+from backend.formats.tracks.youtube_vis import to_youtube_vis
 from backend.formats.voc.class_names import class_names_text
 from backend.formats.voc.label_maps import encode_png
+
+FILM_RATE = 25.0  # frames a second
 
 
 def true_masks(scene: Scene) -> list[Mask]:
@@ -107,3 +113,36 @@ def write_clips(out: Path, seed: int, count: int, frames: int) -> None:
     write_atomic(out / "ImageSets" / "Segmentation" / "val_videos.txt", listed.encode())
     write_atomic(out / "class_names.txt", class_names_text(CLASS_NAMES).encode())
     write_atomic(out / "prediction.json", json.dumps(rows, indent=0).encode())
+
+
+def write_film(path: Path, seed: int, frames: int) -> None:
+    """Write one clip as an MP4, and its truth beside it as YouTube-VIS JSON.
+
+    Args:
+        path: of the film; the truth is called alike, with ``.json``.
+        seed: of the clip.
+        frames: how many.
+
+    Raises:
+        Unavailable: the disk refuses.
+    """
+    clip = Clip(seed)
+    seen = [PackedInstances() for _ in clip.class_ids]
+    film = Mp4Writer(path, SIZE_HW, FILM_RATE)
+    for frame in clip.frames(frames):
+        film.add(frame.image)
+        for k, one in enumerate(seen):
+            mask = mask_from_full(frame.objects == k + 1)
+            if mask is not None:
+                one.add(frame.number, mask, 1.0)
+    film.close()
+    tracks = []
+    for number, (class_id, one) in enumerate(zip(clip.class_ids, seen, strict=True), 1):
+        label = CLASS_NAMES[class_id]
+        tracks.append(Track(id=number, label=label, seen=one.named(label, class_id, number)))
+    video = TrackedVideo(
+        name=path.stem, size_hw=SIZE_HW, n_frames=frames, rate=FILM_RATE, tracks=tuple(tracks)
+    )
+    files = [f"{path.stem}/{number:05d}.jpg" for number in range(frames)]
+    document = to_youtube_vis([(video, files)], CLASS_NAMES)
+    write_atomic(path.with_suffix(".json"), json_bytes(document) + b"\n")

@@ -153,7 +153,7 @@ class VideoRun:
         Raises:
             ConfigError: two videos of one name.
         """
-        names = Counter(source.stem if source.is_file() else source.name for source in sources)
+        names = Counter(map(name_of, sources))
         twice = [name for name, count in names.items() if count > 1]
         if twice:
             raise ConfigError(f"two of the videos are called {twice[0]!r}; run one at a time")
@@ -176,7 +176,7 @@ class VideoRun:
         made = self._made_with(source)
         kept = None
         if not options.overwrite:
-            kept = read_tracks(tracks_path(self._out, video.info.name))
+            kept = read_tracks(tracks_path(self._out, name_of(source)))
             if kept is not None and kept.made != made:
                 kept = None
         if kept is None:
@@ -208,7 +208,7 @@ class VideoRun:
 
     def _follow(self, source: Path, video: Video, made: str) -> KeptTracks:
         numbers: list[int] = []
-        given = self._given(video)
+        given = self._given(name_of(source))
         follower = Follower(self._cascade, self._segmenter, self._options.follow)
         found = follower.run(self._images(source, video, numbers), given)
         self.summary.notes += video.info.notes
@@ -216,14 +216,14 @@ class VideoRun:
         if not numbers:
             raise InputError(f"{source}: has no frame that can be read")
         tracked = TrackedVideo(
-            name=video.info.name,
+            name=name_of(source),
             size_hw=found.size_hw,
             n_frames=found.n_frames,
             rate=video.info.rate / self._options.choice.every,
             tracks=found.tracks,
             model_version=self._cascade.model_version,
         )
-        self._note(video.info.name, found)
+        self._note(name_of(source), found)
         write_tracks(self._out, tracked, self._names, numbers, made)
         kept = read_tracks(tracks_path(self._out, tracked.name))
         # Files are made of what is on the disk, so that they are the same whenever they are made.
@@ -231,7 +231,7 @@ class VideoRun:
 
     def _images(self, source: Path, video: Video, numbers: list[int]) -> Iterator[Image]:
         """The frames, with a bar; what was read stays where the rest cannot be."""
-        frames = self._with_bar(video, f"follow {video.info.name}")
+        frames = self._with_bar(video, f"follow {name_of(source)}")
         try:
             for frame in frames:
                 numbers.append(frame.number)
@@ -257,17 +257,17 @@ class VideoRun:
                 yield frame
                 bar.update()
 
-    def _given(self, video: Video) -> Mapping[int, Detections] | None:
+    def _given(self, name: str) -> Mapping[int, Detections] | None:
         """The boxes of a prompt file by the place of their frame."""
         prompts = self._options.prompts
         if prompts is None:
             return None
-        found = _given_to(prompts, video.info.name, self._options.choice)
+        found = _given_to(prompts, name, self._options.choice)
         if not found:
             theirs = next(iter(prompts.by_image), "nothing")
             raise InputError(
-                f"{prompts.path}: has no boxes for {video.info.name}; it names for example"
-                f" {theirs!r}, the frames are called {video.info.name}/00000 and so on"
+                f"{prompts.path}: has no boxes for {name}; it names for example"
+                f" {theirs!r}, the frames are called {name}/00000 and so on"
             )
         return found
 
@@ -295,7 +295,7 @@ class VideoRun:
         if not needs_frames(self._options.formats):
             return
         video = open_video(source, self._options.limits)
-        frames = self._with_bar(video, f"write {video.info.name}")
+        frames = self._with_bar(video, f"write {kept.video.name}")
         written = write_frame_files(
             kept,
             frames,
@@ -310,6 +310,15 @@ class VideoRun:
                 f"{kept.video.name}: kept the files of {counted(written.n_kept, 'frame')} that a"
                 " person made or changed (--overwrite replaces them, with a .bak copy)"
             )
+
+
+def name_of(source: Path) -> str:
+    """What a video is called in all outputs: its file without suffix, or its folder.
+
+    >>> name_of(Path("clips/street.mp4"))
+    'street'
+    """
+    return source.name if source.is_dir() else source.stem
 
 
 def _given_to(prompts: PromptFile, name: str, choice: FrameChoice) -> dict[int, Detections]:

@@ -41,7 +41,7 @@ RUN = [
     page for page in PAGES if any(b.language == "sh" and not b.why_not_run for b in blocks(page))
 ]
 # Options in the pages that belong to other programs than ours.
-OTHER_OPTIONS = {"--train", "--validation", "--minutes", "--frames"}
+OTHER_OPTIONS = {"--train", "--validation", "--minutes", "--frames", "--film", "--init", "--more"}
 WIDTH = 100
 SECONDS = 240  # for one block; it takes a few on a free machine
 _TEST = re.compile(r"^(tests/[\w/]+\.py)::(\w+)$")

@@ -36,6 +36,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The embedded model's configuration with a smaller input, so that a video takes seconds."""
     recipe = OmegaConf.load(CONFIG)
     recipe.model.image_size = 192
+    recipe.corrects_with_memory = True  # as the predictor does
     path = tmp_path_factory.mktemp("config") / "small.yaml"
     OmegaConf.save(recipe, path)
     return path

@@ -22,7 +22,14 @@ from backend.config.models import Settings
 from backend.core.types import Boxes, Embedding, Image, Masks, Prompts
 from backend.errors import ConfigError, InputError, Unavailable
 from backend.files.atomic import file_digest
-from backend.models.sam2.preprocess import Features, decoded, embedded, load_model, prepared
+from backend.models.sam2.preprocess import (
+    Features,
+    corrects_with_memory,
+    decoded,
+    embedded,
+    load_model,
+    prepared,
+)
 from backend.models.weights import fetch_from_hub
 
 if TYPE_CHECKING:
@@ -62,6 +69,7 @@ class Sam2Segmenter:
 
     def __init__(self, checkpoint: Path, config: str, *, device: str, box_chunk: int = 32) -> None:
         self.model = load_model(config, checkpoint).to(device)
+        self.corrects_with_memory = corrects_with_memory(config)
         self.device = torch.device(device)
         self.chunk = min(box_chunk, _CPU_CHUNK) if self.device.type == "cpu" else box_chunk
         recipe = file_digest(Path(config)) if Path(config).is_file() else config

@@ -80,6 +80,22 @@ def load_model(config: str, checkpoint: Path) -> Any:
         ) from error
 
 
+def corrects_with_memory(config: str) -> bool:
+    """Whether a model learned to correct a frame of a video by what it remembers of others.
+
+    Those that sam2 publishes did; a yaml file tells otherwise with ``corrects_with_memory: false``
+    beside ``model``.
+
+    Args:
+        config: see ``load_model``.
+    """
+    if not Path(config).is_file():
+        return True
+    from omegaconf import OmegaConf
+
+    return bool(OmegaConf.load(config).get("corrects_with_memory", True))
+
+
 def normalised(pixels: Tensor) -> Tensor:
     """Pixels as SAM 2 wants them.
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _KEPT_FEATURES = 2  # frames whose features are kept
 _LOGIT_LIMIT = 60_000.0  # of float16
+_PRIOR_LIMIT = 32.0  # of logits that are corrected, as the predictor limits them
 
 
 class _Features:
@@ -81,7 +82,8 @@ class Sam2Session:
 
         A frame that the object was not followed in is a new start, which reads no memory; in one
         that it was followed in, its mask there is the base of the correction, and what was made
-        around is forgotten. ``step`` goes on from this frame.
+        around is forgotten. A model that did not learn to correct what it remembers corrects as in
+        a picture. ``step`` goes on from this frame.
 
         Args:
             frame: number of the frame.
@@ -100,8 +102,14 @@ class Sam2Session:
             is_backward = frame in bank.backward and frame not in bank.forward
             before = None if was is None else was.logits[None, None].float()
             reads = None
-            if was is not None and bank.begins_before(frame, is_backward):
+            if not self._segmenter.corrects_with_memory:
+                # A box says all; a click corrects the mask that it is on, if there is one.
+                if was is not None and (prompts.xyxy is not None or float(was.presence) <= 0):
+                    before = None
+            elif was is not None and bank.begins_before(frame, is_backward):
                 reads = [bank.read(self._model, frame, self._n_frames, backward=is_backward)]
+            if before is not None:
+                before = before.clamp(-_PRIOR_LIMIT, _PRIOR_LIMIT)
             points = self._points(prompts)
             made = self._decode(features, reads, points, None, before)
             self._remember(object_id, bank, frame, made)
