@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 _TRAINED = ("memory_attention", "memory_encoder", "maskmem_tpos_enc", "obj_ptr", "no_obj")
 _TRAINED_TOO = "mask_downsample"  # how a mask prompt reaches the pointer
 _HARD = 0.4  # share of draws of objects that get hidden and come back
+_FINISHING_HARD = 0.6
 _LONG = 0.5  # share of batches of a long video
 _LONGEST = 80  # frames between the prompt and the second one
 _AFTER = 0.25  # share of the budget after which frames are corrected
@@ -60,7 +61,7 @@ STAGES = (
     Stage(0.88, 384, 8, 4),
 )
 # For going on with trained weights: objects that stay away for long and come back.
-FINISHING_STAGES = (Stage(0.0, 384, 8, 4), Stage(0.3, 384, 12, 4))
+FINISHING_STAGES = (Stage(0.0, 384, 10, 5), Stage(0.5, 384, 14, 4))
 
 
 def _start(model: Any) -> list[nn.Parameter]:
@@ -222,7 +223,8 @@ class Trainer:
         for group in self._optimiser.param_groups:
             group["lr"] = rate
         known = 1.0 if self._is_going_on else progress
-        draws = self._clips.draw(self._rng, stage.objects * self._more, stage.length, _HARD)
+        hard = _FINISHING_HARD if self._is_going_on else _HARD
+        draws = self._clips.draw(self._rng, stage.objects * self._more, stage.length, hard)
         follower = Follower(self.model, encoded, self._generator)
         steps = follower.run(draws, _plan(self._rng, stage.length, known))
         loss = batch_loss(self.model, steps, known)
