@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from backend.cli.common import (
+    IMAGE_URL_PREFIX,
     Commands,
     add_command,
     add_model_options,
@@ -20,7 +21,7 @@ from backend.cli.frames import add_choice_options, choice_of
 from backend.config.models import Settings
 from backend.errors import ConfigError
 
-_FORMATS = ("labelme", "mp4", "voc", "davis", "mots", "youtube-vis")
+_FORMATS = ("labelme", "mp4", "voc", "davis", "mots", "youtube-vis", "label-studio")
 _EPILOG = """examples:
   yolosam2 video street.mp4 --out labels/
   yolosam2 video street.mp4 --out labels/ --detector demo --segmenter demo
@@ -51,6 +52,8 @@ def add(commands: Commands) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help=about)
     about = f"of {', '.join(_FORMATS)} (default: labelme,mp4)"
     parser.add_argument("--format", default="labelme,mp4", metavar="A,B,..", help=about)
+    about = "put before a video's name to make its address in Label Studio tasks"
+    parser.add_argument("--image-url-prefix", default=IMAGE_URL_PREFIX, metavar="URL", help=about)
     add_choice_options(parser)
     group = parser.add_argument_group("objects")
     about = "the detector looks at each N-th frame, and where the scene changes (default: 12)"
@@ -103,6 +106,7 @@ def run(args: argparse.Namespace) -> int:
         follow=follow,
         limits=ImageLimits(max_pixels=settings.max_pixels),
         prompts=loaded.prompts,
+        url_prefix=args.image_url_prefix,
         overwrite=args.overwrite,
         progress=not args.no_progress,
     )

@@ -22,14 +22,16 @@ from backend.files.atomic import temporary_beside, write_atomic
 from backend.files.ownership import write_together
 from backend.files.videos import Frame
 from backend.formats.json_text import json_bytes
+from backend.formats.label_studio.make_config import make_video_config
 from backend.formats.tracks.mots import class_numbers, to_mots
+from backend.formats.tracks.video_rectangle import to_task
 from backend.formats.tracks.youtube_vis import from_youtube_vis, to_youtube_vis
 from backend.formats.voc.label_maps import encode_png, label_maps
 from backend.labeling.outputs import make_outputs
 from backend.labeling.sources import ImageItem
 
 TRACKS = "tracks"
-FORMATS = ("labelme", "mp4", "voc", "davis", "mots", "youtube-vis")
+FORMATS = ("labelme", "mp4", "voc", "davis", "mots", "youtube-vis", "label-studio")
 _PICTURES = {"labelme": "labelme", "voc": "voc/JPEGImages"}  # format to the folder of its frames
 
 
@@ -194,7 +196,7 @@ def _frame_files(
 
 def needs_frames(formats: Sequence[str]) -> bool:
     """Whether some of the formats are made frame by frame."""
-    return bool(set(formats) - {"mots", "youtube-vis"})
+    return bool(set(formats) - {"mots", "youtube-vis", "label-studio"})
 
 
 @dataclass
@@ -242,9 +244,23 @@ def write_frame_files(
 
 
 def write_whole_files(
-    kept: KeptTracks, formats: Sequence[str], out: Path, names: Sequence[str]
+    kept: KeptTracks, formats: Sequence[str], out: Path, names: Sequence[str], address: str
 ) -> tuple[list[Path], dict[str, int]]:
-    """Write what holds whole tracks; returns the files, and what could not be held."""
+    """Write what holds whole tracks.
+
+    Args:
+        kept: the tracks.
+        formats: of ``FORMATS``.
+        out: output folder.
+        names: of the classes, in order.
+        address: of the video, as Label Studio reaches it.
+
+    Returns:
+        The files, and what could not be held, with how many.
+
+    Raises:
+        Unavailable: the disk refuses.
+    """
     video = kept.video
     paths = []
     losses: dict[str, int] = {}
@@ -255,6 +271,12 @@ def write_whole_files(
         write_atomic(path, text.encode())
         listed = "".join(f"{number} {name}\n" for name, number in numbers.items())
         write_atomic(out / "mots" / "classes.txt", listed.encode())
+        paths.append(path)
+    if "label-studio" in formats:
+        path = out / "label-studio" / f"{video.name}.json"
+        write_atomic(path, json_bytes([to_task(video, address)]) + b"\n")
+        config = make_video_config(names, video.rate)
+        write_atomic(path.with_suffix(".xml"), config.encode())
         paths.append(path)
     if "youtube-vis" in formats:
         paths.append(tracks_path(out, video.name))

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import quote
 
 from tqdm import tqdm
 
@@ -46,6 +47,7 @@ class VideoRunOptions:
         follow: how objects are followed.
         limits: of a frame.
         prompts: boxes by ``<video>/<frame>``, in the place of a detector.
+        url_prefix: put before the name of a video to make its address in Label Studio.
         overwrite: whether videos are done again that are done.
         progress: whether to show bars.
     """
@@ -55,6 +57,7 @@ class VideoRunOptions:
     follow: FollowOptions = field(default_factory=FollowOptions)
     limits: ImageLimits = DEFAULT_LIMITS
     prompts: PromptFile | None = None
+    url_prefix: str = ""
     overwrite: bool = False
     progress: bool = True
 
@@ -288,11 +291,18 @@ class VideoRun:
             )
 
     def _write(self, source: Path, kept: KeptTracks) -> None:
-        paths, losses = write_whole_files(kept, self._options.formats, self._out, self._names)
+        formats = self._options.formats
+        address = self._options.url_prefix + quote(source.name, errors="surrogateescape")
+        paths, losses = write_whole_files(kept, formats, self._out, self._names, address)
+        if "label-studio" in formats and (source.is_dir() or self._options.choice.every > 1):
+            self.summary.notes.append(
+                f"{kept.video.name}: Label Studio plays files, and all their frames; tasks of a"
+                " folder, or of each N-th frame, show boxes where they do not belong"
+            )
         self.summary.notes += [f"{kept.video.name}: {n} {what}" for what, n in losses.items()]
         self.summary.outputs.append(tracks_path(self._out, kept.video.name))
         self.summary.outputs += paths
-        if not needs_frames(self._options.formats):
+        if not needs_frames(formats):
             return
         video = open_video(source, self._options.limits)
         frames = self._with_bar(video, f"write {kept.video.name}")

@@ -13,9 +13,10 @@ import pytest
 
 from backend.cli.main import main
 from backend.core.masks import mask_iou
-from backend.demo.dataset import write_clips
+from backend.demo.dataset import write_clips, write_film
 from backend.demo.scenes.objects import CLASS_NAMES
 from backend.formats.tracks.mots import from_mots
+from backend.formats.tracks.video_rectangle import between, from_region
 from backend.formats.tracks.youtube_vis import from_youtube_vis
 from backend.formats.voc.label_maps import decode_png
 
@@ -89,6 +90,31 @@ def test_every_format_tells_the_same(made: Path) -> None:
             assert max(mask_iou(one.mask, mask) for mask in other if mask is not None) > 0.85, (
                 track.id
             )
+
+
+def test_a_task_of_label_studio(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    film = tmp_path / "film.mp4"
+    write_film(film, SEED, N_FRAMES)
+    prefix = ("--image-url-prefix", "/data/local-files/?d=videos/")
+    out = tmp_path / "out"
+    command = ["video", str(film), "--out", str(out), *MODELS, "--format", "label-studio", *prefix]
+    assert main(command) == 0
+    (task,) = json.loads((out / "label-studio" / "film.json").read_text())
+    assert task["data"] == {"video": "/data/local-files/?d=videos/film.mp4"}
+    (video,), _ = from_youtube_vis(tracks(out / "tracks" / "film.json"))
+    (prediction,) = task["predictions"]
+    assert prediction["model_version"].startswith("demo_yolov8+demo_sam2.1-")
+    assert [one["meta"]["track"] for one in prediction["result"]] == [t.id for t in video.tracks]
+    for track, region in zip(video.tracks, prediction["result"], strict=True):
+        drawn = between(from_region(region, video.size_hw, "r"), N_FRAMES)
+        assert set(drawn) == set(track.seen)
+        for frame, box in drawn.items():
+            assert np.abs(box - track.seen[frame].xyxy).max() < 1.6
+    config = (out / "label-studio" / "film.xml").read_text()
+    assert 'frameRate="25"' in config
+    capsys.readouterr()
 
 
 def test_drawn_video_plays(made: Path) -> None:
