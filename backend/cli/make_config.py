@@ -12,6 +12,7 @@ from backend.cli.common import (
     model_settings,
     print_result,
 )
+from backend.errors import ConfigError
 
 
 def add(commands: Commands) -> None:
@@ -26,17 +27,24 @@ def add(commands: Commands) -> None:
         ),
         run=run,
     )
+    about = "for videos: boxes that follow objects; the file's rate with --frame-rate"
+    parser.add_argument("--video", action="store_true", help=about)
+    about = "frames a second of the videos (default: 25)"
+    parser.add_argument("--frame-rate", type=float, default=25.0, metavar="N", help=about)
     add_detector_options(parser.add_argument_group("the detector"))
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the labeling config."""
-    from backend.formats.label_studio.make_config import make_config
+    from backend.formats.label_studio.make_config import make_config, make_video_config
     from backend.labeling.load import load_detector_of
 
+    if not 0 < args.frame_rate < float("inf"):
+        raise ConfigError(f"--frame-rate: expected more than 0, got {args.frame_rate:g}")
     settings = model_settings(args)
     names: Sequence[str] | None = settings.classes
     if names is None:
         names = list(load_detector_of(settings).names.values())
-    print_result(make_config(names).rstrip())
+    made = make_video_config(names, args.frame_rate) if args.video else make_config(names)
+    print_result(made.rstrip())
     return 0

@@ -10,6 +10,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+from defusedxml.ElementTree import fromstring
 
 from backend.cli.main import main
 from backend.core.masks import mask_iou
@@ -245,3 +246,16 @@ def test_options_that_cannot_be(
 ) -> None:
     assert main(["video", str(clip), "--out", str(tmp_path / "out"), *MODELS, *options]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_labeling_config_for_videos(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["make-config", "--video", "--classes", "cat,dog & co", "--frame-rate", "29.97"]
+    assert main(options) == 0
+    root = fromstring(capsys.readouterr().out)
+    assert [one.get("value") for one in root.iter("Label")] == ["cat", "dog & co"]
+    (video,) = root.iter("Video")
+    assert video.get("frameRate") == "29.97"
+    (box,) = root.iter("VideoRectangle")
+    assert box.get("toName") == video.get("name")
+    assert main(["make-config", "--video", "--classes", "cat", "--frame-rate", "0"]) == 2
+    assert "--frame-rate: expected more than 0, got 0" in capsys.readouterr().err
