@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from label_studio_sdk.label_interface import LabelInterface
 from numpy.typing import NDArray
 
 from backend.core.tracks import PackedInstances, Track, TrackedVideo
 from backend.core.types import Instance, Mask
 from backend.errors import InputError
+from backend.formats.label_studio.make_config import make_video_config
 from backend.formats.tracks.video_rectangle import (
     KeyFrame,
     between,
@@ -122,6 +124,17 @@ def test_by_hand() -> None:
         {"frame": 3, "time": 0.08, **place, "enabled": False},
     ]
     assert region["meta"] == {"track": 3, "scores": [0.5, 0.51]}
+
+
+def test_the_sdk_accepts_the_prediction() -> None:
+    boxes = {
+        frame: np.clip(box, 0, (SIZE[1], SIZE[0]) * 2).astype(np.float32)
+        for frame, box in walk(3, 60).items()
+    }
+    task = to_task(tracked(boxes), "/data/upload/v.mp4")
+    interface = LabelInterface(make_video_config(["cat"], 25.0))
+    interface.validate()
+    assert interface.validate_prediction(task["predictions"][0], return_errors=True) == []
 
 
 def test_masks_give_their_boxes() -> None:
