@@ -43,6 +43,8 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PIP) install -q -c constraints.txt torch torchvision numpy
 	SAM2_BUILD_CUDA=0 $(PIP) install -q -c constraints.txt --no-build-isolation sam2
 	$(PIP) install -q -c constraints.txt -e ".[dev]"
+	# An oracle of the tests. It asks for a newer numpy than OpenCV takes, and runs on this one.
+	$(PIP) install -q -c constraints.txt --no-deps trackeval
 	touch $@
 
 $(STUDIO_STAMP): docker/label-studio.txt
