@@ -29,8 +29,8 @@ class Overlaps:
     """One frame of a video.
 
     Attributes:
-        truth: (R,) places of the true tracks that are seen.
-        found: (C,) places of the found tracks that are seen.
+        truth: (R,) numbers of the true tracks that are seen, from 0 on.
+        found: (C,) numbers of the found tracks that are seen.
         iou: (R, C) of their masks.
     """
 
@@ -130,6 +130,32 @@ def overlaps_of(truth: TrackedVideo, found: TrackedVideo) -> list[Overlaps]:
     return frames
 
 
+def overlaps_of_maps(truth: NDArray[np.integer], found: NDArray[np.integer]) -> Overlaps:
+    """The overlap of all objects of two maps of one frame.
+
+    Args:
+        truth: (H, W) numbers of the true tracks, 0 for none.
+        found: (H, W) numbers of the found ones.
+
+    >>> one = overlaps_of_maps(np.array([[1, 1, 0]]), np.array([[0, 4, 4]]))
+    >>> one.truth, one.found, one.iou.round(2)
+    (array([1]), array([4]), array([[0.33]]))
+    """
+    true_numbers, rows = np.unique(truth.ravel(), return_inverse=True)
+    found_numbers, columns = np.unique(found.ravel(), return_inverse=True)
+    shape = (len(true_numbers), len(found_numbers))
+    both = np.bincount(rows * shape[1] + columns, minlength=shape[0] * shape[1])
+    both = both.reshape(shape).astype(np.float64)
+    either = both.sum(1)[:, None] + both.sum(0)[None] - both
+    kept = np.ix_(true_numbers > 0, found_numbers > 0)
+    iou = (both / np.maximum(1, either))[kept]
+    return Overlaps(
+        true_numbers[true_numbers > 0].astype(np.int64),
+        found_numbers[found_numbers > 0].astype(np.int64),
+        iou,
+    )
+
+
 def count_identities(frames: Sequence[Overlaps]) -> IdentityCounts:
     """Count what happened to the identities of one video.
 
@@ -139,8 +165,7 @@ def count_identities(frames: Sequence[Overlaps]) -> IdentityCounts:
     >>> figures.hota, figures.idf1, figures.switches
     (1.0, 1.0, 0)
     """
-    rows = 1 + max((int(one.truth.max(initial=-1)) for one in frames), default=-1)
-    columns = 1 + max((int(one.found.max(initial=-1)) for one in frames), default=-1)
+    frames, rows, columns = _in_places(frames)
     truth_count = np.zeros((rows, 1))
     found_count = np.zeros((1, columns))
     alike = np.zeros((rows, columns))
@@ -165,6 +190,18 @@ def count_identities(frames: Sequence[Overlaps]) -> IdentityCounts:
         n_identical=int(same[_best(same)].sum()),
         switches=_switches(frames, rows),
     )
+
+
+def _in_places(frames: Sequence[Overlaps]) -> tuple[list[Overlaps], int, int]:
+    """The same with tracks numbered from 0 on without gaps, and how many there are."""
+    none = [np.zeros(0, np.int64)]
+    truth = np.unique(np.concatenate([one.truth for one in frames] or none))
+    found = np.unique(np.concatenate([one.found for one in frames] or none))
+    placed = [
+        Overlaps(np.searchsorted(truth, one.truth), np.searchsorted(found, one.found), one.iou)
+        for one in frames
+    ]
+    return placed, len(truth), len(found)
 
 
 def _best(values: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

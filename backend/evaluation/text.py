@@ -145,12 +145,28 @@ def tracks_text(tracks: Mapping[str, Any]) -> str:
     told = [table(["object", *columns], [*rows, mean])]
     if not tracks["ends_count"]:
         told.append("the first and last frame of a video do not count, as in DAVIS")
+    if tracks["identity"] is not None:
+        told.append(_identity_line(tracks["identity"]))
     if tracks["failed"]:
         n = counted(len(tracks["failed"]), "frame")
         told.append(
             f"{n} without a prediction that can be read, taken as empty: {tracks['failed'][0]}"
         )
     return "\n".join(told)
+
+
+def _identity_line(identity: Mapping[str, Any]) -> str:
+    figures = ", ".join(
+        f"{name} {as_number(identity[key])}"
+        for name, key in (
+            ("HOTA", "hota"),
+            ("DetA", "det_a"),
+            ("AssA", "ass_a"),
+            ("IDF1", "idf1"),
+        )
+    )
+    switches = counted(int(identity["switches"]), "switch")
+    return f"identities, whatever the numbers of the tracks: {figures}, {switches}"
 
 
 def groups_text(document: Mapping[str, Any]) -> str:

@@ -6,6 +6,9 @@ import sys
 import threading
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import asdict
+from functools import reduce
+from operator import add
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -15,6 +18,7 @@ from tqdm import tqdm
 
 from backend.core.classes import IGNORE
 from backend.errors import ConfigError, InputError
+from backend.evaluation.identity import IdentityCounts, count_identities, overlaps_of_maps
 from backend.evaluation.video import contour_accuracy, region_similarity, similarity
 from backend.files.find import is_there
 from backend.formats.voc.dataset import VocDataset
@@ -32,11 +36,12 @@ def judge_tracks(
     progress: bool = True,
     stop: threading.Event | None = None,
 ) -> dict[str, Any]:
-    """J and F of every object of every video; see ``evaluation.video``.
+    """J and F of every object of every video, and how identities were kept; see
+    ``evaluation.video`` and ``evaluation.identity``.
 
     The values of ``SegmentationObject`` are the tracks, on both sides: an object is compared with
     what has its number. What has the number of no true object does not count, as in the benchmark
-    for methods that are given the objects.
+    for methods that are given the objects. Identities are judged whatever the numbers are.
 
     Args:
         dataset: of videos, opened by its list of folders.
@@ -47,7 +52,7 @@ def judge_tracks(
         stop: set it to end after the video in hand.
 
     Returns:
-        Figures of each object, and their means over objects; ready for JSON.
+        Figures of each object, their means over objects, and figures of identity; ready for JSON.
 
     Raises:
         ConfigError: one side has no object maps, or the dataset has no videos.
@@ -65,6 +70,7 @@ def judge_tracks(
         )
     objects: list[dict[str, Any]] = []
     failed: list[str] = []
+    identities: list[IdentityCounts] = []
     with tqdm(
         total=len(dataset.image_ids),
         unit="frame",
@@ -75,7 +81,9 @@ def judge_tracks(
         for video, frames in videos.items():
             if stop is not None and stop.is_set():
                 break
-            objects += _video(dataset, folder, reading, video, frames, ends_count, failed)
+            rows, counts = _video(dataset, folder, reading, video, frames, ends_count, failed)
+            objects += rows
+            identities.append(counts)
             bar.update(len(frames))
     return {
         "objects": objects,
@@ -83,9 +91,17 @@ def judge_tracks(
             name: _mean([one[name] for one in objects])
             for name in ("j", "j_recall", "j_decay", "f", "f_recall", "f_decay", "j_and_f")
         },
+        "identity": _identity(identities),
         "ends_count": ends_count,
         "failed": failed,
     }
+
+
+def _identity(counts: Sequence[IdentityCounts]) -> dict[str, Any] | None:
+    if not counts:
+        return None
+    figures = asdict(reduce(add, counts).figures)
+    return {name: round(value, 6) for name, value in figures.items()}
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -101,13 +117,14 @@ def _video(
     frames: Sequence[str],
     ends_count: bool,
     failed: list[str],
-) -> list[dict[str, Any]]:
+) -> tuple[list[dict[str, Any]], IdentityCounts]:
     numbers: set[int] = set()
     for image_id in frames:
         numbers |= set(np.unique(_true(dataset, image_id)).tolist())
     numbers -= {0, IGNORE}
     j: defaultdict[int, list[float]] = defaultdict(list)
     f: defaultdict[int, list[float]] = defaultdict(list)
+    overlaps = []
     for image_id in frames:
         truth = _true(dataset, image_id)
         found = np.zeros_like(truth)
@@ -121,11 +138,19 @@ def _video(
         except InputError as error:  # a frame without a prediction found nothing
             failed.append(str(error))
             found = np.zeros_like(truth)
+        overlaps.append(overlaps_of_maps(*_without_ignored(truth, found)))
         for number in numbers:
             pair = (truth == number, found == number)
             j[number].append(region_similarity(*pair))
             f[number].append(contour_accuracy(*pair))
-    return [_row(video, number, j[number], f[number], ends_count) for number in sorted(numbers)]
+    rows = [_row(video, number, j[number], f[number], ends_count) for number in sorted(numbers)]
+    return rows, count_identities(overlaps)
+
+
+def _without_ignored(truth: NDArray[Any], found: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Both maps without the pixels that the truth says are to be ignored."""
+    counts = truth != IGNORE
+    return np.where(counts, truth, 0), np.where(counts & (found != IGNORE), found, 0)
 
 
 def _true(dataset: VocDataset, image_id: str) -> NDArray[Any]:

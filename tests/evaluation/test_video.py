@@ -115,9 +115,12 @@ def test_tracks_of_label_maps_are_judged(run_cli, tmp_path: Path) -> None:
     assert first["j"] == pytest.approx(4 / 6, abs=1e-6)  # first and last frame do not count
     assert second["frames_j"] == [1, 1, 1, 1, 0, 1, 0, 1]  # empty on both sides is right
     assert tracks["mean"]["j"] == pytest.approx(4 / 6, abs=1e-6)
+    assert tracks["identity"]["switches"] == 4  # both objects there and back
+    assert tracks["identity"]["idf1"] == pytest.approx(2 * (6 + 3) / (13 + 11))
     assert "00006.png: is missing" in tracks["failed"][0]
     text = run_cli("evaluate", truth, *options)[1]
     assert "mean over objects" in text
+    assert "IDF1 0.7500, 4 switches" in text
     assert "1 frame without a prediction that can be read, taken as empty" in text
     code, _, err = run_cli("evaluate", truth, "--tracks", "--detector", "demo")
     assert code == 2
