@@ -68,6 +68,7 @@ class KeptTracks:
     video: TrackedVideo
     frames: tuple[int, ...]  # numbers of the frames in the whole video
     made: str  # by which models and settings
+    names: tuple[str, ...] = ()  # of the classes, in order
 
 
 def read_tracks(path: Path) -> KeptTracks | None:
@@ -77,13 +78,24 @@ def read_tracks(path: Path) -> KeptTracks | None:
         videos, faults = from_youtube_vis(document)
         (video,) = videos
         info = document["info"]
+        names = tuple(str(row["name"]) for row in document["categories"])
         numbers = [int(PurePosixPath(name).stem) for name in document["videos"][0]["file_names"]]
     except (OSError, ValueError, KeyError, TypeError, InputError):
         return None
     if faults:
         return None
     found = replace(video, model_version=str(info.get("model_version", "")))
-    return KeptTracks(found, tuple(numbers), str(info.get("made", "")))
+    return KeptTracks(found, tuple(numbers), str(info.get("made", "")), names)
+
+
+def rewrite_tracks(out: Path, kept: KeptTracks) -> Path:
+    """Keep other tracks of a video in the place of those that are there.
+
+    Raises:
+        Unavailable: the disk refuses.
+    """
+    write_tracks(out, kept.video, kept.names, kept.frames, kept.made)
+    return tracks_path(out, kept.video.name)
 
 
 def prediction_at(video: TrackedVideo, frame: int) -> Prediction:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -259,3 +260,65 @@ def test_labeling_config_for_videos(capsys: pytest.CaptureFixture[str]) -> None:
     assert box.get("toName") == video.get("name")
     assert main(["make-config", "--video", "--classes", "cat", "--frame-rate", "0"]) == 2
     assert "--frame-rate: expected more than 0, got 0" in capsys.readouterr().err
+
+
+def test_identities_are_repaired(
+    clip: Path, made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(made / "tracks", out / "tracks")
+    name = f"{SEED}"
+    assert main(["tracks", "list", str(out)]) == 0
+    assert f"{name}: 3 tracks" in capsys.readouterr().out
+    assert main(["tracks", "split", str(out), name, "1", "6"]) == 0
+    assert "the new track is 4" in capsys.readouterr().out
+    (video,), _ = from_youtube_vis(tracks(out / "tracks" / f"{name}.json"))
+    parts = {track.id: sorted(track.seen) for track in video.tracks}
+    assert max(parts[1]) == 5
+    assert min(parts[4]) == 6
+    assert main(["tracks", "label", str(out), name, "4", "cup"]) == 0
+    assert main(["tracks", "merge", str(out), name, "1", "4"]) == 0
+    assert main(["tracks", "drop", str(out), name, "2"]) == 0
+    (video,), _ = from_youtube_vis(tracks(out / "tracks" / f"{name}.json"))
+    (before,), _ = from_youtube_vis(tracks(made / "tracks" / f"{name}.json"))
+    assert [track.id for track in video.tracks] == [1, 3]
+    assert video.tracks[0].label == before.tracks[0].label
+    for frame, one in before.tracks[0].seen.items():
+        again = video.tracks[0].seen[frame]
+        assert one.mask is not None
+        assert again.mask is not None
+        assert mask_iou(one.mask, again.mask) == 1
+        assert again.score == one.score
+    capsys.readouterr()
+    code = main(["video", str(clip), "--out", str(out), *MODELS, "--format", "davis", "--json"])
+    assert code == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["followed_before"] == 1
+    path = out / "davis" / name / "00000.png"
+    assert set(np.unique(decode_png(path.read_bytes(), path.name))) <= {0, 1, 3}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["merge", "OUT", f"{SEED}", "1"], "merge OUT: expected VIDEO TRACK TRACK"),
+        (["merge", "OUT", f"{SEED}", "1", "1"], "merge: name two tracks or more"),
+        (["drop", "OUT", f"{SEED}", "9"], "has no track 9; it has 1, 2, 3"),
+        (["drop", "OUT", f"{SEED}", "x"], "expected whole numbers, got 'x'"),
+        (
+            ["drop", "OUT", "other", "1"],
+            "keeps no tracks of 'other' that can be read",
+        ),
+        (["split", "OUT", f"{SEED}", "1", "0"], "seen on one side of that frame only"),
+        (["split", "OUT", f"{SEED}", "1", "99"], "frame 99: was not followed"),
+        (["label", "OUT", f"{SEED}", "1", "dog"], "'dog' is no class of this video"),
+    ],
+)
+def test_repairs_that_cannot_be(
+    made: Path, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    before = (made / "tracks" / f"{SEED}.json").read_bytes()
+    code = main(["tracks", *[str(made) if word == "OUT" else word for word in words]])
+    assert code != 0
+    assert said in capsys.readouterr().err
+    assert (made / "tracks" / f"{SEED}.json").read_bytes() == before
