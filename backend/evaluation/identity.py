@@ -138,8 +138,8 @@ def overlaps_of_maps(truth: NDArray[np.integer], found: NDArray[np.integer]) -> 
         found: (H, W) numbers of the found ones.
 
     >>> one = overlaps_of_maps(np.array([[1, 1, 0]]), np.array([[0, 4, 4]]))
-    >>> one.truth, one.found, one.iou.round(2)
-    (array([1]), array([4]), array([[0.33]]))
+    >>> one.truth.tolist(), one.found.tolist(), one.iou.round(2).tolist()
+    ([1], [4], [[0.33]])
     """
     true_numbers, rows = np.unique(truth.ravel(), return_inverse=True)
     found_numbers, columns = np.unique(found.ravel(), return_inverse=True)
