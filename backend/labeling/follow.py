@@ -90,14 +90,16 @@ class Recent:
         self._kept: dict[int, Image] = {}
         self._next = 0
 
-    def __getitem__(self, number: int) -> Image:
-        while self._next <= number:
-            try:
-                self._kept[self._next] = next(self._images)
-            except StopIteration:
-                raise IndexError(number) from None
+    def advance(self) -> Image | None:
+        """The next frame of the stream, which is at hand from now on; None at its end."""
+        image = next(self._images, None)
+        if image is not None:
+            self._kept[self._next] = image
             self._kept.pop(self._next - self._keep, None)
             self._next += 1
+        return image
+
+    def __getitem__(self, number: int) -> Image:
         if number not in self._kept:
             raise IndexError(number)
         return self._kept[number]
@@ -162,7 +164,7 @@ class Follower:
         n_looks = 0
         n_cuts = 0
         size_hw = (0, 0)
-        while (image := _at(recent, number)) is not None:
+        while (image := recent.advance()) is not None:
             size_hw = (image.shape[0], image.shape[1])
             is_cut = scenes.changed(image)
             n_cuts += is_cut
@@ -287,6 +289,9 @@ class Follower:
         session.drop(object_id)
         self._alive.discard(object_id)
         self._identities.end(object_id)
+        if not self._identities.is_confirmed(object_id):
+            # It is never shown, and must not stop others that are followed back to its place.
+            self._seen.pop(object_id, None)
 
     def _result(
         self, size_hw: tuple[int, int], n_frames: int, n_looks: int, n_cuts: int
@@ -309,10 +314,3 @@ class Follower:
             n_refused=self._identities.n_refused,
             flips=flips,
         )
-
-
-def _at(recent: Recent, number: int) -> Image | None:
-    try:
-        return recent[number]
-    except IndexError:
-        return None

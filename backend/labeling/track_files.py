@@ -41,7 +41,12 @@ def tracks_path(out: Path, name: str) -> Path:
 
 
 def write_tracks(
-    out: Path, video: TrackedVideo, names: Sequence[str], frames: Sequence[int], made: str
+    out: Path,
+    video: TrackedVideo,
+    names: Sequence[str],
+    frames: Sequence[int],
+    made: str,
+    repaired: bool = False,
 ) -> None:
     """Keep what was found in a video.
 
@@ -51,13 +56,18 @@ def write_tracks(
         names: of the classes, in order.
         frames: their numbers in the whole video.
         made: identifies the models and settings.
+        repaired: whether a person changed the tracks since.
 
     Raises:
         Unavailable: the disk refuses.
     """
     files = [f"{video.name}/{number:05d}.jpg" for number in frames]
     document = to_youtube_vis([(video, files)], names)
-    document["info"] = {**document["info"], "made": made, "model_version": video.model_version}
+    document["info"] |= {
+        "made": made,
+        "model_version": video.model_version,
+        "repaired": repaired,
+    }
     write_atomic(tracks_path(out, video.name), json_bytes(document) + b"\n")
 
 
@@ -69,6 +79,7 @@ class KeptTracks:
     frames: tuple[int, ...]  # numbers of the frames in the whole video
     made: str  # by which models and settings
     names: tuple[str, ...] = ()  # of the classes, in order
+    repaired: bool = False  # whether a person changed the tracks since
 
 
 def read_tracks(path: Path) -> KeptTracks | None:
@@ -85,16 +96,18 @@ def read_tracks(path: Path) -> KeptTracks | None:
     if faults:
         return None
     found = replace(video, model_version=str(info.get("model_version", "")))
-    return KeptTracks(found, tuple(numbers), str(info.get("made", "")), names)
+    return KeptTracks(
+        found, tuple(numbers), str(info.get("made", "")), names, bool(info.get("repaired"))
+    )
 
 
 def rewrite_tracks(out: Path, kept: KeptTracks) -> Path:
-    """Keep other tracks of a video in the place of those that are there.
+    """Keep the tracks of a video as a person repaired them, in the place of those that are there.
 
     Raises:
         Unavailable: the disk refuses.
     """
-    write_tracks(out, kept.video, kept.names, kept.frames, kept.made)
+    write_tracks(out, kept.video, kept.names, kept.frames, kept.made, repaired=True)
     return tracks_path(out, kept.video.name)
 
 

@@ -19,7 +19,7 @@ from backend.core.protocols import VideoSegmenter
 from backend.core.tracks import TrackedVideo
 from backend.core.types import Detections, Image
 from backend.errors import ConfigError, InputError, LabelingError, counted, is_disk_full
-from backend.files.atomic import ensure_writable, file_digest, sweep_stale
+from backend.files.atomic import ensure_writable, file_digest, set_aside, sweep_stale
 from backend.files.images import DEFAULT_LIMITS, ImageLimits
 from backend.files.videos import Frame, FrameChoice, Video, open_video
 from backend.formats.prompt_file import PromptFile
@@ -177,15 +177,15 @@ class VideoRun:
         options = self._options
         video = open_video(source, options.limits)
         made = self._made_with(source)
-        kept = None
-        if not options.overwrite:
-            kept = read_tracks(tracks_path(self._out, name_of(source)))
-            if kept is not None and kept.made != made:
-                kept = None
-        if kept is None:
-            kept = self._follow(source, video, made)
-        else:
+        path = tracks_path(self._out, name_of(source))
+        kept = read_tracks(path)
+        if kept is not None and kept.made == made and not options.overwrite:
             self.summary.done += 1
+        else:
+            if path.exists() and (kept is None or kept.repaired):
+                copy = set_aside(path)  # somebody's work, or nothing that is known here
+                self.summary.notes.append(f"{path}: kept what was there as {copy.name}")
+            kept = self._follow(source, video, made)
         self.summary.videos += 1
         self.summary.frames += kept.video.n_frames
         self.summary.per_class.update(track.label for track in kept.video.tracks)

@@ -296,6 +296,11 @@ def test_identities_are_repaired(
     assert summary["followed_before"] == 1
     path = out / "davis" / name / "00000.png"
     assert set(np.unique(decode_png(path.read_bytes(), path.name))) <= {0, 1, 3}
+    repaired = (out / "tracks" / f"{name}.json").read_bytes()
+    other = ["--format", "davis", "--keep-alive", "9"]  # other settings follow it again
+    assert main(["video", str(clip), "--out", str(out), *MODELS, *other]) == 0
+    assert (out / "tracks" / f"{name}.json.bak").read_bytes() == repaired
+    assert f"kept what was there as {name}.json.bak" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -321,9 +321,13 @@ def test_options_that_cannot_be(name: str) -> None:
 def test_recent_frames_keep_no_more_than_asked() -> None:
     images = [np.full((2, 2, 3), k, np.uint8) for k in range(10)]
     recent = Recent(iter(images), 3)
+    for _ in range(6):
+        recent.advance()
     assert recent[5][0, 0, 0] == 5
     assert recent[3][0, 0, 0] == 3
-    with pytest.raises(IndexError):
-        _ = recent[2]
-    with pytest.raises(IndexError):
-        _ = recent[10]
+    for number in (2, 6):
+        with pytest.raises(IndexError):
+            _ = recent[number]
+    for _ in range(4):
+        assert recent.advance() is not None
+    assert recent.advance() is None
