@@ -21,7 +21,18 @@ from backend.cli.frames import add_choice_options, choice_of
 from backend.config.models import Settings
 from backend.errors import ConfigError
 
-_FORMATS = ("labelme", "mp4", "voc", "davis", "mots", "youtube-vis", "label-studio")
+_FORMATS = (
+    "labelme",
+    "voc",
+    "label-studio-frames",
+    "davis",
+    "mp4",
+    "mots",
+    "youtube-vis",
+    "coco",
+    "cvat",
+    "label-studio",
+)
 _EPILOG = """examples:
   yolosam2 video street.mp4 --out labels/
   yolosam2 video street.mp4 --out labels/ --detector demo --segmenter demo

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -123,42 +122,33 @@ class TrackedVideo:
         return [(one, one.seen[frame]) for one in self.tracks if frame in one.seen]
 
 
-def without_overlaps(video: TrackedVideo) -> tuple[TrackedVideo, int]:
-    """The same tracks with masks that do not overlap in any frame, as some formats ask.
+def parted(instances: Sequence[Instance]) -> tuple[dict[int, Mask], int]:
+    """Masks of a frame that do not overlap, as some formats ask.
 
-    Where objects overlap, the surer one keeps the pixels, of equals the later one. A mask of which
-    nothing is left goes.
+    Where objects overlap, the surer one keeps the pixels, of equals the later one.
 
     Returns:
-        The video, and how many masks lost pixels.
+        What is left of each mask, by the place of its instance, without those of which nothing is
+        left; and how many masks lost pixels.
 
     >>> import numpy as np
-    >>> from backend.core.types import Mask
     >>> box = np.zeros(4, np.float32)
     >>> wide = Instance("a", 0, 0.5, box, Mask(0, 0, np.ones((1, 3), np.bool_)))
     >>> sure = Instance("a", 0, 0.9, box, Mask(2, 0, np.ones((1, 3), np.bool_)))
-    >>> tracks = [Track(id=k, label="a", seen={0: one}) for k, one in ((1, wide), (2, sure))]
-    >>> video = TrackedVideo(
-    ...     name="v", size_hw=(1, 5), n_frames=1, rate=25, tracks=tuple(tracks)
-    ... )
-    >>> parted, n = without_overlaps(video)
-    >>> parted.tracks[0].seen[0].mask.crop.shape, n
+    >>> masks, n = parted([wide, sure])
+    >>> masks[0].crop.shape, n
     ((1, 2), 1)
     """
-    seen: defaultdict[int, dict[int, Instance]] = defaultdict(dict)
+    left: dict[int, Mask] = {}
+    on_top: list[Mask] = []
     n_cut = 0
-    for frame in range(video.n_frames):
-        there = video.at(frame)
-        instances = [instance for _, instance in there]
-        on_top: list[Mask] = []
-        for k in reversed(stacking_order(instances)):
-            mask = instances[k].mask
-            if mask is None:
-                continue
-            left = subtract_masks(mask, on_top)
-            on_top.append(mask)
-            n_cut += left is None or bool(left.crop.sum() < mask.crop.sum())
-            if left is not None:
-                seen[there[k][0].id][frame] = replace(instances[k], mask=left)
-    tracks = tuple(replace(track, seen=dict(seen[track.id])) for track in video.tracks)
-    return replace(video, tracks=tracks), n_cut
+    for k in reversed(stacking_order(instances)):
+        mask = instances[k].mask
+        if mask is None:
+            continue
+        rest = subtract_masks(mask, on_top)
+        on_top.append(mask)
+        n_cut += rest is None or bool(rest.crop.sum() < mask.crop.sum())
+        if rest is not None:
+            left[k] = rest
+    return left, n_cut

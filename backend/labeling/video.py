@@ -27,14 +27,12 @@ from backend.labeling.cascade import Cascade
 from backend.labeling.follow import Followed, Follower, FollowOptions
 from backend.labeling.track_files import (
     KeptTracks,
-    needs_frames,
     read_tracks,
     summary_of,
     tracks_path,
-    write_frame_files,
     write_tracks,
-    write_whole_files,
 )
+from backend.labeling.track_outputs import needs_frames, write_frame_files, write_whole_files
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +40,7 @@ class VideoRunOptions:
     """How ``label_videos`` runs.
 
     Attributes:
-        formats: of ``track_files.FORMATS``.
+        formats: of ``track_outputs.FORMATS``.
         choice: which frames.
         follow: how objects are followed.
         limits: of a frame.
@@ -312,7 +310,8 @@ class VideoRun:
             self._options.formats,
             self._out,
             self._names,
-            self._options.overwrite,
+            self._options.url_prefix,
+            overwrite=self._options.overwrite,
         )
         self.summary.outputs += written.outputs
         if written.n_kept:

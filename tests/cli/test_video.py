@@ -12,20 +12,25 @@ import cv2
 import numpy as np
 import pytest
 from defusedxml.ElementTree import fromstring
+from label_studio_sdk.label_interface import LabelInterface
 
 from backend.cli.main import main
+from backend.cli.video import _FORMATS
 from backend.core.masks import mask_iou
 from backend.demo.dataset import write_clips, write_film
 from backend.demo.scenes.objects import CLASS_NAMES
+from backend.formats.tracks.coco_tracks import from_coco_tracks
+from backend.formats.tracks.cvat import from_cvat
 from backend.formats.tracks.mots import from_mots
 from backend.formats.tracks.video_rectangle import between, from_region
 from backend.formats.tracks.youtube_vis import from_youtube_vis
 from backend.formats.voc.label_maps import decode_png
+from backend.labeling.track_outputs import FORMATS
 
 SEED = 3_000_004
 N_FRAMES = 14
 MODELS = ("--detector", "demo", "--segmenter", "demo", "--no-progress", "--detect-every", "6")
-ALL = "labelme,mp4,voc,davis,mots,youtube-vis"
+ALL = ",".join(FORMATS)
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +97,50 @@ def test_every_format_tells_the_same(made: Path) -> None:
             assert max(mask_iou(one.mask, mask) for mask in other if mask is not None) > 0.85, (
                 track.id
             )
+
+
+def test_the_formats_that_are_told_are_those_there_are() -> None:
+    assert _FORMATS == FORMATS
+
+
+def test_other_tools_read_the_tracks(made: Path) -> None:
+    (video,), _ = from_youtube_vis(tracks(made / "tracks" / f"{SEED}.json"))
+    by_cvat, faults = from_cvat((made / "cvat" / f"{SEED}.xml").read_bytes(), "v")
+    (by_coco,), more = from_coco_tracks(tracks(made / "coco" / f"{SEED}.json"))
+    assert not faults
+    assert not more
+    maps = sorted((made / "mots" / "instances" / f"{SEED}").iterdir())
+    assert len(maps) == N_FRAMES
+    for track in video.tracks:
+        for other in (by_cvat, by_coco):
+            same = other.tracks[track.id - 1]
+            assert same.label == track.label
+            assert set(same.seen) == set(track.seen)
+            for frame, one in track.seen.items():
+                there = same.seen[frame].mask
+                assert one.mask is not None
+                assert there is not None
+                assert mask_iou(one.mask, there) == 1
+
+
+def test_tasks_of_frames_with_brush_masks(made: Path) -> None:
+    (video,), _ = from_youtube_vis(tracks(made / "tracks" / f"{SEED}.json"))
+    root = made / "label-studio-frames"
+    tasks = json.loads((root / "import.json").read_text())
+    assert len(tasks) == N_FRAMES
+    objects = LabelInterface((root / "label_config.xml").read_text())
+    for frame, task in enumerate(tasks):
+        path = task["data"]["image"].partition("?d=")[2]
+        assert (root / "images" / path).is_file()
+        assert path == f"{SEED}/{frame:05d}.jpg"
+        (prediction,) = task["predictions"]
+        assert objects.validate_prediction(prediction) is True
+        brushes = [one for one in prediction["result"] if one["type"] == "brushlabels"]
+        there = video.at(frame)
+        assert [one["meta"]["track"] for one in brushes] == [track.id for track, _ in there]
+        assert [one["meta"]["score"] for one in brushes] == [
+            pytest.approx(one.score, abs=1e-3) for _, one in there
+        ]
 
 
 def test_a_task_of_label_studio(
@@ -232,7 +281,7 @@ def test_what_is_no_video_is_told_and_the_others_are_done(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--format", "gif"], "--format: unknown gif; known are labelme, mp4"),
+        (["--format", "gif"], "--format: unknown gif; known are labelme, voc, "),
         (["--detect-every", "0"], "--detect-every: expected 1 or more, got 0"),
         (["--every", "0"], "--every: expected 1 or more, got 0"),
         (["--confirm", "0"], "--confirm: expected 1 or more, got 0"),

@@ -192,10 +192,12 @@ def _regions(prediction: Prediction, index: int, output: Output) -> list[dict[st
     page = "" if output.item_index is None else f"|{output.item_index}"
     made = []
     for part, (value, holes) in enumerate(_values(instance, size_hw, output)):
-        meta = None
+        meta: dict[str, Any] = {}
+        if instance.track is not None:
+            meta = {"track": instance.track, "score": round(float(instance.score), 4)}
         if holes:
             noun = "holes" if holes > 1 else "hole"
-            meta = {"text": [f"{holes} {noun} not shown: a polygon cannot have any"]}
+            meta["text"] = [f"{holes} {noun} not shown: a polygon cannot have any"]
         one = region(
             key=f"{prediction.model_version}|{index}|{about}|{part}{page}",
             kind=output.kind,
@@ -282,7 +284,7 @@ def result_of(prediction: Prediction, outputs: Sequence[Output]) -> Result:
         regions=json_text(regions)[1:-1],
         score=prediction_score([prediction.instances[k] for k in instances]),
         n_instances=len(instances),
-        n_holed=sum("meta" in one for one in regions),
+        n_holed=sum("text" in one.get("meta", {}) for one in regions),
     )
 
 

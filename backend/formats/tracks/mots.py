@@ -1,4 +1,4 @@
-"""MOTS: masks of tracks as lines of text.
+"""MOTS: masks of tracks as lines of text, and as pictures.
 
 Each line is ``frame id class height width counts``, as Voigtlaender and others, "MOTS: Multi-object
 tracking and segmentation" (2019) and TrackEval read it: frames from 0 (KITTI MOTS) or 1
@@ -10,12 +10,14 @@ regions that are ignored.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from io import BytesIO
 
 import numpy as np
+from PIL import Image
 
 from backend.core.masks import mask_xyxy
-from backend.core.tracks import Track, TrackedVideo, without_overlaps
+from backend.core.tracks import Track, TrackedVideo, parted
 from backend.core.types import Instance
 from backend.errors import InputError
 from backend.formats.coco.segmentation import decode_segmentation, encode_segmentation
@@ -36,22 +38,16 @@ def class_numbers(labels: Sequence[str]) -> dict[str, int]:
     return dict(zip(labels, free, strict=False))
 
 
-def to_mots(
-    video: TrackedVideo, classes: Mapping[str, int], first_frame: int = 0
-) -> tuple[str, dict[str, int]]:
-    """Tracks as MOTS text.
-
-    Args:
-        video: whose masks may overlap; see ``without_overlaps`` for who keeps the pixels.
-        classes: label to number.
-        first_frame: number of the first frame, 0 or 1.
+def object_ids(
+    video: TrackedVideo, classes: Mapping[str, int]
+) -> tuple[dict[int, int], dict[str, int]]:
+    """The number of each track in MOTS: its class times 1000 plus its place in the class.
 
     Returns:
-        The text, and what could not be held, with how many.
+        Track to number, and what could not be held, with how many.
     """
-    video, n_cut = without_overlaps(video)
-    losses = Counter({_CUT: n_cut} if n_cut else {})
     count: Counter[str] = Counter()
+    losses: Counter[str] = Counter()
     numbers: dict[int, int] = {}
     for track in video.tracks:
         count[track.label] += 1
@@ -59,18 +55,56 @@ def to_mots(
             losses[_BEYOND] += 1
         else:
             numbers[track.id] = classes[track.label] * _PER_CLASS + count[track.label]
+    return numbers, dict(losses)
+
+
+def to_mots(
+    video: TrackedVideo, classes: Mapping[str, int], first_frame: int = 0
+) -> tuple[str, dict[str, int]]:
+    """Tracks as MOTS text.
+
+    Args:
+        video: whose masks may overlap; see ``core.tracks.parted`` for who keeps the pixels.
+        classes: label to number.
+        first_frame: number of the first frame, 0 or 1.
+
+    Returns:
+        The text, and what could not be held, with how many.
+    """
+    numbers, told = object_ids(video, classes)
+    losses = Counter(told)
     lines = []
     height, width = video.size_hw
     for frame in range(video.n_frames):
-        for track, instance in video.at(frame):
-            if track.id not in numbers or instance.mask is None:
-                continue
-            counts = encode_segmentation(instance.mask, video.size_hw)["counts"]
+        there = [(track, one) for track, one in video.at(frame) if track.id in numbers]
+        masks, n_cut = parted([one for _, one in there])
+        losses[_CUT] += n_cut
+        for k in sorted(masks):
+            track = there[k][0]
+            counts = encode_segmentation(masks[k], video.size_hw)["counts"]
             lines.append(
                 f"{frame + first_frame} {numbers[track.id]} {classes[track.label]} {height} {width}"
                 f" {counts}\n"
             )
-    return "".join(lines), dict(losses)
+    return "".join(lines), {what: n for what, n in losses.items() if n}
+
+
+def to_mots_maps(video: TrackedVideo, classes: Mapping[str, int]) -> Iterator[bytes]:
+    """The same as pictures: for each frame a PNG of 16 bits, whose values are the numbers of the
+    objects, 0 for none.
+    """
+    numbers, _ = object_ids(video, classes)
+    for frame in range(video.n_frames):
+        there = [(track, one) for track, one in video.at(frame) if track.id in numbers]
+        masks, _ = parted([one for _, one in there])
+        values = np.zeros(video.size_hw, np.uint16)
+        for k, mask in masks.items():
+            h, w = mask.crop.shape
+            part = values[mask.y : mask.y + h, mask.x : mask.x + w]
+            part[mask.crop] = numbers[there[k][0].id]
+        file = BytesIO()
+        Image.fromarray(values).save(file, "png")
+        yield file.getvalue()
 
 
 def from_mots(

@@ -5,18 +5,25 @@ costs itself.
 from __future__ import annotations
 
 import json
+from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pytest
+from lxml import etree
+from PIL import Image
 from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
 
 from backend.core.masks import full_frame, mask_from_full, mask_xyxy
-from backend.core.tracks import Track, TrackedVideo, without_overlaps
+from backend.core.tracks import Track, TrackedVideo, parted
 from backend.core.types import Instance
 from backend.demo.scenes.clips import Clip
 from backend.demo.scenes.objects import CLASS_NAMES
 from backend.errors import InputError
-from backend.formats.tracks.mots import class_numbers, from_mots, to_mots
+from backend.formats.tracks.coco_tracks import from_coco_tracks, to_coco_tracks
+from backend.formats.tracks.cvat import from_cvat, to_cvat
+from backend.formats.tracks.mots import class_numbers, from_mots, to_mots, to_mots_maps
 from backend.formats.tracks.youtube_vis import from_youtube_vis, to_youtube_vis
 
 SIZE = (60, 80)
@@ -107,6 +114,117 @@ def test_youtube_vis_comes_back(seed: int) -> None:
                 assert coco_mask.toBbox(rle).tolist() == box
 
 
+@pytest.mark.parametrize("seed", range(1_000_200, 1_000_204))
+def test_coco_comes_back(seed: int, tmp_path: Path) -> None:
+    video = of_clip(seed)
+    files = [f"{video.name}/{k:05d}.jpg" for k in range(video.n_frames)]
+    document = json.loads(json.dumps(to_coco_tracks(video, files, NAMES)))
+    (again,), faults = from_coco_tracks(document)
+    assert faults == []
+    assert pixels(again) == pixels(video)
+    assert (again.name, again.n_frames, again.rate) == (video.name, video.n_frames, video.rate)
+    # A program that knows nothing of tracks reads it as well.
+    path = tmp_path / "tracks.json"
+    path.write_text(json.dumps(document))
+    read = COCO(str(path))
+    assert len(read.getImgIds()) == video.n_frames
+    for row in document["annotations"]:
+        assert int(read.annToMask(row).sum()) == row["area"]
+    objects = {(row["image_id"], row["track_id"]) for row in document["annotations"]}
+    assert len(objects) == len(document["annotations"])
+
+
+def test_one_bad_annotation_costs_itself() -> None:
+    video = of_clip(1_000_201, 4)
+    document = to_coco_tracks(video, [f"{k}.jpg" for k in range(4)], NAMES)
+    first = document["annotations"][0]
+    other = next(k for k, name in enumerate(NAMES, 1) if k != first["category_id"])
+    document["annotations"] += [
+        {**first, "image_id": 99},
+        {**first, "category_id": 99},
+        {**first, "track_id": None},
+        "text",
+        {**first, "segmentation": {"size": [1, 1], "counts": "1"}},
+        {**first, "category_id": other},
+    ]
+    (again,), faults = from_coco_tracks(document)
+    assert len(faults) == 6
+    assert pixels(again) == pixels(video)
+    for bad in ({}, {"images": [], "categories": [], "annotations": []}):
+        with pytest.raises(InputError, match="images"):
+            from_coco_tracks(bad)
+
+
+@pytest.mark.parametrize("seed", range(1_000_300, 1_000_304))
+def test_cvat_comes_back(seed: int) -> None:
+    video = of_clip(seed)
+    text = to_cvat(video, NAMES)
+    schema = etree.XMLSchema(etree.parse(str(Path(__file__).with_name("cvat_video.xsd"))))
+    schema.assertValid(etree.fromstring(text))
+    again, faults = from_cvat(text, "v")
+    assert faults == []
+    assert pixels(again) == pixels(video)
+    assert (again.name, again.n_frames, again.size_hw) == (video.name, video.n_frames, SIZE)
+    # Runs count row by row inside the box, beginning with background.
+    shape = etree.fromstring(text).find("track/mask")
+    counts = [int(one) for one in shape.get("rle").split(",")]
+    values = np.repeat(np.arange(len(counts)) % 2, counts)
+    box = values.reshape(int(shape.get("height")), int(shape.get("width")))
+    own = next(t for t in video.tracks if t.seen).seen[int(shape.get("frame"))].mask
+    assert own is not None
+    assert np.array_equal(box, own.crop)
+
+
+def test_cvat_tells_when_an_object_is_gone() -> None:
+    mask = np.zeros(SIZE, bool)
+    mask[5:9, 5:9] = True
+    seen = {k: instance("ball", mask) for k in (1, 2, 5)}
+    track = Track(id=1, label="ball", seen=seen)
+    video = TrackedVideo(name="v", size_hw=SIZE, n_frames=8, rate=25.0, tracks=(track,))
+    text = to_cvat(video, NAMES, [10 * k for k in range(8)])
+    shapes = etree.fromstring(text).findall("track/mask")
+    told = [(one.get("frame"), one.get("outside")) for one in shapes]
+    assert told == [("10", "0"), ("20", "0"), ("30", "1"), ("50", "0"), ("60", "1")]
+    assert etree.fromstring(text).findtext("meta/task/frame_filter") == "step=10"
+    again, _ = from_cvat(to_cvat(video, NAMES), "v")
+    assert sorted(again.tracks[0].seen) == [1, 2, 5]
+
+
+def test_one_bad_shape_costs_itself() -> None:
+    video = of_clip(1_000_301, 4)
+    text = to_cvat(video, NAMES).decode()
+    bad = (
+        '<mask frame="x" left="0" top="0" width="1" height="1" rle="0, 1"/>'
+        '<mask frame="0" left="99" top="0" width="1" height="1" rle="0, 1"/>'
+        '<mask frame="0" left="0" top="0" width="2" height="1" rle="0, 1"/>'
+        '<box frame="0" xtl="1" ytl="1" xbr="2" ybr="2"/>'
+    )
+    spoiled = text.replace("</annotations>", f'<track id="9" label="ball">{bad}</track><track/>')
+    again, faults = from_cvat((spoiled + "</annotations>").encode(), "v")
+    assert len(faults) == 5
+    assert pixels(again) == pixels(video)
+    for broken, said in (
+        ("<annotations", "no XML"),
+        ("<a/>", "expected <annotations>"),
+        ("<annotations><meta/></annotations>", "original_size"),
+    ):
+        with pytest.raises(InputError, match=said):
+            from_cvat(broken.encode(), "v")
+
+
+def test_pictures_of_mots_are_those_of_its_text() -> None:
+    video = of_clip(1_000_100)
+    classes = class_numbers(NAMES)
+    text, _ = to_mots(video, classes)
+    maps = [np.array(Image.open(BytesIO(data))) for data in to_mots_maps(video, classes)]
+    assert len(maps) == video.n_frames
+    assert all(one.dtype == np.uint16 and one.shape == SIZE for one in maps)
+    for line in text.splitlines():
+        frame, number, _, height, width, counts = line.split()
+        mask = coco_mask.decode({"size": [int(height), int(width)], "counts": counts.encode()})
+        assert np.array_equal(maps[int(frame)] == int(number), mask > 0)
+
+
 def test_masks_that_overlap_are_cut_and_told() -> None:
     rng = np.random.default_rng(5)
     masks = [np.zeros(SIZE, bool) for _ in range(3)]
@@ -118,15 +236,15 @@ def test_masks_that_overlap_are_cut_and_told() -> None:
         for k, (mask, score) in enumerate(zip(masks, scores, strict=True), 1)
     )
     video = TrackedVideo(name="v", size_hw=SIZE, n_frames=1, rate=25.0, tracks=tracks)
-    parted, n_cut = without_overlaps(video)
+    left, n_cut = parted([one for _, one in video.at(0)])
     assert n_cut == 2
     total = np.zeros(SIZE, int)
-    for track in parted.tracks:
-        total += full_frame(track.seen[0].mask, SIZE)
+    for mask in left.values():
+        total += full_frame(mask, SIZE)
     assert total.max() == 1
     assert np.array_equal(total > 0, np.logical_or.reduce(masks))
-    surest = parted.tracks[int(np.argmax(scores))]
-    assert np.array_equal(full_frame(surest.seen[0].mask, SIZE), masks[int(np.argmax(scores))])
+    surest = int(np.argmax(scores))
+    assert np.array_equal(full_frame(left[surest], SIZE), masks[surest])
     assert to_mots(video, {"ball": 1})[1] == {"masks that overlapped and were cut": 2}
 
 

@@ -1,0 +1,165 @@
+"""COCO with tracks: a picture for each frame, and a ``track_id`` on each annotation.
+
+COCO itself knows no video. As trackers read it (ByteTrack, MMTracking's CocoVID), ``videos`` lists
+the videos, an image has ``video_id`` and ``frame_id`` (from 0), and an annotation the number of
+its object in the video. Programs that know nothing of tracks see a common COCO file.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from backend.core.masks import mask_xyxy
+from backend.core.tracks import PackedInstances, Track, TrackedVideo
+from backend.errors import InputError, json_kind
+from backend.formats.coco.segmentation import decode_segmentation, encode_segmentation
+
+
+def to_coco_tracks(
+    video: TrackedVideo, files: Sequence[str], names: Sequence[str]
+) -> dict[str, Any]:
+    """Tracks as a COCO document.
+
+    Args:
+        video: with its tracks.
+        files: name of each frame's picture.
+        names: of the classes, in order.
+    """
+    numbers = {name: k for k, name in enumerate(names, 1)}
+    height, width = video.size_hw
+    annotations: list[dict[str, Any]] = []
+    for frame in range(video.n_frames):
+        for track, one in video.at(frame):
+            if one.mask is None:
+                continue
+            x0, y0, x1, y1 = mask_xyxy(one.mask).tolist()
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": frame + 1,
+                    "category_id": numbers[track.label],
+                    "track_id": track.id,
+                    "segmentation": encode_segmentation(one.mask, video.size_hw),
+                    "bbox": [x0, y0, x1 - x0, y1 - y0],
+                    "area": int(np.count_nonzero(one.mask.crop)),
+                    "iscrowd": 0,
+                    "score": round(float(one.score), 4),
+                }
+            )
+    return {
+        "info": {"description": "made by yolosam2"},
+        "videos": [
+            {
+                "id": 1,
+                "name": video.name,
+                "height": height,
+                "width": width,
+                "length": video.n_frames,
+                "frames_per_second": video.rate,
+            }
+        ],
+        "images": [
+            {
+                "id": frame + 1,
+                "file_name": files[frame],
+                "height": height,
+                "width": width,
+                "video_id": 1,
+                "frame_id": frame,
+            }
+            for frame in range(video.n_frames)
+        ],
+        "categories": [{"id": k, "name": name, "supercategory": ""} for name, k in numbers.items()],
+        "annotations": annotations,
+    }
+
+
+def from_coco_tracks(document: Mapping[str, Any]) -> tuple[list[TrackedVideo], list[str]]:
+    """The videos of a COCO document with tracks.
+
+    Returns:
+        The videos, and a sentence for everything that cannot be read; one bad annotation costs
+        itself.
+
+    Raises:
+        InputError: it has no images, categories or annotations, or no image is of a video.
+    """
+    rows: dict[str, list[Any]] = {}
+    for key in ("images", "categories", "annotations"):
+        found = document.get(key)
+        if not isinstance(found, list):
+            raise InputError(f"{key}: expected a list, got {json_kind(found)}")
+        rows[key] = [row if isinstance(row, dict) else {} for row in found]
+    names = {row.get("id"): str(row.get("name")) for row in rows["categories"]}
+    places = {number: k for k, number in enumerate(names)}
+    titles = {row.get("id"): row for row in document.get("videos") or () if isinstance(row, dict)}
+    images = {
+        row.get("id"): row
+        for row in rows["images"]
+        if all(isinstance(row.get(key), int) for key in ("frame_id", "height", "width"))
+        and row.get("video_id") is not None
+    }
+    if not images:
+        raise InputError("images: none has a video_id, frame_id, height and width")
+    faults: list[str] = []
+    seen: defaultdict[Any, dict[int, PackedInstances]] = defaultdict(dict)
+    labels: dict[tuple[Any, int], str] = {}
+    for k, row in enumerate(rows["annotations"]):
+        where = f"annotations[{k}]"
+        image = images.get(row.get("image_id"))
+        number = row.get("track_id", row.get("instance_id"))
+        label = names.get(row.get("category_id"))
+        if image is None or label is None or not isinstance(number, int):
+            faults.append(f"{where}: names no frame, no category, or no track_id")
+            continue
+        try:
+            mask = decode_segmentation(
+                row.get("segmentation"), (image["height"], image["width"]), where
+            )
+        except InputError as error:
+            faults.append(str(error))
+            continue
+        if mask is None:
+            continue
+        score = row.get("score")
+        sure = float(score) if isinstance(score, int | float) and 0 <= score <= 1 else 1.0
+        video = image["video_id"]
+        labels.setdefault((video, number), label)
+        if labels[video, number] != label:
+            faults.append(f"{where}: track {number} is {labels[video, number]!r}, not {label!r}")
+            continue
+        own = seen[video].setdefault(number, PackedInstances(label, places[row.get("category_id")]))
+        own.add(image["frame_id"], mask, sure)
+    return [_video(key, titles.get(key, {}), images, seen[key], labels) for key in _keys(images)], (
+        faults
+    )
+
+
+def _keys(images: Mapping[Any, Mapping[str, Any]]) -> list[Any]:
+    return list(dict.fromkeys(image["video_id"] for image in images.values()))
+
+
+def _video(
+    key: Any,
+    title: Mapping[str, Any],
+    images: Mapping[Any, Mapping[str, Any]],
+    seen: Mapping[int, PackedInstances],
+    labels: Mapping[tuple[Any, int], str],
+) -> TrackedVideo:
+    own = [image for image in images.values() if image["video_id"] == key]
+    tracks = [
+        Track(id=k, label=labels[key, number], seen=seen[number])
+        for k, number in enumerate(sorted(seen), 1)
+    ]
+    rate = title.get("frames_per_second")
+    return TrackedVideo(
+        name=str(title.get("name") or key),
+        size_hw=(own[0]["height"], own[0]["width"]),
+        n_frames=1 + max(image["frame_id"] for image in own),
+        rate=float(rate) if isinstance(rate, int | float) and rate > 0 else 25.0,
+        tracks=tuple(tracks),
+    )

@@ -1,0 +1,226 @@
+"""CVAT for video 1.1: tracks with a mask in each frame, as XML.
+
+As CVAT's description of its XML format lays it out: an ``annotations`` element with ``version``,
+``meta`` and a ``track`` for each object, which holds a shape for each frame that says something
+new. The ``rle`` of a mask counts pixels row by row inside its box ``left top width height``,
+beginning with background. CVAT draws a mask until the next one, so that every frame has its own
+here, and ``outside="1"`` says that the object is not seen from a frame on. Scores have no place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from xml.etree.ElementTree import Element, ParseError, SubElement, indent, tostring
+
+import numpy as np
+from defusedxml import DefusedXmlException
+from defusedxml.ElementTree import fromstring
+
+from backend.core.colours import hex_colour
+from backend.core.tracks import PackedInstances, Track, TrackedVideo
+from backend.core.types import Mask
+from backend.errors import InputError
+from backend.formats.label_studio.brush_rle import mask_of_stretches, run_lengths
+
+_LARGEST = 1 << 30  # pixels of a picture
+
+
+def to_cvat(
+    video: TrackedVideo, names: Sequence[str], frames: Sequence[int] | None = None
+) -> bytes:
+    """Tracks as XML that CVAT imports into a task of the same video as "CVAT 1.1".
+
+    Args:
+        video: with its tracks.
+        names: of the classes, in order.
+        frames: numbers of the frames in the file; by default they count from 0.
+
+    >>> import numpy as np
+    >>> from backend.core.types import Instance
+    >>> mask = Mask(1, 0, np.array([[True, False, True]]))
+    >>> seen = {0: Instance("cat", 0, 1.0, np.zeros(4, np.float32), mask)}
+    >>> track = Track(id=1, label="cat", seen=seen)
+    >>> video = TrackedVideo(name="v", size_hw=(1, 5), n_frames=1, rate=25, tracks=(track,))
+    >>> 'rle="0, 1, 1, 1" left="1"' in to_cvat(video, ["cat"]).decode()
+    True
+    """
+    numbers = list(range(video.n_frames)) if frames is None else list(frames)
+    root = Element("annotations")
+    SubElement(root, "version").text = "1.1"
+    root.append(_meta(video, names, numbers))
+    for place, track in enumerate(video.tracks):
+        own = SubElement(root, "track", id=str(place), label=track.label, source="auto")
+        for frame in sorted(track.seen):
+            mask = track.seen[frame].mask
+            if mask is None:
+                continue
+            own.append(_shape(mask, numbers[frame], outside=False))
+            if frame + 1 not in track.seen and frame + 1 < video.n_frames:
+                own.append(_shape(mask, numbers[frame + 1], outside=True))
+    indent(root)
+    text: bytes = tostring(root, encoding="utf-8", xml_declaration=True)
+    return text + b"\n"
+
+
+def _meta(video: TrackedVideo, names: Sequence[str], numbers: Sequence[int]) -> Element:
+    meta = Element("meta")
+    task = SubElement(meta, "task")
+    step = numbers[1] - numbers[0] if len(numbers) > 1 else 1
+    told = {
+        "name": video.name,
+        "size": str(video.n_frames),
+        "mode": "interpolation",
+        "start_frame": str(numbers[0] if numbers else 0),
+        "stop_frame": str(numbers[-1] if numbers else 0),
+        "frame_filter": f"step={step}" if step > 1 else "",
+    }
+    for key, value in told.items():
+        SubElement(task, key).text = value
+    labels = SubElement(task, "labels")
+    for name in names:
+        label = SubElement(labels, "label")
+        SubElement(label, "name").text = name
+        SubElement(label, "color").text = hex_colour(name)
+        SubElement(label, "type").text = "mask"
+        SubElement(label, "attributes")
+    size = SubElement(task, "original_size")
+    SubElement(size, "width").text = str(video.size_hw[1])
+    SubElement(size, "height").text = str(video.size_hw[0])
+    return meta
+
+
+def _shape(mask: Mask, frame: int, *, outside: bool) -> Element:
+    height, width = mask.crop.shape
+    lengths, first = run_lengths(Mask(0, 0, mask.crop), (height, width))
+    counts = [0, *lengths.tolist()] if first else lengths.tolist()
+    return Element(
+        "mask",
+        {
+            "frame": str(frame),
+            "keyframe": "1",
+            "outside": str(int(outside)),
+            "occluded": "0",
+            "rle": ", ".join(map(str, counts)),
+            "left": str(mask.x),
+            "top": str(mask.y),
+            "width": str(width),
+            "height": str(height),
+            "z_order": "0",
+        },
+    )
+
+
+def from_cvat(text: bytes, name: str) -> tuple[TrackedVideo, list[str]]:
+    """Tracks of a file of CVAT for video.
+
+    Args:
+        text: the whole file.
+        name: of the video, for messages, and where the file names none.
+
+    Returns:
+        The video, whose scores are 1, and a sentence for everything that cannot be read. A mask
+        stays until the next one of its track, as CVAT draws it.
+
+    Raises:
+        InputError: it is no such file, or tells no size of the frames.
+    """
+    try:
+        root = fromstring(text)
+    except (ParseError, DefusedXmlException, ValueError) as error:
+        raise InputError(f"{name}: is no XML that can be read: {error}") from None
+    if root.tag != "annotations":
+        raise InputError(f"{name}: expected <annotations>, got <{root.tag}>")
+    size = root.find("meta//original_size")
+    if size is None:
+        raise InputError(f"{name}: tells no original_size; is it of CVAT for video?")
+    size_hw = (_number(size, "height", name), _number(size, "width", name))
+    if not 0 < size_hw[0] * size_hw[1] <= _LARGEST or min(size_hw) < 1:
+        raise InputError(f"{name}: {size_hw[1]}x{size_hw[0]} is no size of a picture")
+    labels = [one.text or "" for one in root.findall("meta//label/name")]
+    faults: list[str] = []
+    tracks: list[Track] = []
+    told = root.find("meta/task/size")
+    n_frames = int(told.text) if told is not None and (told.text or "").isdecimal() else 0
+    found = []
+    for k, row in enumerate(root.findall("track")):
+        where = f"{name}: track {row.get('id', k)}"
+        label = row.get("label")
+        if not label:
+            faults.append(f"{where}: has no label")
+            continue
+        if label not in labels:
+            labels.append(label)
+        shapes = _shapes(row, size_hw, where, faults)
+        n_frames = max([n_frames, *(frame + 1 for frame, _ in shapes)])
+        found.append((label, shapes))
+    for label, shapes in found:
+        seen = PackedInstances(label, labels.index(label))
+        ends = [frame for frame, _ in shapes[1:]] + [n_frames]
+        for (frame, mask), end in zip(shapes, ends, strict=False):
+            if mask is not None:
+                for at in range(frame, end):
+                    seen.add(at, mask, 1.0)
+        tracks.append(Track(id=len(tracks) + 1, label=label, seen=seen))
+    title = root.findtext("meta/task/name") or name
+    video = TrackedVideo(
+        name=title, size_hw=size_hw, n_frames=n_frames, rate=25.0, tracks=tuple(tracks)
+    )
+    return video, faults
+
+
+def _number(parent: Any, key: str, where: str) -> int:
+    text = parent.findtext(key) or ""
+    if not text.isdecimal():
+        raise InputError(f"{where}: expected a whole number for {key}, got {text!r}")
+    return int(text)
+
+
+def _shapes(
+    row: Any, size_hw: tuple[int, int], where: str, faults: list[str]
+) -> list[tuple[int, Mask | None]]:
+    """What each keyframe of a track says, in order; None where the object is not seen."""
+    found: dict[int, Mask | None] = {}
+    others = 0
+    for shape in row:
+        if shape.tag != "mask":
+            others += 1
+            continue
+        try:
+            frame, *box = (
+                int(shape.get(key, "")) for key in ("frame", "left", "top", "width", "height")
+            )
+            counts = [int(one) for one in shape.get("rle", "").split(",")]
+        except ValueError:
+            faults.append(f"{where}: a mask without whole numbers for its frame, box and rle")
+            continue
+        try:
+            mask = _mask(counts, box, size_hw, f"{where}, frame {frame}")
+        except InputError as error:
+            faults.append(str(error))
+            continue
+        if frame < 0:
+            faults.append(f"{where}: frame {frame} is before the first")
+            continue
+        found[frame] = None if shape.get("outside") == "1" else mask
+    if others:
+        faults.append(f"{where}: {others} of its shapes are no masks, which are not read")
+    return sorted(found.items())
+
+
+def _mask(
+    counts: Sequence[int], box: Sequence[int], size_hw: tuple[int, int], where: str
+) -> Mask | None:
+    left, top, width, height = box
+    inside = 0 <= left <= size_hw[1] - width and 0 <= top <= size_hw[0] - height
+    if not inside or width < 1 or height < 1:
+        raise InputError(f"{where}: its box is not inside {size_hw[1]}x{size_hw[0]}")
+    if min(counts) < 0 or sum(counts) != width * height:
+        raise InputError(f"{where}: the run lengths do not add up to {width}x{height}")
+    ends = np.cumsum(np.array(counts, np.int64))
+    starts, stops = ends[:-1:2], ends[1::2]
+    kept = stops > starts
+    if not kept.any():
+        return None
+    small = mask_of_stretches(starts[kept], stops[kept], width)
+    return Mask(small.x + left, small.y + top, small.crop)
