@@ -75,6 +75,11 @@ def add(commands: Commands) -> None:
     group.add_argument("--confirm", type=int, default=2, metavar="N", help=about)
     about = "objects that are followed at once (default: 64)"
     group.add_argument("--max-objects", type=int, default=64, metavar="N", help=about)
+    about = (
+        "frames after which the work on a video is kept, so that a run that is killed goes on there"
+        " (default: 250)"
+    )
+    parser.add_argument("--checkpoint", type=int, default=250, metavar="N", help=about)
     about = "do again what is done"
     parser.add_argument("--overwrite", action="store_true", help=about)
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
@@ -95,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
     missing = [str(source) for source in args.sources if not source.exists()]
     if missing:
         raise ConfigError(f"{missing[0]}: no such file or folder")
-    for name in ("detect_every", "keep_alive", "confirm", "max_objects"):
+    for name in ("detect_every", "keep_alive", "confirm", "max_objects", "checkpoint"):
         if getattr(args, name) < 1:
             option = f"--{name.replace('_', '-')}"
             raise ConfigError(f"{option}: expected 1 or more, got {getattr(args, name)}")
@@ -118,6 +123,7 @@ def run(args: argparse.Namespace) -> int:
         limits=ImageLimits(max_pixels=settings.max_pixels),
         prompts=loaded.prompts,
         url_prefix=args.image_url_prefix,
+        checkpoint=args.checkpoint,
         overwrite=args.overwrite,
         progress=not args.no_progress,
     )

@@ -88,7 +88,8 @@ class VideoSession(Protocol):
 
     Prompts and masks may be given on any frame, in any order; ``step`` gives the masks of the next
     frame towards the end or the start, and None past it. ``drop`` ends an object, and ``forget``
-    lets go of frames that are no longer read.
+    lets go of frames that are no longer read. ``saved`` is all that a session of the same frames
+    needs to go on from here in another process.
     """
 
     def prompt(self, frame: int, object_id: int, prompts: Prompts) -> FrameMasks: ...
@@ -96,6 +97,7 @@ class VideoSession(Protocol):
     def step(self, *, backward: bool = False) -> FrameMasks | None: ...
     def drop(self, object_id: int) -> None: ...
     def forget(self, before: int) -> None: ...
+    def saved(self) -> bytes: ...
 
 
 @runtime_checkable
@@ -104,7 +106,7 @@ class VideoSegmenter(Protocol):
 
     @property
     def version(self) -> str: ...
-    def start(self, frames: Frames) -> VideoSession: ...
+    def start(self, frames: Frames, saved: bytes | None = None) -> VideoSession: ...
 
 
 class Labeler(Protocol):

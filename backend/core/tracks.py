@@ -48,7 +48,17 @@ class PackedInstances(Mapping[int, Instance]):
             mask: of the object, not empty.
             score: 0..1.
         """
-        self._seen[frame] = _Packed(pack_mask(mask), score)
+        self._seen[frame] = _Packed(pack_mask(mask), float(score))
+
+    def rows(self, first: int = 0) -> Iterator[tuple[int, PackedMask, float]]:
+        """Frame, mask and score of all frames from one on, as ``put`` takes them."""
+        for frame, one in self._seen.items():
+            if frame >= first:
+                yield frame, one.mask, one.score
+
+    def put(self, frame: int, mask: PackedMask, score: float) -> None:
+        """Note the object in a frame, as ``rows`` gave it."""
+        self._seen[frame] = _Packed(mask, score)
 
     def join(self, other: PackedInstances) -> None:
         """Take the frames of another that this one is not in."""

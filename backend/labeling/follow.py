@@ -14,13 +14,12 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from backend.core.masks import (
-    mask_iou,
-)
+from backend.core.masks import mask_iou
 from backend.core.protocols import InteractiveLabeler, VideoSegmenter, VideoSession
 from backend.core.tracks import PackedInstances, Track
 from backend.core.types import Detections, FrameMasks, Image, Instance, Mask
 from backend.errors import ConfigError
+from backend.labeling.checkpoint import Checkpoint, State
 from backend.labeling.identities import Identities, IdentityOptions, Round
 
 _SEEN = 0.5  # presence from which on an object counts as seen
@@ -141,11 +140,13 @@ class Follower:
         self._seen: defaultdict[int, PackedInstances] = defaultdict(PackedInstances)
         self._missing: Counter[int] = Counter()  # frames in a row out of sight, of those followed
         self._alive: set[int] = set()
+        self.began_at = 0  # the first frame that was not done by an earlier run
 
     def run(
         self,
         images: Iterable[Image],
         given: Mapping[int, Detections] | None = None,
+        checkpoint: Checkpoint | None = None,
     ) -> Followed:
         """Go through a video.
 
@@ -153,18 +154,35 @@ class Follower:
             images: its frames, RGB uint8 (H, W, 3), all of one size.
             given: detections by frame, in the place of the detector; frames that are not among
                 them are not looked at.
+            checkpoint: where the work is kept every so many frames, and taken up where it was left.
 
         Raises:
             InputError: frames of several sizes.
+            Unavailable: the disk refuses a checkpoint.
         """
         recent = Recent(images, self._options.back + 1)
-        session = self._segmenter.start(recent)
         scenes = _Scenes()
-        number = 0
-        n_looks = 0
         n_cuts = 0
+        state = None if checkpoint is None else checkpoint.load()
+        number, n_looks = (0, 0) if state is None else self._restore(state)
+        for _ in range(number):  # what was gone through is decoded only
+            if (image := recent.advance()) is not None:
+                n_cuts += scenes.changed(image)
+        session = self._segmenter.start(recent, None if state is None else state.session)
         size_hw = (0, 0)
-        while (image := recent.advance()) is not None:
+
+        def keep() -> None:
+            if checkpoint is not None and number:
+                checkpoint.save(self._state(number, n_looks, session), self._options.back)
+
+        while True:
+            try:
+                image = recent.advance()
+            except BaseException:
+                keep()  # the user wants to end, or the rest cannot be read
+                raise
+            if image is None:
+                break
             size_hw = (image.shape[0], image.shape[1])
             is_cut = scenes.changed(image)
             n_cuts += is_cut
@@ -176,8 +194,30 @@ class Follower:
                 self._join(session, recent, number, found, masks)
             session.forget(number)
             number += 1
+            if checkpoint is not None and checkpoint.is_due(number):
+                keep()
         self._identities.finish([k for k in self._alive if number - 1 in self._seen[k]])
         return self._result(size_hw, number, n_looks, n_cuts)
+
+    def _state(self, number: int, n_looks: int, session: VideoSession) -> State:
+        return State(
+            number=number,
+            n_looks=n_looks,
+            session=session.saved(),
+            identities=self._identities.saved(),
+            missing=dict(self._missing),
+            alive=sorted(self._alive),
+            seen=self._seen,
+        )
+
+    def _restore(self, state: State) -> tuple[int, int]:
+        """Go on from a state; returns how many frames and looks it has behind it."""
+        self._identities.restore(state.identities)
+        self._missing.update(state.missing)
+        self._alive = set(state.alive)
+        self._seen.update(state.seen)
+        self.began_at = state.number
+        return state.number, state.n_looks
 
     def _step(
         self, session: VideoSession, number: int, size_hw: tuple[int, int]

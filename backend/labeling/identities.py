@@ -8,10 +8,11 @@ each weighted by its score.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,7 +78,7 @@ class _Object:
     hits: int = 0
     rounds: int = 0
     is_confirmed: bool = False
-    votes: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    votes: dict[str, float] = field(default_factory=dict)
     said: list[str] = field(default_factory=list)  # labels of its detections, in order
 
 
@@ -124,6 +125,23 @@ class Identities:
         self._n_given = 0
         self._alike: Counter[tuple[int, int]] = Counter()  # rounds in a row, older and younger
         self.n_refused = 0  # detections beyond the cap
+
+    def saved(self) -> dict[str, Any]:
+        """All that is known, as JSON holds it; ``restore`` takes it."""
+        return {
+            "objects": [[number, asdict(one)] for number, one in self._objects.items()],
+            "n_given": self._n_given,
+            "alike": [[*pair, count] for pair, count in self._alike.items()],
+            "n_refused": self.n_refused,
+        }
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Go on from what ``saved`` gave."""
+        for number, row in saved["objects"]:
+            self._objects[number] = _Object(**row)
+        self._n_given = saved["n_given"]
+        self._alike = Counter({(older, younger): n for older, younger, n in saved["alike"]})
+        self.n_refused = saved["n_refused"]
 
     def label(self, number: int) -> str:
         """The class of an object by its votes; of equals the first."""
@@ -206,7 +224,7 @@ class Identities:
     def _vote(self, number: int, one: Instance) -> None:
         known = self._objects[number]
         known.hits += 1
-        known.votes[one.label] += one.score
+        known.votes[one.label] = known.votes.get(one.label, 0.0) + float(one.score)
         known.said.append(one.label)
 
     def _merge(self, numbers: Sequence[int], followed: Mapping[int, Mask]) -> dict[int, int]:
@@ -224,7 +242,8 @@ class Identities:
                     merged.setdefault(younger, older)
         for younger, older in merged.items():
             for label, votes in self._objects[younger].votes.items():
-                self._objects[older].votes[label] += votes
+                own = self._objects[older].votes
+                own[label] = own.get(label, 0.0) + votes
             self.end(younger)
         return merged
 

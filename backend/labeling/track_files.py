@@ -26,6 +26,11 @@ def tracks_path(out: Path, name: str) -> Path:
     return out / TRACKS / f"{name}.json"
 
 
+def partial_path(out: Path, name: str) -> Path:
+    """Where the work on a video is kept until it is done."""
+    return out / TRACKS / f".{name}.partial"
+
+
 def frame_names(name: str, frames: Sequence[int]) -> list[str]:
     """What the pictures of a video's frames are called.
 

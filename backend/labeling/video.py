@@ -24,9 +24,11 @@ from backend.files.images import DEFAULT_LIMITS, ImageLimits
 from backend.files.videos import Frame, FrameChoice, Video, open_video
 from backend.formats.prompt_file import PromptFile
 from backend.labeling.cascade import Cascade
+from backend.labeling.checkpoint import EVERY, Checkpoint
 from backend.labeling.follow import Followed, Follower, FollowOptions
 from backend.labeling.track_files import (
     KeptTracks,
+    partial_path,
     read_tracks,
     summary_of,
     tracks_path,
@@ -46,6 +48,7 @@ class VideoRunOptions:
         limits: of a frame.
         prompts: boxes by ``<video>/<frame>``, in the place of a detector.
         url_prefix: put before the name of a video to make its address in Label Studio.
+        checkpoint: frames after which the work on a video is kept.
         overwrite: whether videos are done again that are done.
         progress: whether to show bars.
     """
@@ -56,6 +59,7 @@ class VideoRunOptions:
     limits: ImageLimits = DEFAULT_LIMITS
     prompts: PromptFile | None = None
     url_prefix: str = ""
+    checkpoint: int = EVERY
     overwrite: bool = False
     progress: bool = True
 
@@ -211,7 +215,11 @@ class VideoRun:
         numbers: list[int] = []
         given = self._given(name_of(source))
         follower = Follower(self._cascade, self._segmenter, self._options.follow)
-        found = follower.run(self._images(source, video, numbers), given)
+        path = partial_path(self._out, name_of(source))
+        checkpoint = Checkpoint(path, made, self._options.checkpoint)
+        found = follower.run(self._images(source, video, numbers), given, checkpoint)
+        if follower.began_at:
+            self.summary.notes.append(f"{name_of(source)}: went on at frame {follower.began_at}")
         self.summary.notes += video.info.notes
         self.summary.failed += [(str(source), sentence) for sentence in video.info.faults]
         if not numbers:
@@ -226,6 +234,7 @@ class VideoRun:
         )
         self._note(name_of(source), found)
         write_tracks(self._out, tracked, self._names, numbers, made)
+        checkpoint.clear()
         kept = read_tracks(tracks_path(self._out, tracked.name))
         # Files are made of what is on the disk, so that they are the same whenever they are made.
         return kept or KeptTracks(tracked, tuple(numbers), made)

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
+import sqlite3
+import subprocess
+import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +31,7 @@ from backend.formats.tracks.video_rectangle import between, from_region
 from backend.formats.tracks.youtube_vis import from_youtube_vis
 from backend.formats.voc.label_maps import decode_png
 from backend.labeling.track_outputs import FORMATS
+from tests.conftest import PYTHON, ROOT
 
 SEED = 3_000_004
 N_FRAMES = 14
@@ -201,6 +207,35 @@ def test_same_command_does_nothing_twice(
     assert json.loads(capsys.readouterr().out)["followed_before"] == 1
     after = {path: path.read_bytes() for path in made.rglob("*") if path.is_file()}
     assert after == before
+
+
+def kept_frames(path: Path) -> int:
+    try:
+        with closing(sqlite3.connect(path)) as database:
+            (number,) = database.execute("SELECT number FROM state").fetchone() or (0,)
+            return int(number)
+    except sqlite3.OperationalError:  # being written
+        return 0
+
+
+def test_a_run_that_is_killed_goes_on_where_it_was(clip: Path, made: Path, tmp_path: Path) -> None:
+    """kill -9 while the video is followed, then the same command: the same files."""
+    out = tmp_path / "out"
+    command = [PYTHON, "-m", "backend", "video", str(clip), "--out", str(out), *MODELS]
+    command += ["--format", ALL, "--checkpoint", "4", "--json"]
+    partial = out / "tracks" / f".{SEED}.partial"
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as first:
+        while not partial.is_file() or not kept_frames(partial):
+            assert first.poll() is None, "it was done before it could be killed"
+            time.sleep(0.02)
+        first.send_signal(signal.SIGKILL)
+    assert not (out / "tracks" / f"{SEED}.json").exists()
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "went on at frame" in json.loads(done.stdout)["notes"][0]
+    files = {path.relative_to(made) for path in made.rglob("*") if path.is_file()}
+    assert {path.relative_to(out) for path in out.rglob("*") if path.is_file()} == files
+    for path in files:
+        assert (out / path).read_bytes() == (made / path).read_bytes(), path
 
 
 def test_a_corrected_frame_is_kept(

@@ -4,8 +4,11 @@ the joining alone.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -24,10 +27,11 @@ from backend.core.types import (
     Prompts,
 )
 from backend.demo.dataset import true_detections
-from backend.demo.scenes.clips import Clip
+from backend.demo.scenes.clips import Clip, ClipFrame
 from backend.demo.scenes.compose import Scene
 from backend.demo.scenes.objects import CLASS_NAMES
 from backend.errors import ConfigError
+from backend.labeling.checkpoint import Checkpoint, State
 from backend.labeling.follow import Followed, Follower, FollowOptions, Recent
 from backend.labeling.identities import IdentityOptions
 
@@ -36,14 +40,35 @@ SEEDS = range(4_000_000, 4_000_008)
 _VISIBLE = 60  # pixels
 
 
+class Played:
+    """A clip whose frames are made once."""
+
+    def __init__(self, seed: int) -> None:
+        clip = Clip(seed)
+        self.class_ids = clip.class_ids
+        self._frames = list(clip.frames(N_FRAMES))
+
+    def frames(self, n_frames: int) -> Iterator[ClipFrame]:
+        yield from self._frames[:n_frames]
+
+    def frame(self, number: int) -> ClipFrame:
+        return self._frames[number]
+
+
+@lru_cache(maxsize=8)
+def played(seed: int) -> Played:
+    return Played(seed)
+
+
 class OracleSession:
     """Follows whatever of the truth a prompt lies on."""
 
-    def __init__(self, clip: Clip, frames: Frames) -> None:
+    def __init__(self, clip: Played, frames: Frames, saved: bytes | None) -> None:
         self._clip = clip
         self._frames = frames
-        self._followed: dict[int, int | None] = {}
-        self._at = -1
+        at, followed = (-1, []) if saved is None else json.loads(saved)
+        self._followed: dict[int, int | None] = dict(followed)
+        self._at = at
 
     def prompt(self, frame: int, object_id: int, prompts: Prompts) -> FrameMasks:
         raise NotImplementedError
@@ -71,6 +96,9 @@ class OracleSession:
     def forget(self, before: int) -> None:
         """Nothing is kept."""
 
+    def saved(self) -> bytes:
+        return json.dumps([self._at, list(self._followed.items())]).encode()
+
     def _answer(self, frame: int, ids: Sequence[int]) -> FrameMasks:
         objects = self._clip.frame(frame).objects
         there = [np.where(objects == (self._followed[k] or 999), 8.0, -8.0) for k in ids]
@@ -83,11 +111,11 @@ class OracleSession:
 class OracleSegmenter:
     version = "oracle"
 
-    def __init__(self, clip: Clip) -> None:
+    def __init__(self, clip: Played) -> None:
         self._clip = clip
 
-    def start(self, frames: Frames) -> OracleSession:
-        return OracleSession(self._clip, frames)
+    def start(self, frames: Frames, saved: bytes | None = None) -> OracleSession:
+        return OracleSession(self._clip, frames, saved)
 
 
 class OracleLabeler:
@@ -97,7 +125,7 @@ class OracleLabeler:
     model_version = "oracle"
     point_segmenter = None
 
-    def __init__(self, clip: Clip) -> None:
+    def __init__(self, clip: Played) -> None:
         self._clip = clip
 
     def infer(
@@ -155,7 +183,7 @@ def _masks(objects: np.ndarray) -> dict[int, Mask]:
     return {k: one for k, one in found.items() if one is not None and one.crop.sum() >= _VISIBLE}
 
 
-def noisy(clip: Clip, seed: int, every: int = 12) -> dict[int, Detections]:
+def noisy(clip: Played, seed: int, every: int = 12) -> dict[int, Detections]:
     """The truth with jitter, 15 % missed and 5 % invented."""
     rng = np.random.default_rng(seed)
     given = {}
@@ -178,14 +206,97 @@ def noisy(clip: Clip, seed: int, every: int = 12) -> dict[int, Detections]:
 
 
 def follow(
-    clip: Clip, given: Mapping[int, Detections], options: FollowOptions | None = None
+    clip: Played, given: Mapping[int, Detections], options: FollowOptions | None = None
 ) -> Followed:
     images = (frame.image for frame in clip.frames(N_FRAMES))
     follower = Follower(OracleLabeler(clip), OracleSegmenter(clip), options)
     return follower.run(images, given)
 
 
-def owners(clip: Clip, found: Followed) -> dict[int, list[int | None]]:
+def rows(found: Followed) -> list[Any]:
+    return [
+        (track.id, track.label, frame, one.score, one.mask.x, one.mask.y, one.mask.crop.tolist())
+        for track in found.tracks
+        for frame, one in sorted(track.seen.items())
+        if one.mask is not None
+    ]
+
+
+class Killed(BaseException):
+    """Nobody gets to clean up after it."""
+
+
+@pytest.mark.parametrize("seed", list(SEEDS)[:3])
+@pytest.mark.parametrize("stop", [9, 10, 25, 50, 59])
+def test_a_run_that_was_killed_goes_on(seed: int, stop: int, tmp_path: Path) -> None:
+    clip = played(seed)
+    given = noisy(clip, seed)
+    expected = follow(clip, given)
+    path = tmp_path / "tracks" / ".clip.partial"
+    n_asked = 0
+
+    def images(last: int) -> Iterator[Image]:
+        for frame in clip.frames(last):
+            yield frame.image
+
+    class Kept(Checkpoint):
+        def save(self, state: State, back: int) -> None:
+            super().save(state, back)
+            if state.number >= stop // 10 * 10:
+                raise Killed
+
+    class Asked(OracleLabeler):
+        def infer(self, *args: Any, **options: Any) -> list[Any]:
+            nonlocal n_asked
+            n_asked += 1
+            return super().infer(*args, **options)
+
+    first = Follower(OracleLabeler(clip), OracleSegmenter(clip))
+    if stop < 10:  # nothing was kept yet
+        with pytest.raises(Killed):
+            first.run(_until(images(N_FRAMES), stop), given, Checkpoint(path, "same", 100))
+    else:
+        with pytest.raises(Killed):
+            first.run(images(N_FRAMES), given, Kept(path, "same", 10))
+    again = Follower(Asked(clip), OracleSegmenter(clip))
+    found = again.run(images(N_FRAMES), given, Checkpoint(path, "same", 10))
+    assert rows(found) == rows(expected)
+    assert found.flips == expected.flips
+    assert (found.n_looks, found.n_cuts) == (expected.n_looks, expected.n_cuts)
+    assert n_asked == expected.n_looks - len([k for k in given if k < (stop // 10 * 10 or stop)])
+
+
+def _until(images: Iterator[Image], stop: int) -> Iterator[Image]:
+    for number, image in enumerate(images):
+        if number == stop:
+            raise Killed  # the checkpoint is written all the same, as after Ctrl-C
+        yield image
+
+
+def test_work_of_other_settings_is_not_taken_up(tmp_path: Path) -> None:
+    clip = played(SEEDS[0])
+    given = noisy(clip, 0)
+    path = tmp_path / ".clip.partial"
+    images = (frame.image for frame in clip.frames(N_FRAMES))
+    follower = Follower(OracleLabeler(clip), OracleSegmenter(clip))
+    follower.run(images, given, Checkpoint(path, "one", 10))
+    assert Checkpoint(path, "one").load() is not None
+    assert Checkpoint(path, "two").load() is None
+    images = (frame.image for frame in clip.frames(N_FRAMES))
+    again = Follower(OracleLabeler(clip), OracleSegmenter(clip))
+    found = again.run(images, given, Checkpoint(path, "two", 10))
+    assert rows(found) == rows(follow(clip, given))
+    assert Checkpoint(path, "one").load() is None
+    path.write_bytes(b"not a database" * 100)
+    assert Checkpoint(path, "two").load() is None  # damaged: begun anew
+    images = (frame.image for frame in clip.frames(N_FRAMES))
+    third = Follower(OracleLabeler(clip), OracleSegmenter(clip))
+    assert rows(third.run(images, given, Checkpoint(path, "two", 10))) == rows(found)
+    Checkpoint(path, "two").clear()
+    assert not list(tmp_path.iterdir())
+
+
+def owners(clip: Played, found: Followed) -> dict[int, list[int | None]]:
     """Of every object, which track lies on it in each frame that it is seen in."""
     owner: dict[int, list[int | None]] = {}
     for number in range(N_FRAMES):
@@ -198,7 +309,7 @@ def owners(clip: Clip, found: Followed) -> dict[int, list[int | None]]:
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_objects_keep_their_numbers(seed: int) -> None:
-    clip = Clip(seed)
+    clip = played(seed)
     found = follow(clip, noisy(clip, seed))
     for k, tracks in owners(clip, found).items():
         if len(tracks) < 20:
@@ -210,7 +321,7 @@ def test_objects_keep_their_numbers(seed: int) -> None:
 
 
 def test_what_one_look_invents_is_not_shown() -> None:
-    clip = Clip(SEEDS[0])
+    clip = played(SEEDS[0])
     given = noisy(clip, 1)
     ghost = np.array([[5, 5, 45, 45]], np.float32)
     one = given[24]
@@ -230,7 +341,7 @@ def test_what_one_look_invents_is_not_shown() -> None:
 
 
 def test_late_objects_are_followed_back_to_their_first_frame() -> None:
-    clip = Clip(SEEDS[1])
+    clip = played(SEEDS[1])
     every = noisy(clip, 2)
     given = {0: every[0].keep(np.arange(len(every[0])) < 1)}
     given |= {number: one for number, one in every.items() if number >= 24}
@@ -250,7 +361,7 @@ def test_late_objects_are_followed_back_to_their_first_frame() -> None:
 
 
 def test_class_is_that_of_most_votes_and_flips_are_told() -> None:
-    clip = Clip(SEEDS[1])
+    clip = played(SEEDS[1])
     given = {}
     for place, number in enumerate(range(0, N_FRAMES, 12)):
         frame = clip.frame(number)
@@ -266,7 +377,7 @@ def test_class_is_that_of_most_votes_and_flips_are_told() -> None:
 
 
 def test_cap_is_told() -> None:
-    clip = Clip(SEEDS[3])
+    clip = played(SEEDS[3])
     options = FollowOptions(identities=IdentityOptions(most=1))
     found = follow(clip, noisy(clip, 3), options)
     assert found.n_refused > 0
@@ -276,7 +387,7 @@ def test_cap_is_told() -> None:
 
 def test_object_ends_when_it_is_out_of_sight_for_long() -> None:
     seed, k, gone = next(_hidden())
-    clip = Clip(seed)
+    clip = played(seed)
     frame = clip.frame(0)
     true = true_detections(Scene(frame.image, frame.objects, clip.class_ids))
     box = mask_xyxy(_masks(frame.objects)[k])
@@ -293,7 +404,7 @@ def test_object_ends_when_it_is_out_of_sight_for_long() -> None:
 def _hidden() -> Iterator[tuple[int, int, int]]:
     """A seed, and an object that is seen at first, then not for six frames, and then again."""
     for seed in range(4_000_100, 4_000_160):
-        clip = Clip(seed)
+        clip = played(seed)
         seen = [set(_masks(frame.objects)) for frame in clip.frames(N_FRAMES)]
         for k in seen[0]:
             for start in range(1, N_FRAMES - 12):
@@ -304,7 +415,7 @@ def _hidden() -> Iterator[tuple[int, int, int]]:
 
 
 def test_a_still_of_one_frame() -> None:
-    clip = Clip(SEEDS[4])
+    clip = played(SEEDS[4])
     images = [clip.frame(0).image]
     found = Follower(OracleLabeler(clip), OracleSegmenter(clip)).run(images, {0: noisy(clip, 4)[0]})
     assert found.n_frames == 1

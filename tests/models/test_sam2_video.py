@@ -226,6 +226,29 @@ def test_a_correction_changes_its_frame_and_what_comes_after(
     )
 
 
+def test_a_session_goes_on_from_what_it_saved(
+    segmenter: Sam2Segmenter, clip: Clip, frames: list[np.ndarray]
+) -> None:
+    session = segmenter.start(frames)
+    for object_id, box in list(boxes(clip, 0).items())[:2]:
+        session.prompt(0, object_id, Prompts(box))
+    for _ in range(4):
+        session.step()
+    saved = session.saved()
+    again = segmenter.start(frames, saved)
+    assert again.object_ids == session.object_ids
+    n_compared = 0
+    for one, other in zip(forward(session), forward(again), strict=True):
+        assert one.frame == other.frame
+        assert np.array_equal(one.masks.logits, other.masks.logits)
+        assert np.array_equal(one.masks.quality, other.masks.quality)
+        n_compared += 1
+    assert n_compared > 2
+    for bad in (b"", saved[: len(saved) // 2], b"text"):
+        with pytest.raises(InputError, match="cannot be read"):
+            segmenter.start(frames, bad)
+
+
 def test_what_cannot_be_is_told(segmenter: Sam2Segmenter, frames: list[np.ndarray]) -> None:
     session = segmenter.start(frames)
     with pytest.raises(InputError, match="prompt an object first"):

@@ -212,11 +212,11 @@ class Sam2Segmenter:
         size = sum(t.element_size() * t.nelement() for t in (features.image, *features.fine))
         return Embedding(features, _size(image), size)
 
-    def start(self, frames: Frames) -> Sam2Session:
-        """Begin with a video; see ``Sam2Session``."""
+    def start(self, frames: Frames, saved: bytes | None = None) -> Sam2Session:
+        """Begin with a video, or go on with it; see ``Sam2Session``."""
         from backend.models.sam2.video import Sam2Session
 
-        return Sam2Session(self, frames)
+        return Sam2Session(self, frames, saved)
 
     def refine(self, embedding: Embedding, prompts: Sequence[Prompts]) -> Masks:
         """Outline the object that each prompt describes.

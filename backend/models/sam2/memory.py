@@ -9,9 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from io import BytesIO
+from pickle import UnpicklingError
 from typing import Any
 
+import torch
 from torch import Tensor
+
+from backend.errors import InputError
+
+_KINDS = ("prompted", "forward", "backward")  # of the frames of a bank
+# What torch and its unpickler raise on bytes that are not whole.
+_DAMAGED = (RuntimeError, LookupError, TypeError, ValueError, EOFError, UnpicklingError, OSError)
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,6 +136,54 @@ class MemoryBank:
         for between in (self.forward, self.backward):
             for at in [at for at in between if abs(at - frame) <= reach]:
                 del between[at]
+
+
+def save_banks(
+    banks: Mapping[int, MemoryBank], at: int | None, size_hw: tuple[int, int] | None
+) -> bytes:
+    """The state of a session as bytes that hold nothing but tensors and numbers.
+
+    Args:
+        banks: of each object.
+        at: the frame that the session is at.
+        size_hw: of the frames.
+    """
+    file = BytesIO()
+    rows = {
+        object_id: {
+            kind: {at: _fields(one) for at, one in getattr(bank, kind).items()} for kind in _KINDS
+        }
+        for object_id, bank in banks.items()
+    }
+    torch.save({"banks": rows, "at": at, "size_hw": size_hw}, file)
+    return file.getvalue()
+
+
+def load_banks(
+    saved: bytes, device: torch.device | str
+) -> tuple[dict[int, MemoryBank], int | None, tuple[int, int] | None]:
+    """What ``save_banks`` was given.
+
+    Raises:
+        InputError: the bytes are not whole.
+    """
+    try:
+        state = torch.load(BytesIO(saved), map_location=device, weights_only=True)
+        banks = {
+            object_id: MemoryBank(
+                **{kind: {at: Memory(*one) for at, one in rows[kind].items()} for kind in _KINDS}
+            )
+            for object_id, rows in state["banks"].items()
+        }
+        return banks, state["at"], state["size_hw"]
+    except _DAMAGED as error:
+        raise InputError(f"the memory of a video cannot be read: {error}") from None
+
+
+def _fields(one: Memory) -> tuple[Tensor | None, Tensor, Tensor, Tensor]:
+    # Clones, as a view would be saved with all that it is a view of.
+    own = (one.pointer.clone(), one.logits.clone(), one.presence.clone())
+    return (None if one.features is None else one.features.clone(), *own)
 
 
 def most_pointers(model: Any, n_frames: int | None) -> int:

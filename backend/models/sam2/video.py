@@ -23,7 +23,14 @@ from backend.core.masks import full_frame
 from backend.core.protocols import Frames
 from backend.core.types import FrameMasks, Mask, Masks, Prompts
 from backend.errors import InputError
-from backend.models.sam2.memory import Memory, MemoryBank, Read, most_pointers
+from backend.models.sam2.memory import (
+    Memory,
+    MemoryBank,
+    Read,
+    load_banks,
+    most_pointers,
+    save_banks,
+)
 from backend.models.sam2.preprocess import prepared
 
 if TYPE_CHECKING:
@@ -59,10 +66,18 @@ class Sam2Session:
     Args:
         segmenter: whose model is used.
         frames: of the video, by number from 0 on; all of one size.
+        saved: by ``saved`` of a session of the same frames, to go on from there.
         prune: whether memories that are never read again are dropped; the masks are the same.
     """
 
-    def __init__(self, segmenter: Sam2Segmenter, frames: Frames, *, prune: bool = True) -> None:
+    def __init__(
+        self,
+        segmenter: Sam2Segmenter,
+        frames: Frames,
+        saved: bytes | None = None,
+        *,
+        prune: bool = True,
+    ) -> None:
         self._segmenter = segmenter
         self._model = segmenter.model
         self._frames = frames
@@ -72,6 +87,8 @@ class Sam2Session:
         self._features: dict[int, _Features] = {}
         self._size_hw: tuple[int, int] | None = None
         self._at: int | None = None
+        if saved is not None:
+            self._banks, self._at, self._size_hw = load_banks(saved, segmenter.device)
 
     @property
     def object_ids(self) -> tuple[int, ...]:
@@ -171,6 +188,10 @@ class Sam2Session:
             self._follow(frame, features, found, backward)
         ids = [object_id for object_id in self._banks if object_id in found]
         return self._answer(frame, ids, [found[object_id] for object_id in ids])
+
+    def saved(self) -> bytes:
+        """The memories of all objects, for ``Sam2Segmenter.start`` of another process."""
+        return save_banks(self._banks, self._at, self._size_hw)
 
     def forget(self, before: int) -> None:
         """Let go of the features of frames before one; memories go by themselves."""
