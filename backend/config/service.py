@@ -227,6 +227,13 @@ class ServiceSettings:
         help="MiB of one image file",
         shown_default="64",
     )
+    max_video_bytes: int = setting(
+        2048 << 20,
+        read=_mebibytes,
+        environment=("MAX_VIDEO_MB",),
+        help="MiB of one video file",
+        shown_default="2048",
+    )
     max_body_bytes: int = setting(
         256 << 20,
         read=_mebibytes,

@@ -20,7 +20,7 @@ from backend.formats.label_studio.label_config import (
     LabelConfig,
     LabelTag,
 )
-from backend.formats.label_studio.pages import Pages, Place, brought_labels, page_of, placed
+from backend.formats.label_studio.pages import Pages, Place, brought_labels, placed
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,21 @@ class Group:
         return placed(self.outputs, self.pages, place)
 
 
+@dataclass(frozen=True, kw_only=True)
+class VideoOutput:
+    """What goes into a VideoRectangle tag: class index to label and to threshold.
+
+    ``frame_rate`` is that of the Video tag, by which Label Studio counts frames.
+    """
+
+    from_name: str
+    to_name: str
+    data_key: str
+    frame_rate: float
+    labels: Mapping[int, str]
+    thresholds: Mapping[int, float]
+
+
 @dataclass(frozen=True)
 class Binding:
     """A label config bound to the classes of the models.
@@ -86,6 +101,7 @@ class Binding:
     groups: tuple[Group, ...]
     notes: tuple[str, ...]
     digest: str
+    videos: tuple[VideoOutput, ...] = ()
 
 
 def _index(names: Mapping[int, str], fold: bool) -> dict[str, list[int]]:
@@ -142,6 +158,29 @@ def _is_filled(tag: ControlTag, config: LabelConfig) -> bool:
     )
 
 
+def _thresholds(
+    mapped: Mapping[int, LabelTag], own: float | None, default: float
+) -> dict[int, float]:
+    return {
+        k: next(t for t in (label.threshold, own, default) if t is not None)
+        for k, label in mapped.items()
+    }
+
+
+def _mismatches(
+    where: str, labels: Sequence[LabelTag], mapped: Mapping[int, LabelTag], names: Mapping[int, str]
+) -> list[str]:
+    """Labels that no class becomes, and classes that become no label."""
+    idle = [label.value for label in labels if label not in mapped.values()]
+    dropped = [name for k, name in names.items() if k not in mapped]
+    notes = []
+    if mapped and idle:
+        notes.append(f"{where}: no class of the model is named {listed(idle)}")
+    if mapped and dropped:
+        notes.append(f"{where}: classes without a label are dropped: {listed(dropped)}")
+    return notes
+
+
 def _output(tag: ControlTag, names: Mapping[int, str], default: float) -> tuple[Output, list[str]]:
     labels = tag.labels
     if (
@@ -149,26 +188,14 @@ def _output(tag: ControlTag, names: Mapping[int, str], default: float) -> tuple[
     ):  # each task brings its own; what they are called is what classes are called
         labels = (*labels, *(LabelTag(name, None, (), None) for name in names.values()))
     mapped = map_labels(labels, names)
-    thresholds = {
-        k: next(t for t in (label.threshold, tag.threshold, default) if t is not None)
-        for k, label in mapped.items()
-    }
-    idle = [label.value for label in tag.labels if label not in mapped.values()]
-    dropped = [name for k, name in names.items() if k not in mapped]
-    notes = []
-    if mapped and idle:
-        notes.append(f'{tag.kind} "{tag.name}": no class of the model is named {listed(idle)}')
-    if mapped and dropped:
-        notes.append(
-            f'{tag.kind} "{tag.name}": classes without a label are dropped: {listed(dropped)}'
-        )
+    notes = _mismatches(f'{tag.kind} "{tag.name}"', tag.labels, mapped, names)
     written = {k: label.written for k, label in mapped.items()}
     output = Output(
         kind=tag.kind,
         from_name=tag.name,
         to_name=tag.to_name,
         labels=written,
-        thresholds=thresholds,
+        thresholds=_thresholds(mapped, tag.threshold, default),
         max_regions=tag.max_regions,
         min_area=tag.min_area,
         labels_from=tag.labels_from,
@@ -204,10 +231,10 @@ def bind(
             detector; both sides are listed.
     """
     outputs = [tag for tag in config.tags if tag.kind in OUTPUT_KINDS]
-    if not outputs:
+    if not outputs and not config.videos:
         raise InputError(
             "The labeling config has no BrushLabels, BitmaskLabels, PolygonLabels or"
-            " RectangleLabels on an Image"
+            " RectangleLabels on an Image, and no VideoRectangle on a Video"
             + (f" ({listed(config.notes, 3)})" if config.notes else "")
             + "; `yolosam2 make-config` prints one"
         )
@@ -238,11 +265,15 @@ def bind(
         groups[tag.to_name, tag.model_path] = replace(
             group, outputs=(*group.outputs, output), thresholds={**group.thresholds, **lowest}
         )
-    if filled and not groups:
-        labels = dict.fromkeys(label.value for tag in filled for label in tag.labels)
-        classes = dict.fromkeys(
-            name for tag in filled for name in names_of(tag.model_path).values()
+    videos, remarks = _videos(config, names_of, threshold)
+    notes += remarks
+    open_videos = [tag for tag in config.videos if not tag.skip]
+    if (filled or open_videos) and not groups and not videos:
+        labels = dict.fromkeys(
+            label.value for tag in (*filled, *open_videos) for label in tag.labels
         )
+        paths = [tag.model_path for tag in filled] or [None]
+        classes = dict.fromkeys(name for path in paths for name in names_of(path).values())
         raise InputError(
             f"No label is a class of the model. Labels: {listed(labels)}. Classes:"
             f" {listed(classes)}. "
@@ -252,9 +283,43 @@ def bind(
     bare = [o.labels_from for group in groups.values() for o in group.outputs if o.labels_from]
     # In their order, by which results are kept.
     pages = [group.pages for group in groups.values() if group.pages is not None]
-    described = repr(list(groups.values())) + "".join(repr(one) for one in (bare, pages) if one)
+    described = repr(list(groups.values())) + "".join(
+        repr(one) for one in (bare, pages, videos) if one
+    )
     digest = sha256(described.encode("utf-8", "backslashreplace")).hexdigest()
-    return Binding(tuple(groups.values()), tuple(notes), digest)
+    return Binding(tuple(groups.values()), tuple(notes), digest, tuple(videos))
+
+
+def _videos(
+    config: LabelConfig, names_of: Callable[[str | None], Mapping[int, str]], default: float
+) -> tuple[list[VideoOutput], list[str]]:
+    """The VideoRectangle tags that are filled, and remarks."""
+    found = []
+    notes = []
+    for tag in config.videos:
+        if tag.skip:
+            continue
+        names = names_of(None)
+        mapped = map_labels(tag.labels, names)
+        remarks = _mismatches(f'VideoRectangle "{tag.name}"', tag.labels, mapped, names)
+        notes += remarks
+        if not mapped:
+            notes.append(
+                f'VideoRectangle "{tag.name}": none of its labels is a class of the model; it stays'
+                " empty"
+            )
+            continue
+        found.append(
+            VideoOutput(
+                from_name=tag.name,
+                to_name=tag.to_name,
+                data_key=tag.data_key,
+                frame_rate=tag.frame_rate,
+                labels={k: label.written for k, label in mapped.items()},
+                thresholds=_thresholds(mapped, tag.threshold, default),
+            )
+        )
+    return found, notes
 
 
 def project_version(versions: Iterable[str], binding: Binding) -> str:
@@ -262,60 +327,3 @@ def project_version(versions: Iterable[str], binding: Binding) -> str:
     bound label config.
     """
     return f"{'~'.join(versions)}.{binding.digest[:8]}"
-
-
-def prompt_target(
-    config: LabelConfig, from_name: str, label: str | None
-) -> tuple[ControlTag, str, int | None]:
-    """The tag and label that the mask of a click or box becomes.
-
-    Args:
-        config: the tags.
-        from_name: the tag the prompt was made with.
-        label: the prompt's own label, or None if it has none.
-
-    Returns:
-        The first tag for masks on the same image that has this label (exactly, else without case,
-        else by ``predicted_values``, else because it has only one), the label as it is written
-        there, and the number of the picture where a Repeater made the tag.
-
-    Raises:
-        InputError: unknown tag, no tag for masks on its image, or no such label, naming both sides.
-    """
-    numbers = {tag.name: page_of(from_name, tag.name, tag.pages) for tag in config.tags}
-    prompt = next(
-        (t for t in config.tags if t.name == from_name or numbers[t.name] is not None), None
-    )
-    if prompt is None:
-        raise InputError(f'the labeling config has no tag "{from_name[:80]}" on an Image')
-    targets = sorted(
-        (tag for tag in config.tags if tag.kind in MASK_KINDS and tag.to_name == prompt.to_name),
-        key=lambda tag: MASK_KINDS.index(tag.kind),
-    )
-    if not targets:
-        raise InputError(
-            f'add a BrushLabels tag for Image "{prompt.to_name}": the masks of "{from_name}"'
-            " need one"
-        )
-    own = next((tag for tag in prompt.labels if label in (tag.value, tag.alias)), None)
-    wanted = {label, *((own.value, *own.predicted) if own else ())} - {None}
-    tests: list[Callable[[LabelTag], bool]] = [
-        lambda tag: label in (tag.value, tag.alias),
-        lambda tag: label is not None and tag.value.casefold() == label.casefold(),
-        lambda tag: not wanted.isdisjoint((tag.value, *tag.predicted)),
-    ]
-    for test in tests:
-        for target in targets:
-            if (found := next((tag for tag in target.labels if test(tag)), None)) is not None:
-                return target, found.written, numbers[prompt.name]
-    if label is not None and (
-        anything := next((t for t in targets if t.labels_key is not None), None)
-    ):
-        return anything, label, numbers[prompt.name]
-    if len(targets[0].labels) == 1:
-        return targets[0], targets[0].labels[0].written, numbers[prompt.name]
-    there = listed(tag.value for target in targets for tag in target.labels)
-    raise InputError(
-        f'label {str(label)[:80]!r} of "{from_name}" is not a label of "{targets[0].name}"; use the'
-        f" same names in both: {there}"
-    )

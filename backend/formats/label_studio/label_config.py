@@ -31,6 +31,7 @@ _BARE = {
     "rectangle": "rectanglelabels",
     "keypoint": "keypointlabels",
 }
+VIDEO_RATE = 24.0  # frames a second where a Video tag says none
 MAX_CHARS = 1 << 20
 MAX_DEPTH = 64
 MAX_LABELS = 10_000
@@ -76,11 +77,27 @@ class ControlTag:
 
 
 @dataclass(frozen=True)
+class VideoTag:
+    """One VideoRectangle tag on a Video."""
+
+    name: str
+    to_name: str
+    data_key: str  # of the task's data, where the video's address is
+    frame_rate: float  # by which Label Studio counts frames; it does not ask the file
+    labels: tuple[LabelTag, ...]  # of the Labels tag on the same Video
+    threshold: float | None = None  # 0..1
+    skip: bool = False
+
+
+@dataclass(frozen=True)
 class LabelConfig:
-    """All control tags on images, in document order, and remarks on what was left out."""
+    """All control tags on images and videos, in document order, and remarks on what was left
+    out.
+    """
 
     tags: tuple[ControlTag, ...]
     notes: tuple[str, ...]
+    videos: tuple[VideoTag, ...] = ()
 
 
 def _number(element: Element, attribute: str, low: float, high: float, where: str) -> float | None:
@@ -184,6 +201,55 @@ def _control(
     )
 
 
+def _video_tags(root: Element, label_tags: dict[str, Element], notes: list[str]) -> list[VideoTag]:
+    """The VideoRectangle tags; ``notes`` takes what was left out."""
+    sources: dict[str, tuple[str, float]] = {}
+    for element in root.iter():
+        if str(element.tag).lower() != "video" or not (name := element.get("name")):
+            continue
+        source = source_of(element.get("value", ""), "")
+        if source is None or source[1] is not None:
+            notes.append(
+                f'Video "{name}": its value is not a field of the task such as $video; it gets no'
+                " predictions"
+            )
+            continue
+        where = f'Video "{name}"'
+        own = _number(element, "frameRate", 0.01, 1000, where)
+        rate = own or _number(element, "framerate", 0.01, 1000, where) or VIDEO_RATE
+        sources[name] = (source[0], rate)
+    found: list[VideoTag] = []
+    for element in root.iter():
+        if str(element.tag).lower() != "videorectangle" or not (name := element.get("name")):
+            continue
+        to_name = element.get("toName", "")
+        where = f'{element.tag} "{name}"'
+        if to_name not in sources:
+            notes.append(f'{where}: its toName "{to_name[:80]}" is no Video')
+            continue
+        holder = label_tags.get(to_name)
+        if holder is None:
+            notes.append(
+                f'{where}: there is no Labels tag on Video "{to_name[:80]}" that would name its'
+                " regions; it stays empty"
+            )
+            continue
+        labels = [_label(one, where) for one in holder.iter() if one.tag in ("Label", "label")]
+        found.append(
+            VideoTag(
+                name,
+                to_name,
+                *sources[to_name],
+                tuple(label for label in labels if label is not None),
+                threshold=_threshold(element, where),
+                skip=_flag(element, "model_skip", where) or False,
+            )
+        )
+    if len(found) > MAX_IMAGES:
+        raise InputError(f"label config: more than {MAX_IMAGES} VideoRectangle tags")
+    return found
+
+
 def _check_counts(tags: list[ControlTag]) -> None:
     """Bound what one task can cost."""
     if len(tags) > MAX_TAGS or len({tag.to_name for tag in tags}) > MAX_IMAGES:
@@ -202,7 +268,7 @@ def parse_label_config(text: str) -> LabelConfig:
         text: XML, at most a mebichar, 64 levels and 10,000 labels.
 
     Returns:
-        The control tags that point at an Image.
+        The control tags that point at an Image or a Video.
 
     Raises:
         InputError: not XML, too large or deep, with a DTD, or an attribute of ours that cannot be
@@ -232,6 +298,7 @@ def parse_label_config(text: str) -> LabelConfig:
         for element in reversed(list(root.iter()))
         if str(element.tag).lower() == "labels" and element.get("name")
     }
+    videos = _video_tags(root, label_tags, notes)
     tags: list[ControlTag] = []
     n_labels = 0
     for element in root.iter():
@@ -258,4 +325,4 @@ def parse_label_config(text: str) -> LabelConfig:
         tags.append(_control(element, kind, to_name, images[to_name], labels_tag))
         n_labels += len(tags[-1].labels)
     _check_counts(tags)
-    return LabelConfig(tuple(tags), tuple(notes))
+    return LabelConfig(tuple(tags), tuple(notes), tuple(videos))

@@ -1,9 +1,9 @@
-"""Image bytes for a task: from Label Studio, from allowed hosts, from cloud storage through Label
-Studio, or inline.
+"""The picture or video of a task: from Label Studio, from allowed hosts, from cloud storage through
+Label Studio, or inline.
 
 Whom to contact is decided in ``origins``; time and size limits are held in ``transport``. Redirects
 are followed here, by hand, and every hop is judged like the first. The token goes to Label Studio's
-origin and nowhere else. Nothing is kept on disk.
+origin and nowhere else. Nothing is kept on disk but what the caller gives a file for.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import binascii
 import re
 import time
 from collections.abc import Callable
+from typing import BinaryIO
 from urllib.parse import unquote_to_bytes, urljoin
 
 from backend.config.service import ServiceSettings
@@ -27,7 +28,7 @@ from backend.label_studio.api.origins import (
     shown,
 )
 from backend.label_studio.api.retry import Pauses, Waits
-from backend.label_studio.api.studio_http import StudioHttp, raise_for_status
+from backend.label_studio.api.studio_http import Download, StudioHttp, raise_for_status
 from backend.label_studio.api.transport import Limits, TimedOut
 
 MAX_HOPS = 3
@@ -44,7 +45,7 @@ _DATA_URL = re.compile(r"data:image/[\w.+-]+((?:;[\w.=+-]+)*),", re.ASCII)
 
 
 class Fetcher:
-    """Fetches images for tasks; safe for many threads.
+    """Fetches images and videos for tasks; safe for many threads.
 
     Args:
         settings: addresses, token, limits.
@@ -106,6 +107,27 @@ class Fetcher:
             AuthError: refused.
             Unavailable: it may work later.
         """
+        return self._load(uri, task_id, deadline, None)
+
+    def download(
+        self, uri: str, task_id: int | None, deadline: float, file: BinaryIO, max_bytes: int
+    ) -> None:
+        """Write a video into a file; see ``fetch``.
+
+        Args:
+            uri: as the task holds it.
+            task_id: Label Studio needs it for cloud storage.
+            deadline: of ``time.monotonic``.
+            file: opened for writing; what is in it is replaced.
+            max_bytes: larger ones are refused.
+        """
+        file.write(self._load(uri, task_id, deadline, Download(file, max_bytes)))
+        file.flush()
+
+    def _load(
+        self, uri: str, task_id: int | None, deadline: float, download: Download | None
+    ) -> bytes:
+        """The bytes; none where they went into a file."""
         if uri.startswith("data:"):
             return self._inline(uri)
         if "://" not in uri and not uri.startswith("/") and f"/{uri}".startswith(_IMAGE_PATHS):
@@ -114,13 +136,17 @@ class Fetcher:
             return read_local_file(
                 self._settings.local_files_root,
                 relative_path(target),
-                self._settings.max_image_bytes,
+                self._settings.max_image_bytes if download is None else download.max_bytes,
+                None if download is None else download.file,
             )
         url = self._url(uri, task_id)
         pauses = Pauses(_WAITS)
         while True:
+            if download is not None:
+                download.file.seek(0)
+                download.file.truncate()
             try:
-                return self._follow(url, deadline)
+                return self._follow(url, deadline, download)
             except Unavailable as error:
                 pause = pauses.after(error)
                 # A server has no thread to spare for a silent host.
@@ -196,12 +222,12 @@ class Fetcher:
             )
         return url
 
-    def _follow(self, url: Url, deadline: float) -> bytes:
+    def _follow(self, url: Url, deadline: float, download: Download | None) -> bytes:
         for _ in range(MAX_HOPS + 1):
             reply = (
-                self.http.authorized(url, deadline)
+                self.http.authorized(url, deadline, download=download)
                 if self._policy.is_label_studio(url)
-                else self.http.send_to(url, {}, deadline)
+                else self.http.send_to(url, {}, deadline, download=download)
             )
             if reply.status not in (301, 302, 303, 307, 308):
                 raise_for_status(reply, url)
@@ -209,7 +235,7 @@ class Fetcher:
                     "content-type", ""
                 ).startswith("text/html"):
                     raise AuthError(
-                        f"{url}: answered with a web page instead of an image, a login page"
+                        f"{url}: answered with a web page instead of a file, a login page"
                         " perhaps; check LABEL_STUDIO_URL and the key"
                     )
                 return reply.body

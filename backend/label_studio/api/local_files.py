@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import unquote
 
 from backend.errors import InputError, Unavailable
@@ -29,13 +31,16 @@ def relative_path(target: str) -> str:
     raise InputError(f"{PREFIX}: expected ?d= with a path")
 
 
-def read_local_file(root: Path, relative: str, max_bytes: int) -> bytes:
+def read_local_file(
+    root: Path, relative: str, max_bytes: int, into: BinaryIO | None = None
+) -> bytes:
     """Read a regular file inside a folder.
 
     Args:
         root: a resolved folder.
         relative: a path below it; links may lead elsewhere inside it, not out of it.
         max_bytes: larger files are refused.
+        into: takes the content in the place of memory; nothing is returned then.
 
     Raises:
         InputError: outside, missing, not a regular file, or too large. The message does not tell
@@ -64,7 +69,10 @@ def read_local_file(root: Path, relative: str, max_bytes: int) -> bytes:
         if status.st_size > max_bytes:
             raise InputError(f"{PREFIX}: larger than the limit of {max_bytes / (1 << 20):g} MiB")
         with open(handle, "rb", closefd=False) as file:
-            return file.read(max_bytes + 1)
+            if into is None:
+                return file.read(max_bytes + 1)
+            shutil.copyfileobj(file, into, 1 << 20)
+            return b""
     except OSError as error:
         raise Unavailable(f"{PREFIX}: cannot read: {error.strerror}") from None
     finally:

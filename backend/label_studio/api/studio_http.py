@@ -7,7 +7,8 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, BinaryIO
 
 from backend.config.service import ServiceSettings
 from backend.errors import AuthError, InputError, Unavailable
@@ -46,6 +47,19 @@ def raise_for_status(reply: Reply, url: Url) -> None:
             " see covers it"
         )
     raise InputError(f"{url}: answered {status}{why}")
+
+
+@dataclass(frozen=True, eq=False)
+class Download:
+    """Where a large body goes.
+
+    Attributes:
+        file: opened for writing.
+        max_bytes: larger bodies are refused.
+    """
+
+    file: BinaryIO
+    max_bytes: int
 
 
 class StudioHttp:
@@ -112,20 +126,26 @@ class StudioHttp:
         )
 
     def authorized(
-        self, url: Url, deadline: float, method: str = "GET", body: bytes | None = None
+        self,
+        url: Url,
+        deadline: float,
+        method: str = "GET",
+        body: bytes | None = None,
+        download: Download | None = None,
     ) -> Reply:
         """A request to Label Studio; an access token that was refused is renewed."""
         header = self.tokens.header(deadline)
         headers = {"Authorization": header} if header else {}
         if body is not None:
             headers["Content-Type"] = "application/json"
-        reply = self.send_to(url, headers, deadline, method, body)
+        reply = self.send_to(url, headers, deadline, method, body, download)
         # More than once: with many threads an access token may end between renewal and use.
         for _ in range(MAX_RENEWALS):
             if reply.status != 401 or header is None or self.tokens.kind != "personal":
                 break
             header = self.tokens.renew(header, deadline)
-            reply = self.send_to(url, {**headers, "Authorization": header}, deadline, method, body)
+            headers["Authorization"] = header
+            reply = self.send_to(url, headers, deadline, method, body, download)
         return reply
 
     def send_to(
@@ -135,8 +155,11 @@ class StudioHttp:
         deadline: float,
         method: str = "GET",
         body: bytes | None = None,
+        download: Download | None = None,
     ) -> Reply:
         """A request to any host that the policy allows, without the token unless it is given.
+
+        A download has until ``deadline``, all else the usual time.
 
         Raises:
             Unavailable: no time is left before ``deadline``, or the host does not answer.
@@ -147,8 +170,8 @@ class StudioHttp:
         limits = Limits(
             self._limits.connect_s,
             self._limits.read_s,
-            min(self._limits.total_s, left),
-            self._limits.max_bytes,
+            min(self._limits.total_s, left) if download is None else left,
+            self._limits.max_bytes if download is None else download.max_bytes,
         )
         return request(
             url,
@@ -157,6 +180,7 @@ class StudioHttp:
             limits=limits,
             method=method,
             body=body,
+            into=None if download is None else download.file,
         )
 
     def _exchange(self, personal: str, deadline: float) -> str:

@@ -16,8 +16,9 @@ import threading
 import time
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
+from typing import BinaryIO
 
 import certifi
 
@@ -25,6 +26,7 @@ from backend.errors import InputError, Unavailable
 from backend.label_studio.api.origins import Url
 
 _CHUNK = 1 << 16
+_REFUSAL_BYTES = 1 << 20  # of an answer that is not the file that was asked for
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,13 @@ class TimedOut(Unavailable):
     """No answer, or not all of it, in time."""
 
 
-def _body(response: http.client.HTTPResponse, url: Url, limits: Limits, deadline: float) -> bytes:
+def _body(
+    response: http.client.HTTPResponse,
+    url: Url,
+    limits: Limits,
+    deadline: float,
+    into: BinaryIO | None,
+) -> bytes:
     coding = (response.getheader("Content-Encoding") or "identity").lower()
     if coding not in ("identity", "gzip", "deflate"):
         raise InputError(f"{url}: content encoding {coding[:20]} is not supported")
@@ -101,7 +109,10 @@ def _body(response: http.client.HTTPResponse, url: Url, limits: Limits, deadline
             raise InputError(
                 f"{url}: larger than the limit of {limits.max_bytes / (1 << 20):g} MiB"
             )
-        parts.append(piece)
+        if into is None:
+            parts.append(piece)
+        else:
+            into.write(piece)
         if not raw:
             break
     if inflate is not None and size and not inflate.eof:
@@ -120,6 +131,7 @@ def request(
     limits: Limits,
     method: str = "GET",
     body: bytes | None = None,
+    into: BinaryIO | None = None,
 ) -> Reply:
     """Send one request and read the whole answer; redirects are not followed.
 
@@ -130,6 +142,7 @@ def request(
         limits: of time and size.
         method: of HTTP.
         body: or None.
+        into: takes the body of a good answer (status 200) in the place of memory.
 
     Raises:
         InputError: larger than allowed, or an encoding nobody asked for.
@@ -170,10 +183,13 @@ def request(
                 connection.putheader(name, value)
             connection.endheaders(body)
             response = connection.getresponse()
+            good = into if response.status == http.HTTPStatus.OK else None
+            if into is not None and good is None:
+                limits = replace(limits, max_bytes=_REFUSAL_BYTES)
             return Reply(
                 response.status,
                 {k.lower(): v for k, v in response.getheaders()},
-                _body(response, url, limits, deadline),
+                _body(response, url, limits, deadline, good),
             )
         finally:
             timer.cancel()

@@ -22,10 +22,11 @@ from backend.core.masks import mask_xyxy
 from backend.core.types import Embedding, Image, Instance, Mask, Masks, Prediction
 from backend.errors import InputError, Unavailable
 from backend.formats.json_text import RawJson, json_text
-from backend.formats.label_studio.binding import Output, prompt_target
+from backend.formats.label_studio.binding import Output
 from backend.formats.label_studio.context import PromptedObject, read_context, to_prompts
 from backend.formats.label_studio.label_config import ControlTag
 from backend.formats.label_studio.pages import Place, placed
+from backend.formats.label_studio.prompt_targets import prompt_target
 from backend.formats.label_studio.results import Result, prediction_object, result_of
 from backend.label_studio.api.origins import shown
 from backend.label_studio.api.tasks import Task

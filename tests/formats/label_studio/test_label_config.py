@@ -12,9 +12,10 @@ import pytest
 from backend.core.masks import mask_xyxy
 from backend.core.types import Instance, Mask, Prediction
 from backend.errors import InputError
-from backend.formats.label_studio.binding import Binding, bind, prompt_target
+from backend.formats.label_studio.binding import Binding, bind
 from backend.formats.label_studio.label_config import parse_label_config
 from backend.formats.label_studio.make_config import make_config
+from backend.formats.label_studio.prompt_targets import prompt_target
 from backend.formats.label_studio.regions import read_regions
 from backend.formats.label_studio.results import result_of
 
