@@ -133,10 +133,13 @@ class Labeler(Protocol):
 class InteractiveLabeler(Labeler, Protocol):
     """A labeler that also answers a person's prompts.
 
-    ``point_segmenter`` is None where no model can; ``outline`` makes pixels of its answers as
-    ``finish`` makes them of all others.
+    ``point_segmenter`` is None where no model can, ``video_segmenter`` where none follows objects
+    through videos; ``outline`` makes pixels of their answers as ``finish`` makes them of all
+    others.
     """
 
     @property
     def point_segmenter(self) -> PointSegmenter | None: ...
+    @property
+    def video_segmenter(self) -> VideoSegmenter | None: ...
     def outline(self, masks: Masks) -> list[Mask | None]: ...

@@ -11,7 +11,7 @@ import numpy as np
 
 from backend.core.boxes import check_boxes, usable_boxes
 from backend.core.masks import clip_mask, tidy_mask
-from backend.core.protocols import BoxSegmenter, Detector, PointSegmenter
+from backend.core.protocols import BoxSegmenter, Detector, PointSegmenter, VideoSegmenter
 from backend.core.types import Detections, Image, Instance, Mask, Masks, Prediction
 from backend.core.upsample import crop_masks
 from backend.errors import ConfigError, InputError
@@ -191,6 +191,11 @@ class Cascade:
     def point_segmenter(self) -> PointSegmenter | None:
         """The segmenter, if it also answers the prompts of a person."""
         return self._segmenter if isinstance(self._segmenter, PointSegmenter) else None
+
+    @property
+    def video_segmenter(self) -> VideoSegmenter | None:
+        """The segmenter, if it also follows objects through videos."""
+        return self._segmenter if isinstance(self._segmenter, VideoSegmenter) else None
 
     def outline(self, masks: Masks) -> list[Mask | None]:
         """Pixel masks of a segmenter's answer, tidied as all others are; runs on any thread."""

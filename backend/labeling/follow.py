@@ -9,22 +9,18 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-
-import cv2
-import numpy as np
+from dataclasses import dataclass, field, replace
 
 from backend.core.masks import mask_iou
 from backend.core.protocols import InteractiveLabeler, VideoSegmenter, VideoSession
-from backend.core.tracks import PackedInstances, Track
+from backend.core.tracks import PackedInstances, Track, TrackedVideo
 from backend.core.types import Detections, FrameMasks, Image, Instance, Mask
 from backend.errors import ConfigError
 from backend.labeling.checkpoint import Checkpoint, State
 from backend.labeling.identities import Identities, IdentityOptions, Round
+from backend.labeling.stream import Paused, Recent, Scenes
 
-_SEEN = 0.5  # presence from which on an object counts as seen
-_THUMBNAIL = 32  # pixels; two frames are compared at this size
-_CUT = 45.0  # mean difference of grey values, of 255, from which on a frame is of another scene
+SEEN = 0.5  # presence from which on an object counts as seen
 _EXPLODED = 0.8  # share of the picture that no mask grows to from one frame to the next
 _GROWN = 3.0  # times that it must have grown
 _BACK_MISSES = 12  # frames in a row without an object, after which it is not followed further back
@@ -64,6 +60,7 @@ class Followed:
         n_cuts: changes of scene.
         n_refused: detections that were one object too many.
         flips: track id to how often its detections changed their class.
+        is_whole: whether it was followed to its end.
     """
 
     tracks: tuple[Track, ...]
@@ -73,49 +70,24 @@ class Followed:
     n_cuts: int
     n_refused: int
     flips: Mapping[int, int]
+    is_whole: bool = True
 
+    def as_video(self, name: str, rate: float, model_version: str) -> TrackedVideo:
+        """The tracks under the name of their video.
 
-class Recent:
-    """The last frames of a stream, by their numbers; older ones are gone.
-
-    Args:
-        images: the stream, from frame 0 on.
-        keep: how many frames stay at hand.
-    """
-
-    def __init__(self, images: Iterable[Image], keep: int) -> None:
-        self._images = iter(images)
-        self._keep = keep
-        self._kept: dict[int, Image] = {}
-        self._next = 0
-
-    def advance(self) -> Image | None:
-        """The next frame of the stream, which is at hand from now on; None at its end."""
-        image = next(self._images, None)
-        if image is not None:
-            self._kept[self._next] = image
-            self._kept.pop(self._next - self._keep, None)
-            self._next += 1
-        return image
-
-    def __getitem__(self, number: int) -> Image:
-        if number not in self._kept:
-            raise IndexError(number)
-        return self._kept[number]
-
-
-class _Scenes:
-    """Tells where a video changes its scene."""
-
-    def __init__(self) -> None:
-        self._before: np.ndarray | None = None
-
-    def changed(self, image: Image) -> bool:
-        small = cv2.resize(image, (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA)
-        grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float32)
-        before = self._before
-        self._before = grey
-        return before is not None and float(np.abs(grey - before).mean()) > _CUT
+        Args:
+            name: of the video.
+            rate: frames a second.
+            model_version: of what followed the objects.
+        """
+        return TrackedVideo(
+            name=name,
+            size_hw=self.size_hw,
+            n_frames=self.n_frames,
+            rate=rate,
+            tracks=self.tracks,
+            model_version=model_version,
+        )
 
 
 class Follower:
@@ -151,7 +123,7 @@ class Follower:
         """Go through a video.
 
         Args:
-            images: its frames, RGB uint8 (H, W, 3), all of one size.
+            images: its frames, RGB uint8 (H, W, 3), all of one size; they may raise ``Paused``.
             given: detections by frame, in the place of the detector; frames that are not among
                 them are not looked at.
             checkpoint: where the work is kept every so many frames, and taken up where it was left.
@@ -161,7 +133,7 @@ class Follower:
             Unavailable: the disk refuses a checkpoint.
         """
         recent = Recent(images, self._options.back + 1)
-        scenes = _Scenes()
+        scenes = Scenes()
         n_cuts = 0
         state = None if checkpoint is None else checkpoint.load()
         number, n_looks = (0, 0) if state is None else self._restore(state)
@@ -170,6 +142,7 @@ class Follower:
                 n_cuts += scenes.changed(image)
         session = self._segmenter.start(recent, None if state is None else state.session)
         size_hw = (0, 0)
+        is_whole = True
 
         def keep() -> None:
             if checkpoint is not None and number:
@@ -178,6 +151,10 @@ class Follower:
         while True:
             try:
                 image = recent.advance()
+            except Paused:
+                keep()
+                is_whole = False
+                break
             except BaseException:
                 keep()  # the user wants to end, or the rest cannot be read
                 raise
@@ -197,7 +174,7 @@ class Follower:
             if checkpoint is not None and checkpoint.is_due(number):
                 keep()
         self._identities.finish([k for k in self._alive if number - 1 in self._seen[k]])
-        return self._result(size_hw, number, n_looks, n_cuts)
+        return replace(self._result(size_hw, number, n_looks, n_cuts), is_whole=is_whole)
 
     def _state(self, number: int, n_looks: int, session: VideoSession) -> State:
         return State(
@@ -245,7 +222,7 @@ class Follower:
         for k, object_id in enumerate(answer.object_ids):
             mask = outlines[k]
             presence = float(answer.masks.quality[k])
-            if mask is None or presence < _SEEN or object_id not in self._alive:
+            if mask is None or presence < SEEN or object_id not in self._alive:
                 continue
             if self._is_exploded(object_id, answer.frame, mask, size_hw):
                 continue
@@ -307,7 +284,7 @@ class Follower:
             for k, object_id in enumerate(answer.object_ids):
                 there = outlines[k]
                 presence = float(answer.masks.quality[k])
-                if there is None or presence < _SEEN:
+                if there is None or presence < SEEN:
                     misses[object_id] += 1
                 elif any(mask_iou(there, one) >= join_iou for one in known):
                     misses[object_id] = _BACK_MISSES  # where an older object lies, it was that one

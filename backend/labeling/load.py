@@ -73,8 +73,8 @@ def video_segmenter_of(cascade: Cascade) -> VideoSegmenter:
     Raises:
         ConfigError: it cannot.
     """
-    segmenter = cascade.segmenter
-    if not isinstance(segmenter, VideoSegmenter):
+    segmenter = cascade.video_segmenter
+    if segmenter is None:
         raise ConfigError(
             "--segmenter: this one outlines images only; name a SAM 2 to follow objects"
         )

@@ -16,7 +16,6 @@ from urllib.parse import quote
 from tqdm import tqdm
 
 from backend.core.protocols import VideoSegmenter
-from backend.core.tracks import TrackedVideo
 from backend.core.types import Detections, Image
 from backend.errors import ConfigError, InputError, LabelingError, counted, is_disk_full
 from backend.files.atomic import ensure_writable, file_digest, set_aside, sweep_stale
@@ -224,13 +223,10 @@ class VideoRun:
         self.summary.failed += [(str(source), sentence) for sentence in video.info.faults]
         if not numbers:
             raise InputError(f"{source}: has no frame that can be read")
-        tracked = TrackedVideo(
-            name=name_of(source),
-            size_hw=found.size_hw,
-            n_frames=found.n_frames,
-            rate=video.info.rate / self._options.choice.every,
-            tracks=found.tracks,
-            model_version=self._cascade.model_version,
+        tracked = found.as_video(
+            name_of(source),
+            video.info.rate / self._options.choice.every,
+            self._cascade.model_version,
         )
         self._note(name_of(source), found)
         write_tracks(self._out, tracked, self._names, numbers, made)

@@ -32,8 +32,9 @@ from backend.demo.scenes.compose import Scene
 from backend.demo.scenes.objects import CLASS_NAMES
 from backend.errors import ConfigError
 from backend.labeling.checkpoint import Checkpoint, State
-from backend.labeling.follow import Followed, Follower, FollowOptions, Recent
+from backend.labeling.follow import Followed, Follower, FollowOptions
 from backend.labeling.identities import IdentityOptions
+from backend.labeling.stream import Recent
 
 N_FRAMES = 60
 SEEDS = range(4_000_000, 4_000_008)

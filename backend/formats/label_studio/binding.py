@@ -267,11 +267,13 @@ def bind(
         )
     videos, remarks = _videos(config, names_of, threshold)
     notes += remarks
+    if groups and videos:
+        notes.append("it shows pictures and videos; only the pictures get predictions")
+        videos = []
     open_videos = [tag for tag in config.videos if not tag.skip]
     if (filled or open_videos) and not groups and not videos:
-        labels = dict.fromkeys(
-            label.value for tag in (*filled, *open_videos) for label in tag.labels
-        )
+        theirs = [tag.labels for tag in filled] + [tag.labels for tag in open_videos]
+        labels = dict.fromkeys(label.value for own in theirs for label in own)
         paths = [tag.model_path for tag in filled] or [None]
         classes = dict.fromkeys(name for path in paths for name in names_of(path).values())
         raise InputError(

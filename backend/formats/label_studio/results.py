@@ -288,6 +288,21 @@ def result_of(prediction: Prediction, outputs: Sequence[Output]) -> Result:
     )
 
 
+def result_of_regions(regions: Sequence[Mapping[str, Any]]) -> Result:
+    """Regions that are made already, such as those of a video, as a result.
+
+    >>> result_of_regions([{"score": 0.5}, {"score": 1.0}]).score
+    0.75
+    """
+    scores = [float(one["score"]) for one in regions if "score" in one]
+    return Result(
+        regions=json_text(list(regions))[1:-1],
+        score=round(sum(scores) / len(scores), 4) if scores else 0.0,
+        n_instances=len(regions),
+        n_holed=0,
+    )
+
+
 def prediction_object(results: Sequence[Result], model_version: str) -> dict[str, Any]:
     """One prediction as Label Studio takes it, ready for ``json_text``.
 

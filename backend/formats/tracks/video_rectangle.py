@@ -8,8 +8,9 @@ not seen after this frame, until the next key frame (Label Studio 1.23, ``VideoR
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ from backend.core.tracks import Track, TrackedVideo
 from backend.errors import InputError, json_kind
 
 TOLERANCE = 1.5  # pixels that a side of a box may be off between key frames
+_ROUNDING = 1e-6  # of a frame
+SAME_RATE = 0.001  # 29.97 and 30 are the same for a minute
 _DIGITS = 3  # of percents: a hundredth of a pixel in 1000
 Boxes = Mapping[int, NDArray[np.float32]]
 
@@ -32,12 +35,15 @@ class KeyFrame:
     enabled: bool  # whether the object is seen after it
 
 
-def key_frames(boxes: Boxes, tolerance: float = TOLERANCE) -> list[KeyFrame]:
+def key_frames(
+    boxes: Boxes, tolerance: float = TOLERANCE, kept: Collection[int] = ()
+) -> list[KeyFrame]:
     """The fewest boxes that Douglas and Peucker's method needs (1973), for each span by itself.
 
     Args:
         boxes: of every frame that the object is seen in, (4,) xyxy in pixels.
         tolerance: pixels that a side may be off in any frame.
+        kept: frames that are told in any case, such as those that a person drew.
 
     >>> boxes = {k: np.array([k, 0, k + 4, 4], np.float32) for k in (0, 1, 2, 3, 7, 8)}
     >>> [(one.frame, one.enabled) for one in key_frames(boxes)]
@@ -46,8 +52,9 @@ def key_frames(boxes: Boxes, tolerance: float = TOLERANCE) -> list[KeyFrame]:
     made = []
     for span in _spans(sorted(boxes)):
         path = np.array([boxes[frame] for frame in span], np.float64)
-        kept = _simplified(np.array(span, np.float64), path, tolerance)
-        made += [KeyFrame(span[k], path[k], enabled=k != len(span) - 1) for k in kept]
+        fixed = [k for k, frame in enumerate(span) if frame in kept]
+        told = _simplified(np.array(span, np.float64), path, tolerance, fixed)
+        made += [KeyFrame(span[k], path[k], enabled=k != len(span) - 1) for k in told]
     return made
 
 
@@ -63,11 +70,11 @@ def _spans(frames: Sequence[int]) -> list[list[int]]:
 
 
 def _simplified(
-    times: NDArray[np.float64], path: NDArray[np.float64], tolerance: float
+    times: NDArray[np.float64], path: NDArray[np.float64], tolerance: float, fixed: Sequence[int]
 ) -> list[int]:
     """Places of a path that are kept, in order."""
-    kept = {0, len(times) - 1}
-    open_parts = [(0, len(times) - 1)]
+    kept = {0, len(times) - 1, *fixed}
+    open_parts = list(pairwise(sorted(kept)))
     while open_parts:
         first, last = open_parts.pop()
         if last - first < 2:
@@ -110,7 +117,13 @@ def between(frames: Sequence[KeyFrame], n_frames: int) -> dict[int, NDArray[np.f
 
 
 def to_region(
-    track: Track, video: TrackedVideo, *, from_name: str, to_name: str, tolerance: float = TOLERANCE
+    track: Track,
+    video: TrackedVideo,
+    *,
+    from_name: str,
+    to_name: str,
+    tolerance: float = TOLERANCE,
+    kept: Collection[int] = (),
 ) -> dict[str, Any] | None:
     """A track as a region of a prediction or annotation.
 
@@ -122,12 +135,13 @@ def to_region(
         from_name: of the VideoRectangle tag.
         to_name: of the Video tag.
         tolerance: see ``key_frames``.
+        kept: see ``key_frames``.
 
     Returns:
         The region; None for a track that is seen nowhere.
     """
     boxes = {frame: one.xyxy for frame, one in track.seen.items()}
-    told = key_frames(boxes, tolerance)
+    told = key_frames(boxes, tolerance, kept)
     if not told:
         return None
     scores = [round(float(track.seen[one.frame].score), 3) for one in told]
@@ -199,6 +213,39 @@ def from_region(region: Mapping[str, Any], size_hw: tuple[int, int], where: str)
         box = np.array([x * width, y * height, (x + w) * width, (y + h) * height]) / 100
         told.append(KeyFrame(int(frame) - 1, box, row.get("enabled") is not False))
     return sorted(told, key=lambda one: one.frame)
+
+
+def frames_at_rate(frames: Iterable[int], rate: float, file_rate: float) -> list[int]:
+    """What a file shows in the frames that are counted at another rate.
+
+    >>> frames_at_rate([0, 1, 2], 15, 30)
+    [0, 2, 4]
+    """
+    return [int(frame * file_rate / rate + _ROUNDING) for frame in frames]
+
+
+def at_rate(video: TrackedVideo, rate: float) -> TrackedVideo:
+    """The tracks by the frames that Label Studio counts, where its tag has another frame rate than
+    the file: its frame k is what the file shows after k / rate seconds.
+
+    >>> seen = {k: k for k in range(4)}
+    >>> track = Track(id=1, label="a", seen=seen)
+    >>> video = TrackedVideo(name="v", size_hw=(4, 4), n_frames=4, rate=30, tracks=(track,))
+    >>> dict(at_rate(video, 15).tracks[0].seen)
+    {0: 0, 1: 2}
+    """
+    if abs(video.rate - rate) < SAME_RATE * rate:
+        return video
+    n_frames = max(1, round(video.n_frames * rate / video.rate))
+    shown = frames_at_rate(range(n_frames), rate, video.rate)
+    tracks = tuple(
+        replace(
+            track,
+            seen={k: track.seen[frame] for k, frame in enumerate(shown) if frame in track.seen},
+        )
+        for track in video.tracks
+    )
+    return replace(video, n_frames=n_frames, rate=rate, tracks=tracks)
 
 
 def to_task(

@@ -86,8 +86,8 @@ def _units(tasks: Sequence[Task], groups: Sequence[Group], found: list[OfTask]) 
     return units
 
 
-def _describe(error: BaseException) -> tuple[str, str]:
-    """Outcome and reason of an error."""
+def describe(error: BaseException) -> tuple[str, str]:
+    """Outcome of a task and reason of an error: it failed for good, or is for later."""
     if isinstance(error, InputError) and not isinstance(
         error, HostRefused
     ):  # a refused host is a matter of settings, which change
@@ -333,7 +333,7 @@ class BatchPredictor:
         results = dict(sorted(results.items()))  # in the order of the tags and pictures
         errors = [result for result in results.values() if isinstance(result, BaseException)]
         if errors:
-            outcomes = [_describe(error) for error in errors]
+            outcomes = [describe(error) for error in errors]
             outcome, reason = next((o for o in outcomes if o[0] == "later"), outcomes[0])
             answer: dict[str, Any] = {"score": 0.0, "error": reason}
             if outcome == "failed":

@@ -164,7 +164,16 @@ class Predictors:
                     model,
                     pairs,
                 )
-        if not project.binding.groups:
+        for video in project.binding.videos:
+            names = self._loaded[None].names
+            pairs = listed(
+                f"{names[k]} -> {label} from {video.thresholds[k]:g}"
+                for k, label in video.labels.items()
+            )
+            logger.info(
+                'videorectangle "%s" on Video "%s": %s', video.from_name, video.to_name, pairs
+            )
+        if not project.binding.groups and not project.binding.videos:
             logger.info("no tag is filled in batch; clicks and boxes only")
         for note in project.binding.notes:
             logger.warning("label config: %s", note)

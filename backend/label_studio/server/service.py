@@ -6,11 +6,12 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import BinaryIO
 
 from backend.config.service import ServiceSettings
 from backend.core.protocols import InteractiveLabeler
 from backend.errors import InputError, Unavailable
-from backend.files.images import ImageLimits
+from backend.files.images import DEFAULT_LIMITS, ImageLimits
 from backend.formats.json_text import json_text
 from backend.label_studio.api.fetch import Fetcher
 from backend.label_studio.server.batch import BatchPredictor, TaskAnswer
@@ -26,6 +27,10 @@ from backend.label_studio.server.projects import (
     warm_up,
 )
 from backend.label_studio.server.requests import PredictRequest, SetupRequest
+from backend.label_studio.server.video_boxes import VideoBoxes, is_of_video
+from backend.label_studio.server.video_files import VideoFiles
+from backend.label_studio.server.video_work import VideoWork
+from backend.label_studio.server.videos import VideoPredictor
 from backend.label_studio.server.worker import (
     BATCH,
     CLICK,
@@ -117,10 +122,23 @@ class Service:
             cache_bytes=settings.embed_cache_bytes,
             decode=self._decoder,
         )
+        work = VideoWork(
+            self.predictors,
+            self.inference,
+            VideoFiles(self._save_video),
+            self.monitor,
+            limits or DEFAULT_LIMITS,
+        )
+        self._video_files = work.files
+        self._videos = VideoPredictor(work, holdout=settings.holdout)
+        self._boxes = VideoBoxes(work)
         self._configs: ByteLru[str] = ByteLru(_CONFIG_BYTES)
         self._waiting_setups = threading.BoundedSemaphore(_SETUPS)
         self._lock = threading.Lock()
         self.versions: tuple[str, ...] = ()
+
+    def _save_video(self, uri: str, task_id: int | None, deadline: float, file: BinaryIO) -> None:
+        self.fetcher.download(uri, task_id, deadline, file, self.settings.max_video_bytes)
 
     def start(self) -> None:
         """Load the models in the background."""
@@ -131,6 +149,7 @@ class Service:
         done = self.inference.drain(timeout_s)
         self._batch.close()
         self._decoder.close()
+        self._video_files.close()
         return done
 
     def setup(self, request: SetupRequest) -> str:
@@ -185,11 +204,15 @@ class Service:
         with self.inference.admit(BATCH if request.context is None else CLICK):
             project = self._project(request, deadline)
             if request.context is not None:
-                only = self._interactive.predict(
-                    request.tasks[0], request.context, project, deadline
+                answer = (
+                    self._boxes.predict
+                    if is_of_video(request.context, project.config)
+                    else self._interactive.predict
                 )
+                only = answer(request.tasks[0], request.context, project, deadline)
                 return Answer(json_text({"results": [only]}))
-            items = self._batch.predict(request.tasks, project, deadline)
+            part = self._videos if project.binding.videos else self._batch
+            items = part.predict(request.tasks, project, deadline)
         later = [item for item in items if item.outcome == "later"]
         if later and len(later) == len(items):
             if time.monotonic() >= deadline:

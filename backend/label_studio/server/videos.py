@@ -1,0 +1,136 @@
+"""Predictions for tasks with a video: what the detector finds is followed through it.
+
+An answer that would come after the time limit holds what is done until then. The work is kept, so
+that the next request for the same task goes on where the last one ended.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from typing import Any
+
+from backend.core.holdout import is_held_out
+from backend.errors import InputError, LabelingError
+from backend.files.videos import open_video
+from backend.formats.json_text import RawJson, json_text
+from backend.formats.label_studio.binding import VideoOutput
+from backend.formats.label_studio.results import prediction_object, result_of_regions
+from backend.formats.tracks.video_rectangle import to_region
+from backend.label_studio.api.tasks import Task
+from backend.label_studio.server.batch import HELD_OUT, TaskAnswer, describe
+from backend.label_studio.server.models_on_thread import LabelerOnThread, SegmenterOnThread
+from backend.label_studio.server.projects import Project
+from backend.label_studio.server.video_work import VideoWork
+from backend.label_studio.server.worker import BATCH
+from backend.labeling.checkpoint import Checkpoint
+from backend.labeling.follow import Followed, Follower, FollowOptions
+
+logger = logging.getLogger(__name__)
+
+
+class VideoPredictor:
+    """Predicts tasks that show a video.
+
+    Args:
+        work: models and videos.
+        options: how objects are followed.
+        holdout: share of the control group, whose tasks get no predictions, 0..1.
+    """
+
+    def __init__(
+        self, work: VideoWork, options: FollowOptions | None = None, holdout: float = 0.0
+    ) -> None:
+        self._work = work
+        self._options = options or FollowOptions()
+        self._holdout = holdout
+
+    def predict(self, tasks: Sequence[Task], project: Project, deadline: float) -> list[TaskAnswer]:
+        """One item per task, in their order.
+
+        Args:
+            tasks: any number.
+            project: what to fill.
+            deadline: of ``time.monotonic``; what is not done by then is left out, and told.
+        """
+        items = []
+        for task in tasks:
+            if self._holdout and is_held_out(task.id, self._holdout):
+                items.append(HELD_OUT)
+            else:
+                items.append(self._item(task, project, deadline))
+            self._work.monitor.tasks.labels(items[-1].outcome).inc()
+        return items
+
+    def _item(self, task: Task, project: Project, deadline: float) -> TaskAnswer:
+        try:
+            regions: list[dict[str, Any]] = []
+            for output in project.binding.videos:
+                regions += self._regions(task, output, project, deadline)
+        except Exception as error:
+            if not isinstance(error, LabelingError):
+                logger.exception("task %s: the video could not be followed", task.id)
+            outcome, reason = describe(error)
+            logger.warning("task %s: %s", task.id, reason)
+            answer: dict[str, Any] = {"score": 0.0, "error": reason}
+            if outcome == "failed":
+                answer = {**prediction_object([], project.model_version), "error": reason}
+            return TaskAnswer(RawJson(json_text(answer)), outcome, reason)
+        made = prediction_object([result_of_regions(regions)], project.model_version)
+        return TaskAnswer(RawJson(json_text(made)), "done")
+
+    def _regions(
+        self, task: Task, output: VideoOutput, project: Project, deadline: float
+    ) -> list[dict[str, Any]]:
+        """The regions of one tag."""
+        found, rate = self._followed(task, output, project, deadline)
+        tracked = found.as_video(f"task {task.id}", rate, project.model_version)
+        shown = self._work.in_frames_of(tracked, output.frame_rate, task)
+        self._work.monitor.instances.inc(len(shown.tracks))
+        classes = self._work.predictors.default().names
+        labels = {classes[k]: label for k, label in output.labels.items()}
+        regions = [
+            to_region(track, shown, from_name=output.from_name, to_name=output.to_name)
+            for track in shown.tracks
+        ]
+        return [_labelled(one, labels) for one in regions if one is not None]
+
+    def _followed(
+        self, task: Task, output: VideoOutput, project: Project, deadline: float
+    ) -> tuple[Followed, float]:
+        """What is followed until the deadline, and the frame rate."""
+        work = self._work
+        uri = task.image(output.data_key)
+        run = work.runner(deadline, BATCH)
+        labeler = LabelerOnThread(work.predictors.default(), run, output.thresholds)
+        made = sha256(
+            f"{uri}|{project.binding.digest}|{project.model_version}".encode()
+        ).hexdigest()
+        with work.files.open(uri, task.id, deadline) as path:
+            video = open_video(path, work.limits)
+            checkpoint = Checkpoint(path.with_name(f"{path.stem}-{made[:8]}.partial"), made)
+            follower = Follower(labeler, SegmenterOnThread(labeler, run), self._options)
+            with work.monitor.phase("models"):
+                found = follower.run(work.frames(task, video, deadline), checkpoint=checkpoint)
+            for sentence in video.info.faults:
+                logger.warning("task %s: %s", task.id, sentence)
+        if not found.n_frames and found.is_whole:
+            raise InputError(f"{video.info.name}: has no frame that can be read")
+        if not found.is_whole:
+            logger.warning(
+                "task %s: the time was over at frame %d of %s; ask again to go on from there",
+                task.id,
+                found.n_frames,
+                video.info.n_frames or "?",
+            )
+        return found, video.info.rate
+
+
+def _labelled(region: dict[str, Any], labels: Mapping[str, str]) -> dict[str, Any]:
+    """Under the label of the config in the place of the model's class."""
+    value = region["value"]
+    return {
+        **region,
+        "value": {**value, "labels": [labels.get(one, one) for one in value["labels"]]},
+    }
