@@ -12,6 +12,7 @@ from typing import Any
 
 from backend.config.service import ServiceSettings
 from backend.doctor.checks import FAULT, NOTE, OK, REFUSED, Check
+from backend.doctor.videos import check_video
 from backend.errors import AuthError, InputError, LabelingError
 from backend.files.images import decode_image
 from backend.formats.label_studio.binding import bind, listed
@@ -158,6 +159,12 @@ def check_project(
                         f'{output.kind} "{output.from_name}" shows'
                         f" {listed(output.labels.values())}",
                     )
+            for video in binding.videos:
+                yield Check(
+                    OK,
+                    "labels",
+                    f'videorectangle "{video.from_name}" shows {listed(video.labels.values())}',
+                )
             for note in binding.notes:
                 yield Check(NOTE, "labels", note)
     except InputError as error:
@@ -169,7 +176,8 @@ def check_project(
             " Interface, Code",
         )
         return
-    yield from _check_smart(config)
+    if config.tags:
+        yield from _check_smart(config)
     if not content.get("show_collab_predictions", True):
         yield Check(
             FAULT,
@@ -283,6 +291,10 @@ def check_image(fetcher: Fetcher, project: int) -> Iterator[Check]:
     config = parse_label_config(
         str(fetcher.http.get_json(f"/api/projects/{project}/").get("label_config") or "")
     )
+    if config.videos and not config.tags:
+        first = Task(int(tasks[0]["id"]), tasks[0]["data"])
+        yield check_video(fetcher, first, config.videos[0], _TOKEN_HELP)
+        return
     key, pages = next(((tag.data_key, tag.pages) for tag in config.tags), ("image", None))
     seen: set[str] = set()
     for one in tasks:  # one picture of every place they come from

@@ -97,6 +97,8 @@ class Follower:
         labeler: detects, and outlines what it detected.
         segmenter: follows the outlines.
         options: see ``FollowOptions``.
+        thresholds: lowest scores by class index; classes that are not among them are dropped. None
+            keeps all.
     """
 
     def __init__(
@@ -104,7 +106,9 @@ class Follower:
         labeler: InteractiveLabeler,
         segmenter: VideoSegmenter,
         options: FollowOptions | None = None,
+        thresholds: Mapping[int, float] | None = None,
     ) -> None:
+        self._thresholds = thresholds
         self._labeler = labeler
         self._segmenter = segmenter
         self._options = options or FollowOptions()
@@ -241,7 +245,8 @@ class Follower:
         return area > _GROWN * int(before.mask(frame - 1).crop.sum())
 
     def _detect(self, image: Image, given: Detections | None) -> list[Instance]:
-        raw = self._labeler.infer([image], None if given is None else [given])
+        boxes = None if given is None else [given]
+        raw = self._labeler.infer([image], boxes, thresholds=self._thresholds)
         return list(self._labeler.finish(raw[0]).instances)
 
     def _join(

@@ -273,15 +273,8 @@ def bind(
     open_videos = [tag for tag in config.videos if not tag.skip]
     if (filled or open_videos) and not groups and not videos:
         theirs = [tag.labels for tag in filled] + [tag.labels for tag in open_videos]
-        labels = dict.fromkeys(label.value for own in theirs for label in own)
         paths = [tag.model_path for tag in filled] or [None]
-        classes = dict.fromkeys(name for path in paths for name in names_of(path).values())
-        raise InputError(
-            f"No label is a class of the model. Labels: {listed(labels)}. Classes:"
-            f" {listed(classes)}. "
-            f'Rename labels, or add predicted_values="{next(iter(classes), "class")}" to a Label;'
-            ' for clicks and boxes only set model_skip="true"'
-        )
+        raise _nothing_fits(theirs, [names_of(path) for path in paths])
     bare = [o.labels_from for group in groups.values() for o in group.outputs if o.labels_from]
     # In their order, by which results are kept.
     pages = [group.pages for group in groups.values() if group.pages is not None]
@@ -290,6 +283,20 @@ def bind(
     )
     digest = sha256(described.encode("utf-8", "backslashreplace")).hexdigest()
     return Binding(tuple(groups.values()), tuple(notes), digest, tuple(videos))
+
+
+def _nothing_fits(
+    labels: Sequence[Sequence[LabelTag]], classes: Sequence[Mapping[int, str]]
+) -> InputError:
+    """No label is a class: both sides are listed."""
+    values = dict.fromkeys(label.value for own in labels for label in own)
+    names = dict.fromkeys(name for own in classes for name in own.values())
+    return InputError(
+        f"No label is a class of the model. Labels: {listed(values)}. Classes:"
+        f" {listed(names)}. "
+        f'Rename labels, or add predicted_values="{next(iter(names), "class")}" to a Label;'
+        ' for clicks and boxes only set model_skip="true"'
+    )
 
 
 def _videos(

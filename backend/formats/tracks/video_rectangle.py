@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from backend.core.tracks import Track, TrackedVideo
 from backend.errors import InputError, json_kind
+from backend.formats.label_studio.binding import VideoOutput
 
 TOLERANCE = 1.5  # pixels that a side of a box may be off between key frames
 _ROUNDING = 1e-6  # of a frame
@@ -213,6 +214,45 @@ def from_region(region: Mapping[str, Any], size_hw: tuple[int, int], where: str)
         box = np.array([x * width, y * height, (x + w) * width, (y + h) * height]) / 100
         told.append(KeyFrame(int(frame) - 1, box, row.get("enabled") is not False))
     return sorted(told, key=lambda one: one.frame)
+
+
+def to_regions(
+    video: TrackedVideo, output: VideoOutput, names: Mapping[int, str]
+) -> list[dict[str, Any]]:
+    """The tracks of a video as a VideoRectangle tag shows them.
+
+    Args:
+        video: with the classes of a model as labels.
+        output: the tag.
+        names: class index to name of the model.
+    """
+    shown = at_rate(video, output.frame_rate)
+    labels = {names[k]: label for k, label in output.labels.items()}
+    regions = [
+        to_region(
+            replace(track, label=labels[track.label]),
+            shown,
+            from_name=output.from_name,
+            to_name=output.to_name,
+        )
+        for track in shown.tracks
+        if track.label in labels
+    ]
+    return [one for one in regions if one is not None]
+
+
+def rate_note(file_rate: float, rate: float) -> str | None:
+    """What to tell where the frame rate of a tag is not that of the file; None where it is.
+
+    >>> rate_note(29.97, 30.0) is None, rate_note(25.0, 24.0)
+    (True, 'it has 25 frames a second, its tag says frameRate="24"; write frameRate="25" there')
+    """
+    if abs(file_rate - rate) <= SAME_RATE * rate:
+        return None
+    return (
+        f'it has {file_rate:.4g} frames a second, its tag says frameRate="{rate:g}"; write'
+        f' frameRate="{file_rate:.4g}" there'
+    )
 
 
 def frames_at_rate(frames: Iterable[int], rate: float, file_rate: float) -> list[int]:

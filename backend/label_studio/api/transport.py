@@ -123,6 +123,28 @@ def _body(
     return b"".join(parts)
 
 
+def _send(
+    connection: http.client.HTTPConnection,
+    method: str,
+    url: Url,
+    headers: Mapping[str, str],
+    body: bytes | None,
+) -> None:
+    connection.putrequest(method, url.target, skip_host=True, skip_accept_encoding=True)
+    sent = {
+        "Host": url.host_header,
+        "Accept-Encoding": "identity",
+        "Connection": "close",
+        "User-Agent": "yolosam2",
+        **headers,
+    }
+    if body is not None:
+        sent["Content-Length"] = str(len(body))
+    for name, value in sent.items():
+        connection.putheader(name, value)
+    connection.endheaders(body)
+
+
 def request(
     url: Url,
     addresses: Sequence[str],
@@ -169,19 +191,7 @@ def request(
         timer.start()
         try:
             connection.sock = _secure(sock, url, limits, live)
-            connection.putrequest(method, url.target, skip_host=True, skip_accept_encoding=True)
-            sent = {
-                "Host": url.host_header,
-                "Accept-Encoding": "identity",
-                "Connection": "close",
-                "User-Agent": "yolosam2",
-                **headers,
-            }
-            if body is not None:
-                sent["Content-Length"] = str(len(body))
-            for name, value in sent.items():
-                connection.putheader(name, value)
-            connection.endheaders(body)
+            _send(connection, method, url, headers, body)
             response = connection.getresponse()
             good = into if response.status == http.HTTPStatus.OK else None
             if into is not None and good is None:

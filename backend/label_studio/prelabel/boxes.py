@@ -5,7 +5,7 @@ predictions, or rows of a prompt file.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -106,6 +106,35 @@ def from_tasks(
 ) -> Callable[[TaskRow], Detections]:
     """Boxes of a task from its own annotations or predictions; see ``rectangles``."""
     return lambda row: rectangles(row, source, class_ids, to_name)
+
+
+def drawn_on_video(source: str, tags: Collection[str]) -> Callable[[TaskRow], list[Any]]:
+    """Boxes that a task has on its video; gives the regions of a task, or raises ``Unavailable``.
+
+    Args:
+        source: of ``SOURCES``: the last annotation that was not skipped, or the newest prediction,
+            that has some.
+        tags: names of the VideoRectangle tags.
+    """
+
+    def regions(row: TaskRow) -> list[Any]:
+        lists = [
+            one
+            for one in (row.annotations if source == "annotations" else row.predictions)
+            if isinstance(one, dict) and not one.get("was_cancelled")
+        ]
+        for one in sorted(lists, key=lambda entry: int(entry.get("id") or 0), reverse=True):
+            result = one.get("result")
+            found = [
+                region
+                for region in (result if isinstance(result, list) else ())
+                if isinstance(region, dict) and region.get("from_name") in tags
+            ]
+            if found:
+                return found
+        raise Unavailable(f"task {row.id}: no {source[:-1]} with boxes on its video yet")
+
+    return regions
 
 
 def rows_for(prompts: PromptFile, data_key: str, row: TaskRow) -> Detections | None:

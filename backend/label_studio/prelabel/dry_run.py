@@ -11,6 +11,7 @@ from backend.config.service import ServiceSettings
 from backend.core.holdout import is_held_out
 from backend.errors import LabelingError, counted
 from backend.files.images import ImageLimits
+from backend.formats.label_studio.binding import Output, VideoOutput
 from backend.label_studio.api.client import Client
 from backend.label_studio.api.fetch import Fetcher
 from backend.label_studio.api.filters import without_version
@@ -43,7 +44,8 @@ def dry_run(
         client, options.project, options.choice, without_version(ready.model_version)
     )
     rows = client.tasks(options.project, parts[0], full=ready.given is not None)
-    for row in itertools.islice(rows, _SAMPLE):
+    # A video may take an hour.
+    for row in itertools.islice(rows, 0 if ready.binding.videos else _SAMPLE):
         start = time.monotonic()
         try:
             loaded = loader(
@@ -53,17 +55,6 @@ def dry_run(
             seconds.append(time.monotonic() - start)
         except LabelingError as error:
             faults.append(str(error))
-    labels = [
-        {
-            "tag": output.from_name,
-            "class": ready.cascade.names[k],
-            "label": label,
-            "threshold": output.thresholds[k],
-        }
-        for group in ready.binding.groups
-        for output in group.outputs
-        for k, label in output.labels.items()
-    ]
     held_out = _held_out(client, options, parts)
     n = n_left - held_out
     n = n if options.choice.limit is None else min(n, options.choice.limit)
@@ -80,12 +71,28 @@ def dry_run(
         "tasks_to_predict": n,
         "held_out": held_out,
         "other_versions": _older(client, options, ready.model_version),
-        "labels": labels,
+        "labels": _labels(ready),
         "notes": list(ready.binding.notes),
         "sampled": len(seconds),
         "faults": faults,
         **cost,
     }
+
+
+def _labels(ready: Prepared) -> list[dict[str, Any]]:
+    """Which class becomes which label."""
+    outputs: list[Output | VideoOutput] = list(ready.binding.videos)
+    outputs += [output for group in ready.binding.groups for output in group.outputs]
+    return [
+        {
+            "tag": output.from_name,
+            "class": ready.cascade.names[k],
+            "label": label,
+            "threshold": output.thresholds[k],
+        }
+        for output in outputs
+        for k, label in output.labels.items()
+    ]
 
 
 def _held_out(

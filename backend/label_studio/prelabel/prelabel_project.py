@@ -27,6 +27,7 @@ from backend.label_studio.prelabel.boxes import check_rows
 from backend.label_studio.prelabel.dry_run import dry_run
 from backend.label_studio.prelabel.engine import Engine
 from backend.label_studio.prelabel.engine_local import LocalEngine
+from backend.label_studio.prelabel.engine_video import VideoEngine
 from backend.label_studio.prelabel.journal import Journal
 from backend.label_studio.prelabel.prepare import (
     PrelabelOptions,
@@ -194,6 +195,18 @@ def _engine(
     ready: Prepared,
     limits: ImageLimits,
 ) -> Engine:
+    if ready.binding.videos:
+        fetcher = Fetcher(service)
+        most = service.max_video_bytes
+        return VideoEngine(
+            ready.cascade,
+            ready.config,
+            ready.binding,
+            ready.model_version,
+            lambda uri, task, deadline, file: fetcher.download(uri, task, deadline, file, most),
+            limits=limits,
+            progress=options.progress,
+        )
     if options.engine == "ray":
         from backend.label_studio.prelabel.engine_ray import RayEngine
         from backend.models.devices import resolve_device

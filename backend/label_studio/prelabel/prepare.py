@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from backend.formats.label_studio.label_config import LabelConfig, parse_label_c
 from backend.formats.prompt_file import PromptFile, read_prompts
 from backend.label_studio.api.fetch import Fetcher
 from backend.label_studio.api.rows import TaskRow
-from backend.label_studio.prelabel.boxes import from_file, from_tasks
+from backend.label_studio.prelabel.boxes import drawn_on_video, from_file, from_tasks
 from backend.label_studio.prelabel.run import Choice
 from backend.label_studio.prelabel.stages import Labeller, Loader
 from backend.labeling.cascade import Cascade
@@ -50,6 +50,7 @@ class Prepared:
     """The models bound to the project."""
 
     cascade: Cascade
+    config: LabelConfig
     binding: Binding
     model_version: str
     given: Callable[[TaskRow], Any] | None
@@ -65,9 +66,11 @@ def label_names(config: LabelConfig) -> list[str]:
     return list(
         dict.fromkeys(
             label.value
-            for tag in config.tags
-            if tag.kind != "keypointlabels"
-            for label in tag.labels
+            for labels in (
+                *(tag.labels for tag in config.tags if tag.kind != "keypointlabels"),
+                *(tag.labels for tag in config.videos),
+            )
+            for label in labels
         )
     )
 
@@ -114,22 +117,15 @@ def prepare(settings: Settings, options: PrelabelOptions, label_config: str) -> 
         )
     except InputError as error:
         raise ConfigError(f"project {options.project}: {error}") from None
-    if not binding.groups:
+    if not binding.groups and not binding.videos:
         raise ConfigError(
             f"project {options.project}: no tag of its labeling config is filled; `yolosam2"
             " make-config` prints one that is"
         )
-    given: Callable[[TaskRow], Any] | None = None
-    if prompts is not None:
-        given = from_file(prompts, binding.groups[0].data_key)
-    elif options.from_boxes is not None:
-        given = from_tasks(
-            options.from_boxes,
-            {name: k for k, name in enumerate(names or ())},
-            binding.groups[0].to_name,
-        )
+    given = _given(options, binding, prompts, names or ())
     return Prepared(
         cascade=cascade,
+        config=config,
         binding=binding,
         model_version=project_version([cascade.model_version], binding),
         given=given,
@@ -137,6 +133,34 @@ def prepare(settings: Settings, options: PrelabelOptions, label_config: str) -> 
         given_version=version,
         prompts=prompts,
     )
+
+
+def _given(
+    options: PrelabelOptions, binding: Binding, prompts: PromptFile | None, names: Sequence[str]
+) -> Callable[[TaskRow], Any] | None:
+    """What gives the boxes of a task; None where a detector does.
+
+    Raises:
+        ConfigError: they cannot be had for videos.
+    """
+    if binding.videos:
+        if prompts is not None:
+            raise ConfigError(
+                "--prompts: names pictures; boxes on videos come from --from-boxes, or follow them"
+                " with `yolosam2 video`"
+            )
+        if options.engine == "ray":
+            raise ConfigError("--engine ray: videos are followed on one machine; leave it out")
+        if options.from_boxes is None:
+            return None
+        return drawn_on_video(options.from_boxes, {one.from_name for one in binding.videos})
+    first = binding.groups[0]
+    if prompts is not None:
+        return from_file(prompts, first.data_key)
+    if options.from_boxes is None:
+        return None
+    class_ids = {name: k for k, name in enumerate(names)}
+    return from_tasks(options.from_boxes, class_ids, first.to_name)
 
 
 def make_loader(binding: Binding, service: ServiceSettings, limits: ImageLimits) -> Loader:

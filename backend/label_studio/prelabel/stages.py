@@ -29,10 +29,12 @@ FetchImage = Callable[[str, int | None, float], bytes]  # address, task, deadlin
 
 @dataclass(frozen=True, eq=False)
 class TaskWork:
-    """A task, and the boxes to segment where they come from somewhere else than the detector."""
+    """A task, and the boxes to segment where they come from somewhere else than the detector: of a
+    picture as detections, of a video as regions.
+    """
 
     task: Task
-    given: Detections | None = None
+    given: Any = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,15 +22,11 @@ class LabelerOnThread:
     Args:
         labeler: the models.
         run: see ``Run``.
-        thresholds: lowest scores by class index; classes that are not among them are dropped.
     """
 
-    def __init__(
-        self, labeler: InteractiveLabeler, run: Run[Any], thresholds: Mapping[int, float]
-    ) -> None:
+    def __init__(self, labeler: InteractiveLabeler, run: Run[Any]) -> None:
         self._labeler = labeler
         self._run = run
-        self._thresholds = thresholds
 
     @property
     def names(self) -> Mapping[int, str]:
@@ -54,8 +50,7 @@ class LabelerOnThread:
         given: Sequence[Detections | None] | None = None,
         thresholds: Mapping[int, float] | None = None,
     ) -> Sequence[Any]:
-        lowest = self._thresholds if thresholds is None else thresholds
-        found: Sequence[Any] = self._run(lambda: self._labeler.infer(images, given, lowest))
+        found: Sequence[Any] = self._run(lambda: self._labeler.infer(images, given, thresholds))
         return found
 
     def finish(self, raw: Any) -> Prediction:

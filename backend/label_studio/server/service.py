@@ -122,20 +122,19 @@ class Service:
             cache_bytes=settings.embed_cache_bytes,
             decode=self._decoder,
         )
-        work = VideoWork(
-            self.predictors,
-            self.inference,
-            VideoFiles(self._save_video),
-            self.monitor,
-            limits or DEFAULT_LIMITS,
-        )
-        self._video_files = work.files
-        self._videos = VideoPredictor(work, holdout=settings.holdout)
-        self._boxes = VideoBoxes(work)
+        self._add_videos(limits or DEFAULT_LIMITS)
         self._configs: ByteLru[str] = ByteLru(_CONFIG_BYTES)
         self._waiting_setups = threading.BoundedSemaphore(_SETUPS)
         self._lock = threading.Lock()
         self.versions: tuple[str, ...] = ()
+
+    def _add_videos(self, limits: ImageLimits) -> None:
+        work = VideoWork(
+            self.predictors, self.inference, VideoFiles(self._save_video), self.monitor, limits
+        )
+        self._video_files = work.files
+        self._videos = VideoPredictor(work, holdout=self.settings.holdout)
+        self._boxes = VideoBoxes(work)
 
     def _save_video(self, uri: str, task_id: int | None, deadline: float, file: BinaryIO) -> None:
         self.fetcher.download(uri, task_id, deadline, file, self.settings.max_video_bytes)

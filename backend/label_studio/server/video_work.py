@@ -8,11 +8,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from backend.core.tracks import TrackedVideo
 from backend.core.types import Image
 from backend.files.images import ImageLimits
 from backend.files.videos import FrameChoice, Video
-from backend.formats.tracks.video_rectangle import SAME_RATE, at_rate
+from backend.formats.tracks.video_rectangle import rate_note
 from backend.label_studio.api.tasks import Task
 from backend.label_studio.server.models_on_thread import Run
 from backend.label_studio.server.monitor import Monitor
@@ -81,22 +80,9 @@ class VideoWork:
                 )
             yield frame.image
 
-    def in_frames_of(self, video: TrackedVideo, rate: float, task: Task) -> TrackedVideo:
-        """The tracks by the frames of a tag, which may count others than the file has.
-
-        Args:
-            video: with its own rate.
-            rate: of the tag.
-            task: for messages.
-        """
-        if abs(video.rate - rate) > SAME_RATE * rate and (video.rate, rate) not in self._told:
-            self._told.add((video.rate, rate))
-            logger.warning(
-                'task %s: its video has %.4g frames a second, its tag says frameRate="%g"; the'
-                ' boxes follow the tag, but write frameRate="%.4g" there to see every frame',
-                task.id,
-                video.rate,
-                rate,
-                video.rate,
-            )
-        return at_rate(video, rate)
+    def tell_rate(self, file_rate: float, rate: float, task: Task) -> None:
+        """Say once that the frame rate of a tag is not that of its file."""
+        note = rate_note(file_rate, rate)
+        if note is not None and (file_rate, rate) not in self._told:
+            self._told.add((file_rate, rate))
+            logger.warning("task %s: its video: %s to see every frame", task.id, note)

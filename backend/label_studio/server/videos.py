@@ -7,7 +7,7 @@ that the next request for the same task goes on where the last one ended.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any
 
@@ -17,7 +17,7 @@ from backend.files.videos import open_video
 from backend.formats.json_text import RawJson, json_text
 from backend.formats.label_studio.binding import VideoOutput
 from backend.formats.label_studio.results import prediction_object, result_of_regions
-from backend.formats.tracks.video_rectangle import to_region
+from backend.formats.tracks.video_rectangle import to_regions
 from backend.label_studio.api.tasks import Task
 from backend.label_studio.server.batch import HELD_OUT, TaskAnswer, describe
 from backend.label_studio.server.models_on_thread import LabelerOnThread, SegmenterOnThread
@@ -85,16 +85,10 @@ class VideoPredictor:
     ) -> list[dict[str, Any]]:
         """The regions of one tag."""
         found, rate = self._followed(task, output, project, deadline)
-        tracked = found.as_video(f"task {task.id}", rate, project.model_version)
-        shown = self._work.in_frames_of(tracked, output.frame_rate, task)
-        self._work.monitor.instances.inc(len(shown.tracks))
-        classes = self._work.predictors.default().names
-        labels = {classes[k]: label for k, label in output.labels.items()}
-        regions = [
-            to_region(track, shown, from_name=output.from_name, to_name=output.to_name)
-            for track in shown.tracks
-        ]
-        return [_labelled(one, labels) for one in regions if one is not None]
+        self._work.tell_rate(rate, output.frame_rate, task)
+        video = found.as_video(f"task {task.id}", rate, project.model_version)
+        self._work.monitor.instances.inc(len(video.tracks))
+        return to_regions(video, output, self._work.predictors.default().names)
 
     def _followed(
         self, task: Task, output: VideoOutput, project: Project, deadline: float
@@ -103,14 +97,15 @@ class VideoPredictor:
         work = self._work
         uri = task.image(output.data_key)
         run = work.runner(deadline, BATCH)
-        labeler = LabelerOnThread(work.predictors.default(), run, output.thresholds)
-        made = sha256(
-            f"{uri}|{project.binding.digest}|{project.model_version}".encode()
-        ).hexdigest()
+        labeler = LabelerOnThread(work.predictors.default(), run)
+        about = f"{uri}|{project.binding.digest}|{project.model_version}"
+        made = sha256(about.encode("utf-8", "surrogatepass")).hexdigest()
         with work.files.open(uri, task.id, deadline) as path:
             video = open_video(path, work.limits)
             checkpoint = Checkpoint(path.with_name(f"{path.stem}-{made[:8]}.partial"), made)
-            follower = Follower(labeler, SegmenterOnThread(labeler, run), self._options)
+            follower = Follower(
+                labeler, SegmenterOnThread(labeler, run), self._options, output.thresholds
+            )
             with work.monitor.phase("models"):
                 found = follower.run(work.frames(task, video, deadline), checkpoint=checkpoint)
             for sentence in video.info.faults:
@@ -125,12 +120,3 @@ class VideoPredictor:
                 video.info.n_frames or "?",
             )
         return found, video.info.rate
-
-
-def _labelled(region: dict[str, Any], labels: Mapping[str, str]) -> dict[str, Any]:
-    """Under the label of the config in the place of the model's class."""
-    value = region["value"]
-    return {
-        **region,
-        "value": {**value, "labels": [labels.get(one, one) for one in value["labels"]]},
-    }

@@ -13,7 +13,6 @@ from collections.abc import Sequence, Sized
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -23,6 +22,7 @@ from backend.core.masks import full_frame
 from backend.core.protocols import Frames
 from backend.core.types import FrameMasks, Mask, Masks, Prompts
 from backend.errors import InputError
+from backend.models.sam2.corrections import correction_base
 from backend.models.sam2.memory import (
     Memory,
     MemoryBank,
@@ -101,7 +101,7 @@ class Sam2Session:
         A frame that the object was not followed in is a new start, which reads no memory; in one
         that it was followed in, its mask there is the base of the correction, and what was made
         around is forgotten. A model that did not learn to correct what it remembers mostly corrects
-        as in a picture, see ``_base``. ``step`` goes on from this frame.
+        as in a picture, see ``corrections``. ``step`` goes on from this frame.
 
         Args:
             frame: number of the frame.
@@ -121,7 +121,7 @@ class Sam2Session:
             before = None if was is None else was.logits[None, None].float()
             with_memory = was is not None and bank.begins_before(frame, is_backward)
             if was is not None and not self._segmenter.corrects_with_memory:
-                base = _base(was, prompts, self._known_size())
+                base = correction_base(was, prompts, self._known_size())
                 if base == "memory" and not with_memory:
                     base = "mask"
                 before = before if base == "mask" else None
@@ -384,36 +384,6 @@ class Sam2Session:
             presence = seen.sigmoid().cpu().numpy()
         masks = Masks(logits, presence, self._known_size())
         return FrameMasks(frame, tuple(ids), masks)
-
-
-def _base(was: Memory, prompts: Prompts, size_hw: tuple[int, int]) -> str:
-    """What a correction goes by in a model that did not learn to correct what it remembers.
-
-    Measured on generated videos: a click off the object is best understood with the memory and
-    without the mask, one beside the mask with the mask, one far from it with nothing else.
-
-    Args:
-        was: the object in the frame before the correction.
-        prompts: the correction.
-        size_hw: of the frame.
-
-    Returns:
-        ``mask``, ``memory`` or ``nothing``.
-    """
-    if prompts.xyxy is not None or float(was.presence) <= 0:
-        return "nothing"  # a box says all
-    if not prompts.positive.any():
-        return "memory"
-    outside = (was.logits <= 0).cpu().numpy().astype(np.uint8)
-    if outside.all():
-        return "nothing"
-    away = cv2.distanceTransform(outside, cv2.DIST_L2, cv2.DIST_MASK_5)
-    scale = np.array([outside.shape[1] / size_hw[1], outside.shape[0] / size_hw[0]])
-    x, y = (prompts.points_xy[prompts.positive] * scale).astype(int).T
-    x = np.clip(x, 0, outside.shape[1] - 1)
-    y = np.clip(y, 0, outside.shape[0] - 1)
-    width = float(np.sqrt(np.count_nonzero(outside == 0)))
-    return "nothing" if away[y, x].max() > width else "mask"
 
 
 def _square(flat: Tensor, size: tuple[int, int]) -> Tensor:
