@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backend.cli.common import (
@@ -14,6 +13,7 @@ from backend.cli.common import (
     print_summary,
     stop_on_interrupt,
 )
+from backend.cli.video_sources import add_source_options, sources_of
 from backend.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -39,10 +39,7 @@ def add(commands: Commands) -> None:
         run=run,
         epilog=_EPILOG,
     )
-    about = "videos in any format that FFmpeg reads, or folders of pictures"
-    parser.add_argument("sources", nargs="+", type=Path, metavar="SRC", help=about)
-    about = "output folder; made if missing"
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help=about)
+    add_source_options(parser)
     add_choice_options(parser)
     about = "write frames anew that are there"
     parser.add_argument("--overwrite", action="store_true", help=about)
@@ -107,12 +104,10 @@ def run(args: argparse.Namespace) -> int:
     from backend.files.images import ImageLimits
 
     choice = choice_of(args)
-    missing = [str(source) for source in args.sources if not source.exists()]
-    if missing:
-        raise ConfigError(f"{missing[0]}: no such file or folder")
+    sources = sources_of(args)
     stop = stop_on_interrupt()
     summary = write_frames(
-        args.sources,
+        sources,
         args.out,
         choice,
         limits=ImageLimits(max_pixels=load_settings({}, os.environ).max_pixels),

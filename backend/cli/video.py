@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from backend.cli.common import (
     IMAGE_URL_PREFIX,
@@ -18,6 +17,7 @@ from backend.cli.common import (
     stop_on_interrupt,
 )
 from backend.cli.frames import add_choice_options, choice_of
+from backend.cli.video_sources import add_source_options, sources_of
 from backend.config.models import Settings
 from backend.errors import ConfigError
 
@@ -57,10 +57,7 @@ def add(commands: Commands) -> None:
         run=run,
         epilog=_EPILOG,
     )
-    about = "videos in any format that FFmpeg reads, or folders of pictures"
-    parser.add_argument("sources", nargs="+", type=Path, metavar="SRC", help=about)
-    about = "output folder; made if missing"
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help=about)
+    add_source_options(parser)
     about = f"of {', '.join(_FORMATS)} (default: labelme,mp4)"
     parser.add_argument("--format", default="labelme,mp4", metavar="A,B,..", help=about)
     about = "put before a video's name to make its address in Label Studio tasks"
@@ -97,9 +94,7 @@ def run(args: argparse.Namespace) -> int:
 
     formats = parse_names(args.format, _FORMATS, "--format")
     choice = choice_of(args)
-    missing = [str(source) for source in args.sources if not source.exists()]
-    if missing:
-        raise ConfigError(f"{missing[0]}: no such file or folder")
+    sources = sources_of(args)
     for name in ("detect_every", "keep_alive", "confirm", "max_objects", "checkpoint"):
         if getattr(args, name) < 1:
             option = f"--{name.replace('_', '-')}"
@@ -129,5 +124,5 @@ def run(args: argparse.Namespace) -> int:
     )
     segmenter = video_segmenter_of(loaded.cascade)
     work = VideoRun(loaded.cascade, segmenter, args.out, options, stop_on_interrupt())
-    summary = work.run(args.sources)
+    summary = work.run(sources)
     return print_summary(args, summary, failed=bool(summary.failed))

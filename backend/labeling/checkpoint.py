@@ -43,6 +43,7 @@ class State:
         session: by ``VideoSession.saved``.
         identities: by ``Identities.saved``.
         missing: for how many frames an object is out of sight.
+        anchors: how often an object was set right.
         alive: the objects that are followed.
         seen: where each object was seen.
     """
@@ -52,6 +53,7 @@ class State:
     session: bytes
     identities: Mapping[str, Any]
     missing: Mapping[int, int]
+    anchors: Mapping[int, int]
     alive: Sequence[int]
     seen: Mapping[int, PackedInstances]
 
@@ -99,7 +101,8 @@ class Checkpoint:
                 n_looks=rest["n_looks"],
                 session=session,
                 identities=rest["identities"],
-                missing={int(key): value for key, value in rest["missing"].items()},
+                missing=_by_number(rest["missing"]),
+                anchors=_by_number(rest["anchors"]),
                 alive=rest["alive"],
                 seen=seen,
             )
@@ -121,6 +124,7 @@ class Checkpoint:
             "n_looks": state.n_looks,
             "identities": state.identities,
             "missing": state.missing,
+            "anchors": state.anchors,
             "alive": state.alive,
         }
         with self._writing() as database:
@@ -177,3 +181,7 @@ class Checkpoint:
                 self.clear()
                 self._whole = set()
         raise AssertionError
+
+
+def _by_number(told: Mapping[str, int]) -> dict[int, int]:
+    return {int(key): value for key, value in told.items()}

@@ -23,6 +23,7 @@ from backend.labeling.stream import Paused, Recent, Scenes
 SEEN = 0.5  # presence from which on an object counts as seen
 _EXPLODED = 0.8  # share of the picture that no mask grows to from one frame to the next
 _GROWN = 3.0  # times that it must have grown
+_MOST_ANCHORS = 4  # of an object, before its memory begins anew
 _BACK_MISSES = 12  # frames in a row without an object, after which it is not followed further back
 
 
@@ -34,12 +35,15 @@ class FollowOptions:
         every: the detector looks at each n-th frame, and where the scene changes.
         keep_alive: frames that an object may be out of sight before it ends.
         back: frames that are kept to follow new objects backwards.
+        anchor_iou: overlap of an object with its detection below which the detection's mask takes
+            its place, as it has drifted away.
         identities: how detections are joined to objects.
     """
 
     every: int = 12
     keep_alive: int = 45
     back: int = 36
+    anchor_iou: float = 0.75
     identities: IdentityOptions = field(default_factory=IdentityOptions)
 
     def __post_init__(self) -> None:
@@ -115,6 +119,7 @@ class Follower:
         self._identities = Identities(self._options.identities)
         self._seen: defaultdict[int, PackedInstances] = defaultdict(PackedInstances)
         self._missing: Counter[int] = Counter()  # frames in a row out of sight, of those followed
+        self._anchors: Counter[int] = Counter()  # how often an object was set right
         self._alive: set[int] = set()
         self.began_at = 0  # the first frame that was not done by an earlier run
 
@@ -187,6 +192,7 @@ class Follower:
             session=session.saved(),
             identities=self._identities.saved(),
             missing=dict(self._missing),
+            anchors=dict(self._anchors),
             alive=sorted(self._alive),
             seen=self._seen,
         )
@@ -195,6 +201,7 @@ class Follower:
         """Go on from a state; returns how many frames and looks it has behind it."""
         self._identities.restore(state.identities)
         self._missing.update(state.missing)
+        self._anchors.update(state.anchors)
         self._alive = set(state.alive)
         self._seen.update(state.seen)
         self.began_at = state.number
@@ -262,6 +269,8 @@ class Follower:
         made = self._identities.round(number, found, masks, hidden)
         for younger, older in made.merged.items():
             self._seen[older].join(self._seen.pop(younger))
+        for object_id, instance in made.joined.items():
+            self._anchor(session, number, object_id, instance, masks[object_id])
         for object_id in made.ended:
             self._end(session, object_id)
         for object_id, instance in made.begun.items():
@@ -272,6 +281,18 @@ class Follower:
             self._missing[object_id] = 0
             self._seen[object_id].add(number, instance.mask, instance.score)
         self._go_back(recent, number, made)
+
+    def _anchor(
+        self, session: VideoSession, number: int, object_id: int, one: Instance, mask: Mask
+    ) -> None:
+        """Set an object right that has drifted away from its detection."""
+        if one.mask is None or mask_iou(one.mask, mask) >= self._options.anchor_iou:
+            return
+        self._anchors[object_id] += 1
+        if self._anchors[object_id] % _MOST_ANCHORS == 0:
+            session.drop(object_id)  # what was set right is read for ever, and would grow
+        session.prompt_mask(number, object_id, one.mask)
+        self._seen[object_id].add(number, one.mask, one.score)
 
     def _go_back(self, recent: Recent, number: int, made: Round) -> None:
         """Follow new objects to where they were first seen."""

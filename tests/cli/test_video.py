@@ -7,8 +7,11 @@ import shutil
 import signal
 import sqlite3
 import subprocess
+import threading
 import time
 from contextlib import closing
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -411,3 +414,45 @@ def test_repairs_that_cannot_be(
     assert code != 0
     assert said in capsys.readouterr().err
     assert (made / "tracks" / f"{SEED}.json").read_bytes() == before
+
+
+def test_frames_of_a_list_of_a_dataset(clip: Path, tmp_path: Path, run_cli: Any) -> None:
+    """``val_videos.txt`` names folders of frames."""
+    root = clip.parents[1]
+    listed = root / "ImageSets" / "Segmentation" / "val_videos.txt"
+    assert listed.is_file()
+    out = tmp_path / "out"
+    assert run_cli("frames", listed, "--out", out, "--no-progress")[0] == 0
+    assert len(list(out.rglob("*.jpg"))) == N_FRAMES
+    other = tmp_path / "ImageSets" / "Segmentation" / "val_videos.txt"
+    other.parent.mkdir(parents=True)
+    other.write_text("gone\n")
+    code, _, err = run_cli("frames", other, "--out", out)
+    assert code == 2
+    assert "names 'gone', but" in err
+    other.write_text("\n")
+    assert "names no video" in run_cli("frames", other, "--out", out)[2]
+
+
+def test_a_video_of_an_address(tmp_path: Path, run_cli: Any) -> None:
+    served = tmp_path / "served"
+    served.mkdir()
+    write_film(served / "film.mp4", SEED, 5)
+    out = tmp_path / "out"
+    handler = partial(SimpleHTTPRequestHandler, directory=str(served))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        where = f"http://127.0.0.1:{server.server_port}"
+        try:
+            for _ in range(2):
+                code, _, err = run_cli("frames", f"{where}/film.mp4", "--out", out, "--no-progress")
+                assert code == 0, err
+            code, _, err = run_cli("frames", f"{where}/none.mp4", "--out", out, "--no-progress")
+        finally:
+            server.shutdown()
+            thread.join()
+    assert code != 0
+    assert "answered 404" in err
+    assert [path.name for path in (out / "downloads").iterdir()] == ["film.mp4"]
+    assert len(list(out.glob("*.jpg"))) == 5

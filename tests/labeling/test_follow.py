@@ -16,6 +16,7 @@ import pytest
 
 from backend.core.masks import full_frame, mask_from_full, mask_iou, mask_xyxy
 from backend.core.protocols import Frames
+from backend.core.tracks import PackedInstances, Track
 from backend.core.types import (
     Detections,
     FrameMasks,
@@ -31,6 +32,7 @@ from backend.demo.scenes.clips import Clip, ClipFrame
 from backend.demo.scenes.compose import Scene
 from backend.demo.scenes.objects import CLASS_NAMES
 from backend.errors import ConfigError
+from backend.evaluation.identity import IdentityCounts, count_identities, overlaps_of
 from backend.labeling.checkpoint import Checkpoint, State
 from backend.labeling.follow import Followed, Follower, FollowOptions
 from backend.labeling.identities import IdentityOptions
@@ -319,6 +321,65 @@ def test_objects_keep_their_numbers(seed: int) -> None:
         assert len(numbers) == 1, f"object {k}"
         assert sum(one is None for one in tracks) <= 3, f"object {k}"
     assert len(found.tracks) <= len(clip.class_ids)
+
+
+def test_identities_by_the_figures_of_the_field() -> None:
+    """HOTA, IDF1 and switches over all of them; the masks are the truth's."""
+    total: IdentityCounts | None = None
+    for seed in SEEDS:
+        clip = played(seed)
+        found = follow(clip, noisy(clip, seed)).as_video("found", 25.0, "")
+        tracks = []
+        for k in range(1, len(clip.class_ids) + 1):
+            label = CLASS_NAMES[clip.class_ids[k - 1]]
+            seen = PackedInstances(label, 0)
+            for frame in clip.frames(N_FRAMES):
+                mask = _masks(frame.objects).get(k)
+                if mask is not None:
+                    seen.add(frame.number, mask, 1.0)
+            tracks.append(Track(id=k, label=label, seen=seen))
+        truth = replace(found, tracks=tuple(tracks))
+        counts = count_identities(overlaps_of(truth, found))
+        total = counts if total is None else total + counts
+    assert total is not None
+    figures = total.figures
+    assert figures.hota >= 0.95
+    assert figures.idf1 >= 0.95
+    assert figures.switches == 0
+
+
+class Drifting(OracleSession):
+    """Its masks are off by some pixels until somebody sets them right."""
+
+    def step(self, *, backward: bool = False) -> FrameMasks | None:
+        answer = super().step(backward=backward)
+        if answer is None:
+            return None
+        moved = np.roll(answer.masks.logits, 14, axis=2)
+        return replace(answer, masks=replace(answer.masks, logits=moved))
+
+
+def test_an_object_that_drifts_is_set_right_by_its_detection() -> None:
+    clip = played(SEEDS[1])
+
+    class Segmenter(OracleSegmenter):
+        def start(self, frames: Frames, saved: bytes | None = None) -> OracleSession:
+            return Drifting(clip, frames, saved)
+
+    def figures(options: FollowOptions) -> list[float]:
+        images = (frame.image for frame in clip.frames(N_FRAMES))
+        follower = Follower(OracleLabeler(clip), Segmenter(clip), options)
+        found = follower.run(images, noisy(clip, 1))
+        ious = []
+        for number in (24, 36, 48):
+            for k, mask in _masks(clip.frame(number).objects).items():
+                there = [t.seen[number].mask for t in found.tracks if number in t.seen]
+                best = max((mask_iou(mask, one) for one in there if one is not None), default=0)
+                ious.append(best if k else 0.0)
+        return ious
+
+    without = np.mean(figures(FollowOptions(anchor_iou=0.0)))
+    assert np.mean(figures(FollowOptions())) > without + 0.1
 
 
 def test_what_one_look_invents_is_not_shown() -> None:
