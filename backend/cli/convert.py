@@ -25,6 +25,7 @@ from backend.errors import ConfigError
 if TYPE_CHECKING:
     from backend.datasets.convert import ConvertOptions
 
+_TRACKS = ("youtube-vis", "coco-tracks", "cvat", "mots", "davis")
 _EPILOG = """formats, each read and written:
   labelme        a folder of JSON files; masks, polygons, rectangles, circles and lines are read,
                  masks or polygons written
@@ -35,6 +36,12 @@ _EPILOG = """formats, each read and written:
   yolo           images/, labels/ and data.yaml for segmentation, as Ultralytics trains on it
   voc            JPEGImages/, SegmentationClass/, SegmentationObject/, class_names.txt, as
                  labelme2voc lays them out
+tracks of videos, each read and written:
+  youtube-vis    tracks/VIDEO.json of yolosam2 video, and YouTube-VIS files
+  coco-tracks    COCO with track_id, video_id and frame_id
+  cvat           CVAT for video 1.1, masks only
+  mots           MOTS text, with classes.txt beside
+  davis          a folder of indexed PNGs for each video, without classes
 
 examples:
   yolosam2 convert labels/ tasks/ --to label-studio --images photos/
@@ -49,6 +56,8 @@ examples:
                                        to train my-yolo.pt further, with a page about it
   yolosam2 convert export.json best/ --to labelme --what best
                                        annotations, and predictions where there are none
+  yolosam2 convert out/tracks/ cvat/ --to cvat
+                                       the tracks of yolosam2 video, for CVAT
   yolosam2 convert --check labels/     every fault of labelme files, by file and field
 
 What a format cannot hold is counted and listed at the end. Files that this program did not write
@@ -131,9 +140,11 @@ def run(args: argparse.Namespace) -> int:
 
     if args.check is not None:
         return _check(args)
+    if {args.to, args.from_format} & set(_TRACKS):
+        return _convert_tracks(args)
     for option, name in (("--to", args.to), ("--from", args.from_format)):
         if name is not None and name not in format_names():
-            known = ", ".join(format_names())
+            known = ", ".join((*format_names(), *_TRACKS))
             raise ConfigError(f"{option}: unknown format {name!r}; known are {known}")
     places = (("SRC", args.source), ("OUT", args.out), ("--to", args.to))
     missing = [name for name, value in places if value is None]
@@ -157,6 +168,24 @@ def run(args: argparse.Namespace) -> int:
     nothing_chosen = bool(summary.unwanted) and not summary.per_class
     failed = bool(summary.failed or summary.kept or not summary.images or nothing_chosen)
     return print_summary(args, summary, failed=failed)
+
+
+def _convert_tracks(args: argparse.Namespace) -> int:
+    """Tracks of videos, which no image format holds."""
+    from backend.labeling.track_convert import convert_tracks
+
+    for option, name in (("--to", args.to), ("--from", args.from_format)):
+        if name not in (None, *_TRACKS):
+            raise ConfigError(
+                f"{option} {name}: tracks of videos become tracks; known are {', '.join(_TRACKS)}"
+            )
+    if args.source is None or args.out is None or args.to is None:
+        raise ConfigError("convert: yolosam2 convert SRC OUT --to FORMAT")
+    classes = _class_names(args.classes)
+    summary = convert_tracks(
+        args.source, args.out, args.to, args.from_format, classes, overwrite=args.overwrite
+    )
+    return print_summary(args, summary, failed=bool(summary.failed or summary.kept))
 
 
 def _write_card(args: argparse.Namespace, options: ConvertOptions) -> None:
