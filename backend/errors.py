@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import errno
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 logger = logging.getLogger(__name__)
@@ -133,3 +134,19 @@ def disk_error(error: OSError, path: Path) -> Unavailable:
         An ``Unavailable`` that names the path and the system's reason.
     """
     return Unavailable(f"{path}: cannot write: {system_reason(error)}")
+
+
+def how_it_ended(failed: Sequence[tuple[str, str]], stopped: str | None) -> list[str]:
+    """The last lines of a summary for people.
+
+    Args:
+        failed: what, and a sentence why.
+        stopped: why the run ended early; None where it did not.
+
+    >>> how_it_ended([("a.jpg", "a.jpg: is no picture")], "interrupted")[1]
+    '  a.jpg: is no picture'
+    """
+    lines = [f"failed {len(failed)}:", *(f"  {reason}" for _, reason in failed)] if failed else []
+    if stopped:
+        lines.append(f"stopped early: {stopped}; run the same command again to go on")
+    return lines

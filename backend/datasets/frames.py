@@ -13,7 +13,7 @@ from typing import Any
 import cv2
 from tqdm import tqdm
 
-from backend.errors import ConfigError, InputError, counted, is_disk_full
+from backend.errors import ConfigError, InputError, counted, how_it_ended, is_disk_full
 from backend.files.atomic import ensure_writable, sweep_stale, write_atomic
 from backend.files.images import DEFAULT_LIMITS, ImageLimits
 from backend.files.videos import Frame, FrameChoice, open_video
@@ -53,12 +53,7 @@ class FramesSummary:
             lines.append(f"{counted(self.there, 'frame')} there before (--overwrite writes anew)")
         lines += self.notes
         lines += [f"wrote {path}" for path in self.outputs]
-        if self.failed:
-            lines.append(f"failed {len(self.failed)}:")
-            lines += [f"  {reason}" for _, reason in self.failed]
-        if self.stopped:
-            lines.append(f"stopped early: {self.stopped}; run the same command again to go on")
-        return "\n".join(lines)
+        return "\n".join([*lines, *how_it_ended(self.failed, self.stopped)])
 
 
 def write_frames(

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from backend.core.boxes import no_detections
 from backend.core.protocols import Labeler
 from backend.core.types import Detections, Image, Prediction
-from backend.errors import ConfigError, LabelingError, disk_error, is_disk_full
+from backend.errors import ConfigError, LabelingError, disk_error, how_it_ended, is_disk_full
 from backend.files.atomic import ensure_writable, sweep_stale
 from backend.files.find import is_newer
 from backend.files.images import DEFAULT_LIMITS, ImageLimits, read_image
@@ -103,12 +103,7 @@ class RunSummary:
                 " ones"
             )
         lines += [f"wrote {path}" for path in self.outputs]
-        if self.failed:
-            lines.append(f"failed {len(self.failed)}:")
-            lines += [f"  {reason}" for _, reason in self.failed]
-        if self.stopped:
-            lines.append(f"stopped early: {self.stopped}; run the same command again to go on")
-        return "\n".join(lines)
+        return "\n".join([*lines, *how_it_ended(self.failed, self.stopped)])
 
 
 @dataclass(frozen=True, eq=False)

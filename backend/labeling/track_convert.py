@@ -15,7 +15,7 @@ from backend.core.classes import IGNORE
 from backend.core.masks import mask_from_full
 from backend.core.tracks import PackedInstances, Track, TrackedVideo
 from backend.core.types import Prediction
-from backend.errors import ConfigError, InputError, LabelingError, counted
+from backend.errors import ConfigError, InputError, LabelingError, counted, how_it_ended
 from backend.files.atomic import ensure_writable, set_aside, write_atomic
 from backend.files.text import read_text
 from backend.files.videos import natural
@@ -67,10 +67,7 @@ class TrackSummary:
             f"kept {path}, which holds something else (--overwrite replaces it, with a .bak copy)"
             for path in self.kept
         ]
-        if self.failed:
-            lines.append(f"failed {len(self.failed)}:")
-            lines += [f"  {reason}" for _, reason in self.failed]
-        return "\n".join(lines)
+        return "\n".join([*lines, *how_it_ended(self.failed, self.stopped)])
 
 
 def convert_tracks(

@@ -17,7 +17,14 @@ from tqdm import tqdm
 
 from backend.core.protocols import VideoSegmenter
 from backend.core.types import Detections, Image
-from backend.errors import ConfigError, InputError, LabelingError, counted, is_disk_full
+from backend.errors import (
+    ConfigError,
+    InputError,
+    LabelingError,
+    counted,
+    how_it_ended,
+    is_disk_full,
+)
 from backend.files.atomic import ensure_writable, file_digest, set_aside, sweep_stale
 from backend.files.images import DEFAULT_LIMITS, ImageLimits
 from backend.files.videos import Frame, FrameChoice, Video, open_video
@@ -104,12 +111,7 @@ class VideoSummary:
             )
         lines += self.notes
         lines += [f"wrote {path}" for path in dict.fromkeys(self.outputs)]
-        if self.failed:
-            lines.append(f"failed {len(self.failed)}:")
-            lines += [f"  {reason}" for _, reason in self.failed]
-        if self.stopped:
-            lines.append(f"stopped early: {self.stopped}; run the same command again to go on")
-        return "\n".join(lines)
+        return "\n".join([*lines, *how_it_ended(self.failed, self.stopped)])
 
 
 class _Stopped(Exception):
