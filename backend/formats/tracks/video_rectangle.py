@@ -22,7 +22,7 @@ from backend.formats.label_studio.binding import VideoOutput
 
 TOLERANCE = 1.5  # pixels that a side of a box may be off between key frames
 _ROUNDING = 1e-6  # of a frame
-SAME_RATE = 0.001  # 29.97 and 30 are the same for a minute
+SAME_RATE = 1e-4  # 29.97 and 30 are not the same: after half a minute they are a frame apart
 _DIGITS = 3  # of percents: a hundredth of a pixel in 1000
 Boxes = Mapping[int, NDArray[np.float32]]
 
@@ -244,7 +244,7 @@ def to_regions(
 def rate_note(file_rate: float, rate: float) -> str | None:
     """What to tell where the frame rate of a tag is not that of the file; None where it is.
 
-    >>> rate_note(29.97, 30.0) is None, rate_note(25.0, 24.0)
+    >>> rate_note(29.97003, 29.97) is None, rate_note(25.0, 24.0)
     (True, 'it has 25 frames a second, its tag says frameRate="24"; write frameRate="25" there')
     """
     if abs(file_rate - rate) <= SAME_RATE * rate:
