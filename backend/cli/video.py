@@ -38,6 +38,8 @@ _EPILOG = """examples:
   yolosam2 video street.mp4 --out labels/ --detector demo --segmenter demo
   yolosam2 video clips/*.mp4 --out labels/ --format mots,davis,mp4 --detect-every 6
   yolosam2 video street.mp4 --out labels/ --prompts boxes.json --classes car,person
+  yolosam2 video street.mp4 --out labels/ --between-accepted
+                                    after some labelme files were corrected
 
 What is found is kept in tracks/VIDEO.json (YouTube-VIS); the other files are made of it, so that
 one more --format takes no model. A video that is done is not followed again. In a prompt file
@@ -72,6 +74,10 @@ def add(commands: Commands) -> None:
     group.add_argument("--confirm", type=int, default=2, metavar="N", help=about)
     about = "objects that are followed at once (default: 64)"
     group.add_argument("--max-objects", type=int, default=64, metavar="N", help=about)
+    about = (
+        "follow only the gaps between frames whose labelme files somebody corrected; all else stays"
+    )
+    parser.add_argument("--between-accepted", action="store_true", help=about)
     about = (
         "frames after which the work on a video is kept, so that a run that is killed goes on there"
         " (default: 250)"
@@ -118,6 +124,7 @@ def run(args: argparse.Namespace) -> int:
         limits=ImageLimits(max_pixels=settings.max_pixels),
         prompts=loaded.prompts,
         url_prefix=args.image_url_prefix,
+        between_accepted=args.between_accepted,
         checkpoint=args.checkpoint,
         overwrite=args.overwrite,
         progress=not args.no_progress,

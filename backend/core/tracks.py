@@ -50,6 +50,10 @@ class PackedInstances(Mapping[int, Instance]):
         """
         self._seen[frame] = _Packed(pack_mask(mask), float(score))
 
+    def discard(self, frame: int) -> None:
+        """Forget that the object is seen in a frame, if it is."""
+        self._seen.pop(frame, None)
+
     def rows(self, first: int = 0) -> Iterator[tuple[int, PackedMask, float]]:
         """Frame, mask and score of all frames from one on, as ``put`` takes them."""
         for frame, one in self._seen.items():

@@ -7,10 +7,9 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
-from typing import Any
 from urllib.parse import quote
 
 from tqdm import tqdm
@@ -22,13 +21,13 @@ from backend.errors import (
     InputError,
     LabelingError,
     counted,
-    how_it_ended,
     is_disk_full,
 )
 from backend.files.atomic import ensure_writable, file_digest, set_aside, sweep_stale
 from backend.files.images import DEFAULT_LIMITS, ImageLimits
 from backend.files.videos import Frame, FrameChoice, Video, open_video
 from backend.formats.prompt_file import PromptFile
+from backend.labeling.accepted import GapFollower, accepted_frames
 from backend.labeling.cascade import Cascade
 from backend.labeling.checkpoint import EVERY, Checkpoint
 from backend.labeling.follow import Followed, Follower, FollowOptions
@@ -36,11 +35,13 @@ from backend.labeling.track_files import (
     KeptTracks,
     partial_path,
     read_tracks,
+    rewrite_tracks,
     summary_of,
     tracks_path,
     write_tracks,
 )
 from backend.labeling.track_outputs import needs_frames, write_frame_files, write_whole_files
+from backend.labeling.video_summary import VideoSummary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +55,8 @@ class VideoRunOptions:
         limits: of a frame.
         prompts: boxes by ``<video>/<frame>``, in the place of a detector.
         url_prefix: put before the name of a video to make its address in Label Studio.
+        between_accepted: whether only the gaps between frames that a person corrected are followed
+            anew.
         checkpoint: frames after which the work on a video is kept.
         overwrite: whether videos are done again that are done.
         progress: whether to show bars.
@@ -65,53 +68,10 @@ class VideoRunOptions:
     limits: ImageLimits = DEFAULT_LIMITS
     prompts: PromptFile | None = None
     url_prefix: str = ""
+    between_accepted: bool = False
     checkpoint: int = EVERY
     overwrite: bool = False
     progress: bool = True
-
-
-@dataclass
-class VideoSummary:
-    """What was done."""
-
-    videos: int = 0
-    done: int = 0  # that were followed by an earlier run
-    frames: int = 0
-    per_class: Counter[str] = field(default_factory=Counter)  # tracks
-    tracks: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    failed: list[tuple[str, str]] = field(default_factory=list)
-    outputs: list[Path] = field(default_factory=list)
-    stopped: str | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """For ``--json``."""
-        return {
-            "videos": self.videos,
-            "followed_before": self.done,
-            "frames": self.frames,
-            "tracks": self.tracks,
-            "notes": self.notes,
-            "failed": [{"video": where, "reason": reason} for where, reason in self.failed],
-            "stopped": self.stopped,
-            "outputs": [str(path) for path in self.outputs],
-        }
-
-    def as_text(self) -> str:
-        """For people: one line a fact, failures last."""
-        n_tracks = sum(self.per_class.values())
-        lines = [
-            f"{counted(n_tracks, 'track')} in {counted(self.videos, 'video')} of"
-            f" {counted(self.frames, 'frame')}"
-        ]
-        lines += [f"  {name}: {count}" for name, count in self.per_class.most_common()]
-        if self.done:
-            lines.append(
-                f"{counted(self.done, 'video')} followed before (--overwrite does it again)"
-            )
-        lines += self.notes
-        lines += [f"wrote {path}" for path in dict.fromkeys(self.outputs)]
-        return "\n".join([*lines, *how_it_ended(self.failed, self.stopped)])
 
 
 class _Stopped(Exception):
@@ -182,7 +142,9 @@ class VideoRun:
         made = self._made_with(source)
         path = tracks_path(self._out, name_of(source))
         kept = read_tracks(path)
-        if kept is not None and kept.made == made and not options.overwrite:
+        if options.between_accepted:
+            kept = self._between(source, video, kept)
+        elif kept is not None and kept.made == made and not options.overwrite:
             self.summary.done += 1
         else:
             if path.exists() and (kept is None or kept.repaired):
@@ -194,6 +156,34 @@ class VideoRun:
         self.summary.per_class.update(track.label for track in kept.video.tracks)
         self.summary.tracks[kept.video.name] = summary_of(kept.video)
         self._write(source, kept)
+
+    def _between(self, source: Path, video: Video, kept: KeptTracks | None) -> KeptTracks:
+        """The tracks with the gaps between accepted frames followed anew.
+
+        Raises:
+            InputError: nothing was followed before, or fewer than two frames are accepted.
+        """
+        name = name_of(source)
+        if kept is None:
+            raise InputError(f"{source}: was not followed before; run without --between-accepted")
+        taken = [track.id for track in kept.video.tracks]
+        fixed, faults = accepted_frames(self._out / "labelme" / name, kept.frames, taken)
+        self.summary.failed += [(str(source), sentence) for sentence in faults]
+        if len(fixed) < 2:
+            raise InputError(
+                f"{source}: --between-accepted needs two frames or more whose labelme files in"
+                f" {self._out / 'labelme' / name} were corrected, there are {len(fixed)}"
+            )
+        follower = GapFollower(self._cascade, self._segmenter)
+        found = follower.run(kept.video, self._images(source, video, []), fixed)
+        names = dict.fromkeys([*kept.names, *(track.label for track in found.tracks)])
+        self._names = list(names)
+        kept = replace(kept, video=found, names=tuple(names))
+        rewrite_tracks(self._out, kept)
+        self.summary.notes.append(
+            f"{name}: followed anew between {counted(len(fixed), 'accepted frame')}"
+        )
+        return kept
 
     def _made_with(self, source: Path) -> str:
         """Identifies what decides the tracks of a video."""

@@ -456,3 +456,45 @@ def test_a_video_of_an_address(tmp_path: Path, run_cli: Any) -> None:
     assert "answered 404" in err
     assert [path.name for path in (out / "downloads").iterdir()] == ["film.mp4"]
     assert len(list(out.glob("*.jpg"))) == 5
+
+
+def test_only_gaps_between_corrected_frames_are_done_again(
+    made: Path, clip: Path, tmp_path: Path, run_cli: Any
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(made, out)
+    command = ["video", clip, "--out", out, *MODELS, "--format", "labelme", "--between-accepted"]
+    code, told, _ = run_cli(*command)
+    assert code == 1
+    assert "needs two frames or more" in told
+    folder = out / "labelme" / f"{SEED}"
+    before = {path.name: path.read_bytes() for path in folder.glob("*.json")}
+    corrected = {}
+    for number in (3, 9):
+        path = folder / f"{number:05d}.json"
+        document = json.loads(path.read_text())
+        for shape in document["shapes"]:
+            if shape["group_id"] == 1:
+                shape["label"] = "star"
+        corrected[path.name] = json.dumps(document).encode()
+        path.write_bytes(corrected[path.name])
+    code, told, err = run_cli(*command)
+    assert code == 0, err
+    assert "followed anew between 2 accepted frames" in told
+    (video,), _ = from_youtube_vis(tracks(out / "tracks" / f"{SEED}.json"))
+    assert next(track for track in video.tracks if track.id == 1).label == "star"
+    for name, content in corrected.items():
+        assert (folder / name).read_bytes() == content
+    # Outside the gap only the name is another.
+    (old,), _ = from_youtube_vis(tracks(made / "tracks" / f"{SEED}.json"))
+    for track, other in zip(video.tracks, old.tracks, strict=True):
+        for frame in (0, 2, 10, N_FRAMES - 1):
+            assert (frame in track.seen) == (frame in other.seen)
+            if frame in track.seen:
+                a, b = track.seen[frame].mask, other.seen[frame].mask
+                assert a is not None
+                assert b is not None
+                assert mask_iou(a, b) == 1
+    changed = {n for n, content in before.items() if (folder / n).read_bytes() != content}
+    assert changed >= set(corrected)
+    assert json.loads((folder / "00005.json").read_text())["shapes"]
