@@ -27,6 +27,7 @@ _FORMATS = (
     "label-studio-frames",
     "davis",
     "mp4",
+    "page",
     "mots",
     "youtube-vis",
     "coco",
@@ -60,8 +61,8 @@ def add(commands: Commands) -> None:
         epilog=_EPILOG,
     )
     add_source_options(parser)
-    about = f"of {', '.join(_FORMATS)} (default: labelme,mp4)"
-    parser.add_argument("--format", default="labelme,mp4", metavar="A,B,..", help=about)
+    about = f"of {', '.join(_FORMATS)} (default: labelme,mp4,page)"
+    parser.add_argument("--format", default="labelme,mp4,page", metavar="A,B,..", help=about)
     about = "put before a video's name to make its address in Label Studio tasks"
     parser.add_argument("--image-url-prefix", default=IMAGE_URL_PREFIX, metavar="URL", help=about)
     add_choice_options(parser)

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
+import cv2
+import numpy as np
+
 from backend.core.tracks import TrackedVideo
 from backend.core.types import Prediction
 from backend.drawing.overlays import draw, encode_picture
@@ -24,6 +27,7 @@ from backend.formats.tracks.mots import class_numbers, to_mots, to_mots_maps
 from backend.formats.tracks.video_rectangle import to_task
 from backend.formats.voc.label_maps import encode_png, label_maps
 from backend.labeling.outputs import AnnotationFiles
+from backend.labeling.review import frames_to_look_at
 from backend.labeling.sources import ImageItem
 from backend.labeling.track_files import (
     KeptTracks,
@@ -31,6 +35,7 @@ from backend.labeling.track_files import (
     prediction_at,
     tracks_path,
 )
+from backend.labeling.track_page import render_tracks
 
 # Format to the folder of the pictures of its frames, and the annotation format of their files.
 _ANNOTATIONS = {
@@ -38,8 +43,9 @@ _ANNOTATIONS = {
     "voc": ("voc/JPEGImages", "voc"),
     "label-studio-frames": ("label-studio-frames/images", "label-studio"),
 }
-_OF_FRAMES = (*_ANNOTATIONS, "davis", "mp4")
+_OF_FRAMES = (*_ANNOTATIONS, "davis", "mp4", "page")
 _OF_TRACKS = ("mots", "youtube-vis", "coco", "cvat", "label-studio")
+_PICTURE_WIDTH = 640  # of a page's pictures
 FORMATS = (*_OF_FRAMES, *_OF_TRACKS)
 
 
@@ -146,15 +152,48 @@ class _Drawn:
         self._writer.abort()
 
 
+class _Page:
+    """A page with a timeline, and the frames to look at first."""
+
+    def __init__(self, out: Path, kept: KeptTracks) -> None:
+        self._path = out / f"{kept.video.name}.html"
+        self._kept = kept
+        self._looks = frames_to_look_at(kept.video)
+        self._wanted = {look.frame for look in self._looks}
+        self._pictures: dict[int, bytes] = {}
+        self._place = 0
+
+    def add(self, frame: Frame, prediction: Prediction) -> bool:
+        if self._place in self._wanted:
+            scale = min(1.0, _PICTURE_WIDTH / frame.image.shape[1])
+            drawn = draw(frame.image, prediction)
+            if scale < 1:
+                size = (_PICTURE_WIDTH, max(1, round(frame.image.shape[0] * scale)))
+                drawn = np.asarray(cv2.resize(drawn, size, interpolation=cv2.INTER_AREA), np.uint8)
+            self._pictures[self._place] = encode_picture(drawn)
+        self._place += 1
+        return True
+
+    def close(self) -> Path:
+        kept = self._kept
+        page = render_tracks(kept.video, self._looks, self._pictures, kept.frames)
+        write_atomic(self._path, page.encode())
+        return self._path
+
+    def abort(self) -> None:
+        """Nothing is written before the end."""
+
+
 def _frame_files(
     formats: Sequence[str],
     out: Path,
-    video: TrackedVideo,
+    kept: KeptTracks,
     names: Sequence[str],
     url_prefix: str,
     *,
     overwrite: bool,
 ) -> Iterator[_FrameFiles]:
+    video = kept.video
     for made in formats:
         if made in _ANNOTATIONS:
             yield _Annotations(made, out, video.name, names, url_prefix, overwrite=overwrite)
@@ -162,6 +201,8 @@ def _frame_files(
             yield _Maps(out, video.name)
         elif made == "mp4":
             yield _Drawn(out, video)
+        elif made == "page":
+            yield _Page(out, kept)
 
 
 def needs_frames(formats: Sequence[str]) -> bool:
@@ -203,7 +244,7 @@ def write_frame_files(
     """
     video = kept.video
     made = FrameFiles()
-    outputs = list(_frame_files(formats, out, video, names, url_prefix, overwrite=overwrite))
+    outputs = list(_frame_files(formats, out, kept, names, url_prefix, overwrite=overwrite))
     try:
         for place, frame in zip(range(video.n_frames), frames, strict=False):
             prediction = prediction_at(video, place)

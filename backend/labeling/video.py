@@ -62,7 +62,7 @@ class VideoRunOptions:
         progress: whether to show bars.
     """
 
-    formats: tuple[str, ...] = ("labelme", "mp4")
+    formats: tuple[str, ...] = ("labelme", "mp4", "page")
     choice: FrameChoice = field(default_factory=FrameChoice)
     follow: FollowOptions = field(default_factory=FollowOptions)
     limits: ImageLimits = DEFAULT_LIMITS

@@ -112,6 +112,14 @@ def test_the_formats_that_are_told_are_those_there_are() -> None:
     assert _FORMATS == FORMATS
 
 
+def test_a_page_tells_where_to_look_first(made: Path) -> None:
+    page = (made / f"{SEED}.html").read_text()
+    (video,), _ = from_youtube_vis(tracks(made / "tracks" / f"{SEED}.json"))
+    for track in video.tracks:
+        assert f'aria-label="track {track.id}, {track.label}"' in page
+    assert "data:image/jpeg;base64," in page
+
+
 def test_other_tools_read_the_tracks(made: Path) -> None:
     (video,), _ = from_youtube_vis(tracks(made / "tracks" / f"{SEED}.json"))
     by_cvat, faults = from_cvat((made / "cvat" / f"{SEED}.xml").read_bytes(), "v")
