@@ -34,6 +34,9 @@ _EPILOG = """inputs:
                                    a synchronized storage writes them
   FOLDER --predictions FOLDER      labelme JSON as people left it, and as it was predicted
 
+an export of a project of videos gets figures of tracks (HOTA, IDF1, switches) and what was left to
+do with their key frames, instead of those of masks
+
 without SOURCE, a snapshot of the project is made, scored and deleted again.
 
 examples:
@@ -174,12 +177,25 @@ def run(args: argparse.Namespace) -> int:
         encoding=check_encoding(args.encoding),
     )
     document = run_score(options, service, outputs, stop)
+    if "video" in document:
+        return _print_videos(args, document)
     with_thresholds = args.suggest_thresholds or args.apply_thresholds
     texts = score_texts(document, with_thresholds)
     if with_thresholds and args.project is not None:
         texts.append(project_config(document, service, args.project, apply=args.apply_thresholds))
     code = print_document(args, document, texts)
     return INTERRUPTED if stop.is_set() else code
+
+
+def _print_videos(args: argparse.Namespace, document: dict[str, Any]) -> int:
+    from backend.evaluation.video_tasks import video_texts
+
+    if str(args.json) == "-":
+        print_json(document, indent=1)
+    else:
+        wrote = [f"wrote {args.json}"] if args.json is not None else []
+        print_result("\n\n".join([*video_texts(document), *wrote]))
+    return 1 if document["failed"] else 0
 
 
 def _compare_files(args: argparse.Namespace, old: str, new: str) -> int:

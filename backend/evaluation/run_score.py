@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import tempfile
@@ -24,6 +25,8 @@ from backend.evaluation.pairs import Pair, Selection
 from backend.evaluation.pictures import pictures
 from backend.evaluation.results import Outputs, finish
 from backend.evaluation.scoring import Scoring, score
+from backend.evaluation.video_tasks import score_video_tasks, shows_videos
+from backend.files.atomic import write_atomic
 from backend.files.images import ImageLimits
 from backend.files.text import open_utf8
 from backend.formats.json_stream import read_tasks
@@ -163,6 +166,8 @@ def run_score(
             read = replace(options, source=path, source_shown=shown)
             return run_score(read, service, outputs, stop)
     outputs.check([options.source])
+    if options.source.is_file() and shows_videos(options.source, options.encoding):
+        return _of_videos(options.source, options, outputs)
     if options.project is not None and service.label_studio_url is not None:
         address = f"{service.label_studio_url.rstrip('/')}/projects/{options.project}"
         outputs = replace(outputs, project_url=address)
@@ -197,6 +202,23 @@ def run_score(
         load=pictures(outputs.images, ImageLimits(), stored),
         why=why,
     )
+
+
+def _of_videos(source: Path, options: ScoreOptions, outputs: Outputs) -> dict[str, Any]:
+    """An export of a project of videos.
+
+    Raises:
+        ConfigError: it cannot be scored, or has no page.
+    """
+    if outputs.report is not None:
+        raise ConfigError(
+            "--report: boxes on videos have no page here; `yolosam2 video` writes one about tracks"
+        )
+    document = score_video_tasks(source, options.selection, options.encoding)
+    if outputs.json is not None and str(outputs.json) != "-":
+        text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+        write_atomic(outputs.json, text.encode("utf-8", "backslashreplace"))
+    return document
 
 
 def _reader(

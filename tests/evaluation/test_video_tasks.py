@@ -1,0 +1,125 @@
+"""Accepted boxes on videos against predicted ones: figures by hand, and what was left to do."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+FRAMES = 20
+
+
+def region(number: int, label: str, x: float, frames: tuple[int, ...] = (1, 20)) -> dict[str, Any]:
+    """A box that stands still; its last key frame says that it is gone."""
+    sequence = [
+        {
+            "frame": frame,
+            "time": frame / 25,
+            "x": x,
+            "y": 10.0,
+            "width": 20.0,
+            "height": 30.0,
+            "rotation": 0,
+            "enabled": frame != frames[-1],
+        }
+        for frame in frames
+    ]
+    return {
+        "id": f"track{number}",
+        "type": "videorectangle",
+        "from_name": "box",
+        "to_name": "video",
+        "value": {"sequence": sequence, "framesCount": FRAMES, "labels": [label]},
+    }
+
+
+def export(tmp_path: Path, predicted: list[Any], *accepted: list[Any]) -> Path:
+    tasks = [
+        {
+            "id": k,
+            "data": {"video": "/data/a.mp4"},
+            "annotations": [{"id": k, "result": one, "completed_by": k, "was_cancelled": False}],
+            "predictions": [{"id": k, "model_version": "v1", "result": predicted}],
+        }
+        for k, one in enumerate(accepted, 1)
+    ]
+    path = tmp_path / "export.json"
+    path.write_text(json.dumps(tasks))
+    return path
+
+
+def scored(run_cli: Any, *arguments: object) -> dict[str, Any]:
+    code, out, err = run_cli("score", *arguments, "--json", "-", "--no-progress")
+    assert code == 0, err
+    document: dict[str, Any] = json.loads(out)
+    return document
+
+
+def test_accepted_as_it_was(tmp_path: Path, run_cli: Any) -> None:
+    boxes = [region(1, "cat", 10), region(2, "dog", 60)]
+    (one,) = scored(run_cli, export(tmp_path, boxes, boxes))["video"].values()
+    assert (one["hota"], one["idf1"], one["switches"]) == (1, 1, 0)
+    assert one["tracks"] == {"kept": 2, "changed": 0, "removed": 0, "added": 0}
+    assert one["key_frames"] == {"kept": 4, "moved": 0, "removed": 0, "added": 0}
+    assert (one["annotations"], one["frames"]) == (1, FRAMES)
+    assert set(one["classes"]) == {"cat", "dog"}
+
+
+def test_what_was_left_to_do(tmp_path: Path, run_cli: Any) -> None:
+    predicted = [region(1, "cat", 10, (1, 10, 20)), region(2, "dog", 60), region(3, "cow", 40)]
+    moved = copy.deepcopy(predicted[0])
+    moved["value"]["sequence"][1]["x"] = 20.0
+    moved["value"]["sequence"].insert(1, {**moved["value"]["sequence"][0], "frame": 5})
+    renamed = copy.deepcopy(predicted[1])
+    renamed["value"]["labels"] = ["fox"]
+    new = {**region(9, "hen", 80), "id": "by hand"}
+    (one,) = scored(run_cli, export(tmp_path, predicted, [moved, renamed, new]))["video"].values()
+    assert one["tracks"] == {"kept": 0, "changed": 2, "removed": 1, "added": 1}
+    assert one["key_frames"] == {"kept": 4, "moved": 1, "removed": 2, "added": 3}
+    assert one["other_labels"] == 1
+    assert one["classes"]["fox"]["hota"] == 0
+    # In five frames around the one that was moved the boxes overlap by less than a half.
+    assert one["classes"]["cat"]["idf1"] == 0.75
+    code, out, _ = run_cli("score", tmp_path / "export.json", "--no-progress")
+    assert code == 0
+    assert "tracks: 0 kept, 2 changed, 1 removed, 1 added" in out
+    assert "1 track got another label" in out
+
+
+def test_a_track_that_was_broken_is_a_switch(tmp_path: Path, run_cli: Any) -> None:
+    halves = [region(1, "cat", 10, (1, 10)), region(2, "cat", 10, (11, 20))]
+    whole = [{**region(7, "cat", 10), "id": "by hand"}]
+    (one,) = scored(run_cli, export(tmp_path, halves, whole))["video"].values()
+    assert one["switches"] == 1
+    assert one["idf1"] == 0.5
+    assert one["det_a"] == 1
+    assert one["ass_a"] == 0.5
+    assert one["hota"] == pytest.approx(0.5**0.5, abs=1e-4)
+    assert one["tracks"]["removed"] == 1
+
+
+def test_who_and_which(tmp_path: Path, run_cli: Any) -> None:
+    boxes = [region(1, "cat", 10)]
+    path = export(tmp_path, boxes, boxes, [])
+    assert scored(run_cli, path)["video"]["v1"]["annotations"] == 2
+    assert scored(run_cli, path, "--annotator", "1")["video"]["v1"]["hota"] == 1
+    assert scored(run_cli, path, "--annotator", "2")["video"]["v1"]["hota"] == 0
+    code, _, err = run_cli("score", path, "--model-version", "other", "--no-progress")
+    assert code == 2
+    assert "no annotated task has a full prediction" in err
+    code, _, err = run_cli("score", path, "--report", tmp_path / "page.html", "--no-progress")
+    assert code == 2
+    assert "have no page here" in err
+
+
+def test_one_bad_task_costs_itself(tmp_path: Path, run_cli: Any) -> None:
+    boxes = [region(1, "cat", 10)]
+    bad = copy.deepcopy(boxes)
+    bad[0]["value"]["sequence"] = "text"
+    code, out, _ = run_cli("score", export(tmp_path, boxes, bad, boxes), "--no-progress")
+    assert code == 1
+    assert "1 annotation of 20 frames" in out
+    assert "task 1: annotation.result[0].value.sequence: expected a list" in out
