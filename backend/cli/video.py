@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from backend.cli.common import (
     IMAGE_URL_PREFIX,
@@ -39,6 +40,8 @@ _EPILOG = """examples:
   yolosam2 video street.mp4 --out labels/ --detector demo --segmenter demo
   yolosam2 video clips/*.mp4 --out labels/ --format mots,davis,mp4 --detect-every 6
   yolosam2 video street.mp4 --out labels/ --prompts boxes.json --classes car,person
+  yolosam2 video street.mp4 --out labels/ --masks first/ --classes car
+                                    follow what first/street/00000.png outlines
   yolosam2 video street.mp4 --out labels/ --between-accepted
                                     after some labelme files were corrected
 
@@ -84,6 +87,11 @@ def add(commands: Commands) -> None:
         " (default: 250)"
     )
     parser.add_argument("--checkpoint", type=int, default=250, metavar="N", help=about)
+    about = (
+        "objects that are outlined already, in the place of a detector: DIR/VIDEO/00000.png,"
+        " indexed pictures as DAVIS has them; --classes gives their name (default: object)"
+    )
+    parser.add_argument("--masks", type=Path, metavar="DIR", help=about)
     about = "do again what is done"
     parser.add_argument("--overwrite", action="store_true", help=about)
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
@@ -96,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
     from backend.files.images import ImageLimits
     from backend.labeling.follow import FollowOptions
     from backend.labeling.identities import IdentityOptions
-    from backend.labeling.load import load, video_segmenter_of
+    from backend.labeling.load import load, load_for_masks, video_segmenter_of
     from backend.labeling.video import VideoRun, VideoRunOptions
 
     formats = parse_names(args.format, _FORMATS, "--format")
@@ -109,7 +117,7 @@ def run(args: argparse.Namespace) -> int:
     settings = model_settings(args)
 
     # Boxes that a person gave need no second look.
-    confirm = 1 if settings.prompts is not None else args.confirm
+    confirm = 1 if settings.prompts is not None or args.masks is not None else args.confirm
     follow = FollowOptions(
         every=args.detect_every,
         keep_alive=args.keep_alive,
@@ -117,13 +125,16 @@ def run(args: argparse.Namespace) -> int:
             confirmations=confirm, rounds=max(3, confirm + 1), most=args.max_objects
         ),
     )
-    loaded = load(settings)
+    if args.masks is not None and settings.prompts is not None:
+        raise ConfigError("--masks and --prompts: give one of them")
+    loaded = load(settings) if args.masks is None else load_for_masks(settings)
     options = VideoRunOptions(
         formats=tuple(formats),
         choice=choice,
         follow=follow,
         limits=ImageLimits(max_pixels=settings.max_pixels),
         prompts=loaded.prompts,
+        masks=args.masks,
         url_prefix=args.image_url_prefix,
         between_accepted=args.between_accepted,
         checkpoint=args.checkpoint,

@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from backend.core.masks import mask_iou
+from backend.core.masks import check_mask, mask_iou
 from backend.core.protocols import InteractiveLabeler, VideoSegmenter, VideoSession
 from backend.core.tracks import PackedInstances, Track, TrackedVideo
 from backend.core.types import Detections, FrameMasks, Image, Instance, Mask
@@ -126,15 +126,15 @@ class Follower:
     def run(
         self,
         images: Iterable[Image],
-        given: Mapping[int, Detections] | None = None,
+        given: Mapping[int, Detections | Sequence[Instance]] | None = None,
         checkpoint: Checkpoint | None = None,
     ) -> Followed:
         """Go through a video.
 
         Args:
             images: its frames, RGB uint8 (H, W, 3), all of one size; they may raise ``Paused``.
-            given: detections by frame, in the place of the detector; frames that are not among
-                them are not looked at.
+            given: detections by frame, in the place of the detector, or objects with their masks;
+                frames that are not among them are not looked at.
             checkpoint: where the work is kept every so many frames, and taken up where it was left.
 
         Raises:
@@ -251,7 +251,14 @@ class Follower:
             return False
         return area > _GROWN * int(before.mask(frame - 1).crop.sum())
 
-    def _detect(self, image: Image, given: Detections | None) -> list[Instance]:
+    def _detect(
+        self, image: Image, given: Detections | Sequence[Instance] | None
+    ) -> list[Instance]:
+        if given is not None and not isinstance(given, Detections):
+            for one in given:
+                if one.mask is not None:
+                    check_mask(one.mask, (image.shape[0], image.shape[1]))
+            return list(given)
         boxes = None if given is None else [given]
         raw = self._labeler.infer([image], boxes, thresholds=self._thresholds)
         return list(self._labeler.finish(raw[0]).instances)

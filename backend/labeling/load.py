@@ -81,6 +81,17 @@ def video_segmenter_of(cascade: Cascade) -> VideoSegmenter:
     return segmenter
 
 
+def load_for_masks(settings: Settings) -> LoadedModels:
+    """Load what follows objects that are outlined already; their class is the first of
+    ``classes``, else ``object``.
+
+    Raises:
+        ConfigError: anything that cannot work.
+    """
+    names = settings.classes or ("object",)
+    return LoadedModels(build_cascade(settings, names=names, given_version="masks"), None)
+
+
 def load_detector_of(settings: Settings) -> Detector:
     """Load the detector alone."""
     return load_detector(settings, resolve_device(settings.device))

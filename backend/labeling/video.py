@@ -15,7 +15,7 @@ from urllib.parse import quote
 from tqdm import tqdm
 
 from backend.core.protocols import VideoSegmenter
-from backend.core.types import Detections, Image
+from backend.core.types import Detections, Image, Instance
 from backend.errors import (
     ConfigError,
     InputError,
@@ -31,6 +31,7 @@ from backend.labeling.accepted import GapFollower, accepted_frames
 from backend.labeling.cascade import Cascade
 from backend.labeling.checkpoint import EVERY, Checkpoint
 from backend.labeling.follow import Followed, Follower, FollowOptions
+from backend.labeling.given_masks import digest_of, given_masks, masks_folder
 from backend.labeling.track_files import (
     KeptTracks,
     partial_path,
@@ -54,6 +55,7 @@ class VideoRunOptions:
         follow: how objects are followed.
         limits: of a frame.
         prompts: boxes by ``<video>/<frame>``, in the place of a detector.
+        masks: folder of outlined objects, in the place of a detector; see ``given_masks``.
         url_prefix: put before the name of a video to make its address in Label Studio.
         between_accepted: whether only the gaps between frames that a person corrected are followed
             anew.
@@ -67,6 +69,7 @@ class VideoRunOptions:
     follow: FollowOptions = field(default_factory=FollowOptions)
     limits: ImageLimits = DEFAULT_LIMITS
     prompts: PromptFile | None = None
+    masks: Path | None = None
     url_prefix: str = ""
     between_accepted: bool = False
     checkpoint: int = EVERY
@@ -191,6 +194,8 @@ class VideoRun:
         stat = source.stat()
         size = stat.st_size if source.is_file() else len(list(source.iterdir()))
         prompts = None if options.prompts is None else file_digest(options.prompts.path)
+        if options.masks is not None:
+            prompts = digest_of(masks_folder(options.masks, name_of(source)))
         recipe = [
             self._cascade.model_version,
             self._segmenter.version,
@@ -255,8 +260,11 @@ class VideoRun:
                 yield frame
                 bar.update()
 
-    def _given(self, name: str) -> Mapping[int, Detections] | None:
-        """The boxes of a prompt file by the place of their frame."""
+    def _given(self, name: str) -> Mapping[int, Detections | Sequence[Instance]] | None:
+        """Boxes of a prompt file, or outlined objects, by the place of their frame."""
+        if self._options.masks is not None:
+            folder = masks_folder(self._options.masks, name)
+            return given_masks(folder, self._options.choice, self._names[0])
         prompts = self._options.prompts
         if prompts is None:
             return None

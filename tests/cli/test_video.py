@@ -506,3 +506,37 @@ def test_only_gaps_between_corrected_frames_are_done_again(
     changed = {n for n, content in before.items() if (folder / n).read_bytes() != content}
     assert changed >= set(corrected)
     assert json.loads((folder / "00005.json").read_text())["shapes"]
+
+
+def test_objects_that_are_outlined_already(clip: Path, tmp_path: Path, run_cli: Any) -> None:
+    """The first frame's truth in the place of a detector, as DAVIS gives it."""
+    masks = tmp_path / "masks"
+    (masks / f"{SEED}").mkdir(parents=True)
+    path = clip.parents[1] / "SegmentationObject" / f"{SEED}" / "00000.png"
+    shutil.copy(path, masks / f"{SEED}" / "00000.png")
+    out = tmp_path / "out"
+    options = ["--segmenter", "demo", "--no-progress", "--masks", masks, "--format", "davis"]
+    code, _, err = run_cli("video", clip, "--out", out, *options)
+    assert code == 0, err
+    first = decode_png((out / "davis" / f"{SEED}" / "00000.png").read_bytes(), "first")
+    expected = truth(clip, 0)
+    assert set(np.unique(first)) == set(np.unique(expected))
+    for value in np.unique(expected[expected > 0]):
+        both = ((first == value) & (expected == value)).sum()
+        assert both / ((first == value) | (expected == value)).sum() > 0.8
+    last = decode_png((out / "davis" / f"{SEED}" / f"{N_FRAMES - 1:05d}.png").read_bytes(), "last")
+    there = truth(clip, N_FRAMES - 1)
+    best = [
+        ((last == v) & (there == v)).sum() / max(1, ((last == v) | (there == v)).sum())
+        for v in np.unique(there[there > 0])
+    ]
+    assert max(best) > 0.7
+    (video,), _ = from_youtube_vis(tracks(out / "tracks" / f"{SEED}.json"))
+    assert {track.label for track in video.tracks} == {"object"}
+    code, _, err = run_cli("video", clip, "--out", out, *options, "--masks", tmp_path)
+    assert code != 0
+    code, out_text, err = run_cli(
+        "video", clip, "--out", tmp_path / "o", "--masks", tmp_path / "none", *options[:3]
+    )
+    assert code != 0
+    assert "holds no PNG" in out_text + err
