@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 import tracemalloc
 
@@ -15,7 +16,7 @@ from backend.errors import InputError
 from backend.formats.label_studio.binding import Binding, bind
 from backend.formats.label_studio.label_config import parse_label_config
 from backend.formats.label_studio.make_config import make_config
-from backend.formats.label_studio.prompt_targets import prompt_target
+from backend.formats.label_studio.prompt_targets import prompt_target, video_target
 from backend.formats.label_studio.regions import read_regions
 from backend.formats.label_studio.results import result_of
 
@@ -345,3 +346,78 @@ def test_labels_that_come_with_each_task_are_those_of_the_model() -> None:
     )
     (group,) = bind(config, lambda path: {0: "cat", 1: "dog"}, 0.25).groups
     assert group.outputs[0].labels == {0: "cat", 1: "dog"}
+
+
+VIDEO = (
+    '<View><Labels name="l" toName="v"><Label value="cat"/><Label value="car" alias="auto"'
+    ' predicted_values="truck,bus" model_score_threshold="0.7"/></Labels>'
+    '<Video name="v" value="$film" frameRate="29.97"/>'
+    '<VideoRectangle name="box" toName="v" smart="true" model_score_threshold="0.4"/></View>'
+)
+NAMES_OF_VIDEO = {0: "cat", 1: "bus", 2: "dog"}
+
+
+def test_a_video_rectangle_is_bound_to_the_classes() -> None:
+    config = parse_label_config(VIDEO)
+    assert (config.tags, config.notes) == ((), ())
+    (tag,) = config.videos
+    assert (tag.name, tag.to_name, tag.data_key, tag.frame_rate) == ("box", "v", "film", 29.97)
+    binding = bind(config, lambda path: NAMES_OF_VIDEO, 0.25)
+    assert binding.groups == ()
+    (output,) = binding.videos
+    assert output.labels == {0: "cat", 1: "auto"}
+    assert output.thresholds == {0: 0.4, 1: 0.7}
+    assert "classes without a label are dropped: dog" in binding.notes[0]
+    # Whatever changes results changes the digest, by which they are kept.
+    other = bind(
+        parse_label_config(VIDEO.replace("29.97", "25")), lambda path: NAMES_OF_VIDEO, 0.25
+    )
+    assert other.digest != binding.digest
+    assert bind(parse_label_config(VIDEO), lambda path: NAMES_OF_VIDEO, 0.25).digest == (
+        binding.digest
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (('toName="v" smart', 'toName="w" smart'), 'its toName "w" is no Video'),
+        (('value="$film"', 'value="film"'), "its value is not a field of the task"),
+        (('<Labels name="l" toName="v"', '<Labels name="l" toName="x"'), "there is no Labels tag"),
+    ],
+)
+def test_what_is_left_out_of_a_video_config_is_told(change: tuple[str, str], said: str) -> None:
+    config = parse_label_config(VIDEO.replace(*change))
+    assert config.videos == ()
+    assert said in " ".join(config.notes)
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (VIDEO.replace("29.97", "fast"), 'frameRate="fast" is not a number'),
+        (VIDEO.replace("29.97", "0"), 'frameRate="0" is not a number'),
+        (VIDEO.replace('smart="true"', 'model_skip="perhaps"'), "is neither true nor false"),
+    ],
+)
+def test_video_attributes_that_cannot_be(config: str, said: str) -> None:
+    with pytest.raises(InputError, match=re.escape(said)):
+        parse_label_config(config)
+
+
+def test_a_video_config_that_fits_no_class_is_refused_and_one_that_skips_is_not() -> None:
+    with pytest.raises(InputError, match="No label is a class of the model. Labels: cat, car"):
+        bind(parse_label_config(VIDEO), lambda path: {0: "boat"}, 0.25)
+    skipped = VIDEO.replace('smart="true"', 'model_skip="true"')
+    binding = bind(parse_label_config(skipped), lambda path: {0: "boat"}, 0.25)
+    assert binding.videos == ()
+    assert parse_label_config(VIDEO.replace(' frameRate="29.97"', "")).videos[0].frame_rate == 24
+
+
+def test_the_label_of_a_drawn_box() -> None:
+    config = parse_label_config(VIDEO)
+    assert video_target(config, "box", "cat")[1] == "cat"
+    with pytest.raises(InputError, match='no tag "point" on a Video'):
+        video_target(config, "point", "cat")
+    with pytest.raises(InputError, match="has no label; choose one"):
+        video_target(config, "box", None)
