@@ -21,6 +21,7 @@ from backend.errors import InputError, json_kind
 from backend.formats.label_studio.binding import VideoOutput
 
 TOLERANCE = 1.5  # pixels that a side of a box may be off between key frames
+_MOST_FRAMES = 10_000_000  # of a video: days
 _ROUNDING = 1e-6  # of a frame
 SAME_RATE = 1e-4  # 29.97 and 30 are not the same: after half a minute they are a frame apart
 _DIGITS = 3  # of percents: a hundredth of a pixel in 1000
@@ -112,7 +113,7 @@ def between(frames: Sequence[KeyFrame], n_frames: int) -> dict[int, NDArray[np.f
             break
         following = frames[k + 1]
         gap = following.frame - one.frame
-        for step in range(1, gap):
+        for step in range(1, min(gap, n_frames - one.frame)):
             seen[one.frame + step] = one.xyxy + (following.xyxy - one.xyxy) * step / gap
     return {frame: box for frame, box in seen.items() if frame < n_frames}
 
@@ -209,8 +210,8 @@ def from_region(region: Mapping[str, Any], size_hw: tuple[int, int], where: str)
         ):
             raise InputError(f"{at}: expected numbers for frame, x, y, width and height")
         frame, x, y, w, h = (float(one or 0) for one in numbers)
-        if frame < 1:
-            raise InputError(f"{at}.frame: expected 1 or more, got {frame:g}")
+        if not 1 <= frame <= _MOST_FRAMES:
+            raise InputError(f"{at}.frame: expected 1 to {_MOST_FRAMES:,}, got {frame:g}")
         box = np.array([x * width, y * height, (x + w) * width, (y + h) * height]) / 100
         told.append(KeyFrame(int(frame) - 1, box, row.get("enabled") is not False))
     return sorted(told, key=lambda one: one.frame)

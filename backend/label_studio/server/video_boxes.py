@@ -101,5 +101,5 @@ def is_of_video(context: Mapping[str, Any], config: LabelConfig) -> bool:
     result = context.get("result")
     names = {tag.name for tag in config.videos}
     return isinstance(result, list) and any(
-        isinstance(one, dict) and one.get("from_name") in names for one in result
+        isinstance(one, dict) and str(one.get("from_name")) in names for one in result
     )

@@ -74,8 +74,7 @@ class VideoFiles:
             self._kept.clear()
 
     def _fetch(self, key: str, uri: str, task_id: int | None, deadline: float) -> Path:
-        suffix = PurePosixPath(path_of(uri)).suffix if not uri.startswith("data:") else ""
-        path = self.place() / f"{key[:32]}{suffix[:8] if suffix.isascii() else ''}"
+        path = self.place() / f"{key[:32]}{_suffix(uri)}"
         try:
             with path.open("wb") as file:
                 self._save(uri, task_id, deadline, file)
@@ -94,3 +93,11 @@ class VideoFiles:
             self._locks.pop(key, None)
         for key in [key for key, users in self._users.items() if not users]:
             del self._users[key]
+
+
+def _suffix(uri: str) -> str:
+    """The end of a file's name, which helps FFmpeg to tell its kind; nothing else of the address
+    becomes part of a path.
+    """
+    suffix = "" if uri.startswith("data:") else PurePosixPath(path_of(uri)).suffix
+    return suffix if suffix.isascii() and suffix[1:].isalnum() and len(suffix) <= 8 else ""

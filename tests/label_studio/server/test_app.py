@@ -1016,8 +1016,9 @@ def test_p04_p06_nothing_from_a_task_becomes_a_path_and_no_archive_is_unpacked()
         ), path
     server = ROOT / "backend" / "label_studio" / "server"
     for path in [*server.rglob("*.py"), *(server.parent / "api").rglob("*.py")]:
-        assert "write_atomic" not in path.read_text(), "the backend writes no files at all"
-        assert not any(
+        assert "write_atomic" not in path.read_text(), "the backend writes no files"
+        # But videos, into a folder of its own, whose names are digests.
+        assert path.name == "video_files.py" or not any(
             call in path.read_text() for call in (".write_bytes(", ".write_text(", '"wb"', '"w"')
         ), path
 

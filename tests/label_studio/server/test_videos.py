@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import threading
 import time
@@ -27,12 +28,14 @@ from backend.label_studio.api.fetch import Fetcher
 from backend.label_studio.server import video_work
 from backend.label_studio.server.requests import PredictRequest, SetupRequest, read_predict
 from backend.label_studio.server.service import Service
+from backend.label_studio.server.video_files import VideoFiles
 from backend.labeling.cascade import Cascade
 from backend.labeling.load import build_cascade
 
 SEED = 3_000_004
 N_FRAMES = 16
 SIZE = (240, 320)
+_BOX = {"x": 1, "y": 1, "width": 9, "height": 9}
 CONFIG = make_video_config(list(CLASS_NAMES), 25.0)
 
 
@@ -271,6 +274,7 @@ def test_a_newer_request_ends_an_older_one(service: Service, film: Path) -> None
         ({"from_name": "other"}, 'has no tag "other" on a Video'),
         ({"value": {"sequence": []}}, "value.sequence: expected a list"),
         ({"value": {"sequence": [{"frame": 0}], "labels": ["ball"]}}, "expected numbers"),
+        ({"value": {"sequence": [{**_BOX, "frame": 1e300}]}}, "expected 1 to 10,000,000"),
         ({"value": None}, 'the box of "box" has no label'),
     ],
 )
@@ -290,6 +294,51 @@ def test_a_box_outside_the_picture_is_as_it_was(service: Service, film: Path) ->
     region["value"]["sequence"][0] |= {"x": 150.0, "y": 150.0}
     (answer,) = ask(service, film, [region])
     assert len(answer["result"]) <= 1
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["/a/../../etc/passwd", "/data/a.mp4/..", "/x.\0b", "/a.m/p4", "data:video/mp4;base64,AA"],
+)
+def test_p04_nothing_of_an_address_becomes_a_path(tmp_path: Path, uri: str) -> None:
+    asked: list[Path] = []
+
+    def save(uri: str, task_id: int | None, deadline: float, file: BinaryIO) -> None:
+        asked.append(Path(file.name))
+
+    files = VideoFiles(save)
+    with files.open(uri, 1, time.monotonic() + 5) as path:
+        assert path.parent == files.place()
+        assert re.fullmatch(r"[0-9a-f]{32}(\.\w{1,7})?", path.name)
+    files.close()
+    assert asked
+    assert not asked[0].exists()
+
+
+def test_files_are_fetched_once_and_the_oldest_go() -> None:
+    n_saved = 0
+
+    def save(uri: str, task_id: int | None, deadline: float, file: BinaryIO) -> None:
+        nonlocal n_saved
+        n_saved += 1
+        if uri == "/bad.mp4":
+            raise InputError("no such file")
+
+    files = VideoFiles(save, most=2)
+    soon = time.monotonic() + 5
+    with files.open("/0.mp4", 1, soon) as first:
+        for k in (1, 2, 3):
+            with files.open(f"/{k}.mp4", 1, soon):
+                pass
+        assert first.exists()  # somebody uses it
+        with files.open("/0.mp4", 1, soon) as again:
+            assert again == first
+    assert n_saved == 4
+    assert len(list(files.place().iterdir())) == 2
+    with pytest.raises(InputError), files.open("/bad.mp4", 1, soon):
+        pass
+    assert len(list(files.place().iterdir())) == 2
+    files.close()
 
 
 @pytest.mark.parametrize(
