@@ -125,6 +125,8 @@ def run(args: argparse.Namespace) -> int:
             confirmations=confirm, rounds=max(3, confirm + 1), most=args.max_objects
         ),
     )
+    if args.between_accepted and args.overwrite:
+        raise ConfigError("--between-accepted keeps what was corrected; leave --overwrite out")
     if args.masks is not None and settings.prompts is not None:
         raise ConfigError("--masks and --prompts: give one of them")
     loaded = load(settings) if args.masks is None else load_for_masks(settings)

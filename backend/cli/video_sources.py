@@ -7,8 +7,9 @@ import os
 import time
 from collections.abc import Iterable
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path, PurePosixPath
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from backend.errors import ConfigError, InputError
 
@@ -71,9 +72,11 @@ def _downloaded(address: str, folder: Path) -> Path:
     from backend.label_studio.api.fetch import Fetcher
 
     parts = urlsplit(address)
-    name = PurePosixPath(parts.path).name
-    if not name or not parts.hostname:
+    name = PurePosixPath(unquote(parts.path)).name
+    if name in ("", "..") or "\\" in name or not name.isprintable() or not parts.hostname:
         raise InputError(f"{address[:100]}: names no file")
+    # Addresses may differ in all but the name.
+    folder = folder / sha256(address.encode()).hexdigest()[:8]
     path = folder / name
     if path.exists():
         return path

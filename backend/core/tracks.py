@@ -11,6 +11,8 @@ from backend.core.masks import PackedMask, mask_xyxy, pack_mask, subtract_masks,
 from backend.core.stacking import stacking_order
 from backend.core.types import Instance, Mask
 
+MOST_FRAMES = 2_000_000  # of a video: almost a day; a file that tells more is damaged
+
 
 @dataclass(frozen=True, eq=False)
 class _Packed:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from backend.doctor.checks import FAULT, NOTE, OK, REFUSED, Check
 from backend.errors import AuthError, LabelingError
+from backend.files.addresses import suffix_of
 from backend.files.videos import open_video
 from backend.formats.label_studio.label_config import VideoTag
 from backend.formats.tracks.video_rectangle import rate_note
@@ -31,11 +32,11 @@ def check_video(fetcher: Fetcher, task: Task, tag: VideoTag, token_help: str) ->
     try:
         uri = task.image(tag.data_key)
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / f"video{Path(uri.partition('?')[0]).suffix[:8]}"
+            path = Path(folder) / f"video{suffix_of(uri)}"
             with path.open("wb") as file:
                 deadline = time.monotonic() + _FETCH_S
                 fetcher.download(uri, task.id, deadline, file, _MOST_BYTES)
-            info = open_video(path).info
+            info = open_video(path, name=shown(uri)).info
     except AuthError as error:
         return Check(REFUSED, "video", f"task {task.id}: {error}", token_help)
     except LabelingError as error:

@@ -167,7 +167,7 @@ def run_score(
             return run_score(read, service, outputs, stop)
     outputs.check([options.source])
     if options.source.is_file() and shows_videos(options.source, options.encoding):
-        return _of_videos(options.source, options, outputs)
+        return _of_videos(options.source, options, outputs, stop)
     if options.project is not None and service.label_studio_url is not None:
         address = f"{service.label_studio_url.rstrip('/')}/projects/{options.project}"
         outputs = replace(outputs, project_url=address)
@@ -204,17 +204,33 @@ def run_score(
     )
 
 
-def _of_videos(source: Path, options: ScoreOptions, outputs: Outputs) -> dict[str, Any]:
+def _of_videos(
+    source: Path, options: ScoreOptions, outputs: Outputs, stop: threading.Event
+) -> dict[str, Any]:
     """An export of a project of videos.
 
     Raises:
-        ConfigError: it cannot be scored, or has no page.
+        ConfigError: it cannot be scored, has no page, or an option means nothing there.
     """
+    without = {
+        "--classes": options.classes,
+        "--rename": options.rename,
+        "--compare": options.compare,
+        "--hourly": options.hourly,
+        "--predictions": options.predictions,
+        "--tag": options.selection.tags,
+        "--missing": options.selection.missing,
+        "--holdout": options.selection.holdout,
+        "--name": options.selection.names,
+    }
+    given = [name for name, value in without.items() if value]
+    if given:
+        raise ConfigError(f"{given[0]}: has no meaning for videos; leave it out")
     if outputs.report is not None:
         raise ConfigError(
             "--report: boxes on videos have no page here; `yolosam2 video` writes one about tracks"
         )
-    document = score_video_tasks(source, options.selection, options.encoding)
+    document = score_video_tasks(source, options.selection, options.encoding, stop)
     if outputs.json is not None and str(outputs.json) != "-":
         text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
         write_atomic(outputs.json, text.encode("utf-8", "backslashreplace"))

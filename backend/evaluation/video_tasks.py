@@ -7,6 +7,7 @@ boxes in percent of the picture, which is the same as in pixels.
 
 from __future__ import annotations
 
+import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,12 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from backend.errors import ConfigError, InputError, counted
+from backend.errors import ConfigError, InputError, Stopped, counted
+from backend.evaluation.chosen import chosen_annotations, chosen_predictions, task_name
+from backend.evaluation.chosen import version as version_of
 from backend.evaluation.identity import IdentityCounts, Overlaps, count_identities
 from backend.evaluation.pairs import Selection
 from backend.files.text import open_utf8
 from backend.formats.json_stream import read_tasks
-from backend.formats.tracks.video_rectangle import KeyFrame, between, from_region
+from backend.formats.tracks.video_rectangle import KeyFrame, between, frame_count, from_region
 
 _PERCENT = (100, 100)  # the size of a picture whose pixels are percent
 _KIND = "videorectangle"
@@ -91,7 +94,10 @@ def _dicts(value: Any) -> list[dict[str, Any]]:
 
 
 def score_video_tasks(
-    path: Path, selection: Selection, encoding: str | None = None
+    path: Path,
+    selection: Selection,
+    encoding: str | None = None,
+    stop: threading.Event | None = None,
 ) -> dict[str, Any]:
     """Score an export.
 
@@ -99,31 +105,38 @@ def score_video_tasks(
         path: of the export, with full predictions.
         selection: which annotations and predictions count.
         encoding: of a file that is not in UTF-8.
+        stop: set it to end early.
 
     Returns:
         A document for ``--json``: figures of each model version under ``video``.
 
     Raises:
         ConfigError: nothing can be scored.
+        Stopped: the user ended it.
     """
     versions: dict[str, _Version] = {}
     faults: list[str] = []
     n_without = 0
     with open_utf8(path, encoding) as stream:
         for number, task in enumerate(read_tasks(stream, path)):
-            where = f"task {task.get('id', number)}" if isinstance(task, dict) else f"[{number}]"
-            annotations = _chosen(task, selection)
-            predictions = [
-                one
-                for one in _dicts(task.get("predictions") if isinstance(task, dict) else None)
-                if not selection.model_versions
-                or str(one.get("model_version")) in selection.model_versions
-            ]
-            n_without += bool(annotations) and not predictions
+            if stop is not None and stop.is_set():
+                raise Stopped("interrupted")
+            if not isinstance(task, dict) or "id" not in task:
+                faults.append(f"[{number}]: is no task of an export")
+                continue
+            try:
+                annotations = [one for _, one in chosen_annotations(task, selection)]
+                if not annotations:
+                    continue
+                predictions = [one for _, one in chosen_predictions(task, selection, None)]
+            except InputError as error:
+                faults.append(str(error))
+                continue
+            n_without += not predictions
             for annotation in annotations:
                 for prediction in predictions:
                     try:
-                        _add(versions, annotation, prediction, where)
+                        _add(versions, annotation, prediction, task_name(task))
                     except InputError as error:
                         faults.append(str(error))
     if not versions:
@@ -136,24 +149,6 @@ def score_video_tasks(
     }
 
 
-def _chosen(task: Any, selection: Selection) -> list[dict[str, Any]]:
-    found = [
-        one
-        for one in _dicts(task.get("annotations") if isinstance(task, dict) else None)
-        if (selection.cancelled or not one.get("was_cancelled"))
-        and (not selection.ground_truth or one.get("ground_truth"))
-        and (not selection.annotators or _who(one) & selection.annotators)
-    ]
-    return found[-1:] if selection.latest else found
-
-
-def _who(annotation: Mapping[str, Any]) -> set[str]:
-    who = annotation.get("completed_by")
-    if isinstance(who, dict):
-        return {str(who.get("email")), str(who.get("id"))}
-    return {str(who)}
-
-
 def _add(
     versions: dict[str, _Version],
     annotation: Mapping[str, Any],
@@ -163,10 +158,10 @@ def _add(
     accepted, n_accepted = _boxes(annotation, f"{where}: annotation")
     predicted, n_predicted = _boxes(prediction, f"{where}: prediction")
     n_frames = max(n_accepted, n_predicted)
-    version = versions.setdefault(str(prediction.get("model_version") or ""), _Version())
+    version = versions.setdefault(version_of(prediction), _Version())
     counts = count_identities(_overlaps(accepted, predicted, n_frames))
     version.counts = counts if version.counts is None else version.counts + counts
-    for label in {one.label for one in accepted}:
+    for label in {one.label for one in (*accepted, *predicted)}:
         own = count_identities(
             _overlaps(
                 [one for one in accepted if one.label == label],
@@ -191,9 +186,7 @@ def _boxes(holder: Mapping[str, Any], where: str) -> tuple[list[_Boxes], int]:
         at = f"{where}.result[{k}]"
         told = from_region(region, _PERCENT, at)
         value = region["value"]
-        length = value.get("framesCount")
-        own = int(length) if isinstance(length, int | float) and length > 0 else 0
-        own = max(own, 1 + max(one.frame for one in told))
+        own = max(frame_count(value.get("framesCount")), 1 + max(one.frame for one in told))
         n_frames = max(n_frames, own)
         labels = value.get("labels")
         label = str(labels[0]) if isinstance(labels, list) and labels else ""
@@ -335,7 +328,7 @@ def video_texts(document: Mapping[str, Any]) -> list[str]:
         texts.append("\n".join(lines))
     if document["annotated_without_prediction"]:
         n = document["annotated_without_prediction"]
-        texts.append(f"{counted(n, 'annotated task')} without a full prediction")
+        texts.append(f"{counted(n, 'annotated task')} without a prediction that counts")
     if document["failed"]:
         texts.append("\n".join([f"failed {len(document['failed'])}:", *document["failed"][:20]]))
     return texts

@@ -82,3 +82,13 @@ def name_in(address: str) -> str:
         return path.lstrip("/")
     last = PurePosixPath(urlsplit(path).path if "://" in path else path).name
     return uploaded_name(last) if "/upload/" in path or path.startswith("upload/") else last
+
+
+def suffix_of(uri: str) -> str:
+    """The end of a file's name, which may become part of a path; empty where it is unusual.
+
+    >>> suffix_of("/data/a.mp4?x=1"), suffix_of("/data/a.m/p4"), suffix_of("/a.\\0")
+    ('.mp4', '', '')
+    """
+    suffix = "" if uri.startswith("data:") else PurePosixPath(path_of(uri)).suffix
+    return suffix if suffix.isascii() and suffix[1:].isalnum() and len(suffix) <= 8 else ""

@@ -21,6 +21,13 @@ from backend.files.images import DEFAULT_LIMITS, SUFFIXES, ImageLimits, read_ima
 _FOLDER_RATE = 25.0  # frames per second of a folder of pictures, which tells none
 _UNEVEN = 1.5  # the longest step between frames over the shortest, from which on a rate varies
 _DIGITS = re.compile(r"(\d+)")
+# What FFmpeg may take a file for. Playlists (HLS, concat, DASH, SDP) are not among it: they name
+# other files, which whoever sends a video could read that way.
+_CONTAINERS = (
+    "mov,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,ogg,flv,live_flv,asf,h264,hevc,av1,obu,ivf,"
+    "gif,mxf,nut,rm,dv,wtv,yuv4mpegpipe,mjpeg,mjpeg_2000,apng,vc1,dirac,swf,vob,3dostr,nsv,smjpeg,bink"
+)
+_RATES = (0.001, 10_000)  # frames a second
 _MOST_DAMAGED = 100  # faults of one video that are listed
 
 
@@ -99,8 +106,15 @@ def natural(path: Path) -> list[tuple[int, int, str]]:
     return [(0, int(part), part) if part.isdigit() else (1, 0, part) for part in parts]
 
 
-def open_video(source: Path, limits: ImageLimits = DEFAULT_LIMITS) -> Video:
+def open_video(
+    source: Path, limits: ImageLimits = DEFAULT_LIMITS, name: str | None = None
+) -> Video:
     """A video file, or a folder of pictures in the natural order of their names.
+
+    Args:
+        source: the file or folder.
+        limits: frames that are larger are refused.
+        name: what to call it in messages; by default its path.
 
     Raises:
         InputError: not there, or not a video.
@@ -109,7 +123,7 @@ def open_video(source: Path, limits: ImageLimits = DEFAULT_LIMITS) -> Video:
         return FolderVideo(source, limits)
     if not source.is_file():
         raise InputError(f"{source}: no such file or folder")
-    return FileVideo(source, limits)
+    return FileVideo(source, limits, name)
 
 
 def _scaled(image: Image, max_side: int | None) -> Image:
@@ -204,13 +218,17 @@ class FileVideo:
     Args:
         path: of the file, in any container and codec that FFmpeg reads.
         limits: frames that are larger are refused.
+        name: what to call it in messages; by default its path.
 
     Raises:
         InputError: FFmpeg cannot read it, or it has no pictures.
     """
 
-    def __init__(self, path: Path, limits: ImageLimits = DEFAULT_LIMITS) -> None:
+    def __init__(
+        self, path: Path, limits: ImageLimits = DEFAULT_LIMITS, name: str | None = None
+    ) -> None:
         self._path = path
+        self._name = name or str(path)
         self._limits = limits
         container = self._open()
         with container:
@@ -219,10 +237,12 @@ class FileVideo:
             height = int(stream.codec_context.height)
             if width * height > limits.max_pixels:
                 raise InputError(
-                    f"{path}: its pictures are {width}x{height}, the limit is"
+                    f"{self._name}: its pictures are {width}x{height}, the limit is"
                     f" {limits.max_pixels / 1e6:g} megapixels (MAX_IMAGE_PIXELS)"
                 )
             rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+            if not _RATES[0] <= rate <= _RATES[1]:
+                raise InputError(f"{self._name}: {float(rate):g} is no frame rate of a video")
             n_frames = int(stream.frames) or None
             if n_frames is None and container.duration:
                 n_frames = round(float(container.duration / 1_000_000 * rate))
@@ -232,15 +252,20 @@ class FileVideo:
         import av
 
         try:
-            container = av.open(str(self._path), "r", metadata_errors="replace")
+            container = av.open(
+                str(self._path),
+                "r",
+                metadata_errors="replace",
+                options={"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"},
+            )
         except (av.FFmpegError, OSError, ValueError) as error:
             raise InputError(
-                f"{self._path}: is no video that FFmpeg can read, or is cut off: {_reason(error)}"
+                f"{self._name}: is no video that FFmpeg can read, or is cut off: {_reason(error)}"
             ) from None
         if not container.streams.video:
             has = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
             container.close()
-            raise InputError(f"{self._path}: has no pictures, only {has}")
+            raise InputError(f"{self._name}: has no pictures, only {has}")
         return container
 
     def frames(self, choice: FrameChoice) -> Iterator[Frame]:
@@ -277,7 +302,7 @@ class FileVideo:
             else:
                 self._tell_end(number + 1)
         if number < 0:
-            raise InputError(f"{self._path}: has no frame that can be read")
+            raise InputError(f"{self._name}: has no frame that can be read")
         self._tell_rate(*steps)
 
     def _decoded(self, container: Any, stream: Any) -> Iterator[Any]:
@@ -303,7 +328,7 @@ class FileVideo:
 
     def _fault(self, sentence: str) -> None:
         if len(self.info.faults) < _MOST_DAMAGED:
-            self.info.faults.append(f"{self._path}: {sentence}")
+            self.info.faults.append(f"{self._name}: {sentence}")
 
     def _tell_end(self, n_read: int) -> None:
         said = self.info.n_frames

@@ -7,13 +7,14 @@ it. The number of a shape's group is its track; shapes without one begin new tra
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import cast
 
 from backend.core.classes import ClassNames
+from backend.core.masks import mask_iou
 from backend.core.protocols import InteractiveLabeler, VideoSegmenter, VideoSession
 from backend.core.tracks import PackedInstances, Track, TrackedVideo
 from backend.core.types import FrameMasks, Image, Mask
@@ -26,6 +27,7 @@ from backend.labeling.follow import SEEN
 from backend.labeling.stream import Recent
 
 _FORMAT = "labelme"
+_SAME = 0.98  # overlap of a mask with itself, as it was written and read
 _BACK = 36  # frames that are followed from the end of a gap backwards
 
 
@@ -37,14 +39,15 @@ class Accepted:
 
 
 def accepted_frames(
-    folder: Path, numbers: Sequence[int], taken: Iterable[int]
+    folder: Path, numbers: Sequence[int], video: TrackedVideo
 ) -> tuple[dict[int, Accepted], list[str]]:
     """The frames of a video that somebody corrected.
 
     Args:
         folder: of its labelme files, which are called by the numbers of their frames.
         numbers: of the frames that were followed.
-        taken: numbers of tracks that there are.
+        video: as it was followed before; a shape without a group that is one of its objects, as
+            an earlier run made it of that shape, keeps its number.
 
     Returns:
         The frames by their place, and a sentence for every file that cannot be read.
@@ -64,7 +67,7 @@ def accepted_frames(
         options=ReadOptions(),
     )
     reader = cast(FileReader, made.read(request))
-    highest = max(taken, default=0)
+    highest = max((track.id for track in video.tracks), default=0)
     found: dict[int, Accepted] = {}
     faults = []
     for place, path in changed.items():
@@ -79,12 +82,22 @@ def accepted_frames(
             if not one.parts:
                 continue
             if not isinstance(group, int) or group < 1 or group in objects:
-                highest += 1
-                group = highest
+                group = _same_object(video, place, one.mask, objects)
+            if group is None:
+                group = highest + 1
             highest = max(highest, group)
             objects[group] = (one.label, one.mask)
         found[place] = Accepted(objects)
     return found, faults
+
+
+def _same_object(video: TrackedVideo, place: int, mask: Mask, taken: Collection[int]) -> int | None:
+    """The track that has this very mask in a frame."""
+    for track, one in video.at(place):
+        same = one.mask is not None and mask_iou(one.mask, mask) > _SAME
+        if same and track.id not in taken:
+            return track.id
+    return None
 
 
 class GapFollower:
@@ -117,6 +130,9 @@ class GapFollower:
             video: as it was followed before.
             images: its frames, from the first on.
             fixed: the accepted frames, by their place.
+
+        Raises:
+            InputError: there are fewer frames than accepted ones.
         """
         places = sorted(fixed)
         recent = Recent(images, self._back + 1)
@@ -127,6 +143,8 @@ class GapFollower:
             if session is not None and (answer := session.step()) is not None:
                 self._note(answer, number)
             if number in fixed:
+                for seen in self._seen.values():
+                    seen.discard(number)  # what the person took away stays away
                 if begin >= 0:
                     self._backwards(recent, begin, number, fixed[number])
                 for object_id, (_, mask) in fixed[number].objects.items():
@@ -136,6 +154,11 @@ class GapFollower:
             if session is not None:
                 session.forget(number)
             number += 1
+        if number <= places[-1]:
+            raise InputError(
+                f"{video.name}: ends after {number} frames that can be read, before the accepted"
+                f" frame {places[-1]}; nothing was changed"
+            )
         return self._joined(video, fixed)
 
     def _begun(self, recent: Recent, number: int, there: Accepted) -> VideoSession | None:

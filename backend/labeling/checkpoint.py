@@ -13,6 +13,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +152,7 @@ class Checkpoint:
 
     def clear(self) -> None:
         """The video is done."""
-        for path in self._path.parent.glob(f"{self._path.name}*"):
+        for path in self._path.parent.glob(f"{escape(self._path.name)}*"):
             with suppress(OSError):
                 path.unlink()
 

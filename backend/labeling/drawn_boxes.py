@@ -26,6 +26,7 @@ from backend.formats.tracks.video_rectangle import (
 from backend.labeling.follow_boxes import BoxFollower, FollowedBoxes, GivenBox
 
 _MOST_BOXES = 32  # that are followed at once
+_DRAWN = ("x", "y", "width", "height", "rotation")  # of a key frame that a person made
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +101,10 @@ def follow_drawn(
     }
     found = follower.run(frames, given)
     n_frames = max(found.n_frames, video.info.n_frames or 0)
+    given = {
+        k: {frame: box for frame, box in boxes.items() if frame < n_frames}
+        for k, boxes in given.items()
+    }
     regions = []
     for k, one in enumerate(drawn):
         tracked = TrackedVideo(
@@ -116,6 +121,8 @@ def follow_drawn(
 
 
 def _region(one: Drawn, shown: TrackedVideo) -> dict[str, Any] | None:
+    """The region as it was drawn, with more key frames."""
+    own = {row.get("frame"): row for row in one.region["value"]["sequence"]}
     made = to_region(
         shown.tracks[0],
         shown,
@@ -123,8 +130,26 @@ def _region(one: Drawn, shown: TrackedVideo) -> dict[str, Any] | None:
         to_name=one.tag.to_name,
         kept=[told.frame for told in one.key_frames(shown.size_hw)],
     )
-    own = one.region.get("id")
-    return made if made is None or not isinstance(own, str) else {**made, "id": own}
+    if made is None:
+        return None
+    value = made["value"]
+    sequence = [
+        {**row, **{key: own[row["frame"]][key] for key in _DRAWN if key in own[row["frame"]]}}
+        if row["frame"] in own
+        else row
+        for row in value["sequence"]
+    ]
+    region_id = one.region.get("id")
+    return {
+        **made,
+        "id": region_id if _is_text(region_id) else made["id"],
+        "value": {**value, "sequence": sequence},
+    }
+
+
+def _is_text(value: Any) -> bool:
+    """Whether it is text that can be sent; half of a character cannot."""
+    return isinstance(value, str) and value == value.encode("utf-8", "ignore").decode()
 
 
 def _by_file_frame(told: list[KeyFrame], rate: float, file_rate: float) -> dict[int, GivenBox]:

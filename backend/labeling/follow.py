@@ -146,11 +146,15 @@ class Follower:
         n_cuts = 0
         state = None if checkpoint is None else checkpoint.load()
         number, n_looks = (0, 0) if state is None else self._restore(state)
-        for _ in range(number):  # what was gone through is decoded only
-            if (image := recent.advance()) is not None:
-                n_cuts += scenes.changed(image)
-        session = self._segmenter.start(recent, None if state is None else state.session)
         size_hw = (0, 0)
+        try:
+            for _ in range(number):  # what was gone through is decoded only
+                if (image := recent.advance()) is not None:
+                    size_hw = (image.shape[0], image.shape[1])
+                    n_cuts += scenes.changed(image)
+        except Paused:  # there is not even time for that
+            return replace(self._result(size_hw, number, n_looks, n_cuts), is_whole=False)
+        session = self._segmenter.start(recent, None if state is None else state.session)
         is_whole = True
 
         def keep() -> None:
@@ -277,6 +281,8 @@ class Follower:
         for younger, older in made.merged.items():
             self._seen[older].join(self._seen.pop(younger))
         for object_id, instance in made.joined.items():
+            if object_id in made.merged:
+                continue  # it is part of an older one by now
             self._anchor(session, number, object_id, instance, masks[object_id])
         for object_id in made.ended:
             self._end(session, object_id)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -12,8 +13,10 @@ from backend.core.classes import IGNORE
 from backend.core.masks import mask_from_full, mask_xyxy
 from backend.core.types import Instance
 from backend.errors import ConfigError, InputError
-from backend.files.videos import FrameChoice, natural
+from backend.files.videos import natural
 from backend.formats.voc.label_maps import read_label_map
+
+V = TypeVar("V")
 
 
 def masks_folder(root: Path, name: str) -> Path:
@@ -30,13 +33,42 @@ def masks_folder(root: Path, name: str) -> Path:
     )
 
 
-def given_masks(folder: Path, choice: FrameChoice, label: str) -> dict[int, Sequence[Instance]]:
-    """The objects by the place of their frame among those that are chosen.
+class AtPlaces(Mapping[int, V]):
+    """What is given for frames by their numbers, as a run asks for it by their places: which number
+    is at a place shows only when the frame is read.
+
+    Args:
+        given: by the number of the frame in the whole video.
+        numbers: of the frames that were read so far.
+
+    >>> numbers = [10, 15]
+    >>> given = AtPlaces({15: "boxes"}, numbers)
+    >>> 0 in given, given[1]
+    (False, 'boxes')
+    """
+
+    def __init__(self, given: Mapping[int, V], numbers: Sequence[int]) -> None:
+        self._given = given
+        self._numbers = numbers
+
+    def __getitem__(self, place: int) -> V:
+        if not 0 <= place < len(self._numbers):
+            raise KeyError(place)
+        return self._given[self._numbers[place]]
+
+    def __iter__(self) -> Iterator[int]:
+        return (k for k, number in enumerate(self._numbers) if number in self._given)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+def given_masks(folder: Path, label: str) -> dict[int, Sequence[Instance]]:
+    """The objects by the number of their frame.
 
     Args:
         folder: of indexed PNGs that are called by the numbers of their frames; each value but 0
             and 255 is an object.
-        choice: which frames are wanted.
         label: of all objects.
 
     Raises:
@@ -46,9 +78,6 @@ def given_masks(folder: Path, choice: FrameChoice, label: str) -> dict[int, Sequ
     for path in sorted(folder.glob("*.png"), key=natural):
         if not path.stem.isdecimal():
             raise InputError(f"{path}: expected the number of a frame as its name, such as 00000")
-        place, rest = divmod(int(path.stem), choice.every)
-        if rest:
-            continue
         objects = read_label_map(path)
         instances = []
         for value in np.unique(objects):
@@ -56,7 +85,7 @@ def given_masks(folder: Path, choice: FrameChoice, label: str) -> dict[int, Sequ
             if value in (0, IGNORE) or mask is None:
                 continue
             instances.append(Instance(label, 0, 1.0, mask_xyxy(mask).astype(np.float32), mask))
-        found[place] = instances
+        found[int(path.stem)] = instances
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +100,7 @@ def convert_tracks(
         raise ConfigError(f"{source}: holds no {kind} tracks")
     found = dict.fromkeys(track.label for video in videos for track in video.tracks)
     names = list(classes) if classes is not None else list(found)
+    videos = [replace(video, name=_file_name(video.name)) for video in videos]
     for name, count in Counter(video.name for video in videos).items():
         if count > 1:
             raise ConfigError(f"{source}: two videos are called {name!r}")
@@ -107,20 +108,23 @@ def convert_tracks(
         kept = tuple(track for track in video.tracks if track.label in names)
         if len(kept) < len(video.tracks):
             summary.losses["tracks of other classes"] += len(video.tracks) - len(kept)
-        chosen = TrackedVideo(
-            name=video.name,
-            size_hw=video.size_hw,
-            n_frames=video.n_frames,
-            rate=video.rate,
-            tracks=kept,
-            model_version=video.model_version,
-        )
+        chosen = replace(video, tracks=kept)
         summary.videos += 1
         summary.per_class.update(track.label for track in kept)
         for path, data in _encoded(chosen, target, names, out, summary.losses):
             _put(path, data, summary, overwrite=overwrite)
     summary.outputs = [out, *(path for path in summary.outputs if path.parent == out)]
     return summary
+
+
+def _file_name(name: str) -> str:
+    """What files of a video are called: its name comes from a file, and may not lead elsewhere.
+
+    >>> _file_name("../../x"), _file_name("a/b")
+    ('x', 'a_b')
+    """
+    plain = "".join("_" if one in "/\\:" or not one.isprintable() else one for one in name)
+    return plain.strip("._ ") or "video"
 
 
 def _put(path: Path, data: bytes, summary: TrackSummary, *, overwrite: bool) -> None:
@@ -184,7 +188,7 @@ def _read_all(source: Path, kind: str, summary: TrackSummary) -> Iterator[Tracke
     for path in paths:
         try:
             videos, faults = read(path)
-        except (LabelingError, OSError) as error:
+        except (LabelingError, OSError, ValueError, TypeError, LookupError) as error:
             summary.failed.append((str(path), str(error)))
             continue
         summary.failed += [(str(path), f"{path}: {fault}") for fault in faults]

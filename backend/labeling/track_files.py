@@ -94,7 +94,8 @@ def read_tracks(path: Path) -> KeptTracks | None:
         return None
     if faults:
         return None
-    found = replace(video, model_version=str(info.get("model_version", "")))
+    # The name is that of the file, whatever is in it: other files are called by it.
+    found = replace(video, name=path.stem, model_version=str(info.get("model_version", "")))
     return KeptTracks(
         found, tuple(numbers), str(info.get("made", "")), names, bool(info.get("repaired"))
     )

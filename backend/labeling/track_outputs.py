@@ -23,7 +23,7 @@ from backend.formats.label_studio.make_config import make_video_config
 from backend.formats.registry import format_of
 from backend.formats.tracks.coco_tracks import to_coco_tracks
 from backend.formats.tracks.cvat import to_cvat
-from backend.formats.tracks.mots import class_numbers, to_mots, to_mots_maps
+from backend.formats.tracks.mots import beyond_maps, class_numbers, to_mots, to_mots_maps
 from backend.formats.tracks.video_rectangle import to_task
 from backend.formats.voc.label_maps import encode_png, label_maps
 from backend.labeling.outputs import AnnotationFiles
@@ -304,6 +304,7 @@ def _write_mots(
     """Text, a folder of 16-bit pictures as KITTI MOTS has them, and what the classes are called."""
     numbers = class_numbers(names)
     text, losses = to_mots(video, numbers)
+    losses |= beyond_maps(video, numbers)
     path = root / f"{video.name}.txt"
     write_atomic(path, text.encode())
     for frame, data in enumerate(to_mots_maps(video, numbers)):

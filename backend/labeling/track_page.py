@@ -61,6 +61,7 @@ def render_tracks(
     template = Environment(autoescape=True).from_string(text)
     return template.render(
         video=video,
+        numbers=list(numbers),
         rows=rows,
         figures=figures,
         ticks=ticks,

@@ -31,7 +31,7 @@ from backend.labeling.accepted import GapFollower, accepted_frames
 from backend.labeling.cascade import Cascade
 from backend.labeling.checkpoint import EVERY, Checkpoint
 from backend.labeling.follow import Followed, Follower, FollowOptions
-from backend.labeling.given_masks import digest_of, given_masks, masks_folder
+from backend.labeling.given_masks import AtPlaces, digest_of, given_masks, masks_folder
 from backend.labeling.track_files import (
     KeptTracks,
     partial_path,
@@ -120,12 +120,18 @@ class VideoRun:
             sources: video files and folders of pictures.
 
         Raises:
-            ConfigError: two videos of one name.
+            ConfigError: two videos of one name, or one that would be replaced.
         """
         names = Counter(map(name_of, sources))
         twice = [name for name, count in names.items() if count > 1]
         if twice:
             raise ConfigError(f"two of the videos are called {twice[0]!r}; run one at a time")
+        for source in sources:
+            drawn = self._out / f"{name_of(source)}.mp4"
+            if "mp4" in self._options.formats and drawn.resolve() == source.resolve():
+                raise ConfigError(
+                    f"{source}: would be replaced by the drawn video; name another --out"
+                )
         for source in sources:
             try:
                 self._one(source)
@@ -169,20 +175,24 @@ class VideoRun:
         name = name_of(source)
         if kept is None:
             raise InputError(f"{source}: was not followed before; run without --between-accepted")
-        taken = [track.id for track in kept.video.tracks]
-        fixed, faults = accepted_frames(self._out / "labelme" / name, kept.frames, taken)
+        fixed, faults = accepted_frames(self._out / "labelme" / name, kept.frames, kept.video)
         self.summary.failed += [(str(source), sentence) for sentence in faults]
         if len(fixed) < 2:
             raise InputError(
                 f"{source}: --between-accepted needs two frames or more whose labelme files in"
                 f" {self._out / 'labelme' / name} were corrected, there are {len(fixed)}"
             )
+        numbers: list[int] = []
         follower = GapFollower(self._cascade, self._segmenter)
-        found = follower.run(kept.video, self._images(source, video, []), fixed)
+        found = follower.run(kept.video, self._images(source, video, numbers), fixed)
+        if tuple(numbers) != kept.frames[: len(numbers)]:
+            raise InputError(
+                f"{source}: these are other frames than those that were followed; give the same"
+                " --every, --start, --end and --max-side as before"
+            )
         names = dict.fromkeys([*kept.names, *(track.label for track in found.tracks)])
-        self._names = list(names)
-        kept = replace(kept, video=found, names=tuple(names))
-        rewrite_tracks(self._out, kept)
+        path = rewrite_tracks(self._out, replace(kept, video=found, names=tuple(names)))
+        kept = read_tracks(path) or kept
         self.summary.notes.append(
             f"{name}: followed anew between {counted(len(fixed), 'accepted frame')}"
         )
@@ -209,7 +219,7 @@ class VideoRun:
 
     def _follow(self, source: Path, video: Video, made: str) -> KeptTracks:
         numbers: list[int] = []
-        given = self._given(name_of(source))
+        given = self._given(name_of(source), numbers)
         follower = Follower(self._cascade, self._segmenter, self._options.follow)
         path = partial_path(self._out, name_of(source))
         checkpoint = Checkpoint(path, made, self._options.checkpoint)
@@ -260,22 +270,29 @@ class VideoRun:
                 yield frame
                 bar.update()
 
-    def _given(self, name: str) -> Mapping[int, Detections | Sequence[Instance]] | None:
-        """Boxes of a prompt file, or outlined objects, by the place of their frame."""
+    def _given(
+        self, name: str, numbers: Sequence[int]
+    ) -> Mapping[int, Detections | Sequence[Instance]] | None:
+        """Boxes of a prompt file, or outlined objects, by the place of their frame.
+
+        Args:
+            name: of the video.
+            numbers: of the frames, which grow while they are read.
+        """
         if self._options.masks is not None:
             folder = masks_folder(self._options.masks, name)
-            return given_masks(folder, self._options.choice, self._names[0])
+            return AtPlaces(given_masks(folder, self._names[0]), numbers)
         prompts = self._options.prompts
         if prompts is None:
             return None
-        found = _given_to(prompts, name, self._options.choice)
+        found = _given_to(prompts, name)
         if not found:
             theirs = next(iter(prompts.by_image), "nothing")
             raise InputError(
                 f"{prompts.path}: has no boxes for {name}; it names for example"
                 f" {theirs!r}, the frames are called {name}/00000 and so on"
             )
-        return found
+        return AtPlaces(found, numbers)
 
     def _note(self, name: str, found: Followed) -> None:
         notes = self.summary.notes
@@ -295,8 +312,9 @@ class VideoRun:
 
     def _write(self, source: Path, kept: KeptTracks) -> None:
         formats = self._options.formats
+        names = kept.names or tuple(self._names)
         address = self._options.url_prefix + quote(source.name, errors="surrogateescape")
-        paths, losses = write_whole_files(kept, formats, self._out, self._names, address)
+        paths, losses = write_whole_files(kept, formats, self._out, names, address)
         if "label-studio" in formats and (source.is_dir() or self._options.choice.every > 1):
             self.summary.notes.append(
                 f"{kept.video.name}: Label Studio plays files, and all their frames; tasks of a"
@@ -314,7 +332,7 @@ class VideoRun:
             frames,
             self._options.formats,
             self._out,
-            self._names,
+            names,
             self._options.url_prefix,
             overwrite=self._options.overwrite,
         )
@@ -335,15 +353,12 @@ def name_of(source: Path) -> str:
     return source.name if source.is_dir() else source.stem
 
 
-def _given_to(prompts: PromptFile, name: str, choice: FrameChoice) -> dict[int, Detections]:
-    """Boxes by the place of their frame among those that are chosen."""
+def _given_to(prompts: PromptFile, name: str) -> dict[int, Detections]:
+    """Boxes by the number of their frame."""
     found = {}
     for key, detections in prompts.by_image.items():
         path = PurePosixPath(key)
         number = path.with_suffix("").name
-        if path.parent.as_posix() != name or not number.isdecimal():
-            continue
-        place, rest = divmod(int(number), choice.every)
-        if rest == 0:
-            found[place] = detections
+        if path.parent.as_posix() == name and number.isdecimal():
+            found[int(number)] = detections
     return found

@@ -462,7 +462,7 @@ def test_a_video_of_an_address(tmp_path: Path, run_cli: Any) -> None:
             thread.join()
     assert code != 0
     assert "answered 404" in err
-    assert [path.name for path in (out / "downloads").iterdir()] == ["film.mp4"]
+    assert [path.name for path in (out / "downloads").rglob("*.*")] == ["film.mp4"]
     assert len(list(out.glob("*.jpg"))) == 5
 
 
@@ -540,3 +540,46 @@ def test_objects_that_are_outlined_already(clip: Path, tmp_path: Path, run_cli: 
     )
     assert code != 0
     assert "holds no PNG" in out_text + err
+
+
+def test_a_drawn_video_never_replaces_its_source(tmp_path: Path, run_cli: Any) -> None:
+    film = tmp_path / "film.mp4"
+    write_film(film, SEED, 3)
+    before = film.read_bytes()
+    code, _, err = run_cli("video", film, "--out", tmp_path, *MODELS)
+    assert code == 2
+    assert "would be replaced by the drawn video" in err
+    assert film.read_bytes() == before
+
+
+def test_other_frames_than_those_that_were_followed_are_refused(
+    made: Path, clip: Path, tmp_path: Path, run_cli: Any
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(made, out)
+    for number in (2, 4):
+        path = out / "labelme" / f"{SEED}" / f"{number:05d}.json"
+        path.write_text(path.read_text() + "\n")
+    kept = (out / "tracks" / f"{SEED}.json").read_bytes()
+    command = ["video", clip, "--out", out, *MODELS, "--format", "labelme", "--between-accepted"]
+    code, told, _ = run_cli(*command, "--every", "2")
+    assert code == 1
+    assert "these are other frames than those that were followed" in told
+    assert (out / "tracks" / f"{SEED}.json").read_bytes() == kept
+    assert run_cli(*command, "--overwrite")[0] == 2
+
+
+def test_given_frames_are_told_by_their_numbers(clip: Path, tmp_path: Path, run_cli: Any) -> None:
+    """Whatever frames are chosen."""
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    number = 6
+    path = clip.parents[1] / "SegmentationObject" / f"{SEED}" / f"{number:05d}.png"
+    shutil.copy(path, masks / path.name)
+    out = tmp_path / "out"
+    options = ["--segmenter", "demo", "--no-progress", "--masks", masks, "--format", "davis"]
+    code, _, err = run_cli("video", clip, "--out", out, *options, "--every", "2", "--start", "0.15")
+    assert code == 0, err
+    drawn = decode_png((out / "davis" / f"{SEED}" / path.name).read_bytes(), "mask")
+    expected = truth(clip, number)
+    assert ((drawn > 0) == (expected > 0)).mean() > 0.97

@@ -68,6 +68,36 @@ def test_accepted_as_it_was(tmp_path: Path, run_cli: Any) -> None:
     assert set(one["classes"]) == {"cat", "dog"}
 
 
+def test_only_the_newest_prediction_of_a_version_counts(tmp_path: Path, run_cli: Any) -> None:
+    boxes = [region(1, "cat", 10)]
+    path = export(tmp_path, [], boxes)
+    tasks = json.loads(path.read_text())
+    newer = {"id": 9, "model_version": "v1", "result": boxes}
+    tasks[0]["predictions"].append(newer)
+    path.write_text(json.dumps(tasks))
+    (one,) = scored(run_cli, path)["video"].values()
+    assert (one["annotations"], one["hota"]) == (1, 1)
+
+
+@pytest.mark.parametrize("length", ["1e18", "1e30", "true", '"x"'])
+def test_odd_counts_of_frames(tmp_path: Path, run_cli: Any, length: str) -> None:
+    boxes = [region(1, "cat", 10)]
+    path = export(tmp_path, boxes, boxes)
+    path.write_text(
+        path.read_text().replace(f'"framesCount": {FRAMES}', f'"framesCount": {length}')
+    )
+    (one,) = scored(run_cli, path)["video"].values()
+    assert one["frames"] == FRAMES
+
+
+def test_options_that_mean_nothing_there(tmp_path: Path, run_cli: Any) -> None:
+    boxes = [region(1, "cat", 10)]
+    path = export(tmp_path, boxes, boxes)
+    code, _, err = run_cli("score", path, "--missing", "--no-progress")
+    assert code == 2
+    assert "--missing: has no meaning for videos" in err
+
+
 def test_what_was_left_to_do(tmp_path: Path, run_cli: Any) -> None:
     predicted = [region(1, "cat", 10, (1, 10, 20)), region(2, "dog", 60), region(3, "cow", 40)]
     moved = copy.deepcopy(predicted[0])
@@ -109,7 +139,7 @@ def test_who_and_which(tmp_path: Path, run_cli: Any) -> None:
     assert scored(run_cli, path, "--annotator", "2")["video"]["v1"]["hota"] == 0
     code, _, err = run_cli("score", path, "--model-version", "other", "--no-progress")
     assert code == 2
-    assert "no annotated task has a full prediction" in err
+    assert "nothing could be scored" in err
     code, _, err = run_cli("score", path, "--report", tmp_path / "page.html", "--no-progress")
     assert code == 2
     assert "have no page here" in err

@@ -11,6 +11,7 @@ from backend.core.masks import mask_iou
 from backend.core.tracks import PackedInstances, Track, TrackedVideo
 from backend.core.types import Image
 from backend.demo.scenes.objects import CLASS_NAMES
+from backend.errors import InputError
 from backend.labeling.accepted import Accepted, GapFollower
 from tests.labeling import test_follow as oracle
 
@@ -109,6 +110,24 @@ def test_what_a_person_takes_away_and_adds() -> None:
     bare = {k: v for k, v in accepted(right, 10).objects.items() if k != 2}
     found = run(clip, right, {10: Accepted(bare), 40: accepted(right, 40)})
     assert 10 not in found.tracks[1].seen
+
+
+def test_what_a_person_took_away_at_an_end_stays_away() -> None:
+    clip = oracle.played(oracle.SEEDS[1])
+    right = truth(clip)
+    without = {k: v for k, v in accepted(right, 30).objects.items() if k != 1}
+    found = run(clip, right, {10: accepted(right, 10), 30: Accepted(without)})
+    assert 30 not in found.tracks[0].seen
+    assert 29 in found.tracks[0].seen
+
+
+def test_fewer_frames_than_accepted_ones_change_nothing() -> None:
+    clip = oracle.played(oracle.SEEDS[0])
+    right = truth(clip)
+    images = (frame.image for frame in clip.frames(20))
+    follower = GapFollower(oracle.OracleLabeler(clip), oracle.OracleSegmenter(clip))
+    with pytest.raises(InputError, match="ends after 20 frames that can be read, before"):
+        follower.run(right, images, {5: accepted(right, 5), 40: accepted(right, 40)})
 
 
 def test_a_gap_that_is_longer_than_the_frames_at_hand() -> None:

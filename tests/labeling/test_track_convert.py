@@ -78,6 +78,25 @@ def test_files_of_others_are_kept(source: Path, tmp_path: Path, run_cli: Any) ->
     assert name.with_name(f"{name.name}.bak").read_text() == "mine"
 
 
+def test_names_in_files_lead_nowhere_else(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for k, name in enumerate(("../../evil", "/tmp/evil2", "a\\b")):
+        document = to_youtube_vis([(of_clip(1_000_201, 2), [])], NAMES)
+        document["videos"][0]["name"] = name
+        (folder / f"{k}.json").write_bytes(json_bytes(document))
+    out = tmp_path / "out"
+    for target in FORMATS:
+        summary = convert_tracks(folder, out / target, target)
+        assert not summary.failed
+        assert all(path.is_relative_to(out) for path in summary.outputs)
+    assert sorted(path.name for path in (out / "cvat").iterdir()) == [
+        "a_b.xml",
+        "evil.xml",
+        "tmp_evil2.xml",
+    ]
+
+
 def test_only_some_classes(source: Path, tmp_path: Path, run_cli: Any) -> None:
     labels = [track.label for video in read(source).values() for track in video.tracks]
     out = tmp_path / "out"

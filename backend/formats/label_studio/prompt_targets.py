@@ -82,11 +82,17 @@ def video_target(config: LabelConfig, from_name: str, label: str | None) -> tupl
         label: its own; None where it has none.
 
     Raises:
-        InputError: no such tag, or it has no label and the tag has several.
+        InputError: no such tag, no such label, or it has none and the tag has several.
     """
     tag = next((one for one in config.videos if one.name == from_name), None)
     if tag is None:
         raise InputError(f'the labeling config has no tag "{from_name[:80]}" on a Video')
     if label is None and len(tag.labels) != 1:
         raise InputError(f'the box of "{from_name[:80]}" has no label; choose one, then draw')
-    return tag, tag.labels[0].written if label is None else label
+    if label is None:
+        return tag, tag.labels[0].written
+    known = next((one for one in tag.labels if label in (one.value, one.alias)), None)
+    if known is None:
+        there = listed(one.value for one in tag.labels)
+        raise InputError(f'label {label[:80]!r} is none of "{from_name[:80]}": {there}')
+    return tag, known.written

@@ -1,8 +1,9 @@
 """COCO with tracks: a picture for each frame, and a ``track_id`` on each annotation.
 
-COCO itself knows no video. As trackers read it (ByteTrack, MMTracking's CocoVID), ``videos`` lists
-the videos, an image has ``video_id`` and ``frame_id`` (from 0), and an annotation the number of
-its object in the video. Programs that know nothing of tracks see a common COCO file.
+COCO itself knows no video. As trackers read it (MMTracking's CocoVID), ``videos`` lists the videos,
+an image has ``video_id`` and ``frame_id``, and an annotation the number of its object in the video.
+Frames are written from 0 on; ByteTrack counts from 1, and a file is read by its lowest. Programs
+that know nothing of tracks see a common COCO file.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from backend.core.masks import mask_xyxy
-from backend.core.tracks import PackedInstances, Track, TrackedVideo
+from backend.core.tracks import MOST_FRAMES, PackedInstances, Track, TrackedVideo
 from backend.errors import InputError, json_kind
 from backend.formats.coco.segmentation import decode_segmentation, encode_segmentation
 
@@ -94,25 +95,25 @@ def from_coco_tracks(document: Mapping[str, Any]) -> tuple[list[TrackedVideo], l
         if not isinstance(found, list):
             raise InputError(f"{key}: expected a list, got {json_kind(found)}")
         rows[key] = [row if isinstance(row, dict) else {} for row in found]
-    names = {row.get("id"): str(row.get("name")) for row in rows["categories"]}
+    names = {row["id"]: str(row.get("name")) for row in rows["categories"] if _has_id(row)}
     places = {number: k for k, number in enumerate(names)}
-    titles = {row.get("id"): row for row in document.get("videos") or () if isinstance(row, dict)}
-    images = {
-        row.get("id"): row
-        for row in rows["images"]
-        if all(isinstance(row.get(key), int) for key in ("frame_id", "height", "width"))
-        and row.get("video_id") is not None
-    }
+    listed = document.get("videos")
+    titles = {row["id"]: row for row in listed if _has_id(row)} if isinstance(listed, list) else {}
+    images = {row["id"]: row for row in rows["images"] if _is_frame(row)}
     if not images:
         raise InputError("images: none has a video_id, frame_id, height and width")
+    first: dict[Any, int] = {}
+    for image in images.values():
+        key = image["video_id"]
+        first[key] = min(first.get(key, image["frame_id"]), image["frame_id"])
     faults: list[str] = []
     seen: defaultdict[Any, dict[int, PackedInstances]] = defaultdict(dict)
     labels: dict[tuple[Any, int], str] = {}
     for k, row in enumerate(rows["annotations"]):
         where = f"annotations[{k}]"
-        image = images.get(row.get("image_id"))
+        image = _of(images, row.get("image_id"))
         number = row.get("track_id", row.get("instance_id"))
-        label = names.get(row.get("category_id"))
+        label = _of(names, row.get("category_id"))
         if image is None or label is None or not isinstance(number, int):
             faults.append(f"{where}: names no frame, no category, or no track_id")
             continue
@@ -133,10 +134,26 @@ def from_coco_tracks(document: Mapping[str, Any]) -> tuple[list[TrackedVideo], l
             faults.append(f"{where}: track {number} is {labels[video, number]!r}, not {label!r}")
             continue
         own = seen[video].setdefault(number, PackedInstances(label, places[row.get("category_id")]))
-        own.add(image["frame_id"], mask, sure)
+        own.add(image["frame_id"] - first[video], mask, sure)
     return [_video(key, titles.get(key, {}), images, seen[key], labels) for key in _keys(images)], (
         faults
     )
+
+
+def _has_id(row: Any) -> bool:
+    return isinstance(row, dict) and isinstance(row.get("id"), int | str)
+
+
+def _of(rows: Mapping[Any, Any], key: Any) -> Any:
+    """The row of an id; None also where the id is none."""
+    return rows.get(key) if isinstance(key, int | str) else None
+
+
+def _is_frame(row: Mapping[str, Any]) -> bool:
+    """Whether an image is a frame of a video."""
+    whole = all(isinstance(row.get(key), int) for key in ("frame_id", "height", "width"))
+    named = _has_id(row) and isinstance(row.get("video_id"), int | str)
+    return named and whole and 0 <= row["frame_id"] < MOST_FRAMES
 
 
 def _keys(images: Mapping[Any, Mapping[str, Any]]) -> list[Any]:
@@ -151,6 +168,7 @@ def _video(
     labels: Mapping[tuple[Any, int], str],
 ) -> TrackedVideo:
     own = [image for image in images.values() if image["video_id"] == key]
+    numbers = [image["frame_id"] for image in own]
     tracks = [
         Track(id=k, label=labels[key, number], seen=seen[number])
         for k, number in enumerate(sorted(seen), 1)
@@ -159,7 +177,7 @@ def _video(
     return TrackedVideo(
         name=str(title.get("name") or key),
         size_hw=(own[0]["height"], own[0]["width"]),
-        n_frames=1 + max(image["frame_id"] for image in own),
+        n_frames=1 + max(numbers) - min(numbers),
         rate=float(rate) if isinstance(rate, int | float) and rate > 0 else 25.0,
         tracks=tuple(tracks),
     )

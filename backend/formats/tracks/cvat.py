@@ -18,7 +18,8 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
 from backend.core.colours import hex_colour
-from backend.core.tracks import PackedInstances, Track, TrackedVideo
+from backend.core.masks import pack_mask
+from backend.core.tracks import MOST_FRAMES, PackedInstances, Track, TrackedVideo
 from backend.core.types import Mask
 from backend.errors import InputError
 from backend.formats.label_studio.brush_rle import mask_of_stretches, run_lengths
@@ -142,6 +143,8 @@ def from_cvat(text: bytes, name: str) -> tuple[TrackedVideo, list[str]]:
     tracks: list[Track] = []
     told = root.find("meta/task/size")
     n_frames = int(told.text) if told is not None and (told.text or "").isdecimal() else 0
+    n_frames = min(n_frames, MOST_FRAMES)
+    start, step = _counting(root)
     found = []
     for k, row in enumerate(root.findall("track")):
         where = f"{name}: track {row.get('id', k)}"
@@ -151,7 +154,11 @@ def from_cvat(text: bytes, name: str) -> tuple[TrackedVideo, list[str]]:
             continue
         if label not in labels:
             labels.append(label)
-        shapes = _shapes(row, size_hw, where, faults)
+        shapes = [
+            ((frame - start) // step, mask)
+            for frame, mask in _shapes(row, size_hw, where, faults)
+            if frame >= start
+        ]
         n_frames = max([n_frames, *(frame + 1 for frame, _ in shapes)])
         found.append((label, shapes))
     for label, shapes in found:
@@ -159,14 +166,25 @@ def from_cvat(text: bytes, name: str) -> tuple[TrackedVideo, list[str]]:
         ends = [frame for frame, _ in shapes[1:]] + [n_frames]
         for (frame, mask), end in zip(shapes, ends, strict=False):
             if mask is not None:
+                packed = pack_mask(mask)
                 for at in range(frame, end):
-                    seen.add(at, mask, 1.0)
+                    seen.put(at, packed, 1.0)
         tracks.append(Track(id=len(tracks) + 1, label=label, seen=seen))
     title = root.findtext("meta/task/name") or name
     video = TrackedVideo(
         name=title, size_hw=size_hw, n_frames=n_frames, rate=25.0, tracks=tuple(tracks)
     )
     return video, faults
+
+
+def _counting(root: Any) -> tuple[int, int]:
+    """The first frame of a task, and the step from one to the next; frames are counted in the whole
+    video.
+    """
+    start = root.findtext("meta/task/start_frame") or ""
+    step = (root.findtext("meta/task/frame_filter") or "").partition("step=")[2]
+    is_step = step.isdecimal() and int(step) > 0
+    return (int(start) if start.isdecimal() else 0), (int(step) if is_step else 1)
 
 
 def _number(parent: Any, key: str, where: str) -> int:
@@ -199,8 +217,8 @@ def _shapes(
         except InputError as error:
             faults.append(str(error))
             continue
-        if frame < 0:
-            faults.append(f"{where}: frame {frame} is before the first")
+        if not 0 <= frame < MOST_FRAMES:
+            faults.append(f"{where}: {frame:,} is no frame of a video")
             continue
         found[frame] = None if shape.get("outside") == "1" else mask
     if others:

@@ -17,12 +17,13 @@ import numpy as np
 from PIL import Image
 
 from backend.core.masks import mask_xyxy
-from backend.core.tracks import Track, TrackedVideo, parted
+from backend.core.tracks import MOST_FRAMES, Track, TrackedVideo, parted
 from backend.core.types import Instance
 from backend.errors import InputError
 from backend.formats.coco.segmentation import decode_segmentation, encode_segmentation
 
 _PER_CLASS = 1000
+_LARGEST_VALUE = 65535
 IGNORED_CLASS = 10
 _CUT = "masks that overlapped and were cut"
 _BEYOND = "tracks beyond 999 of a class"
@@ -89,11 +90,20 @@ def to_mots(
     return "".join(lines), {what: n for what, n in losses.items() if n}
 
 
+def beyond_maps(video: TrackedVideo, classes: Mapping[str, int]) -> dict[str, int]:
+    """What the pictures of ``to_mots_maps`` cannot hold, with how many."""
+    numbers, _ = object_ids(video, classes)
+    n_beyond = sum(number > _LARGEST_VALUE for number in numbers.values())
+    return {"tracks whose number no picture of 16 bits can hold": n_beyond} if n_beyond else {}
+
+
 def to_mots_maps(video: TrackedVideo, classes: Mapping[str, int]) -> Iterator[bytes]:
     """The same as pictures: for each frame a PNG of 16 bits, whose values are the numbers of the
-    objects, 0 for none.
+    objects, 0 for none. Objects of classes beyond the 65th have numbers that are too large, and are
+    left out; see ``beyond_maps``.
     """
     numbers, _ = object_ids(video, classes)
+    numbers = {track: number for track, number in numbers.items() if number <= _LARGEST_VALUE}
     for frame in range(video.n_frames):
         there = [(track, one) for track, one in video.at(frame) if track.id in numbers]
         masks, _ = parted([one for _, one in there])
@@ -142,6 +152,9 @@ def from_mots(
         if size_hw not in (None, own_size):
             raise InputError(f"{where}: is {own_size[1]}x{own_size[0]}, those before it are not")
         size_hw = own_size
+        if frame - first_frame >= MOST_FRAMES:
+            faults.append(f"{where}: no video has {frame:,} frames")
+            continue
         last = max(last, frame - first_frame)
         if class_number == IGNORED_CLASS:
             continue

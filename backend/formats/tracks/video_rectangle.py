@@ -8,6 +8,7 @@ not seen after this frame, until the next key frame (Label Studio 1.23, ``VideoR
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -16,12 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backend.core.tracks import Track, TrackedVideo
+from backend.core.tracks import MOST_FRAMES, Track, TrackedVideo
 from backend.errors import InputError, json_kind
 from backend.formats.label_studio.binding import VideoOutput
 
 TOLERANCE = 1.5  # pixels that a side of a box may be off between key frames
-_MOST_FRAMES = 10_000_000  # of a video: days
+_FAR = 1e9  # percent
 _ROUNDING = 1e-6  # of a frame
 SAME_RATE = 1e-4  # 29.97 and 30 are not the same: after half a minute they are a frame apart
 _DIGITS = 3  # of percents: a hundredth of a pixel in 1000
@@ -52,9 +53,10 @@ def key_frames(
     [(0, True), (3, False), (7, True), (8, False)]
     """
     made = []
+    fixed_frames = frozenset(kept)
     for span in _spans(sorted(boxes)):
         path = np.array([boxes[frame] for frame in span], np.float64)
-        fixed = [k for k, frame in enumerate(span) if frame in kept]
+        fixed = [k for k, frame in enumerate(span) if frame in fixed_frames]
         told = _simplified(np.array(span, np.float64), path, tolerance, fixed)
         made += [KeyFrame(span[k], path[k], enabled=k != len(span) - 1) for k in told]
     return made
@@ -126,6 +128,7 @@ def to_region(
     to_name: str,
     tolerance: float = TOLERANCE,
     kept: Collection[int] = (),
+    id_prefix: str = "",
 ) -> dict[str, Any] | None:
     """A track as a region of a prediction or annotation.
 
@@ -138,6 +141,7 @@ def to_region(
         to_name: of the Video tag.
         tolerance: see ``key_frames``.
         kept: see ``key_frames``.
+        id_prefix: of the region's id, where several tags show the same tracks.
 
     Returns:
         The region; None for a track that is seen nowhere.
@@ -148,7 +152,7 @@ def to_region(
         return None
     scores = [round(float(track.seen[one.frame].score), 3) for one in told]
     return {
-        "id": f"track{track.id}",
+        "id": f"{id_prefix}track{track.id}",
         "type": "videorectangle",
         "from_name": from_name,
         "to_name": to_name,
@@ -182,6 +186,19 @@ def _told(one: KeyFrame, video: TrackedVideo) -> dict[str, Any]:
     }
 
 
+def _number(value: Any) -> float:
+    """A number; nan for what is none, or far too large for one."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < _FAR:
+        return math.nan
+    return float(value)
+
+
+def frame_count(value: Any) -> int:
+    """The ``framesCount`` of a region; 0 where it tells none that can be."""
+    number = _number(value)
+    return int(number) if 1 <= number <= MOST_FRAMES else 0
+
+
 def from_region(region: Mapping[str, Any], size_hw: tuple[int, int], where: str) -> list[KeyFrame]:
     """The key frames of a region.
 
@@ -203,22 +220,19 @@ def from_region(region: Mapping[str, Any], size_hw: tuple[int, int], where: str)
         at = f"{where}.value.sequence[{k}]"
         if not isinstance(row, dict):
             raise InputError(f"{at}: expected an object, got {json_kind(row)}")
-        numbers = [row.get(key) for key in ("frame", "x", "y", "width", "height")]
-        if not all(
-            isinstance(one, int | float) and not isinstance(one, bool) and np.isfinite(one)
-            for one in numbers
-        ):
+        numbers = [_number(row.get(key)) for key in ("frame", "x", "y", "width", "height")]
+        if not all(math.isfinite(one) for one in numbers):
             raise InputError(f"{at}: expected numbers for frame, x, y, width and height")
-        frame, x, y, w, h = (float(one or 0) for one in numbers)
-        if not 1 <= frame <= _MOST_FRAMES:
-            raise InputError(f"{at}.frame: expected 1 to {_MOST_FRAMES:,}, got {frame:g}")
+        frame, x, y, w, h = numbers
+        if not 1 <= frame <= MOST_FRAMES:
+            raise InputError(f"{at}.frame: expected 1 to {MOST_FRAMES:,}, got {frame:g}")
         box = np.array([x * width, y * height, (x + w) * width, (y + h) * height]) / 100
         told.append(KeyFrame(int(frame) - 1, box, row.get("enabled") is not False))
     return sorted(told, key=lambda one: one.frame)
 
 
 def to_regions(
-    video: TrackedVideo, output: VideoOutput, names: Mapping[int, str]
+    video: TrackedVideo, output: VideoOutput, names: Mapping[int, str], id_prefix: str = ""
 ) -> list[dict[str, Any]]:
     """The tracks of a video as a VideoRectangle tag shows them.
 
@@ -226,6 +240,7 @@ def to_regions(
         video: with the classes of a model as labels.
         output: the tag.
         names: class index to name of the model.
+        id_prefix: see ``to_region``.
     """
     shown = at_rate(video, output.frame_rate)
     labels = {names[k]: label for k, label in output.labels.items()}
@@ -235,6 +250,7 @@ def to_regions(
             shown,
             from_name=output.from_name,
             to_name=output.to_name,
+            id_prefix=id_prefix,
         )
         for track in shown.tracks
         if track.label in labels
@@ -274,10 +290,18 @@ def at_rate(video: TrackedVideo, rate: float) -> TrackedVideo:
     >>> video = TrackedVideo(name="v", size_hw=(4, 4), n_frames=4, rate=30, tracks=(track,))
     >>> dict(at_rate(video, 15).tracks[0].seen)
     {0: 0, 1: 2}
+
+    Raises:
+        InputError: there are far too many.
     """
     if abs(video.rate - rate) < SAME_RATE * rate:
         return video
     n_frames = max(1, round(video.n_frames * rate / video.rate))
+    if n_frames > MOST_FRAMES:
+        raise InputError(
+            f"{video.name}: has {n_frames:,} frames at {rate:g} a second, the limit is"
+            f" {MOST_FRAMES:,}"
+        )
     shown = frames_at_rate(range(n_frames), rate, video.rate)
     tracks = tuple(
         replace(

@@ -180,9 +180,13 @@ def _seen(
     own = row.get("scores")
     by_frame = own if isinstance(own, list) else []
     seen = PackedInstances(*named)
+    length = int(info.get("length") or len(info.get("file_names") or ()))
     for frame, segmentation in enumerate(row["segmentations"] or ()):
         if segmentation is None:
             continue
+        if frame >= length:
+            faults.append(f"{where}.segmentations: has more than the {length} of its video")
+            break
         at = f"{where}.segmentations[{frame}]"
         try:
             mask = decode_segmentation(segmentation, size_hw, at)

@@ -10,14 +10,14 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from tqdm import tqdm
 
 from backend.core.types import Image
 from backend.errors import ConfigError, InputError, LabelingError, UnexpectedError
-from backend.files.addresses import path_of
+from backend.files.addresses import suffix_of
 from backend.files.images import ImageLimits
 from backend.files.videos import FrameChoice, Video, open_video
 from backend.formats.json_text import json_text
@@ -25,6 +25,7 @@ from backend.formats.label_studio.binding import Binding, VideoOutput
 from backend.formats.label_studio.label_config import LabelConfig
 from backend.formats.label_studio.results import prediction_object, result_of_regions
 from backend.formats.tracks.video_rectangle import rate_note, to_regions
+from backend.label_studio.api.origins import shown
 from backend.label_studio.api.tasks import Task
 from backend.label_studio.prelabel.stages import TaskWork
 from backend.label_studio.prelabel.uploads import Finished
@@ -129,16 +130,21 @@ class VideoEngine:
         self, work: TaskWork, output: VideoOutput, stop: threading.Event
     ) -> list[dict[str, Any]]:
         task = work.task
+        drawn = None
+        if work.given is not None:
+            own = [one for one in work.given if one.get("from_name") == output.from_name]
+            if not own:
+                return []
+            drawn = read_drawn(own, self._config, "annotation")
         uri = task.image(output.data_key)
         with tempfile.TemporaryDirectory(prefix="yolosam2-video-") as folder:
-            path = Path(folder) / f"video{PurePosixPath(path_of(uri)).suffix[:8]}"
+            path = Path(folder) / f"video{suffix_of(uri)}"
             with path.open("wb") as file:
                 self._save(uri, task.id, time.monotonic() + _FETCH_S, file)
-            video = open_video(path, self._limits)
+            video = open_video(path, self._limits, shown(uri))
             self._tell_rate(video.info.rate, output.frame_rate, task)
             frames = self._frames(task, video, stop)
-            if work.given is not None:
-                drawn = read_drawn(work.given, self._config, "annotation")
+            if drawn is not None:
                 regions, _ = follow_drawn(
                     drawn, video, frames, BoxFollower(self._cascade, self._segmenter)
                 )
@@ -152,7 +158,8 @@ class VideoEngine:
         if not found.n_frames:
             raise InputError(f"{uri[:80]}: has no frame that can be read")
         tracked = found.as_video(f"task {task.id}", video.info.rate, self._version)
-        return to_regions(tracked, output, self._cascade.names)
+        prefix = f"{output.from_name}-" if len(self._outputs) > 1 else ""
+        return to_regions(tracked, output, self._cascade.names, prefix)
 
     def _frames(self, task: Task, video: Video, stop: threading.Event) -> Iterator[Image]:
         with tqdm(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from backend.config.service import ServiceSettings
 from backend.core.protocols import InteractiveLabeler
@@ -200,7 +200,9 @@ class Service:
             Unavailable: nothing could be done now; for some tasks only, their items say so instead.
         """
         deadline = time.monotonic() + self.settings.deadline_s
-        with self.inference.admit(BATCH if request.context is None else CLICK):
+        # Boxes on videos take as long as batches, and must not take the places of clicks.
+        is_click = request.context is not None and "videorectangle" not in _kinds(request.context)
+        with self.inference.admit(CLICK if is_click else BATCH):
             project = self._project(request, deadline)
             if request.context is not None:
                 answer = (
@@ -223,3 +225,10 @@ class Service:
     def ready(self) -> bool:
         """Whether a request would be served now."""
         return self.inference.state == READY
+
+
+def _kinds(context: Mapping[str, Any]) -> set[str]:
+    """The types of what was drawn."""
+    result = context.get("result")
+    found = result if isinstance(result, list) else []
+    return {str(one.get("type")) for one in found if isinstance(one, dict)}

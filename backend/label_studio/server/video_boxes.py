@@ -5,6 +5,7 @@ The answer holds the same regions with more key frames; those that the person ma
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -15,11 +16,12 @@ from backend.files.videos import open_video
 from backend.formats.json_text import RawJson, json_text
 from backend.formats.label_studio.label_config import LabelConfig
 from backend.formats.label_studio.results import prediction_object, result_of_regions
+from backend.label_studio.api.origins import shown
 from backend.label_studio.api.tasks import Task
 from backend.label_studio.server.models_on_thread import LabelerOnThread, SegmenterOnThread
 from backend.label_studio.server.projects import Project
 from backend.label_studio.server.video_work import VideoWork
-from backend.label_studio.server.worker import CLICK
+from backend.label_studio.server.worker import BATCH
 from backend.labeling.drawn_boxes import follow_drawn, read_drawn
 from backend.labeling.follow_boxes import BoxFollower
 
@@ -36,7 +38,8 @@ class VideoBoxes:
 
     def __init__(self, work: VideoWork) -> None:
         self._work = work
-        self._newest: dict[tuple[str, int | None], int] = {}
+        self._newest: dict[tuple[str, int | None, str], int] = {}
+        self._numbers = itertools.count()
         self._lock = threading.Lock()
 
     def predict(
@@ -58,14 +61,14 @@ class VideoBoxes:
         tag = drawn[0].tag
         work = self._work
         uri = task.image(tag.data_key)
-        run = work.runner(deadline, CLICK)
+        run = work.runner(deadline, BATCH)  # a click on a picture does not wait for a video
         labeler = LabelerOnThread(work.predictors.default(), run)
         with (
-            self._only_one(project, task) as is_newest,
+            self._only_one((project.model_version, task.id, uri)) as is_newest,
             work.files.open(uri, task.id, deadline) as path,
             work.monitor.phase("models"),
         ):
-            video = open_video(path, work.limits)
+            video = open_video(path, work.limits, shown(uri))
             work.tell_rate(video.info.rate, tag.frame_rate, task)
             follower = BoxFollower(labeler, SegmenterOnThread(labeler, run))
             frames = work.frames(task, video, deadline, is_newest)
@@ -82,11 +85,10 @@ class VideoBoxes:
         return RawJson(json_text(prediction_object([result], project.model_version)))
 
     @contextmanager
-    def _only_one(self, project: Project, task: Task) -> Iterator[Callable[[], bool]]:
+    def _only_one(self, key: tuple[str, int | None, str]) -> Iterator[Callable[[], bool]]:
         """Whether this is still the newest request for a task."""
-        key = (project.model_version, task.id)
         with self._lock:
-            number = self._newest.get(key, 0) + 1
+            number = next(self._numbers)
             self._newest[key] = number
         try:
             yield lambda: self._newest.get(key) == number

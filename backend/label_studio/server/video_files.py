@@ -9,10 +9,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import BinaryIO
 
-from backend.files.addresses import path_of
+from backend.files.addresses import suffix_of
 
 logger = logging.getLogger(__name__)
 _KEPT = 8  # files
@@ -52,6 +52,8 @@ class VideoFiles:
         try:
             with own:  # two who want the same wait for one download
                 path = self._kept.get(key) or self._fetch(key, uri, task_id, deadline)
+                with self._lock:
+                    self._kept.move_to_end(key)
             yield path
         finally:
             with self._lock:
@@ -74,7 +76,7 @@ class VideoFiles:
             self._kept.clear()
 
     def _fetch(self, key: str, uri: str, task_id: int | None, deadline: float) -> Path:
-        path = self.place() / f"{key[:32]}{_suffix(uri)}"
+        path = self.place() / f"{key[:32]}{suffix_of(uri)}"
         try:
             with path.open("wb") as file:
                 self._save(uri, task_id, deadline, file)
@@ -89,15 +91,10 @@ class VideoFiles:
         """Remove the oldest files that nobody uses; the lock is held."""
         idle = [key for key in self._kept if not self._users.get(key)]
         for key in idle[: max(0, len(self._kept) - self._most)]:
-            self._kept.pop(key).unlink(missing_ok=True)
-            self._locks.pop(key, None)
+            path = self._kept.pop(key)
+            for beside in path.parent.glob(f"{path.stem}*"):  # the work on it as well
+                beside.unlink(missing_ok=True)
         for key in [key for key, users in self._users.items() if not users]:
             del self._users[key]
-
-
-def _suffix(uri: str) -> str:
-    """The end of a file's name, which helps FFmpeg to tell its kind; nothing else of the address
-    becomes part of a path.
-    """
-    suffix = "" if uri.startswith("data:") else PurePosixPath(path_of(uri)).suffix
-    return suffix if suffix.isascii() and suffix[1:].isalnum() and len(suffix) <= 8 else ""
+            if key not in self._kept:
+                self._locks.pop(key, None)

@@ -21,7 +21,7 @@ from backend.label_studio.server.worker import InferenceThread
 from backend.labeling.stream import Paused
 
 logger = logging.getLogger(__name__)
-_GRACE_S = 20.0  # that a model call which began in time may take beyond the limit
+_GRACE_S = 6.0  # that a model call which began in time may take beyond the limit
 _SPARE_S = 3.0  # of the time limit, for writing the answer
 _TELL_S = 5.0  # between lines about a video
 

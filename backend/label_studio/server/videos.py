@@ -18,16 +18,18 @@ from backend.formats.json_text import RawJson, json_text
 from backend.formats.label_studio.binding import VideoOutput
 from backend.formats.label_studio.results import prediction_object, result_of_regions
 from backend.formats.tracks.video_rectangle import to_regions
+from backend.label_studio.api.origins import shown
 from backend.label_studio.api.tasks import Task
 from backend.label_studio.server.batch import HELD_OUT, TaskAnswer, describe
 from backend.label_studio.server.models_on_thread import LabelerOnThread, SegmenterOnThread
 from backend.label_studio.server.projects import Project
 from backend.label_studio.server.video_work import VideoWork
-from backend.label_studio.server.worker import BATCH
+from backend.label_studio.server.worker import BATCH, DeadlineExceeded
 from backend.labeling.checkpoint import Checkpoint
 from backend.labeling.follow import Followed, Follower, FollowOptions
 
 logger = logging.getLogger(__name__)
+_EVERY = 50  # frames after which the work is kept, as a request may end at any time
 
 
 class VideoPredictor:
@@ -88,7 +90,9 @@ class VideoPredictor:
         self._work.tell_rate(rate, output.frame_rate, task)
         video = found.as_video(f"task {task.id}", rate, project.model_version)
         self._work.monitor.instances.inc(len(video.tracks))
-        return to_regions(video, output, self._work.predictors.default().names)
+        several = len(project.binding.videos) > 1
+        prefix = f"{output.from_name}-" if several else ""
+        return to_regions(video, output, self._work.predictors.default().names, prefix)
 
     def _followed(
         self, task: Task, output: VideoOutput, project: Project, deadline: float
@@ -98,11 +102,12 @@ class VideoPredictor:
         uri = task.image(output.data_key)
         run = work.runner(deadline, BATCH)
         labeler = LabelerOnThread(work.predictors.default(), run)
-        about = f"{uri}|{project.binding.digest}|{project.model_version}"
+        about = f"{uri}|{output.from_name}|{project.binding.digest}|{project.model_version}"
         made = sha256(about.encode("utf-8", "surrogatepass")).hexdigest()
         with work.files.open(uri, task.id, deadline) as path:
-            video = open_video(path, work.limits)
-            checkpoint = Checkpoint(path.with_name(f"{path.stem}-{made[:8]}.partial"), made)
+            video = open_video(path, work.limits, shown(uri))
+            kept = path.with_name(f"{path.stem}-{made[:8]}.partial")
+            checkpoint = Checkpoint(kept, made, _EVERY)
             follower = Follower(
                 labeler, SegmenterOnThread(labeler, run), self._options, output.thresholds
             )
@@ -111,7 +116,9 @@ class VideoPredictor:
             for sentence in video.info.faults:
                 logger.warning("task %s: %s", task.id, sentence)
         if not found.n_frames and found.is_whole:
-            raise InputError(f"{video.info.name}: has no frame that can be read")
+            raise InputError(f"{shown(uri)}: has no frame that can be read")
+        if not found.n_frames:
+            raise DeadlineExceeded("no time was left for the video; ask again")
         if not found.is_whole:
             logger.warning(
                 "task %s: the time was over at frame %d of %s; ask again to go on from there",

@@ -23,7 +23,13 @@ from backend.demo.scenes.objects import CLASS_NAMES
 from backend.errors import InputError
 from backend.formats.tracks.coco_tracks import from_coco_tracks, to_coco_tracks
 from backend.formats.tracks.cvat import from_cvat, to_cvat
-from backend.formats.tracks.mots import class_numbers, from_mots, to_mots, to_mots_maps
+from backend.formats.tracks.mots import (
+    beyond_maps,
+    class_numbers,
+    from_mots,
+    to_mots,
+    to_mots_maps,
+)
 from backend.formats.tracks.youtube_vis import from_youtube_vis, to_youtube_vis
 
 SIZE = (60, 80)
@@ -186,8 +192,10 @@ def test_cvat_tells_when_an_object_is_gone() -> None:
     told = [(one.get("frame"), one.get("outside")) for one in shapes]
     assert told == [("10", "0"), ("20", "0"), ("30", "1"), ("50", "0"), ("60", "1")]
     assert etree.fromstring(text).findtext("meta/task/frame_filter") == "step=10"
-    again, _ = from_cvat(to_cvat(video, NAMES), "v")
-    assert sorted(again.tracks[0].seen) == [1, 2, 5]
+    for numbers in (None, [10 * k for k in range(8)], [100 + k for k in range(8)]):
+        again, _ = from_cvat(to_cvat(video, NAMES, numbers), "v")
+        assert sorted(again.tracks[0].seen) == [1, 2, 5]
+        assert again.n_frames == 8
 
 
 def test_one_bad_shape_costs_itself() -> None:
@@ -210,6 +218,48 @@ def test_one_bad_shape_costs_itself() -> None:
     ):
         with pytest.raises(InputError, match=said):
             from_cvat(broken.encode(), "v")
+
+
+def test_numbers_that_no_video_has_are_refused() -> None:
+    video = of_clip(1_000_301, 3)
+    far = to_cvat(video, NAMES).replace(b'frame="0"', b'frame="999999999"')
+    again, faults = from_cvat(far.replace(b"<size>3</size>", b"<size>200000</size>"), "v")
+    assert any("999,999,999 is no frame of a video" in fault for fault in faults)
+    assert again.n_frames <= 2_000_000
+    document = to_coco_tracks(video, ["a", "b", "c"], NAMES)
+    document["images"][0]["frame_id"] = -1
+    document["images"][1]["id"] = [1]
+    document["annotations"][-1]["image_id"] = [1]
+    (one,), faults = from_coco_tracks(document)
+    assert one.n_frames == 1
+    assert faults
+    text = to_mots(video, class_numbers(NAMES))[0]
+    _, faults = from_mots(text.replace("\n2 ", "\n1999999999 "), {}, "v")
+    assert any("no video has 1,999,999,999 frames" in fault for fault in faults)
+    whole = to_youtube_vis([(video, [])], NAMES)
+    whole["videos"][0]["length"] = 2
+    (short,), faults = from_youtube_vis(whole)
+    assert any("has more than the 2 of its video" in fault for fault in faults)
+    assert all(max(track.seen) < 2 for track in short.tracks)
+
+
+def test_frames_of_coco_may_begin_at_one() -> None:
+    video = of_clip(1_000_301, 3)
+    document = to_coco_tracks(video, ["a", "b", "c"], NAMES)
+    for image in document["images"]:
+        image["frame_id"] += 1
+    (again,), _ = from_coco_tracks(document)
+    assert pixels(again) == pixels(video)
+    assert again.n_frames == 3
+
+
+def test_classes_beyond_what_a_picture_holds_are_told() -> None:
+    video = of_clip(1_000_100, 3)
+    classes = {name: 60 + 4 * k for k, name in enumerate(NAMES)}
+    n_beyond = sum(classes[track.label] * 1000 >= 65000 for track in video.tracks)
+    told = beyond_maps(video, classes)
+    assert sum(told.values()) == n_beyond
+    assert len(list(to_mots_maps(video, classes))) == 3
 
 
 def test_pictures_of_mots_are_those_of_its_text() -> None:

@@ -157,7 +157,7 @@ def test_masks_give_their_boxes() -> None:
         ({"value": {"sequence": [{"frame": 1}]}}, "expected numbers for frame, x, y"),
         (
             {"value": {"sequence": [{"frame": 0, "x": 1, "y": 1, "width": 1, "height": 1}]}},
-            "frame: expected 1 to 10,000,000, got 0",
+            "frame: expected 1 to 2,000,000, got 0",
         ),
     ],
 )

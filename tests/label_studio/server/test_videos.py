@@ -21,7 +21,7 @@ from backend.core.masks import mask_from_full, mask_xyxy
 from backend.demo.dataset import write_film
 from backend.demo.scenes.clips import Clip
 from backend.demo.scenes.objects import CLASS_NAMES
-from backend.errors import InputError
+from backend.errors import InputError, Unavailable
 from backend.formats.label_studio.make_config import make_config, make_video_config
 from backend.formats.tracks.video_rectangle import between, from_region
 from backend.label_studio.api.fetch import Fetcher
@@ -274,7 +274,9 @@ def test_a_newer_request_ends_an_older_one(service: Service, film: Path) -> None
         ({"from_name": "other"}, 'has no tag "other" on a Video'),
         ({"value": {"sequence": []}}, "value.sequence: expected a list"),
         ({"value": {"sequence": [{"frame": 0}], "labels": ["ball"]}}, "expected numbers"),
-        ({"value": {"sequence": [{**_BOX, "frame": 1e300}]}}, "expected 1 to 10,000,000"),
+        ({"value": {"sequence": [{**_BOX, "frame": 1, "x": 10**30}]}}, "expected numbers"),
+        ({"value": {"sequence": [{**_BOX, "frame": 1}], "labels": ["\ud800"]}}, "is none of"),
+        ({"value": {"sequence": [{**_BOX, "frame": 1e300}]}}, "expected 1 to 2,000,000"),
         ({"value": None}, 'the box of "box" has no label'),
     ],
 )
@@ -287,6 +289,45 @@ def test_boxes_that_cannot_be(
     with pytest.raises(InputError, match=said):
         # One good box names a tag of the video, so that the request is of it.
         ask(service, film, [drawn(1, "ball", {0: True}), bad])
+
+
+def test_a_video_that_is_a_list_of_others_is_refused(service: Service, film: Path) -> None:
+    """Such a file could name any file of this machine."""
+    for name, text in (
+        ("list.mp4", f"ffconcat version 1.0\nfile {film.name}\n"),
+        ("list.m3u8", f"#EXTM3U\n#EXTINF:1,\nfile://{film}\n#EXT-X-ENDLIST\n"),
+    ):
+        path = film.with_name(name)
+        path.write_text(text)
+        (answer,) = ask(service, path)
+        assert answer["result"] == []
+        assert "is no video that FFmpeg can read" in answer["error"]
+        path.unlink()
+
+
+def test_a_person_s_key_frame_keeps_what_it_says(service: Service, film: Path) -> None:
+    region = drawn(2, "star", {0: True})
+    region["id"] = "half \ud800"
+    region["value"]["sequence"][0] |= {"rotation": 12.5, "x": 33.3333333}
+    (answer,) = ask(service, film, [region])
+    (made,) = answer["result"]
+    assert made["id"] == "track1"
+    first = made["value"]["sequence"][0]
+    assert (first["rotation"], first["x"]) == (12.5, 33.3333333)
+
+
+def test_no_time_at_all_is_for_later(
+    service: Service, film: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An empty prediction would be kept, and nobody would ask again."""
+
+    def none(*more: Any) -> Iterator[Any]:
+        raise video_work.Paused
+        yield
+
+    monkeypatch.setattr(video_work.VideoWork, "frames", none)
+    with pytest.raises(Unavailable, match="no time was left for the video"):
+        ask(service, film)
 
 
 def test_a_box_outside_the_picture_is_as_it_was(service: Service, film: Path) -> None:
