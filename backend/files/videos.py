@@ -25,7 +25,7 @@ _DIGITS = re.compile(r"(\d+)")
 # other files, which whoever sends a video could read that way.
 _CONTAINERS = (
     "mov,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,ogg,flv,live_flv,asf,h264,hevc,av1,obu,ivf,"
-    "gif,mxf,nut,rm,dv,wtv,yuv4mpegpipe,mjpeg,mjpeg_2000,apng,vc1,dirac,swf,vob,3dostr,nsv,smjpeg,bink"
+    "gif,mxf,nut,rm,dv,wtv,yuv4mpegpipe,mjpeg,mjpeg_2000,apng,vc1,dirac,swf,vob,3dostr,nsv"
 )
 _RATES = (0.001, 10_000)  # frames a second
 _MOST_DAMAGED = 100  # faults of one video that are listed

@@ -559,7 +559,9 @@ def test_other_frames_than_those_that_were_followed_are_refused(
     shutil.copytree(made, out)
     for number in (2, 4):
         path = out / "labelme" / f"{SEED}" / f"{number:05d}.json"
-        path.write_text(path.read_text() + "\n")
+        document = json.loads(path.read_text())
+        document["shapes"][0]["label"] = "star"
+        path.write_text(json.dumps(document))
     kept = (out / "tracks" / f"{SEED}.json").read_bytes()
     command = ["video", clip, "--out", out, *MODELS, "--format", "labelme", "--between-accepted"]
     code, told, _ = run_cli(*command, "--every", "2")
