@@ -9,8 +9,9 @@ found (DetA) and how well they are joined (AssA), and their mean. IDF1 is that o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from backend.core.masks import mask_iou
 from backend.core.tracks import TrackedVideo
 
+S = TypeVar("S")  # a shape: a mask or a box
 ALPHAS = np.arange(0.05, 0.99, 0.05)  # thresholds of overlap
 _MATCH = 0.5  # overlap from which on IDF1 and switches take two masks as the same object
 _CONTINUES = 1000.0  # what going on with the same track is worth against any overlap
@@ -101,6 +103,24 @@ class IdentityFigures:
     switches: int
 
 
+def overlaps_in(
+    truth: Sequence[tuple[int, S]], found: Sequence[tuple[int, S]], iou: Callable[[S, S], float]
+) -> Overlaps:
+    """The overlap of all shapes in one frame.
+
+    Args:
+        truth: number and shape of the true tracks that are seen.
+        found: likewise of the found ones.
+        iou: of two shapes.
+    """
+    values = np.array([[iou(a, b) for _, b in found] for _, a in truth], np.float64)
+    return Overlaps(
+        np.array([number for number, _ in truth], np.int64),
+        np.array([number for number, _ in found], np.int64),
+        values.reshape(len(truth), len(found)),
+    )
+
+
 def overlaps_of(truth: TrackedVideo, found: TrackedVideo) -> list[Overlaps]:
     """The overlap of all masks in each frame of a video.
 
@@ -118,15 +138,7 @@ def overlaps_of(truth: TrackedVideo, found: TrackedVideo) -> list[Overlaps]:
                 if frame in track.seen
             ]
             sides.append([(place, mask) for place, mask in there if mask is not None])
-        ours, theirs = sides
-        iou = np.array([[mask_iou(a, b) for _, b in theirs] for _, a in ours], np.float64)
-        frames.append(
-            Overlaps(
-                np.array([place for place, _ in ours], np.int64),
-                np.array([place for place, _ in theirs], np.int64),
-                iou.reshape(len(ours), len(theirs)),
-            )
-        )
+        frames.append(overlaps_in(sides[0], sides[1], mask_iou))
     return frames
 
 

@@ -21,7 +21,7 @@ from scipy.optimize import linear_sum_assignment
 from backend.errors import ConfigError, InputError, Stopped, counted
 from backend.evaluation.chosen import chosen_annotations, chosen_predictions, task_name
 from backend.evaluation.chosen import version as version_of
-from backend.evaluation.identity import IdentityCounts, Overlaps, count_identities
+from backend.evaluation.identity import IdentityCounts, Overlaps, count_identities, overlaps_in
 from backend.evaluation.pairs import Selection
 from backend.files.text import open_utf8
 from backend.formats.json_stream import read_tasks
@@ -203,15 +203,7 @@ def _overlaps(
             [(k, one.boxes[frame]) for k, one in enumerate(side) if frame in one.boxes]
             for side in (accepted, predicted)
         ]
-        ours, theirs = sides
-        iou = np.array([[_iou(a, b) for _, b in theirs] for _, a in ours], np.float64)
-        frames.append(
-            Overlaps(
-                np.array([k for k, _ in ours], np.int64),
-                np.array([k for k, _ in theirs], np.int64),
-                iou.reshape(len(ours), len(theirs)),
-            )
-        )
+        frames.append(overlaps_in(sides[0], sides[1], _iou))
     return frames
 
 

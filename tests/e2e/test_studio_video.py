@@ -16,6 +16,7 @@ from backend.formats.tracks.video_rectangle import between, from_region
 from backend.formats.tracks.youtube_vis import from_youtube_vis
 from tests.conftest import ROOT
 from tests.e2e.test_studio import editor
+from tests.support.boxes import overlap
 from tests.support.lab import NAMES, OUT, Lab, needs_chromium, needs_studio
 
 pytestmark = [needs_studio, pytest.mark.timeout(900)]
@@ -42,11 +43,6 @@ def truth() -> tuple[tuple[int, int], list[dict[int, np.ndarray]]]:
     document = json.loads((SAMPLES / "video" / "moving.json").read_text())
     ((video,), _) = from_youtube_vis(document)
     return video.size_hw, [{f: one.xyxy for f, one in t.seen.items()} for t in video.tracks]
-
-
-def overlap(a: np.ndarray, b: np.ndarray) -> float:
-    both = np.prod(np.clip(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0, None))
-    return float(both / (np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - both))
 
 
 def test_tasks_come_with_followed_objects(lab: Lab, project: tuple[int, int, int]) -> None:

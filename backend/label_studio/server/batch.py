@@ -97,6 +97,16 @@ def describe(error: BaseException) -> tuple[str, str]:
     return "later", f"unexpected {type(error).__name__}; see the backend's log"
 
 
+def without_result(outcome: str, reason: str, model_version: str) -> TaskAnswer:
+    """What becomes of a task that failed: for good it gets an empty prediction, else none, so that
+    Label Studio asks again.
+    """
+    answer: dict[str, Any] = {"score": 0.0, "error": reason}
+    if outcome == "failed":
+        answer = {**prediction_object([], model_version), "error": reason}
+    return TaskAnswer(RawJson(json_text(answer)), outcome, reason)
+
+
 def _tell(tasks: Sequence[Task], items: Sequence[TaskAnswer]) -> None:
     """One line for each kind of failure, and no more than a few kinds, however many tasks."""
     kinds: dict[str, list[tuple[Task, TaskAnswer]]] = {}
@@ -335,10 +345,7 @@ class BatchPredictor:
         if errors:
             outcomes = [describe(error) for error in errors]
             outcome, reason = next((o for o in outcomes if o[0] == "later"), outcomes[0])
-            answer: dict[str, Any] = {"score": 0.0, "error": reason}
-            if outcome == "failed":
-                answer = {**prediction_object([], project.model_version), "error": reason}
-            return TaskAnswer(RawJson(json_text(answer)), outcome, reason)
+            return without_result(outcome, reason, project.model_version)
         good = [result for result in results.values() if isinstance(result, Result)]
         answer = prediction_object(good, project.model_version)
         return TaskAnswer(RawJson(json_text(answer)), "done")

@@ -20,7 +20,7 @@ from backend.formats.label_studio.results import prediction_object, result_of_re
 from backend.formats.tracks.video_rectangle import to_regions
 from backend.label_studio.api.origins import shown
 from backend.label_studio.api.tasks import Task
-from backend.label_studio.server.batch import HELD_OUT, TaskAnswer, describe
+from backend.label_studio.server.batch import HELD_OUT, TaskAnswer, describe, without_result
 from backend.label_studio.server.models_on_thread import LabelerOnThread, SegmenterOnThread
 from backend.label_studio.server.projects import Project
 from backend.label_studio.server.video_work import VideoWork
@@ -75,10 +75,7 @@ class VideoPredictor:
                 logger.exception("task %s: the video could not be followed", task.id)
             outcome, reason = describe(error)
             logger.warning("task %s: %s", task.id, reason)
-            answer: dict[str, Any] = {"score": 0.0, "error": reason}
-            if outcome == "failed":
-                answer = {**prediction_object([], project.model_version), "error": reason}
-            return TaskAnswer(RawJson(json_text(answer)), outcome, reason)
+            return without_result(outcome, reason, project.model_version)
         made = prediction_object([result_of_regions(regions)], project.model_version)
         return TaskAnswer(RawJson(json_text(made)), "done")
 

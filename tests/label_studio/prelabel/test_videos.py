@@ -9,12 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backend.core.masks import mask_from_full, mask_xyxy
 from backend.demo.dataset import write_film
-from backend.demo.scenes.clips import Clip
 from backend.formats.label_studio.make_config import make_video_config
 from backend.formats.tracks.video_rectangle import between, from_region
 from tests.label_studio.prelabel.test_command import options
+from tests.support.boxes import overlap, true_box
 from tests.support.fake_studio import FakeStudio, serving
 from tests.support.lab import NAMES
 from tests.support.servers import Recorder
@@ -41,17 +40,6 @@ def server(studio: FakeStudio) -> Iterator[Recorder]:
         yield recorder
 
 
-def true_box(frame: int, k: int) -> np.ndarray:
-    mask = mask_from_full(Clip(SEED).frame(frame).objects == k)
-    assert mask is not None
-    return mask_xyxy(mask).astype(float)
-
-
-def overlap(a: np.ndarray, b: np.ndarray) -> float:
-    both = np.prod(np.clip(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0, None))
-    return float(both / (np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - both))
-
-
 def test_objects_are_followed(
     run_cli, studio: FakeStudio, server: Recorder, tmp_path: Path
 ) -> None:
@@ -66,7 +54,7 @@ def test_objects_are_followed(
     assert len(regions) >= 2
     assert regions == studio.of(3)[0]["result"]
     best = max(
-        np.mean([overlap(box, true_box(frame, 2)) for frame, box in boxes.items()])
+        np.mean([overlap(box, true_box(SEED, frame, 2)) for frame, box in boxes.items()])
         for one in regions
         if (boxes := between(from_region(one, SIZE, "r"), N_FRAMES))
     )
@@ -88,7 +76,7 @@ def test_a_dry_run_follows_nothing(
 def test_boxes_that_people_drew_are_followed(
     run_cli, studio: FakeStudio, server: Recorder, tmp_path: Path
 ) -> None:
-    x0, y0, x1, y1 = true_box(3, 2) / np.array([320, 240, 320, 240]) * 100
+    x0, y0, x1, y1 = true_box(SEED, 3, 2) / np.array([320, 240, 320, 240]) * 100
     box = {"x": x0, "y": y0, "width": x1 - x0, "height": y1 - y0, "rotation": 0}
     sequence = [{**box, "frame": 4, "enabled": True, "time": 0.12}]
     head = {"id": "mine", "type": "videorectangle", "from_name": "box", "to_name": "video"}
@@ -104,7 +92,7 @@ def test_boxes_that_people_drew_are_followed(
     assert (region["id"], region["value"]["labels"]) == ("mine", ["star"])
     boxes = between(from_region(region, SIZE, "r"), N_FRAMES)
     assert set(boxes) == set(range(3, N_FRAMES))
-    assert np.mean([overlap(one, true_box(frame, 2)) for frame, one in boxes.items()]) > 0.7
+    assert np.mean([overlap(one, true_box(SEED, frame, 2)) for frame, one in boxes.items()]) > 0.7
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,6 @@ import pytest
 
 from backend.config.models import Settings
 from backend.config.service import ServiceSettings
-from backend.core.masks import mask_from_full, mask_xyxy
 from backend.demo.dataset import write_film
 from backend.demo.scenes.clips import Clip
 from backend.demo.scenes.objects import CLASS_NAMES
@@ -31,6 +30,7 @@ from backend.label_studio.server.service import Service
 from backend.label_studio.server.video_files import VideoFiles
 from backend.labeling.cascade import Cascade
 from backend.labeling.load import build_cascade
+from tests.support.boxes import overlap, true_box
 
 SEED = 3_000_004
 N_FRAMES = 16
@@ -102,22 +102,11 @@ def ask(
     return found
 
 
-def true_box(frame: int, k: int) -> np.ndarray:
-    mask = mask_from_full(Clip(SEED).frame(frame).objects == k)
-    assert mask is not None
-    return mask_xyxy(mask).astype(float)
-
-
-def overlap(a: np.ndarray, b: np.ndarray) -> float:
-    both = np.prod(np.clip(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0, None))
-    return float(both / (np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - both))
-
-
 def drawn(k: int, label: str | None, frames: dict[int, bool], **more: Any) -> dict[str, Any]:
     """A region as the editor sends it, around object k in some frames."""
     sequence = []
     for frame, enabled in frames.items():
-        x0, y0, x1, y1 = true_box(frame, k) / np.array([320, 240, 320, 240]) * 100
+        x0, y0, x1, y1 = true_box(SEED, frame, k) / np.array([320, 240, 320, 240]) * 100
         box = {"x": x0, "y": y0, "width": x1 - x0, "height": y1 - y0, "rotation": 0}
         sequence.append({**box, "frame": frame + 1, "enabled": enabled, "time": frame / 25})
     value: dict[str, Any] = {"sequence": sequence, "framesCount": N_FRAMES, "duration": 0.64}
@@ -146,7 +135,7 @@ def test_a_batch_follows_what_is_found(service: Service, film: Path) -> None:
         for region in answer["result"]:
             boxes = between(from_region(region, SIZE, "r"), N_FRAMES)
             if region["value"]["labels"] == [CLASS_NAMES[class_id]]:
-                own = [overlap(boxes[f], true_box(f, k)) for f in seen if f in boxes]
+                own = [overlap(boxes[f], true_box(SEED, f, k)) for f in seen if f in boxes]
                 ious.append(sum(own) / max(1, len(seen)))
         best.append(max(ious, default=0.0))
     assert sorted(best)[-2] > 0.7  # one box is turned, which the embedded detector does not know
@@ -205,10 +194,10 @@ def test_a_drawn_box_is_followed(service: Service, film: Path, disk: Disk) -> No
     assert made["value"]["labels"] == ["star"]
     told = from_region(made, SIZE, "r")
     assert min(one.frame for one in told) == 2  # nothing before the person's first frame
-    np.testing.assert_allclose(told[0].xyxy, true_box(2, 2), atol=0.01)
+    np.testing.assert_allclose(told[0].xyxy, true_box(SEED, 2, 2), atol=0.01)
     boxes = between(told, N_FRAMES)
     assert set(boxes) == set(range(2, N_FRAMES))
-    assert np.mean([overlap(boxes[f], true_box(f, 2)) for f in boxes]) > 0.7
+    assert np.mean([overlap(boxes[f], true_box(SEED, f, 2)) for f in boxes]) > 0.7
     ask(service, film, [region])
     assert disk.n_downloads == 1  # the file is at hand
 
@@ -221,9 +210,9 @@ def test_what_a_person_drew_stays(service: Service, film: Path) -> None:
     assert max(told) == 9
     assert not told[9].enabled
     for frame in (0, 5, 9):
-        np.testing.assert_allclose(told[frame].xyxy, true_box(frame, 2), atol=0.01)
+        np.testing.assert_allclose(told[frame].xyxy, true_box(SEED, frame, 2), atol=0.01)
     boxes = between(list(told.values()), N_FRAMES)
-    assert np.mean([overlap(boxes[f], true_box(f, 2)) for f in boxes]) > 0.7
+    assert np.mean([overlap(boxes[f], true_box(SEED, f, 2)) for f in boxes]) > 0.7
 
 
 def test_several_boxes_at_once(service: Service, film: Path) -> None:
@@ -242,7 +231,7 @@ def test_another_frame_rate_is_named_and_boxes_follow_the_tag(
     assert all(one["value"]["framesCount"] == N_FRAMES // 2 for one in answer["result"])
     found = [
         max(
-            overlap(box, true_box(2 * frame, k + 1))
+            overlap(box, true_box(SEED, 2 * frame, k + 1))
             for k in range(len(Clip(SEED).class_ids))
             if (Clip(SEED).frame(2 * frame).objects == k + 1).any()
         )
