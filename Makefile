@@ -27,7 +27,7 @@ test: $(STAMP) $(STUDIO_STAMP)
 # The long tests: thousands of files and calls, dozens of kills, a second installation. `.ci/run`
 # runs them as well.
 slow: $(STAMP) $(STUDIO_STAMP)
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow --durations=20
 
 check: $(STAMP)
 	$(BIN)/ruff check .

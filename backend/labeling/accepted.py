@@ -23,7 +23,7 @@ from backend.files.pictures import Pictures
 from backend.formats.base import FileReader, ReadRequest
 from backend.formats.options import ReadOptions
 from backend.formats.registry import format_of
-from backend.labeling.follow import SEEN
+from backend.labeling.follow_back import SEEN
 from backend.labeling.stream import Recent
 
 _FORMAT = "labelme"

@@ -17,14 +17,13 @@ from backend.core.tracks import PackedInstances, Track, TrackedVideo
 from backend.core.types import Detections, FrameMasks, Image, Instance, Mask
 from backend.errors import ConfigError
 from backend.labeling.checkpoint import Checkpoint, State
+from backend.labeling.follow_back import SEEN, Backwards, ToAgreement, ToFirstSight, follow_back
 from backend.labeling.identities import Identities, IdentityOptions, Round
 from backend.labeling.stream import Paused, Recent, Scenes
 
-SEEN = 0.5  # presence from which on an object counts as seen
 _EXPLODED = 0.8  # share of the picture that no mask grows to from one frame to the next
 _GROWN = 3.0  # times that it must have grown
 _MOST_ANCHORS = 4  # of an object, before its memory begins anew
-_BACK_MISSES = 12  # frames in a row without an object, after which it is not followed further back
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -280,10 +279,12 @@ class Follower:
         made = self._identities.round(number, found, masks, hidden)
         for younger, older in made.merged.items():
             self._seen[older].join(self._seen.pop(younger))
+        drifted = []
         for object_id, instance in made.joined.items():
             if object_id in made.merged:
                 continue  # it is part of an older one by now
-            self._anchor(session, number, object_id, instance, masks[object_id])
+            if self._anchor(session, number, object_id, instance, masks[object_id]):
+                drifted.append(object_id)
         for object_id in made.ended:
             self._end(session, object_id)
         for object_id, instance in made.begun.items():
@@ -293,53 +294,77 @@ class Follower:
             self._alive.add(object_id)
             self._missing[object_id] = 0
             self._seen[object_id].add(number, instance.mask, instance.score)
-        self._go_back(recent, number, made)
+        self._go_back(session, recent, number, made, drifted)
 
     def _anchor(
         self, session: VideoSession, number: int, object_id: int, one: Instance, mask: Mask
-    ) -> None:
-        """Set an object right that has drifted away from its detection."""
+    ) -> bool:
+        """Set an object right if it has drifted away from its detection."""
         if one.mask is None or mask_iou(one.mask, mask) >= self._options.anchor_iou:
-            return
+            return False
         self._anchors[object_id] += 1
         if self._anchors[object_id] % _MOST_ANCHORS == 0:
             session.drop(object_id)  # what was set right is read for ever, and would grow
         session.prompt_mask(number, object_id, one.mask)
         self._seen[object_id].add(number, one.mask, one.score)
+        return True
 
-    def _go_back(self, recent: Recent, number: int, made: Round) -> None:
-        """Follow new objects to where they were first seen."""
-        begun = {k: one.mask for k, one in made.begun.items() if one.mask is not None}
-        if not begun or number == 0:
-            return
-        session = self._segmenter.start(recent)
-        for object_id, mask in begun.items():
-            session.prompt_mask(number, object_id, mask)
-        misses: Counter[int] = Counter()
-        join_iou = self._options.identities.join_iou
-        while begun and (answer := session.step(backward=True)) is not None:
-            outlines = self._labeler.outline(answer.masks)
-            known = self._known_at(answer.frame, set(made.begun))
-            for k, object_id in enumerate(answer.object_ids):
-                there = outlines[k]
-                presence = float(answer.masks.quality[k])
-                if there is None or presence < SEEN:
-                    misses[object_id] += 1
-                elif any(mask_iou(there, one) >= join_iou for one in known):
-                    misses[object_id] = _BACK_MISSES  # where an older object lies, it was that one
-                else:
-                    misses[object_id] = 0
-                    self._seen[object_id].add(answer.frame, there, presence)
-                if misses[object_id] >= _BACK_MISSES:
-                    session.drop(object_id)
-                    begun.pop(object_id, None)
-
-    def _known_at(self, frame: int, without: set[int]) -> list[Mask]:
+    def _may_be(self, younger: int, made: Round) -> list[int]:
+        """The objects that a new one may turn out to be: of its class, and not detected now."""
+        label = self._identities.label(younger)
         return [
-            seen.mask(frame)
-            for object_id, seen in self._seen.items()
-            if object_id not in without and frame in seen
+            k
+            for k in sorted(self._alive)
+            if k not in made.begun and k not in made.joined and self._identities.label(k) == label
         ]
+
+    def _found_again(self, session: VideoSession, number: int, younger: int, older: int) -> None:
+        """A new object turned out to be one that was lost."""
+        session.drop(younger)
+        found = self._seen.pop(younger)
+        session.prompt_mask(number, older, found.mask(number))
+        for row in found.rows():
+            self._seen[older].put(*row)
+        self._alive.discard(younger)
+        self._missing[older] = 0
+        self._identities.join(younger, older)
+
+    def _go_back(
+        self,
+        session: VideoSession,
+        recent: Recent,
+        number: int,
+        made: Round,
+        drifted: Sequence[int],
+    ) -> None:
+        """Follow new objects to where they were first seen, and put right how others drifted."""
+        join_iou = self._options.identities.join_iou
+
+        def known_at(frame: int) -> dict[int, Mask]:
+            return {
+                k: seen.mask(frame)
+                for k, seen in self._seen.items()
+                if k not in made.begun and frame in seen
+            }
+
+        new = {
+            k: ToFirstSight(self._seen[k], known_at, self._may_be(k, made), join_iou)
+            for k, one in made.begun.items()
+            if one.mask is not None
+        }
+        starts: dict[int, tuple[Mask, Backwards]] = {
+            k: (self._seen[k].mask(number), visitor) for k, visitor in new.items()
+        }
+        for k in drifted:
+            right = ToAgreement(self._seen[k], number, made.before[k], self._options.anchor_iou)
+            starts[k] = (self._seen[k].mask(number), right)
+        if starts:
+            follow_back(self._segmenter.start(recent), self._labeler, number, starts)
+        lost = set(self._alive)
+        for younger, visitor in new.items():
+            if visitor.is_of in lost:
+                lost.discard(visitor.is_of)
+                self._found_again(session, number, younger, visitor.is_of)
 
     def _end(self, session: VideoSession, object_id: int) -> None:
         session.drop(object_id)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from backend.core.protocols import InteractiveLabeler, VideoSegmenter
 from backend.core.tracks import PackedInstances
 from backend.core.types import FrameMasks, Image, Prompts
-from backend.labeling.follow import SEEN
+from backend.labeling.follow_back import SEEN
 from backend.labeling.stream import Paused, Recent
 
 KEEP_ALIVE = 45  # frames that an object may be out of sight before it is followed no longer

@@ -60,11 +60,13 @@ class Round:
         begun: new objects, to be followed from this frame on, with their detections.
         confirmed: objects that are shown from now on, and from their first frame.
         ended: objects that are no longer followed: never confirmed, or the same as an older one.
+        before: the frame of the detection before, of each object that was joined.
         merged: younger object to the older one that it turned out to be.
         n_refused: detections that would have been one object too many.
     """
 
     joined: Mapping[int, Instance]
+    before: Mapping[int, int]
     begun: Mapping[int, Instance]
     confirmed: Sequence[int]
     ended: Sequence[int]
@@ -75,6 +77,7 @@ class Round:
 @dataclass
 class _Object:
     first_frame: int
+    last_frame: int  # of its latest detection
     hits: int = 0
     rounds: int = 0
     is_confirmed: bool = False
@@ -177,6 +180,15 @@ class Identities:
         for pair in [pair for pair in self._alike if number in pair]:
             del self._alike[pair]
 
+    def join(self, younger: int, older: int) -> None:
+        """One object turned out to be another; its detections count for that one."""
+        known = self._objects[younger]
+        own = self._objects[older]
+        for label, votes in known.votes.items():
+            own.votes[label] = own.votes.get(label, 0.0) + votes
+        own.last_frame = max(own.last_frame, known.last_frame)
+        self.end(younger)
+
     def round(
         self,
         frame: int,
@@ -204,8 +216,10 @@ class Identities:
         ).reshape(iou.shape)
         allowed = iou >= np.where(same, options.join_iou, options.across_iou)
         joined = {numbers[r]: found[c] for r, c in pairs_of(iou, allowed)}
+        before = {number: self._objects[number].last_frame for number in joined}
         for number, one in joined.items():
             self._vote(number, one)
+            self._objects[number].last_frame = frame
         merged = self._merge(numbers, followed)
         begun, n_refused = self._begin(
             frame, found, joined, iou, len(numbers) + len(hidden) - len(merged)
@@ -214,6 +228,7 @@ class Identities:
         confirmed += [n for n in begun if self._objects[n].is_confirmed]
         return Round(
             joined=joined,
+            before=before,
             begun=begun,
             confirmed=confirmed,
             ended=[*merged, *dropped],
@@ -238,13 +253,14 @@ class Identities:
                     self._alike.pop(pair, None)
                     continue
                 self._alike[pair] += 1
-                if self._alike[pair] >= options.duplicate_rounds and older not in merged:
+                # What nothing has confirmed yet is at once what it lies on, if it is of its class.
+                is_new = not self._objects[younger].is_confirmed
+                is_same = is_new and self.label(younger) == self.label(older)
+                needed = 1 if is_same else options.duplicate_rounds
+                if self._alike[pair] >= needed and older not in merged:
                     merged.setdefault(younger, older)
         for younger, older in merged.items():
-            for label, votes in self._objects[younger].votes.items():
-                own = self._objects[older].votes
-                own[label] = own.get(label, 0.0) + votes
-            self.end(younger)
+            self.join(younger, older)
         return merged
 
     def _begin(
@@ -268,7 +284,7 @@ class Identities:
                 n_refused += 1
                 continue
             self._n_given += 1
-            self._objects[self._n_given] = _Object(frame)
+            self._objects[self._n_given] = _Object(frame, frame)
             self._vote(self._n_given, one)
             self._objects[self._n_given].rounds = 1
             self._objects[self._n_given].is_confirmed = self._options.confirmations == 1

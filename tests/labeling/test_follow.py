@@ -5,7 +5,7 @@ the joining alone.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -380,6 +380,94 @@ def test_an_object_that_drifts_is_set_right_by_its_detection() -> None:
 
     without = np.mean(figures(FollowOptions(anchor_iou=0.0)))
     assert np.mean(figures(FollowOptions())) > without + 0.1
+
+
+class Slipping(OracleSession):
+    """Its masks slip off step by step between two looks, but not backwards."""
+
+    def step(self, *, backward: bool = False) -> FrameMasks | None:
+        answer = super().step(backward=backward)
+        if answer is None or backward:
+            return answer
+        moved = np.roll(answer.masks.logits, (answer.frame - 1) % 12, axis=2)
+        return replace(answer, masks=replace(answer.masks, logits=moved))
+
+
+class Losing(OracleSession):
+    """It loses what was prompted before frame 27 there, and finds it no more."""
+
+    def __init__(self, clip: Played, frames: Frames, saved: bytes | None) -> None:
+        super().__init__(clip, frames, saved)
+        self._prompted: dict[int, int] = {}
+
+    def prompt_mask(self, frame: int, object_id: int, mask: Mask) -> FrameMasks:
+        self._prompted[object_id] = frame
+        return super().prompt_mask(frame, object_id, mask)
+
+    def step(self, *, backward: bool = False) -> FrameMasks | None:
+        answer = super().step(backward=backward)
+        if answer is None or backward or answer.frame < 27:
+            return answer
+        is_lost = np.array([self._prompted[k] < 27 for k in answer.object_ids])
+        logits = np.where(is_lost[:, None, None], -8, answer.masks.logits).astype(np.float16)
+        seen = np.where(is_lost, 0, answer.masks.quality).astype(np.float32)
+        return replace(answer, masks=replace(answer.masks, logits=logits, quality=seen))
+
+
+def true_boxes(clip: Played, numbers: Iterable[int]) -> dict[int, Detections]:
+    frames = [clip.frame(number) for number in numbers]
+    return {
+        one.number: true_detections(Scene(one.image, one.objects, clip.class_ids)) for one in frames
+    }
+
+
+def follow_with(
+    kind: type[OracleSession], clip: Played, given: Mapping[int, Detections], **options: Any
+) -> Followed:
+    class Segmenter(OracleSegmenter):
+        def start(self, frames: Frames, saved: bytes | None = None) -> OracleSession:
+            return kind(clip, frames, saved)
+
+    images = (frame.image for frame in clip.frames(N_FRAMES))
+    follower = Follower(OracleLabeler(clip), Segmenter(clip), FollowOptions(**options))
+    return follower.run(images, given)
+
+
+def test_drift_is_set_right_back_to_where_it_began() -> None:
+    clip = played(SEEDS[6])
+    given = true_boxes(clip, range(0, N_FRAMES, 12))
+    ious = {}
+    for anchor_iou in (0.0, 0.75):
+        found = follow_with(Slipping, clip, given, anchor_iou=anchor_iou)
+        ious[anchor_iou] = [
+            max(mask_iou(mask, t.seen[number].mask) for t in found.tracks if number in t.seen)
+            for number in range(1, 48)
+            for mask in _masks(clip.frame(number).objects).values()
+        ]
+    assert min(ious[0.0]) < 0.6, "it does slip"
+    assert min(ious[0.75]) >= 0.75
+
+
+def test_a_lost_object_that_is_detected_again_keeps_its_number() -> None:
+    clip = played(SEEDS[6])
+    given = true_boxes(clip, range(0, N_FRAMES, 12))
+    found = follow_with(Losing, clip, given)
+    assert len(found.tracks) == len(clip.class_ids)
+    for tracks in owners(clip, found).values():
+        assert len({one for one in tracks if one is not None}) == 1
+        assert None not in tracks, "the gap is filled from behind"
+
+
+def test_a_lost_object_is_not_one_of_another_class() -> None:
+    clip = played(SEEDS[6])
+    given = true_boxes(clip, range(0, N_FRAMES, 12))
+    given |= {
+        number: replace(one, class_ids=(one.class_ids + 1) % len(CLASS_NAMES))
+        for number, one in given.items()
+        if number >= 36
+    }
+    found = follow_with(Losing, clip, given)
+    assert len(found.tracks) == 2 * len(clip.class_ids)
 
 
 def test_what_one_look_invents_is_not_shown() -> None:

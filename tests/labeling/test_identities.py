@@ -167,6 +167,30 @@ def test_two_identities_on_one_object_become_the_older() -> None:
     assert (made.merged, made.ended) == ({2: 1}, [2])
 
 
+def test_what_nothing_confirmed_yet_is_at_once_what_it_lies_on() -> None:
+    identities = Identities()
+    mask = box_mask(5, 5, 20, 20)
+    identities.round(0, [instance("cup", mask)], {})
+    far = box_mask(60, 60, 20, 20)
+    begun = identities.round(12, [instance("cup", mask)], {1: far}).begun  # the first drifted away
+    assert list(begun) == [2]
+    made = identities.round(24, [instance("cup", mask)], {1: mask, 2: mask})  # and came back
+    assert made.merged == {2: 1}
+    assert identities.is_confirmed(1)
+
+
+def test_detections_before_are_those_of_the_object_itself() -> None:
+    identities = Identities()
+    mask = box_mask(5, 5, 20, 20)
+    found = [instance("cup", mask)]
+    identities.round(0, found, {})
+    assert identities.round(12, found, {1: mask}).before == {1: 0}
+    assert identities.round(24, [], {1: mask}).before == {}
+    identities.round(36, [instance("cup", box_mask(60, 60, 9, 9))], {}, [1])
+    identities.join(2, 1)  # it was found again
+    assert identities.round(48, found, {1: mask}).before == {1: 36}
+
+
 def test_a_cap_is_told() -> None:
     identities = Identities(IdentityOptions(most=3))
     detected = [instance("ball", box_mask(12 * k, 0, 10, 10)) for k in range(5)]

@@ -107,8 +107,8 @@ def check_masks(masks: Masks, image: Image, count: int) -> None:
 
 def check_boxes(segmenter: BoxSegmenter) -> None:
     assert segmenter.segment([], []) == []
-    images = pictures()
-    boxes = [boxes_of(image, k) for k, image in enumerate(images)]  # the first has none
+    images = pictures()[::2]
+    boxes = [boxes_of(image, 2 * k) for k, image in enumerate(images)]  # the first has none
     answers = segmenter.segment(images, boxes)
     assert len(answers) == len(images)
     for image, of_image, masks in zip(images, boxes, answers, strict=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import cv2
@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from backend.core.masks import mask_from_full, mask_xyxy
+from backend.core.protocols import VideoSession
 from backend.core.types import FrameMasks, Prompts
 from backend.core.upsample import crop_masks
 from backend.demo.scenes.clips import SIZE_HW, Clip
@@ -56,6 +57,11 @@ class Watched:
         assert mask is not None
         return mask_xyxy(mask).astype(np.float32)
 
+    def cut(self, n_frames: int) -> None:
+        """Keep no more than the first frames."""
+        self.images = self.images[:n_frames]
+        self.n_frames = len(self.images)
+
     def iou(self, frame: int, k: int, found: NDArray[np.bool_]) -> float:
         truth = self.objects[frame] == k
         union = int((truth | found).sum())
@@ -78,22 +84,21 @@ def segmenter() -> Sam2Segmenter:
     return Sam2Segmenter(DEMO_SAM2, str(DEMO_SAM2_CONFIG), device="cpu")
 
 
-def track(
-    segmenter: Sam2Segmenter,
-    watched: Watched,
-    corrected: Mapping[int, Prompts] | None = None,
-    at: int = 0,
-) -> dict[int, dict[int, NDArray[np.bool_]]]:
-    """Masks by frame and object, from boxes on the first frame."""
+Found = dict[int, dict[int, NDArray[np.bool_]]]  # masks by frame and object
+
+
+def track(segmenter: Sam2Segmenter, watched: Watched, of: Collection[int] | None = None) -> Found:
+    """From boxes on the first frame, of all objects or some."""
     session = segmenter.start(watched.images)
-    for k in watched.promptable:
+    for k in watched.promptable if of is None else of:
         session.prompt(0, k, Prompts(watched.box(0, k)))
-    found: dict[int, dict[int, NDArray[np.bool_]]] = {}
+    return rest(session)
+
+
+def rest(session: VideoSession) -> Found:
+    found: Found = {}
     while (one := session.step()) is not None:
         found[one.frame] = full(one)
-        if corrected and one.frame == at:
-            for k, prompts in corrected.items():
-                found[at] |= full(session.prompt(at, k, prompts))
     return found
 
 
@@ -113,12 +118,7 @@ def test_short_clips_are_followed(segmenter: Sam2Segmenter) -> None:
     found = []
     for seed in range(FIRST_SEED, FIRST_SEED + 40):
         watched = Watched(seed, 12)
-        for frame, masks in track(segmenter, watched).items():
-            found += [
-                watched.iou(frame, k, one)
-                for k, one in masks.items()
-                if watched.area[frame, k - 1] > 0
-            ]
+        found += seen_ious(watched, track(segmenter, watched))
     assert len(found) > 1000
     assert np.mean(found) >= 0.80
 
@@ -129,14 +129,15 @@ def test_objects_are_found_again(segmenter: Sam2Segmenter) -> None:
     for seed in range(FIRST_SEED + 300, FIRST_SEED + 336):
         watched = Watched(seed, 40)
         share = watched.area / watched.area.max(0)
-        back = {k: _back(share[:, k - 1], watched.area[:, k - 1]) for k in watched.promptable}
-        if not any(back.values()):
+        starts = {k: _back(share[:, k - 1], watched.area[:, k - 1]) for k in watched.promptable}
+        back = {k: start for k, start in starts.items() if start is not None}
+        if not back:
             continue
-        found = track(segmenter, watched)
+        watched.cut(max(back.values()) + 10)
+        found = track(segmenter, watched, back)
         for k, start in back.items():
-            if start is not None:
-                frames = range(start, min(start + 10, watched.n_frames))
-                again.append(max(watched.iou(frame, k, found[frame][k]) for frame in frames) > 0.5)
+            frames = range(start, min(start + 10, watched.n_frames))
+            again.append(max(watched.iou(frame, k, found[frame][k]) for frame in frames) > 0.5)
     assert len(again) >= 12
     assert np.mean(again) >= FOUND_AGAIN
 
@@ -154,37 +155,65 @@ def test_long_clips_are_followed(segmenter: Sam2Segmenter) -> None:
     found = []
     for seed in range(FIRST_SEED + 100, FIRST_SEED + 106):
         watched = Watched(seed, 60)
-        for frame, masks in track(segmenter, watched).items():
-            found += [
-                watched.iou(frame, k, one)
-                for k, one in masks.items()
-                if watched.area[frame, k - 1] > 0
-            ]
+        found += seen_ious(watched, track(segmenter, watched))
     assert len(found) > 800
     assert np.mean(found) >= 0.65
 
 
+CORRECTED_AT = 20
+
+
+@dataclass
+class Halfway:
+    """A clip that was followed to its end, and what the session had saved half way."""
+
+    watched: Watched
+    saved: bytes
+    found: Found
+
+
+@pytest.fixture(scope="module")
+def halfway(segmenter: Sam2Segmenter) -> list[Halfway]:
+    made = []
+    for seed in range(FIRST_SEED + 200, FIRST_SEED + 208):
+        watched = Watched(seed, CORRECTED_AT + 8)
+        session = segmenter.start(watched.images)
+        for k in watched.promptable:
+            session.prompt(0, k, Prompts(watched.box(0, k)))
+        found: Found = {}
+        while len(found) <= CORRECTED_AT and (one := session.step()) is not None:
+            found[one.frame] = full(one)
+        made.append(Halfway(watched, session.saved(), found | rest(session)))
+    return made
+
+
 @pytest.mark.parametrize("kind", ["box", "click"])
-def test_corrections_take_effect(segmenter: Sam2Segmenter, kind: str) -> None:
-    at = 20
+def test_corrections_take_effect(
+    segmenter: Sam2Segmenter, halfway: Sequence[Halfway], kind: str
+) -> None:
+    at = CORRECTED_AT
     gains = []
     later = []
-    for seed in range(FIRST_SEED + 200, FIRST_SEED + 208):
-        watched = Watched(seed, at + 8)
-        before = track(segmenter, watched)
-        corrected = {}
-        for k, mask in before[at].items():
-            if watched.area[at, k - 1] > _LEAST and watched.iou(at, k, mask) < 0.75:
-                corrected[k] = correction(watched, at, k, mask, kind)
+    for one in halfway:
+        watched, before = one.watched, one.found
+        corrected = [
+            k
+            for k, mask in before[at].items()
+            if watched.area[at, k - 1] > _LEAST and watched.iou(at, k, mask) < 0.75
+        ]
         if not corrected:
             continue
-        after = track(segmenter, watched, corrected, at)
+        session = segmenter.start(watched.images, one.saved)
+        now: dict[int, NDArray[np.bool_]] = {}
+        for k in corrected:
+            now |= full(session.prompt(at, k, correction(watched, at, k, before[at][k], kind)))
+        after = rest(session)
         for k in before[at]:
             if k not in corrected:
-                same = all((before[frame][k] == after[frame][k]).all() for frame in before)
-                assert same, f"{seed}: object {k} was not corrected"
+                same = all((before[frame][k] == after[frame][k]).all() for frame in after)
+                assert same, f"{watched.seed}: object {k} was not corrected"
                 continue
-            gains.append(watched.iou(at, k, after[at][k]) - watched.iou(at, k, before[at][k]))
+            gains.append(watched.iou(at, k, now[k]) - watched.iou(at, k, before[at][k]))
             later += [
                 watched.iou(frame, k, after[frame][k]) - watched.iou(frame, k, before[frame][k])
                 for frame in range(at + 1, at + 8)

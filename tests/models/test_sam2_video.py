@@ -7,6 +7,7 @@ The embedded model serves, trained or not: both sides do the same arithmetic wit
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from backend.core.protocols import VideoSegmenter, VideoSession
 from backend.core.types import FrameMasks, Prompts
 from backend.demo.scenes.clips import Clip
 from backend.errors import InputError
+from backend.models.sam2 import attention
+from backend.models.sam2.attention import MemoryAttention
 from backend.models.sam2.image import Sam2Segmenter
 from backend.models.sam2.preprocess import prepared
 from backend.models.sam2.video import Sam2Session
@@ -144,6 +147,51 @@ def test_masks_are_those_of_the_predictor(
         np.testing.assert_allclose(np.clip(ours, -50, 50), np.clip(theirs, -50, 50), atol=0.25)
         n_seen += 1
     assert n_seen == N_FRAMES - 1
+
+
+@pytest.mark.parametrize("case", ["package", "no keys are kept", "few scores at once", "heads"])
+def test_memory_is_read_as_the_package_reads_it(
+    segmenter: Sam2Segmenter,
+    frames: list[np.ndarray],
+    clip: Clip,
+    case: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def logits() -> np.ndarray:
+        session = Sam2Session(segmenter, frames)
+        for k, box in boxes(clip, 0).items():
+            session.prompt(0, k, Prompts(box))
+        return np.stack([one.masks.logits.astype(np.float32) for one in forward(session)])
+
+    ours = logits()
+    if case == "package":
+        monkeypatch.setattr(MemoryAttention, "_is_known", lambda _: False)
+    elif case == "no keys are kept":
+        monkeypatch.setattr(attention, "_KEY_BYTES", 0)
+    elif case == "few scores at once":
+        monkeypatch.setattr(attention, "_SCORES", 1000)
+    else:
+        monkeypatch.setattr(attention, "_weighted", None)  # must not be called
+        for layer in segmenter.model.memory_attention.layers:
+            monkeypatch.setattr(layer.cross_attn_image, "num_heads", 2)
+            monkeypatch.setattr(layer.self_attn, "num_heads", 2)
+            part = partial(layer.self_attn.compute_cis.func, dim=layer.self_attn.internal_dim // 2)
+            for one in (layer.cross_attn_image, layer.self_attn):
+                monkeypatch.setattr(one, "compute_cis", part)
+                monkeypatch.setattr(one, "freqs_cis", one.freqs_cis[:1])
+        ours = logits()
+        monkeypatch.setattr(MemoryAttention, "_is_known", lambda _: False)
+    assert np.allclose(ours, logits(), atol=2e-2)  # of logits up to 30, in float16
+    assert ((ours > 0) == (logits() > 0)).mean() > 0.9999
+
+
+def test_keys_go_with_what_they_are_of(
+    segmenter: Sam2Segmenter, frames: list[np.ndarray], clip: Clip
+) -> None:
+    session = Sam2Session(segmenter, frames * 4)
+    session.prompt(0, 1, Prompts(next(iter(boxes(clip, 0).values()))))
+    counts = [len(session._attention._keys) for _ in forward(session)]
+    assert counts[-1] == max(counts) == segmenter.model.num_maskmem - 1
 
 
 def test_what_is_dropped_is_never_missed(segmenter: Sam2Segmenter, clip: Clip) -> None:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -57,6 +58,13 @@ def _size(image: Image) -> tuple[int, int]:
     return image.shape[0], image.shape[1]
 
 
+def _keep_place_code(model: Any) -> None:
+    """The encoder interpolates its code of place for each image anew, and always to the same."""
+    trunk = getattr(model.image_encoder, "trunk", None)
+    if trunk is not None and hasattr(trunk, "_get_pos_embed"):
+        trunk._get_pos_embed = lru_cache(maxsize=1)(trunk._get_pos_embed)
+
+
 class Sam2Segmenter:
     """A SAM 2 model with its device.
 
@@ -69,6 +77,7 @@ class Sam2Segmenter:
 
     def __init__(self, checkpoint: Path, config: str, *, device: str, box_chunk: int = 32) -> None:
         self.model = load_model(config, checkpoint).to(device)
+        _keep_place_code(self.model)
         self.corrects_with_memory = corrects_with_memory(config)
         self.device = torch.device(device)
         self.chunk = min(box_chunk, _CPU_CHUNK) if self.device.type == "cpu" else box_chunk

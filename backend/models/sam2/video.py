@@ -22,13 +22,13 @@ from backend.core.masks import full_frame
 from backend.core.protocols import Frames
 from backend.core.types import FrameMasks, Mask, Masks, Prompts
 from backend.errors import InputError
+from backend.models.sam2.attention import MemoryAttention
 from backend.models.sam2.corrections import correction_base
 from backend.models.sam2.memory import (
     Memory,
     MemoryBank,
     Read,
     load_banks,
-    most_pointers,
     save_banks,
 )
 from backend.models.sam2.preprocess import prepared
@@ -83,6 +83,7 @@ class Sam2Session:
         self._frames = frames
         self._n_frames = len(frames) if isinstance(frames, Sized) else None
         self._prune = prune
+        self._attention = MemoryAttention(segmenter.model)
         self._banks: dict[int, MemoryBank] = {}
         self._features: dict[int, _Features] = {}
         self._size_hw: tuple[int, int] | None = None
@@ -313,64 +314,11 @@ class Sam2Session:
 
     def _conditioned(self, features: _Features, reads: Sequence[Read] | None) -> Tensor:
         """The coarsest level of a frame with what is remembered, (B, C, h, w)."""
-        model = self._model
-        flat, places = features.flat(1 if reads is None else len(reads))
+        flat, places = features.flat(1)
         if reads is None:
-            return _square(flat + model.no_mem_embed, features.sizes[-1])
-        memory, codes = self._spatial(reads, flat.dtype)
-        n_pointers = 0
-        if reads[0].pointers:
-            tokens, times = self._pointers(reads)
-            n_pointers = tokens.shape[0]
-            memory = torch.cat([memory, tokens.to(memory.dtype)])
-            codes = torch.cat([codes, times.to(codes.dtype)])
-        told = model.memory_attention(
-            curr=[flat],
-            curr_pos=[places],
-            memory=memory,
-            memory_pos=codes,
-            num_obj_ptr_tokens=n_pointers,
-        )
-        return _square(told, features.sizes[-1])
-
-    def _spatial(self, reads: Sequence[Read], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Remembered frames as tokens, and their codes of place and time, (L, B, C) each."""
-        model = self._model
-        tokens = []
-        codes = []
-        for slot, (place, first) in enumerate(reads[0].spatial):
-            both = torch.stack([read.spatial[slot][1] for read in reads]).to(dtype)
-            tokens.append(both.flatten(2).permute(2, 0, 1))
-            own = model.memory_encoder.position_encoding(first[None].to(dtype)).to(dtype)
-            own = own.flatten(2).permute(2, 0, 1) + model.maskmem_tpos_enc[place]
-            codes.append(own.expand(-1, len(reads), -1))
-        return torch.cat(tokens), torch.cat(codes)
-
-    def _pointers(self, reads: Sequence[Read]) -> tuple[Tensor, Tensor]:
-        """Pointers as tokens of the memory's width, and their codes of time, (L, B, C) each."""
-        from sam2.modeling.sam2_utils import get_1d_sine_pe
-
-        model = self._model
-        count = len(reads)
-        width = model.mem_dim
-        pointers = torch.stack(
-            [torch.stack([pointer for _, pointer in read.pointers]) for read in reads], 1
-        )  # (P, B, D)
-        n, _, deep = pointers.shape
-        if model.add_tpos_enc_to_obj_ptrs:
-            far = torch.tensor(
-                [[distance for distance, _ in read.pointers] for read in reads],
-                device=pointers.device,
-            ).T  # (P, B)
-            scaled = far / (most_pointers(model, self._n_frames) - 1)
-            wide = deep if model.proj_tpos_enc_in_obj_ptrs else width
-            times = model.obj_ptr_tpos_proj(get_1d_sine_pe(scaled.flatten(), dim=wide))
-            times = times.view(n, count, width)
-        else:
-            times = pointers.new_zeros(n, count, width)
-        parts = deep // width
-        tokens = pointers.reshape(n, count, parts, width).permute(0, 2, 1, 3).flatten(0, 1)
-        return tokens, times.repeat_interleave(parts, dim=0)
+            return _square(flat + self._model.no_mem_embed, features.sizes[-1])
+        told = self._attention.read(flat[:, 0], places[:, 0], reads, self._n_frames)
+        return _square(told.transpose(0, 1), features.sizes[-1])
 
     def _answer(self, frame: int, ids: Sequence[int], made: Sequence[Memory]) -> FrameMasks:
         side = self._model.image_size // 4
