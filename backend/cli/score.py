@@ -188,7 +188,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _print_videos(args: argparse.Namespace, document: dict[str, Any]) -> int:
-    from backend.evaluation.video_tasks import video_texts
+    from backend.evaluation.video_text import video_texts
 
     if str(args.json) == "-":
         print_json(document, indent=1)

@@ -21,10 +21,12 @@ from backend.errors import ConfigError, InputError, Unavailable, counted, system
 from backend.evaluation.chosen import FetchPredictions
 from backend.evaluation.from_export import TaskReader
 from backend.evaluation.from_folders import FolderReader
+from backend.evaluation.page import write_report
 from backend.evaluation.pairs import Pair, Selection
 from backend.evaluation.pictures import pictures
 from backend.evaluation.results import Outputs, finish
 from backend.evaluation.scoring import Scoring, score
+from backend.evaluation.video_page import render_videos
 from backend.evaluation.video_tasks import score_video_tasks, shows_videos
 from backend.files.atomic import write_atomic
 from backend.files.images import ImageLimits
@@ -166,11 +168,11 @@ def run_score(
             read = replace(options, source=path, source_shown=shown)
             return run_score(read, service, outputs, stop)
     outputs.check([options.source])
-    if options.source.is_file() and shows_videos(options.source, options.encoding):
-        return _of_videos(options.source, options, outputs, stop)
     if options.project is not None and service.label_studio_url is not None:
         address = f"{service.label_studio_url.rstrip('/')}/projects/{options.project}"
         outputs = replace(outputs, project_url=address)
+    if options.source.is_file() and shows_videos(options.source, options.encoding):
+        return _of_videos(options.source, options, outputs, stop)
     stored = _stored(service, options)
     classes = ClassIndex(options.classes)
     run = Scoring(classes, options.overlap, with_gallery=outputs.report is not None)
@@ -226,14 +228,15 @@ def _of_videos(
     given = [name for name, value in without.items() if value]
     if given:
         raise ConfigError(f"{given[0]}: has no meaning for videos; leave it out")
-    if outputs.report is not None:
-        raise ConfigError(
-            "--report: boxes on videos have no page here; `yolosam2 video` writes one about tracks"
-        )
-    document = score_video_tasks(source, options.selection, options.encoding, stop)
+    scores = score_video_tasks(source, options.selection, options.encoding, stop)
+    document = scores.document
     if outputs.json is not None and str(outputs.json) != "-":
         text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
         write_atomic(outputs.json, text.encode("utf-8", "backslashreplace"))
+    if outputs.report is not None:
+        shown = options.source_shown or str(source)
+        page = render_videos(document, scores.timelines, shown, outputs.project_url)
+        write_report(outputs.report, page)
     return document
 
 

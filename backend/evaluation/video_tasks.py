@@ -8,55 +8,28 @@ boxes in percent of the picture, which is the same as in pixels.
 from __future__ import annotations
 
 import threading
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
-import numpy as np
-from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
-
-from backend.errors import ConfigError, InputError, Stopped, counted
+from backend.errors import ConfigError, InputError, Stopped
 from backend.evaluation.chosen import chosen_annotations, chosen_predictions, task_name
 from backend.evaluation.chosen import version as version_of
 from backend.evaluation.identity import IdentityCounts, Overlaps, count_identities, overlaps_in
 from backend.evaluation.pairs import Selection
+from backend.evaluation.video_effort import BoxTrack, Effort, box_iou, count_effort, pair_tracks
+from backend.evaluation.video_timeline import Timeline, timeline
 from backend.files.text import open_utf8
 from backend.formats.json_stream import read_tasks
-from backend.formats.tracks.video_rectangle import KeyFrame, between, frame_count, from_region
+from backend.formats.tracks.video_rectangle import between, frame_count, from_region
 
 _PERCENT = (100, 100)  # the size of a picture whose pixels are percent
 _KIND = "videorectangle"
-_MOVED = 0.5  # percent of the picture's sides, up to which a key frame counts as left alone
-_SAME = 0.5  # mean overlap from which on two tracks are of the same object
+_MOST_TIMELINES = 24  # of a version
 _PEEK = 20  # tasks that are looked at to tell a project of videos
-
-
-@dataclass(frozen=True, eq=False)
-class _Boxes:
-    """One region."""
-
-    id: str
-    label: str
-    told: list[KeyFrame]
-    boxes: dict[int, NDArray[np.float64]]
-
-
-@dataclass
-class Effort:
-    """What a person did to predicted tracks.
-
-    Attributes:
-        tracks: predicted ones, by what became of them: kept, changed, removed; and added ones.
-        key_frames: likewise: kept, moved, added, removed.
-        labels: tracks that got another label.
-    """
-
-    tracks: Counter[str] = field(default_factory=Counter)
-    key_frames: Counter[str] = field(default_factory=Counter)
-    labels: int = 0
 
 
 @dataclass
@@ -66,6 +39,26 @@ class _Version:
     effort: Effort = field(default_factory=Effort)
     n_annotations: int = 0
     n_frames: int = 0
+    timelines: list[Timeline] = field(default_factory=list)
+
+    def keep(self, one: Timeline) -> None:
+        """Keep it, if it is among the worst."""
+        self.timelines.append(one)
+        self.timelines.sort(key=lambda kept: kept.hota)
+        del self.timelines[_MOST_TIMELINES:]
+
+
+@dataclass(frozen=True)
+class VideoScores:
+    """What came of scoring videos.
+
+    Attributes:
+        document: for ``--json``: figures of each model version under ``video``.
+        timelines: the worst videos of each version, the worst first.
+    """
+
+    document: dict[str, Any]
+    timelines: Mapping[str, Sequence[Timeline]]
 
 
 def shows_videos(path: Path, encoding: str | None = None) -> bool:
@@ -98,7 +91,7 @@ def score_video_tasks(
     selection: Selection,
     encoding: str | None = None,
     stop: threading.Event | None = None,
-) -> dict[str, Any]:
+) -> VideoScores:
     """Score an export.
 
     Args:
@@ -106,9 +99,6 @@ def score_video_tasks(
         selection: which annotations and predictions count.
         encoding: of a file that is not in UTF-8.
         stop: set it to end early.
-
-    Returns:
-        A document for ``--json``: figures of each model version under ``video``.
 
     Raises:
         ConfigError: nothing can be scored.
@@ -136,25 +126,28 @@ def score_video_tasks(
             for annotation in annotations:
                 for prediction in predictions:
                     try:
-                        _add(versions, annotation, prediction, task_name(task))
+                        _add(versions, annotation, prediction, task)
                     except InputError as error:
                         faults.append(str(error))
     if not versions:
         told = faults[0] if faults else "no annotated task has a full prediction beside it"
         raise ConfigError(f"{path}: nothing could be scored: {told}")
-    return {
+    document = {
         "video": {name: _document(one) for name, one in versions.items()},
         "annotated_without_prediction": n_without,
         "failed": faults,
     }
+    return VideoScores(document, {name: one.timelines for name, one in versions.items()})
 
 
 def _add(
     versions: dict[str, _Version],
     annotation: Mapping[str, Any],
     prediction: Mapping[str, Any],
-    where: str,
+    task: Mapping[str, Any],
 ) -> None:
+    where = task_name(task)
+    task_id = task["id"] if isinstance(task["id"], int) else None
     accepted, n_accepted = _boxes(annotation, f"{where}: annotation")
     predicted, n_predicted = _boxes(prediction, f"{where}: prediction")
     n_frames = max(n_accepted, n_predicted)
@@ -171,12 +164,22 @@ def _add(
         )
         before = version.by_label.get(label)
         version.by_label[label] = own if before is None else before + own
-    _compare(version.effort, accepted, predicted)
+    pairs = pair_tracks(accepted, predicted)
+    count_effort(version.effort, pairs)
+    version.keep(timeline(_shown(task), task_id, n_frames, counts.figures.hota, pairs))
     version.n_annotations += 1
     version.n_frames += n_frames
 
 
-def _boxes(holder: Mapping[str, Any], where: str) -> tuple[list[_Boxes], int]:
+def _shown(task: Mapping[str, Any]) -> str:
+    """The task with the name of its video."""
+    data = task.get("data")
+    values = data.values() if isinstance(data, dict) else ()
+    paths = [urlsplit(one).path for one in values if isinstance(one, str) and "/" in one]
+    return ", ".join([task_name(task), *(unquote(PurePosixPath(one).name) for one in paths[:1])])
+
+
+def _boxes(holder: Mapping[str, Any], where: str) -> tuple[list[BoxTrack], int]:
     """The regions of an annotation or prediction, and how many frames the video has."""
     found = []
     n_frames = 0
@@ -190,12 +193,12 @@ def _boxes(holder: Mapping[str, Any], where: str) -> tuple[list[_Boxes], int]:
         n_frames = max(n_frames, own)
         labels = value.get("labels")
         label = str(labels[0]) if isinstance(labels, list) and labels else ""
-        found.append(_Boxes(str(region.get("id") or k), label, told, between(told, own)))
+        found.append(BoxTrack(str(region.get("id") or k), label, told, between(told, own)))
     return found, n_frames
 
 
 def _overlaps(
-    accepted: Sequence[_Boxes], predicted: Sequence[_Boxes], n_frames: int
+    accepted: Sequence[BoxTrack], predicted: Sequence[BoxTrack], n_frames: int
 ) -> list[Overlaps]:
     frames = []
     for frame in range(n_frames):
@@ -203,68 +206,8 @@ def _overlaps(
             [(k, one.boxes[frame]) for k, one in enumerate(side) if frame in one.boxes]
             for side in (accepted, predicted)
         ]
-        frames.append(overlaps_in(sides[0], sides[1], _iou))
+        frames.append(overlaps_in(sides[0], sides[1], box_iou))
     return frames
-
-
-def _iou(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    low = np.maximum(a[:2], b[:2])
-    high = np.minimum(a[2:], b[2:])
-    both = float(np.prod(np.clip(high - low, 0, None)))
-    either = float(np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - both)
-    return both / either if either > 0 else 0.0
-
-
-def _compare(effort: Effort, accepted: Sequence[_Boxes], predicted: Sequence[_Boxes]) -> None:
-    """What became of each predicted track: by its id, else by its boxes."""
-    by_id = {one.id: one for one in accepted}
-    pairs = [(one, by_id[one.id]) for one in predicted if one.id in by_id]
-    taken = {id(one) for pair in pairs for one in pair}
-    left = [one for one in predicted if id(one) not in taken]
-    new = [one for one in accepted if id(one) not in taken]
-    if left and new:
-        overlap = np.array([[_mean_overlap(a, b) for b in new] for a in left])
-        rows, columns = linear_sum_assignment(overlap, maximize=True)
-        pairs += [
-            (left[r], new[c]) for r, c in zip(rows, columns, strict=True) if overlap[r, c] >= _SAME
-        ]
-    taken = {id(one) for pair in pairs for one in pair}
-    effort.tracks["removed"] += sum(id(one) not in taken for one in predicted)
-    effort.tracks["added"] += sum(id(one) not in taken for one in accepted)
-    for one in predicted:
-        if id(one) not in taken:
-            effort.key_frames["removed"] += len(one.told)
-    for one in accepted:
-        if id(one) not in taken:
-            effort.key_frames["added"] += len(one.told)
-    for before, after in pairs:
-        changes = _key_frames(before, after)
-        effort.key_frames += changes
-        effort.labels += before.label != after.label
-        is_kept = before.label == after.label and set(changes) <= {"kept"}
-        effort.tracks["kept" if is_kept else "changed"] += 1
-
-
-def _mean_overlap(a: _Boxes, b: _Boxes) -> float:
-    frames = a.boxes.keys() | b.boxes.keys()
-    both = a.boxes.keys() & b.boxes.keys()
-    return sum(_iou(a.boxes[k], b.boxes[k]) for k in both) / max(1, len(frames))
-
-
-def _key_frames(before: _Boxes, after: _Boxes) -> Counter[str]:
-    old = {one.frame: one for one in before.told}
-    new = {one.frame: one for one in after.told}
-    found: Counter[str] = Counter()
-    for frame in old.keys() | new.keys():
-        if frame not in new:
-            found["removed"] += 1
-        elif frame not in old:
-            found["added"] += 1
-        else:
-            off = float(np.abs(old[frame].xyxy - new[frame].xyxy).max())
-            same = off <= _MOVED and old[frame].enabled == new[frame].enabled
-            found["kept" if same else "moved"] += 1
-    return found
 
 
 def _document(version: _Version) -> dict[str, Any]:
@@ -295,32 +238,3 @@ def _figures(counts: IdentityCounts) -> dict[str, Any]:
         "idf1": round(figures.idf1, 4),
         "switches": figures.switches,
     }
-
-
-def video_texts(document: Mapping[str, Any]) -> list[str]:
-    """A document of ``score_video_tasks`` for people."""
-    texts = []
-    for name, one in document["video"].items():
-        lines = [
-            f"{name or 'no model version'}: {counted(one['annotations'], 'annotation')} of"
-            f" {counted(one['frames'], 'frame')}",
-            "",
-            f"{'':20}{'HOTA':>8}{'DetA':>8}{'AssA':>8}{'LocA':>8}{'IDF1':>8}{'switches':>10}",
-        ]
-        for label, row in [("all", one), *one["classes"].items()]:
-            cells = "".join(
-                f"{row[key]:8.3f}" for key in ("hota", "det_a", "ass_a", "loc_a", "idf1")
-            )
-            lines.append(f"{label[:20]:20}{cells}{row['switches']:10}")
-        for what in ("tracks", "key_frames"):
-            told = ", ".join(f"{n} {key}" for key, n in one[what].items())
-            lines.append(f"{what.replace('_', ' ')}: {told}")
-        if one["other_labels"]:
-            lines.append(f"{counted(one['other_labels'], 'track')} got another label")
-        texts.append("\n".join(lines))
-    if document["annotated_without_prediction"]:
-        n = document["annotated_without_prediction"]
-        texts.append(f"{counted(n, 'annotated task')} without a prediction that counts")
-    if document["failed"]:
-        texts.append("\n".join([f"failed {len(document['failed'])}:", *document["failed"][:20]]))
-    return texts

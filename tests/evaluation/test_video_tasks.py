@@ -9,6 +9,10 @@ from typing import Any
 
 import pytest
 
+from backend.evaluation.pairs import Selection
+from backend.evaluation.video_tasks import score_video_tasks
+from backend.evaluation.video_timeline import Timeline
+
 FRAMES = 20
 
 
@@ -140,9 +144,77 @@ def test_who_and_which(tmp_path: Path, run_cli: Any) -> None:
     code, _, err = run_cli("score", path, "--model-version", "other", "--no-progress")
     assert code == 2
     assert "nothing could be scored" in err
-    code, _, err = run_cli("score", path, "--report", tmp_path / "page.html", "--no-progress")
-    assert code == 2
-    assert "have no page here" in err
+
+
+def lines(predicted: list[Any], accepted: list[Any], tmp_path: Path) -> Timeline:
+    scores = score_video_tasks(export(tmp_path, predicted, accepted), Selection())
+    (one,) = scores.timelines["v1"]
+    return one
+
+
+def test_timeline_shows_what_a_person_did(tmp_path: Path) -> None:
+    predicted = [region(1, "cat", 10), region(2, "dog", 60), region(3, "cat", 70, (5, 9))]
+    accepted = copy.deepcopy(predicted[:2])
+    accepted[0]["value"]["labels"] = ["lynx"]
+    for one in accepted[1]["value"]["sequence"]:
+        one["x"] += 4  # of 20: IoU 2/3
+    accepted.append(region(4, "bird", 30, (11, 13)))
+    accepted[2]["id"] = "drawn"
+    found = lines(predicted, accepted, tmp_path)
+    told = {
+        row.label: (
+            row.predicted_label,
+            row.became,
+            [(s.first, s.last, s.state) for s in row.spans],
+        )
+        for row in found.rows
+    }
+    assert told == {
+        "lynx": ("cat", "changed", [(0, 19, "good")]),
+        "dog": (None, "changed", [(0, 19, "off")]),
+        "cat": (None, "removed", [(4, 8, "invented")]),
+        "bird": (None, "added", [(10, 12, "missed")]),
+    }
+    edits = {row.label: row.edits for row in found.rows}
+    assert edits["dog"] == ((0, "moved"), (19, "moved"))
+    assert edits["lynx"] == edits["cat"] == ()
+    first, *others = found.looks
+    assert first == (0, 19, "dog: the box is off for 20 frames, IoU 0.67")
+    assert [reason for _, _, reason in others] == [
+        "cat: predicted for 5 frames, not accepted there",
+        "bird: missed for 3 frames",
+    ]
+
+
+def test_the_worst_videos_are_shown_first_and_not_all(tmp_path: Path) -> None:
+    boxes = [region(1, "cat", 10)]
+    accepted = []
+    for k in range(30):
+        moved = copy.deepcopy(boxes)
+        for one in moved[0]["value"]["sequence"]:
+            one["x"] += 0.3 * k
+        accepted.append(moved)
+    scores = score_video_tasks(export(tmp_path, boxes, *accepted), Selection())
+    shown = scores.timelines["v1"]
+    assert len(shown) == 24
+    assert shown[0].task_id == 30
+    assert [one.hota for one in shown] == sorted(one.hota for one in shown)
+
+
+def test_report_is_a_page_with_nothing_from_the_network(tmp_path: Path, run_cli: Any) -> None:
+    predicted = [region(1, "<cat>", 10), region(2, "dog", 60)]
+    path = export(tmp_path, predicted, predicted[:1])
+    page = tmp_path / "page.html"
+    code, out, err = run_cli("score", path, "--report", page, "--no-progress")
+    assert code == 0, err
+    assert "1 kept, 0 changed, 1 removed" in out
+    html = page.read_text(encoding="utf-8")
+    assert "task 1, a.mp4" in html
+    assert "&lt;cat&gt;" in html
+    assert "<cat>" not in html
+    assert 'class="invented"' in html
+    assert "dog: predicted for 20 frames, not accepted there" in html
+    assert "http" not in html.replace("http://www.w3.org", "")
 
 
 def test_one_bad_task_costs_itself(tmp_path: Path, run_cli: Any) -> None:

@@ -1,0 +1,127 @@
+"""What a person did to predicted tracks of boxes: which became which, and what was changed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+
+from backend.formats.tracks.video_rectangle import KeyFrame
+
+_MOVED = 0.5  # percent of the picture's sides, up to which a key frame counts as left alone
+_SAME = 0.5  # mean overlap from which on two tracks are of the same object
+
+
+@dataclass(frozen=True, eq=False)
+class BoxTrack:
+    """One region.
+
+    Attributes:
+        id: of the region.
+        label: its first label.
+        told: its key frames.
+        boxes: XYXY in percent by frame, counted from 0; frames that it is not seen in have none.
+    """
+
+    id: str
+    label: str
+    told: list[KeyFrame]
+    boxes: dict[int, NDArray[np.float64]]
+
+
+@dataclass
+class Effort:
+    """What a person did to predicted tracks.
+
+    Attributes:
+        tracks: predicted ones, by what became of them: kept, changed, removed; and added ones.
+        key_frames: likewise: kept, moved, added, removed.
+        labels: tracks that got another label.
+    """
+
+    tracks: Counter[str] = field(default_factory=Counter)
+    key_frames: Counter[str] = field(default_factory=Counter)
+    labels: int = 0
+
+
+def box_iou(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    """Of two boxes, XYXY."""
+    low = np.maximum(a[:2], b[:2])
+    high = np.minimum(a[2:], b[2:])
+    both = float(np.prod(np.clip(high - low, 0, None)))
+    either = float(np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - both)
+    return both / either if either > 0 else 0.0
+
+
+Pair = tuple[BoxTrack | None, BoxTrack | None]  # predicted, accepted
+
+
+def pair_tracks(accepted: Sequence[BoxTrack], predicted: Sequence[BoxTrack]) -> list[Pair]:
+    """What became of each predicted track: by its id, else by its boxes.
+
+    Returns:
+        Predicted and accepted; None for one that was removed or added.
+    """
+    by_id = {one.id: one for one in accepted}
+    pairs: list[Pair] = [(one, by_id[one.id]) for one in predicted if one.id in by_id]
+    taken = {id(one) for pair in pairs for one in pair}
+    left = [one for one in predicted if id(one) not in taken]
+    new = [one for one in accepted if id(one) not in taken]
+    if left and new:
+        overlap = np.array([[mean_overlap(a, b) for b in new] for a in left])
+        rows, columns = linear_sum_assignment(overlap, maximize=True)
+        pairs += [
+            (left[r], new[c]) for r, c in zip(rows, columns, strict=True) if overlap[r, c] >= _SAME
+        ]
+    taken = {id(one) for pair in pairs for one in pair}
+    pairs += [(one, None) for one in predicted if id(one) not in taken]
+    pairs += [(None, one) for one in accepted if id(one) not in taken]
+    return pairs
+
+
+def count_effort(effort: Effort, pairs: Sequence[Pair]) -> None:
+    """Add what was done to the tracks of a video."""
+    for before, after in pairs:
+        effort.tracks[what_became(before, after)] += 1
+        for frame_is in key_frames(before, after).values():
+            effort.key_frames[frame_is] += 1
+        if before is not None and after is not None:
+            effort.labels += before.label != after.label
+
+
+def what_became(before: BoxTrack | None, after: BoxTrack | None) -> str:
+    """``kept``, ``changed``, ``removed`` or ``added``."""
+    if after is None:
+        return "removed"
+    if before is None:
+        return "added"
+    is_kept = before.label == after.label and set(key_frames(before, after).values()) <= {"kept"}
+    return "kept" if is_kept else "changed"
+
+
+def mean_overlap(a: BoxTrack, b: BoxTrack) -> float:
+    """Over the frames that one of them is seen in."""
+    frames = a.boxes.keys() | b.boxes.keys()
+    both = a.boxes.keys() & b.boxes.keys()
+    return sum(box_iou(a.boxes[k], b.boxes[k]) for k in both) / max(1, len(frames))
+
+
+def key_frames(before: BoxTrack | None, after: BoxTrack | None) -> dict[int, str]:
+    """What became of each key frame: ``kept``, ``moved``, ``removed`` or ``added``."""
+    old = {} if before is None else {one.frame: one for one in before.told}
+    new = {} if after is None else {one.frame: one for one in after.told}
+    found = {}
+    for frame in sorted(old.keys() | new.keys()):
+        if frame not in new:
+            found[frame] = "removed"
+        elif frame not in old:
+            found[frame] = "added"
+        else:
+            off = float(np.abs(old[frame].xyxy - new[frame].xyxy).max())
+            same = off <= _MOVED and old[frame].enabled == new[frame].enabled
+            found[frame] = "kept" if same else "moved"
+    return found
