@@ -25,7 +25,7 @@ from backend.errors import ConfigError
 if TYPE_CHECKING:
     from backend.datasets.convert import ConvertOptions
 
-_TRACKS = ("youtube-vis", "coco-tracks", "cvat", "mots", "davis")
+_TRACKS = ("youtube-vis", "coco-tracks", "cvat", "mots", "davis", "video-rectangle")
 _EPILOG = """formats, each read and written:
   labelme        a folder of JSON files; masks, polygons, rectangles, circles and lines are read,
                  masks or polygons written
@@ -39,9 +39,12 @@ _EPILOG = """formats, each read and written:
 tracks of videos, each read and written:
   youtube-vis    tracks/VIDEO.json of yolosam2 video, and YouTube-VIS files
   coco-tracks    COCO with track_id, video_id and frame_id
-  cvat           CVAT for video 1.1, masks only
+  cvat           CVAT for video 1.1, masks or boxes
   mots           MOTS text, with classes.txt beside
   davis          a folder of indexed PNGs for each video, without classes
+  video-rectangle
+                 exports of Label Studio with boxes on videos, which --images DIR holds; written as
+                 tasks with predictions
 
 examples:
   yolosam2 convert labels/ tasks/ --to label-studio --images photos/
@@ -58,6 +61,8 @@ examples:
                                        annotations, and predictions where there are none
   yolosam2 convert out/tracks/ cvat/ --to cvat
                                        the tracks of yolosam2 video, for CVAT
+  yolosam2 convert export.json cvat/ --from video-rectangle --to cvat --images videos/
+                                       boxes on videos out of Label Studio
   yolosam2 convert --check labels/     every fault of labelme files, by file and field
 
 What a format cannot hold is counted and listed at the end. Files that this program did not write
@@ -93,7 +98,7 @@ def add(commands: Commands) -> None:
 
 
 def _add_reading(reading: argparse._ArgumentGroup) -> None:
-    about = "where the pictures lie, if not in SRC"
+    about = "where the pictures, or videos, lie, if not in SRC"
     reading.add_argument("--images", type=Path, metavar="DIR", help=about)
     about = "a,b,c or a file: the classes in their order; others are left out"
     reading.add_argument("--classes", metavar="NAMES", help=about)
@@ -183,7 +188,14 @@ def _convert_tracks(args: argparse.Namespace) -> int:
         raise ConfigError("convert: yolosam2 convert SRC OUT --to FORMAT")
     classes = _class_names(args.classes)
     summary = convert_tracks(
-        args.source, args.out, args.to, args.from_format, classes, overwrite=args.overwrite
+        args.source,
+        args.out,
+        args.to,
+        args.from_format,
+        classes,
+        images=args.images,
+        url_prefix=args.image_url_prefix,
+        overwrite=args.overwrite,
     )
     return print_summary(args, summary, failed=bool(summary.failed or summary.kept))
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from backend.core.masks import PackedMask, mask_xyxy, pack_mask, subtract_masks, unpack_mask
 from backend.core.stacking import stacking_order
@@ -16,8 +17,9 @@ MOST_FRAMES = 2_000_000  # of a video: almost a day; a file that tells more is d
 
 @dataclass(frozen=True, eq=False)
 class _Packed:
-    mask: PackedMask
+    mask: PackedMask | None
     score: float
+    xyxy: NDArray[np.float32] | None = None  # of one without a mask
 
 
 class PackedInstances(Mapping[int, Instance]):
@@ -52,14 +54,24 @@ class PackedInstances(Mapping[int, Instance]):
         """
         self._seen[frame] = _Packed(pack_mask(mask), float(score))
 
+    def add_box(self, frame: int, xyxy: NDArray[np.float32], score: float) -> None:
+        """Note the object in a frame by its box alone.
+
+        Args:
+            frame: its number.
+            xyxy: (4,) in pixels.
+            score: 0..1.
+        """
+        self._seen[frame] = _Packed(None, float(score), xyxy)
+
     def discard(self, frame: int) -> None:
         """Forget that the object is seen in a frame, if it is."""
         self._seen.pop(frame, None)
 
     def rows(self, first: int = 0) -> Iterator[tuple[int, PackedMask, float]]:
-        """Frame, mask and score of all frames from one on, as ``put`` takes them."""
+        """Frame, mask and score of all frames with masks from one on, as ``put`` takes them."""
         for frame, one in self._seen.items():
-            if frame >= first:
+            if frame >= first and one.mask is not None:
                 yield frame, one.mask, one.score
 
     def put(self, frame: int, mask: PackedMask, score: float) -> None:
@@ -75,9 +87,12 @@ class PackedInstances(Mapping[int, Instance]):
         """The mask in a frame.
 
         Raises:
-            KeyError: it is not seen there.
+            KeyError: it is not seen there, or only by its box.
         """
-        return unpack_mask(self._seen[frame].mask)
+        packed = self._seen[frame].mask
+        if packed is None:
+            raise KeyError(frame)
+        return unpack_mask(packed)
 
     def named(self, label: str, class_id: int, track: int) -> PackedInstances:
         """The same under a name, in order of the frames."""
@@ -86,9 +101,11 @@ class PackedInstances(Mapping[int, Instance]):
         return made
 
     def __getitem__(self, frame: int) -> Instance:
+        score, xyxy = self._seen[frame].score, self._seen[frame].xyxy
+        if xyxy is not None:
+            return Instance(self._label, self._class_id, score, xyxy, None, None, self._track)
         mask = self.mask(frame)
         box = mask_xyxy(mask).astype(np.float32)
-        score = self._seen[frame].score
         return Instance(self._label, self._class_id, score, box, mask, None, self._track)
 
     def __iter__(self) -> Iterator[int]:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import mimetypes
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from glob import escape
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 
@@ -18,17 +23,21 @@ from backend.core.types import Prediction
 from backend.errors import ConfigError, InputError, LabelingError, counted, how_it_ended
 from backend.files.atomic import ensure_writable, set_aside, write_atomic
 from backend.files.text import read_text
-from backend.files.videos import natural
+from backend.files.videos import FrameChoice, natural, open_video
 from backend.formats.json_text import json_bytes
 from backend.formats.tracks.coco_tracks import from_coco_tracks, to_coco_tracks
 from backend.formats.tracks.cvat import from_cvat, to_cvat
 from backend.formats.tracks.mots import class_numbers, from_mots, to_mots
+from backend.formats.tracks.rectangle_tasks import FileSize, from_tasks
+from backend.formats.tracks.video_rectangle import to_task
 from backend.formats.tracks.youtube_vis import from_youtube_vis, to_youtube_vis
 from backend.formats.voc.label_maps import encode_png, label_maps, read_label_map
 from backend.labeling.track_files import frame_names, prediction_at
 
-FORMATS = ("youtube-vis", "coco-tracks", "cvat", "mots", "davis")
+FORMATS = ("youtube-vis", "coco-tracks", "cvat", "mots", "davis", "video-rectangle")
+_OF_MASKS = ("youtube-vis", "mots", "davis")  # formats that hold no boxes without masks
 _NO_CLASS = "object"  # what the objects of a format without classes are called
+_UPLOAD = re.compile(r"^[0-9a-f]{8}-")
 _CLASSES = "classes.txt"  # of MOTS: a number and a name a line
 Read = tuple[list[TrackedVideo], list[str]]
 
@@ -77,6 +86,8 @@ def convert_tracks(
     kind: str | None = None,
     classes: Sequence[str] | None = None,
     *,
+    images: Path | None = None,
+    url_prefix: str = "",
     overwrite: bool = False,
 ) -> TrackSummary:
     """Convert tracks.
@@ -87,6 +98,8 @@ def convert_tracks(
         target: of ``FORMATS``.
         kind: of the source; None looks.
         classes: in their order; others are left out. None takes them as they come.
+        images: folder of the videos, whose size tasks of Label Studio do not tell.
+        url_prefix: before the names of videos in such tasks.
         overwrite: whether files that hold something else are replaced, after a copy.
 
     Raises:
@@ -95,7 +108,7 @@ def convert_tracks(
     ensure_writable(out)
     kind = kind or _kind_of(source)
     summary = TrackSummary()
-    videos = list(_read_all(source, kind, summary))
+    videos = list(_read_all(source, kind, summary, images))
     if not videos and not summary.failed:
         raise ConfigError(f"{source}: holds no {kind} tracks")
     found = dict.fromkeys(track.label for video in videos for track in video.tracks)
@@ -108,13 +121,24 @@ def convert_tracks(
         kept = tuple(track for track in video.tracks if track.label in names)
         if len(kept) < len(video.tracks):
             summary.losses["tracks of other classes"] += len(video.tracks) - len(kept)
+        if target in _OF_MASKS:
+            outlined = tuple(track for track in kept if not _is_of_boxes(track))
+            if len(outlined) < len(kept):
+                what = f"tracks of boxes without masks, which {target} does not hold"
+                summary.losses[what] += len(kept) - len(outlined)
+            kept = outlined
         chosen = replace(video, tracks=kept)
         summary.videos += 1
         summary.per_class.update(track.label for track in kept)
-        for path, data in _encoded(chosen, target, names, out, summary.losses):
+        places = _Places(out, url_prefix, images)
+        for path, data in _encoded(chosen, target, names, places, summary.losses):
             _put(path, data, summary, overwrite=overwrite)
     summary.outputs = [out, *(path for path in summary.outputs if path.parent == out)]
     return summary
+
+
+def _is_of_boxes(track: Track) -> bool:
+    return bool(track.seen) and all(one.mask is None for one in track.seen.values())
 
 
 def _file_name(name: str) -> str:
@@ -151,6 +175,8 @@ def _kind_of(source: Path) -> str:
             return "cvat"
         if path.suffix == ".json":
             document = _json(path)
+            if isinstance(document, list):
+                return "video-rectangle"
             rows = document.get("annotations")
             first = rows[0] if isinstance(rows, list) and rows else {}
             is_whole = isinstance(first, dict) and "segmentations" in first
@@ -164,19 +190,30 @@ def _kind_of(source: Path) -> str:
     )
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _json(path: Path) -> dict[str, Any] | list[Any]:
     try:
         document = json.loads(read_text(path))
     except ValueError as error:
         raise InputError(f"{path}: is no JSON: {error}") from None
+    if not isinstance(document, dict | list):
+        raise InputError(f"{path}: expected an object or a list")
+    return document
+
+
+def _object(path: Path) -> dict[str, Any]:
+    document = _json(path)
     if not isinstance(document, dict):
         raise InputError(f"{path}: expected an object")
     return document
 
 
-def _read_all(source: Path, kind: str, summary: TrackSummary) -> Iterator[TrackedVideo]:
+def _read_all(
+    source: Path, kind: str, summary: TrackSummary, images: Path | None
+) -> Iterator[TrackedVideo]:
     """The videos of all files; a file that cannot be read costs itself."""
     read, suffix = _READERS[kind]
+    if kind == "video-rectangle":
+        read = partial(_read_rectangles, images=images)
     if suffix is None:
         folders = sorted({path.parent for path in source.rglob("*.png")})
         paths = folders or [source]
@@ -236,25 +273,74 @@ def _read_cvat(path: Path) -> Read:
     return [video], faults
 
 
+def _read_rectangles(path: Path, images: Path | None = None) -> Read:
+    tasks = _json(path)
+    return from_tasks(
+        tasks if isinstance(tasks, list) else [tasks], partial(_measure, images or path.parent)
+    )
+
+
+def _measure(folder: Path, name: str) -> FileSize | None:
+    path = _video_file(folder, name)
+    if path is None:
+        return None
+    video = open_video(path)
+    for frame in video.frames(FrameChoice()):
+        height, width = frame.image.shape[:2]
+        return FileSize((height, width), video.info.n_frames or 0, video.info.rate)
+    raise InputError(f"{path}: has no frame that can be read")
+
+
+def _video_file(folder: Path, name: str) -> Path | None:
+    """A video by the name in a task; Label Studio puts eight digits before that of an upload."""
+    for one in (name, _UPLOAD.sub("", name)):
+        if (folder / one).is_file():
+            return folder / one
+    return None
+
+
 _READERS: dict[str, tuple[Callable[[Path], Read], str | None]] = {
-    "youtube-vis": (lambda path: from_youtube_vis(_json(path)), ".json"),
-    "coco-tracks": (lambda path: from_coco_tracks(_json(path)), ".json"),
+    "youtube-vis": (lambda path: from_youtube_vis(_object(path)), ".json"),
+    "coco-tracks": (lambda path: from_coco_tracks(_object(path)), ".json"),
+    "video-rectangle": (_read_rectangles, ".json"),
     "cvat": (_read_cvat, ".xml"),
     "mots": (_read_mots, ".txt"),
     "davis": (_read_davis, None),
 }
 
 
+@dataclass(frozen=True)
+class _Places:
+    out: Path
+    url_prefix: str
+    images: Path | None
+
+    def address(self, video: TrackedVideo) -> str:
+        """Of the video, for Label Studio."""
+        found = [] if self.images is None else sorted(self.images.glob(f"{escape(video.name)}.*"))
+        kinds = [(path, mimetypes.guess_type(path.name)[0] or "") for path in found]
+        names = [path.name for path, kind in kinds if kind.startswith("video/")]
+        return self.url_prefix + quote((names or [f"{video.name}.mp4"])[0])
+
+
 def _encoded(
-    video: TrackedVideo, target: str, names: Sequence[str], out: Path, losses: Counter[str]
+    video: TrackedVideo,
+    target: str,
+    names: Sequence[str],
+    places: _Places,
+    losses: Counter[str],
 ) -> Iterator[tuple[Path, bytes]]:
     """The files of a video."""
+    out = places.out
     files = frame_names(video.name, range(video.n_frames))
     if target == "youtube-vis":
         document = to_youtube_vis([(video, files)], names)
         yield out / f"{video.name}.json", json_bytes(document) + b"\n"
     elif target == "coco-tracks":
         yield out / f"{video.name}.json", json_bytes(to_coco_tracks(video, files, names)) + b"\n"
+    elif target == "video-rectangle":
+        task = to_task(video, places.address(video))
+        yield out / f"{video.name}.json", json_bytes([task]) + b"\n"
     elif target == "cvat":
         yield out / f"{video.name}.xml", to_cvat(video, names)
     elif target == "mots":

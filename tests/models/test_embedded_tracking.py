@@ -181,7 +181,7 @@ def halfway(segmenter: Sam2Segmenter) -> list[Halfway]:
         for k in watched.promptable:
             session.prompt(0, k, Prompts(watched.box(0, k)))
         found: Found = {}
-        while len(found) <= CORRECTED_AT and (one := session.step()) is not None:
+        while CORRECTED_AT not in found and (one := session.step()) is not None:
             found[one.frame] = full(one)
         made.append(Halfway(watched, session.saved(), found | rest(session)))
     return made

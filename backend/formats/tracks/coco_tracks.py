@@ -13,9 +13,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from backend.core.masks import mask_xyxy
 from backend.core.tracks import MOST_FRAMES, PackedInstances, Track, TrackedVideo
+from backend.core.types import Instance
 from backend.errors import InputError, json_kind
 from backend.formats.coco.segmentation import decode_segmentation, encode_segmentation
 
@@ -35,18 +37,13 @@ def to_coco_tracks(
     annotations: list[dict[str, Any]] = []
     for frame in range(video.n_frames):
         for track, one in video.at(frame):
-            if one.mask is None:
-                continue
-            x0, y0, x1, y1 = mask_xyxy(one.mask).tolist()
             annotations.append(
                 {
                     "id": len(annotations) + 1,
                     "image_id": frame + 1,
                     "category_id": numbers[track.label],
                     "track_id": track.id,
-                    "segmentation": encode_segmentation(one.mask, video.size_hw),
-                    "bbox": [x0, y0, x1 - x0, y1 - y0],
-                    "area": int(np.count_nonzero(one.mask.crop)),
+                    **_shape(one, video.size_hw),
                     "iscrowd": 0,
                     "score": round(float(one.score), 4),
                 }
@@ -77,6 +74,32 @@ def to_coco_tracks(
         "categories": [{"id": k, "name": name, "supercategory": ""} for name, k in numbers.items()],
         "annotations": annotations,
     }
+
+
+def _shape(one: Instance, size_hw: tuple[int, int]) -> dict[str, Any]:
+    """The fields of a mask, or of a box without one."""
+    if one.mask is None:
+        x0, y0, x1, y1 = (round(float(value), 2) for value in one.xyxy)
+        w, h = round(x1 - x0, 2), round(y1 - y0, 2)
+        return {"bbox": [x0, y0, w, h], "area": round(w * h, 2)}
+    x0, y0, x1, y1 = mask_xyxy(one.mask).tolist()
+    return {
+        "segmentation": encode_segmentation(one.mask, size_hw),
+        "bbox": [x0, y0, x1 - x0, y1 - y0],
+        "area": int(np.count_nonzero(one.mask.crop)),
+    }
+
+
+def _box(row: Mapping[str, Any]) -> NDArray[np.float32] | None:
+    """The box of a row without a segmentation; None for one that has one, or no box either."""
+    if row.get("segmentation"):
+        return None
+    told = row.get("bbox")
+    numbers = told if isinstance(told, list) and len(told) == 4 else []
+    if not numbers or not all(isinstance(one, int | float) and abs(one) < 1e6 for one in numbers):
+        return None
+    x, y, w, h = numbers
+    return np.array([x, y, x + w, y + h], np.float32) if min(w, h) > 0 else None
 
 
 def from_coco_tracks(document: Mapping[str, Any]) -> tuple[list[TrackedVideo], list[str]]:
@@ -117,14 +140,19 @@ def from_coco_tracks(document: Mapping[str, Any]) -> tuple[list[TrackedVideo], l
         if image is None or label is None or not isinstance(number, int):
             faults.append(f"{where}: names no frame, no category, or no track_id")
             continue
+        box = _box(row)
         try:
-            mask = decode_segmentation(
-                row.get("segmentation"), (image["height"], image["width"]), where
+            mask = (
+                decode_segmentation(
+                    row.get("segmentation"), (image["height"], image["width"]), where
+                )
+                if box is None
+                else None
             )
         except InputError as error:
             faults.append(str(error))
             continue
-        if mask is None:
+        if mask is None and box is None:
             continue
         score = row.get("score")
         sure = float(score) if isinstance(score, int | float) and 0 <= score <= 1 else 1.0
@@ -134,7 +162,11 @@ def from_coco_tracks(document: Mapping[str, Any]) -> tuple[list[TrackedVideo], l
             faults.append(f"{where}: track {number} is {labels[video, number]!r}, not {label!r}")
             continue
         own = seen[video].setdefault(number, PackedInstances(label, places[row.get("category_id")]))
-        own.add(image["frame_id"] - first[video], mask, sure)
+        frame = image["frame_id"] - first[video]
+        if mask is not None:
+            own.add(frame, mask, sure)
+        elif box is not None:
+            own.add_box(frame, box, sure)
     return [_video(key, titles.get(key, {}), images, seen[key], labels) for key in _keys(images)], (
         faults
     )

@@ -1,21 +1,25 @@
-"""CVAT for video 1.1: tracks with a mask in each frame, as XML.
+"""CVAT for video 1.1: tracks with a mask in each frame, or with boxes, as XML.
 
 As CVAT's description of its XML format lays it out: an ``annotations`` element with ``version``,
 ``meta`` and a ``track`` for each object, which holds a shape for each frame that says something
 new. The ``rle`` of a mask counts pixels row by row inside its box ``left top width height``,
 beginning with background. CVAT draws a mask until the next one, so that every frame has its own
-here, and ``outside="1"`` says that the object is not seen from a frame on. Scores have no place.
+here; between two boxes it draws a straight line. ``outside="1"`` says that the object is not seen
+from a frame on. Scores have no place.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 from xml.etree.ElementTree import Element, ParseError, SubElement, indent, tostring
 
 import numpy as np
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
+from numpy.typing import NDArray
 
 from backend.core.colours import hex_colour
 from backend.core.masks import pack_mask
@@ -23,8 +27,11 @@ from backend.core.tracks import MOST_FRAMES, PackedInstances, Track, TrackedVide
 from backend.core.types import Mask
 from backend.errors import InputError
 from backend.formats.label_studio.brush_rle import mask_of_stretches, run_lengths
+from backend.formats.tracks.video_rectangle import key_frames
 
 _LARGEST = 1 << 30  # pixels of a picture
+_TOLERANCE = 0.02  # pixels that a side may be off between two boxes
+_SIDES = ("xtl", "ytl", "xbr", "ybr")
 
 
 def to_cvat(
@@ -52,13 +59,17 @@ def to_cvat(
     root.append(_meta(video, names, numbers))
     for place, track in enumerate(video.tracks):
         own = SubElement(root, "track", id=str(place), label=track.label, source="auto")
-        for frame in sorted(track.seen):
-            mask = track.seen[frame].mask
-            if mask is None:
-                continue
-            own.append(_shape(mask, numbers[frame], outside=False))
-            if frame + 1 not in track.seen and frame + 1 < video.n_frames:
-                own.append(_shape(mask, numbers[frame + 1], outside=True))
+        masks = {frame: one.mask for frame, one in track.seen.items() if one.mask is not None}
+        for frame in sorted(masks):
+            own.append(_shape(masks[frame], numbers[frame], outside=False))
+            if frame + 1 not in masks and frame + 1 < video.n_frames:
+                own.append(_shape(masks[frame], numbers[frame + 1], outside=True))
+        if not masks:
+            boxes = {frame: one.xyxy for frame, one in track.seen.items()}
+            for one in key_frames(boxes, _TOLERANCE):
+                own.append(_box(one.xyxy, numbers[one.frame], outside=False))
+                if not one.enabled and one.frame + 1 < video.n_frames:
+                    own.append(_box(one.xyxy, numbers[one.frame + 1], outside=True))
     indent(root)
     text: bytes = tostring(root, encoding="utf-8", xml_declaration=True)
     return text + b"\n"
@@ -83,7 +94,7 @@ def _meta(video: TrackedVideo, names: Sequence[str], numbers: Sequence[int]) -> 
         label = SubElement(labels, "label")
         SubElement(label, "name").text = name
         SubElement(label, "color").text = hex_colour(name)
-        SubElement(label, "type").text = "mask"
+        SubElement(label, "type").text = "any"
         SubElement(label, "attributes")
     size = SubElement(task, "original_size")
     SubElement(size, "width").text = str(video.size_hw[1])
@@ -112,6 +123,21 @@ def _shape(mask: Mask, frame: int, *, outside: bool) -> Element:
     )
 
 
+def _box(xyxy: NDArray[np.float64], frame: int, *, outside: bool) -> Element:
+    sides = {key: f"{value:.2f}" for key, value in zip(_SIDES, xyxy, strict=True)}
+    return Element(
+        "box",
+        {
+            "frame": str(frame),
+            "keyframe": "1",
+            "outside": str(int(outside)),
+            "occluded": "0",
+            **sides,
+            "z_order": "0",
+        },
+    )
+
+
 def from_cvat(text: bytes, name: str) -> tuple[TrackedVideo, list[str]]:
     """Tracks of a file of CVAT for video.
 
@@ -121,7 +147,8 @@ def from_cvat(text: bytes, name: str) -> tuple[TrackedVideo, list[str]]:
 
     Returns:
         The video, whose scores are 1, and a sentence for everything that cannot be read. A mask
-        stays until the next one of its track, as CVAT draws it.
+        stays until the next one of its track, and boxes move on a straight line from one to the
+        next, as CVAT draws them.
 
     Raises:
         InputError: it is no such file, or tells no size of the frames.
@@ -155,20 +182,25 @@ def from_cvat(text: bytes, name: str) -> tuple[TrackedVideo, list[str]]:
         if label not in labels:
             labels.append(label)
         shapes = [
-            ((frame - start) // step, mask)
-            for frame, mask in _shapes(row, size_hw, where, faults)
+            ((frame - start) // step, shape)
+            for frame, shape in _shapes(row, size_hw, where, faults)
             if frame >= start
         ]
         n_frames = max([n_frames, *(frame + 1 for frame, _ in shapes)])
         found.append((label, shapes))
     for label, shapes in found:
         seen = PackedInstances(label, labels.index(label))
-        ends = [frame for frame, _ in shapes[1:]] + [n_frames]
-        for (frame, mask), end in zip(shapes, ends, strict=False):
-            if mask is not None:
-                packed = pack_mask(mask)
+        for (frame, shape), (end, following) in pairwise([*shapes, (n_frames, _NOTHING)]):
+            if shape.mask is not None and not shape.outside:
+                packed = pack_mask(shape.mask)
                 for at in range(frame, end):
                     seen.put(at, packed, 1.0)
+            elif shape.xyxy is not None and not shape.outside:
+                target = shape.xyxy if following.xyxy is None else following.xyxy
+                for at in range(frame, end):
+                    share = (at - frame) / (end - frame)
+                    box = shape.xyxy + (target - shape.xyxy) * share
+                    seen.add_box(at, box.astype(np.float32), 1.0)
         tracks.append(Track(id=len(tracks) + 1, label=label, seen=seen))
     title = root.findtext("meta/task/name") or name
     video = TrackedVideo(
@@ -194,36 +226,63 @@ def _number(parent: Any, key: str, where: str) -> int:
     return int(text)
 
 
+@dataclass(frozen=True, eq=False)
+class _Shape:
+    """What a keyframe says."""
+
+    outside: bool  # whether the object is not seen from here on
+    mask: Mask | None = None
+    xyxy: NDArray[np.float64] | None = None
+
+
+_NOTHING = _Shape(True)
+
+
 def _shapes(
     row: Any, size_hw: tuple[int, int], where: str, faults: list[str]
-) -> list[tuple[int, Mask | None]]:
-    """What each keyframe of a track says, in order; None where the object is not seen."""
-    found: dict[int, Mask | None] = {}
+) -> list[tuple[int, _Shape]]:
+    """What each keyframe of a track says, in order."""
+    found: dict[int, _Shape] = {}
     others = 0
     for shape in row:
-        if shape.tag != "mask":
+        if shape.tag not in ("mask", "box"):
             others += 1
             continue
         try:
-            frame, *box = (
-                int(shape.get(key, "")) for key in ("frame", "left", "top", "width", "height")
-            )
-            counts = [int(one) for one in shape.get("rle", "").split(",")]
+            frame = int(shape.get("frame", ""))
+            read = _read_box if shape.tag == "box" else _read_mask
+            told = read(shape, size_hw, f"{where}, frame {frame}")
         except ValueError:
-            faults.append(f"{where}: a mask without whole numbers for its frame, box and rle")
+            faults.append(f"{where}: a {shape.tag} without numbers for its frame and place")
             continue
-        try:
-            mask = _mask(counts, box, size_hw, f"{where}, frame {frame}")
         except InputError as error:
             faults.append(str(error))
             continue
         if not 0 <= frame < MOST_FRAMES:
             faults.append(f"{where}: {frame:,} is no frame of a video")
             continue
-        found[frame] = None if shape.get("outside") == "1" else mask
+        found[frame] = told
     if others:
-        faults.append(f"{where}: {others} of its shapes are no masks, which are not read")
-    return sorted(found.items())
+        faults.append(f"{where}: {others} of its shapes are no masks or boxes, which are not read")
+    return sorted(found.items(), key=lambda one: one[0])
+
+
+def _read_mask(shape: Any, size_hw: tuple[int, int], where: str) -> _Shape:
+    box = [int(shape.get(key, "")) for key in ("left", "top", "width", "height")]
+    counts = [int(one) for one in shape.get("rle", "").split(",")]
+    return _Shape(shape.get("outside") == "1", _mask(counts, box, size_hw, where))
+
+
+def _read_box(shape: Any, size_hw: tuple[int, int], where: str) -> _Shape:
+    """A box; sides that stick out of the picture are cut."""
+    sides = np.array([float(shape.get(key, "")) for key in _SIDES])
+    if not np.isfinite(sides).all():
+        raise InputError(f"{where}: a box whose sides are no numbers")
+    limits = np.array([size_hw[1], size_hw[0]] * 2, np.float64)
+    inside = np.clip(sides, 0, limits)
+    if (inside[2:] <= inside[:2]).any():
+        raise InputError(f"{where}: its box is not inside {size_hw[1]}x{size_hw[0]}")
+    return _Shape(shape.get("outside") == "1", xyxy=inside)
 
 
 def _mask(
