@@ -24,6 +24,7 @@ from backend.files.manifest import system_error
 
 logger = logging.getLogger(__name__)
 EVERY = 250  # frames
+_STATE = "state 2"  # of what is kept; the work of a version that kept something else is begun anew
 _TABLES = """
 CREATE TABLE state (made TEXT, number INTEGER, session BLOB, rest TEXT);
 CREATE TABLE seen (
@@ -70,7 +71,7 @@ class Checkpoint:
 
     def __init__(self, path: Path, made: str, every: int = EVERY) -> None:
         self._path = path
-        self._made = made
+        self._made = f"{made} {_STATE}"
         self._every = every
         self._whole: set[int] = set()  # objects that are on disk up to the last time
         self._last = 0  # the next frame at the last time

@@ -10,14 +10,16 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 from backend.core.masks import check_mask, mask_iou
 from backend.core.protocols import InteractiveLabeler, VideoSegmenter, VideoSession
-from backend.core.tracks import PackedInstances, Track, TrackedVideo
+from backend.core.tracks import PackedInstances, Track
 from backend.core.types import Detections, FrameMasks, Image, Instance, Mask
 from backend.errors import ConfigError
 from backend.labeling.checkpoint import Checkpoint, State
 from backend.labeling.follow_back import SEEN, Backwards, ToAgreement, ToFirstSight, follow_back
+from backend.labeling.followed import Followed
 from backend.labeling.identities import Identities, IdentityOptions, Round
 from backend.labeling.stream import Paused, Recent, Scenes
 
@@ -51,48 +53,6 @@ class FollowOptions:
                 raise ConfigError(f"{name}: expected 1 or more, got {getattr(self, name)}")
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Followed:
-    """What was found in a video.
-
-    Attributes:
-        tracks: in order of their numbers, which count from 1 on without gaps.
-        size_hw: of the frames, in pixels.
-        n_frames: how many there were.
-        n_looks: frames that the detector looked at.
-        n_cuts: changes of scene.
-        n_refused: detections that were one object too many.
-        flips: track id to how often its detections changed their class.
-        is_whole: whether it was followed to its end.
-    """
-
-    tracks: tuple[Track, ...]
-    size_hw: tuple[int, int]
-    n_frames: int
-    n_looks: int
-    n_cuts: int
-    n_refused: int
-    flips: Mapping[int, int]
-    is_whole: bool = True
-
-    def as_video(self, name: str, rate: float, model_version: str) -> TrackedVideo:
-        """The tracks under the name of their video.
-
-        Args:
-            name: of the video.
-            rate: frames a second.
-            model_version: of what followed the objects.
-        """
-        return TrackedVideo(
-            name=name,
-            size_hw=self.size_hw,
-            n_frames=self.n_frames,
-            rate=rate,
-            tracks=self.tracks,
-            model_version=model_version,
-        )
-
-
 class Follower:
     """Follows the objects of one video.
 
@@ -120,6 +80,7 @@ class Follower:
         self._missing: Counter[int] = Counter()  # frames in a row out of sight, of those followed
         self._anchors: Counter[int] = Counter()  # how often an object was set right
         self._alive: set[int] = set()
+        self._scene_from = 0  # the first frame of the scene
         self.began_at = 0  # the first frame that was not done by an earlier run
 
     def run(
@@ -147,10 +108,10 @@ class Follower:
         number, n_looks = (0, 0) if state is None else self._restore(state)
         size_hw = (0, 0)
         try:
-            for _ in range(number):  # what was gone through is decoded only
+            for done in range(number):  # what was gone through is decoded only
                 if (image := recent.advance()) is not None:
                     size_hw = (image.shape[0], image.shape[1])
-                    n_cuts += scenes.changed(image)
+                    n_cuts += self._changes(scenes, image, done)
         except Paused:  # there is not even time for that
             return replace(self._result(size_hw, number, n_looks, n_cuts), is_whole=False)
         session = self._segmenter.start(recent, None if state is None else state.session)
@@ -173,7 +134,7 @@ class Follower:
             if image is None:
                 break
             size_hw = (image.shape[0], image.shape[1])
-            is_cut = scenes.changed(image)
+            is_cut = self._changes(scenes, image, number)
             n_cuts += is_cut
             masks = self._step(session, number, size_hw)
             looks = number % self._options.every == 0 or is_cut
@@ -187,6 +148,12 @@ class Follower:
                 keep()
         self._identities.finish([k for k in self._alive if number - 1 in self._seen[k]])
         return replace(self._result(size_hw, number, n_looks, n_cuts), is_whole=is_whole)
+
+    def _changes(self, scenes: Scenes, image: Image, number: int) -> bool:
+        is_cut = scenes.changed(image)
+        if is_cut:
+            self._scene_from = number
+        return is_cut
 
     def _state(self, number: int, n_looks: int, session: VideoSession) -> State:
         return State(
@@ -294,7 +261,7 @@ class Follower:
             self._alive.add(object_id)
             self._missing[object_id] = 0
             self._seen[object_id].add(number, instance.mask, instance.score)
-        self._go_back(session, recent, number, made, drifted)
+        self._go_back(session, recent, number, made, drifted, hidden)
 
     def _anchor(
         self, session: VideoSession, number: int, object_id: int, one: Instance, mask: Mask
@@ -309,18 +276,16 @@ class Follower:
         self._seen[object_id].add(number, one.mask, one.score)
         return True
 
-    def _may_be(self, younger: int, made: Round) -> list[int]:
-        """The objects that a new one may turn out to be: of its class, and not detected now."""
+    def _may_be(self, younger: int, hidden: Sequence[int]) -> list[int]:
+        """The objects that a new one may turn out to be: of its class, and out of sight now."""
         label = self._identities.label(younger)
-        return [
-            k
-            for k in sorted(self._alive)
-            if k not in made.begun and k not in made.joined and self._identities.label(k) == label
-        ]
+        there = [k for k in hidden if k in self._alive]
+        return [k for k in there if self._identities.label(k) == label]
 
     def _found_again(self, session: VideoSession, number: int, younger: int, older: int) -> None:
         """A new object turned out to be one that was lost."""
         session.drop(younger)
+        session.drop(older)  # its memory lost it, and prompts are read for ever
         found = self._seen.pop(younger)
         session.prompt_mask(number, older, found.mask(number))
         for row in found.rows():
@@ -336,10 +301,12 @@ class Follower:
         number: int,
         made: Round,
         drifted: Sequence[int],
+        hidden: Sequence[int],
     ) -> None:
         """Follow new objects to where they were first seen, and put right how others drifted."""
         join_iou = self._options.identities.join_iou
 
+        @lru_cache(maxsize=1)
         def known_at(frame: int) -> dict[int, Mask]:
             return {
                 k: seen.mask(frame)
@@ -348,18 +315,18 @@ class Follower:
             }
 
         new = {
-            k: ToFirstSight(self._seen[k], known_at, self._may_be(k, made), join_iou)
+            k: ToFirstSight(self._seen[k], known_at, self._may_be(k, hidden), join_iou)
             for k, one in made.begun.items()
             if one.mask is not None
         }
-        starts: dict[int, tuple[Mask, Backwards]] = {
-            k: (self._seen[k].mask(number), visitor) for k, visitor in new.items()
-        }
-        for k in drifted:
+        starts: dict[int, tuple[Mask, Backwards]] = {}
+        for k in drifted:  # first, so that new ones are compared with what is right
             right = ToAgreement(self._seen[k], number, made.before[k], self._options.anchor_iou)
             starts[k] = (self._seen[k].mask(number), right)
+        starts |= {k: (self._seen[k].mask(number), visitor) for k, visitor in new.items()}
         if starts:
-            follow_back(self._segmenter.start(recent), self._labeler, number, starts)
+            session_back = self._segmenter.start(recent)
+            follow_back(session_back, self._labeler, number, self._scene_from, starts)
         lost = set(self._alive)
         for younger, visitor in new.items():
             if visitor.is_of in lost:

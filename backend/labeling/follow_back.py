@@ -37,6 +37,7 @@ def follow_back(
     session: VideoSession,
     labeler: InteractiveLabeler,
     number: int,
+    first: int,
     starts: Mapping[int, tuple[Mask, Backwards]],
 ) -> None:
     """Follow objects backwards.
@@ -45,14 +46,15 @@ def follow_back(
         session: in which nothing was prompted yet.
         labeler: outlines what was found.
         number: of the frame to begin at.
+        first: the first frame of its scene, at which all end.
         starts: by object, its mask in that frame and what is done with it.
     """
-    if number == 0:
+    if number <= first:
         return
     going = dict(starts)
     for object_id, (start, _) in going.items():
         session.prompt_mask(number, object_id, start)
-    while going and (answer := session.step(backward=True)) is not None:
+    while going and (answer := session.step(backward=True)) is not None and answer.frame >= first:
         outlines = labeler.outline(answer.masks)
         for k, object_id in enumerate(answer.object_ids):
             presence = float(answer.masks.quality[k])

@@ -77,8 +77,7 @@ class Round:
 @dataclass
 class _Object:
     first_frame: int
-    last_frame: int  # of its latest detection
-    hits: int = 0
+    looks: list[int] = field(default_factory=list)  # frames of its detections, in order
     rounds: int = 0
     is_confirmed: bool = False
     votes: dict[str, float] = field(default_factory=dict)
@@ -172,7 +171,7 @@ class Identities:
         """
         for number in seen:
             known = self._objects[number]
-            if known.rounds < self._options.rounds and known.hits == known.rounds:
+            if known.rounds < self._options.rounds and len(known.looks) == known.rounds:
                 known.is_confirmed = True
 
     def end(self, number: int) -> None:
@@ -186,7 +185,10 @@ class Identities:
         own = self._objects[older]
         for label, votes in known.votes.items():
             own.votes[label] = own.votes.get(label, 0.0) + votes
-        own.last_frame = max(own.last_frame, known.last_frame)
+        own.said += known.said
+        own.looks = sorted({*own.looks, *known.looks})
+        is_enough = len(own.looks) >= self._options.confirmations
+        own.is_confirmed = own.is_confirmed or known.is_confirmed or is_enough
         self.end(younger)
 
     def round(
@@ -216,11 +218,10 @@ class Identities:
         ).reshape(iou.shape)
         allowed = iou >= np.where(same, options.join_iou, options.across_iou)
         joined = {numbers[r]: found[c] for r, c in pairs_of(iou, allowed)}
-        before = {number: self._objects[number].last_frame for number in joined}
+        before = {number: self._objects[number].looks[-1] for number in joined}
         for number, one in joined.items():
-            self._vote(number, one)
-            self._objects[number].last_frame = frame
-        merged = self._merge(numbers, followed)
+            self._vote(number, one, frame)
+        merged = self._merge(numbers, followed, joined)
         begun, n_refused = self._begin(
             frame, found, joined, iou, len(numbers) + len(hidden) - len(merged)
         )
@@ -236,13 +237,15 @@ class Identities:
             n_refused=n_refused,
         )
 
-    def _vote(self, number: int, one: Instance) -> None:
+    def _vote(self, number: int, one: Instance, frame: int) -> None:
         known = self._objects[number]
-        known.hits += 1
+        known.looks.append(frame)
         known.votes[one.label] = known.votes.get(one.label, 0.0) + float(one.score)
         known.said.append(one.label)
 
-    def _merge(self, numbers: Sequence[int], followed: Mapping[int, Mask]) -> dict[int, int]:
+    def _merge(
+        self, numbers: Sequence[int], followed: Mapping[int, Mask], joined: Collection[int]
+    ) -> dict[int, int]:
         """Younger objects that lie on older ones for several rounds."""
         options = self._options
         merged: dict[int, int] = {}
@@ -253,9 +256,11 @@ class Identities:
                     self._alike.pop(pair, None)
                     continue
                 self._alike[pair] += 1
-                # What nothing has confirmed yet is at once what it lies on, if it is of its class.
+                # What nothing has confirmed yet is at once what it lies on, if it is of its class
+                # and both were not just detected, each by itself.
                 is_new = not self._objects[younger].is_confirmed
                 is_same = is_new and self.label(younger) == self.label(older)
+                is_same = is_same and not (older in joined and younger in joined)
                 needed = 1 if is_same else options.duplicate_rounds
                 if self._alike[pair] >= needed and older not in merged:
                     merged.setdefault(younger, older)
@@ -284,8 +289,8 @@ class Identities:
                 n_refused += 1
                 continue
             self._n_given += 1
-            self._objects[self._n_given] = _Object(frame, frame)
-            self._vote(self._n_given, one)
+            self._objects[self._n_given] = _Object(frame)
+            self._vote(self._n_given, one, frame)
             self._objects[self._n_given].rounds = 1
             self._objects[self._n_given].is_confirmed = self._options.confirmations == 1
             begun[self._n_given] = one
@@ -301,7 +306,7 @@ class Identities:
             if known.is_confirmed:
                 continue
             known.rounds += 1
-            if known.hits >= self._options.confirmations:
+            if len(known.looks) >= self._options.confirmations:
                 known.is_confirmed = True
                 confirmed.append(number)
             elif known.rounds >= self._options.rounds:

@@ -30,7 +30,8 @@ from backend.formats.prompt_file import PromptFile
 from backend.labeling.accepted import GapFollower, accepted_frames
 from backend.labeling.cascade import Cascade
 from backend.labeling.checkpoint import EVERY, Checkpoint
-from backend.labeling.follow import Followed, Follower, FollowOptions
+from backend.labeling.follow import Follower, FollowOptions
+from backend.labeling.followed import Followed
 from backend.labeling.given_masks import AtPlaces, digest_of, given_masks, masks_folder
 from backend.labeling.track_files import (
     KeptTracks,

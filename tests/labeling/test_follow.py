@@ -34,9 +34,10 @@ from backend.demo.scenes.objects import CLASS_NAMES
 from backend.errors import ConfigError
 from backend.evaluation.identity import IdentityCounts, count_identities, overlaps_of
 from backend.labeling.checkpoint import Checkpoint, State
-from backend.labeling.follow import Followed, Follower, FollowOptions
+from backend.labeling.follow import Follower, FollowOptions
+from backend.labeling.followed import Followed
 from backend.labeling.identities import IdentityOptions
-from backend.labeling.stream import Recent
+from backend.labeling.stream import Recent, Scenes
 
 N_FRAMES = 60
 SEEDS = range(4_000_000, 4_000_008)
@@ -468,6 +469,59 @@ def test_a_lost_object_is_not_one_of_another_class() -> None:
     }
     found = follow_with(Losing, clip, given)
     assert len(found.tracks) == 2 * len(clip.class_ids)
+
+
+def test_detections_of_a_lost_object_count_together() -> None:
+    """Each look finds it, and between them it is lost every time."""
+
+    class Forgetful(OracleSession):
+        def step(self, *, backward: bool = False) -> FrameMasks | None:
+            answer = super().step(backward=backward)
+            if answer is None or backward or answer.frame % 12 in (1, 2, 3, 4):
+                return answer
+            nothing = np.full_like(answer.masks.logits, -8)
+            gone = np.zeros_like(answer.masks.quality)
+            return replace(answer, masks=replace(answer.masks, logits=nothing, quality=gone))
+
+    clip = played(SEEDS[6])
+    given = true_boxes(clip, range(0, N_FRAMES, 12))
+    found = follow_with(Forgetful, clip, given)
+    assert len(found.tracks) == len(clip.class_ids)
+    for tracks in owners(clip, found).values():
+        assert len({one for one in tracks[:48] if one is not None}) == 1
+        assert None not in tracks[:44]
+
+
+def test_what_was_lost_holds_no_old_prompts() -> None:
+    clip = played(SEEDS[6])
+    prompted: list[tuple[int, str]] = []
+
+    class Watched(Losing):
+        def prompt_mask(self, frame: int, object_id: int, mask: Mask) -> FrameMasks:
+            prompted.append((object_id, "prompt"))
+            return super().prompt_mask(frame, object_id, mask)
+
+        def drop(self, object_id: int) -> None:
+            prompted.append((object_id, "drop"))
+            super().drop(object_id)
+
+    follow_with(Watched, clip, true_boxes(clip, range(0, N_FRAMES, 12)))
+    of_first = [what for k, what in prompted if k == 1]
+    assert of_first[:3] == ["prompt", "drop", "prompt"]
+
+
+@pytest.mark.parametrize("is_cut", [False, True])
+def test_nothing_is_followed_back_over_a_change_of_scene(
+    is_cut: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What lies in the same place after a cut is another object."""
+    clip = played(SEEDS[6])
+    numbers = iter(range(N_FRAMES))
+    monkeypatch.setattr(Scenes, "changed", lambda *_: next(numbers) == 36 and is_cut)
+    found = follow_with(Losing, clip, true_boxes(clip, range(0, N_FRAMES, 12)))
+    count = len(clip.class_ids)
+    assert len(found.tracks) == count * (2 if is_cut else 1)
+    assert all(min(track.seen) >= 36 for track in found.tracks[count:])
 
 
 def test_what_one_look_invents_is_not_shown() -> None:

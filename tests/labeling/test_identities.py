@@ -179,6 +179,28 @@ def test_what_nothing_confirmed_yet_is_at_once_what_it_lies_on() -> None:
     assert identities.is_confirmed(1)
 
 
+def test_detections_of_what_was_merged_count_for_the_older() -> None:
+    identities = Identities()
+    mask = box_mask(5, 5, 20, 20)
+    identities.round(0, [instance("cup", mask)], {})
+    identities.round(12, [instance("cup", mask)], {1: box_mask(60, 60, 20, 20)})
+    near = box_mask(6, 5, 20, 20)
+    made = identities.round(24, [instance("cup", mask)], {1: near, 2: mask})
+    assert (list(made.joined), made.merged, made.ended) == ([2], {2: 1}, [2])
+    assert identities.is_confirmed(1)
+
+
+def test_two_that_were_detected_each_by_itself_are_not_one_at_once() -> None:
+    identities = Identities()
+    first, second = box_mask(0, 0, 20, 20), box_mask(40, 0, 20, 20)
+    identities.round(0, [instance("cup", first)], {})
+    identities.round(12, [instance("cup", first), instance("cup", second)], {1: first})
+    slid = {1: first, 2: box_mask(3, 0, 20, 20)}
+    found = [instance("cup", first), instance("cup", box_mask(11, 0, 20, 20))]
+    made = identities.round(24, found, slid)
+    assert (sorted(made.joined), made.merged) == ([1, 2], {})
+
+
 def test_detections_before_are_those_of_the_object_itself() -> None:
     identities = Identities()
     mask = box_mask(5, 5, 20, 20)

@@ -149,7 +149,9 @@ def test_masks_are_those_of_the_predictor(
     assert n_seen == N_FRAMES - 1
 
 
-@pytest.mark.parametrize("case", ["package", "no keys are kept", "few scores at once", "heads"])
+@pytest.mark.parametrize(
+    "case", ["package", "no keys are kept", "few scores at once", "heads", "no pointers"]
+)
 def test_memory_is_read_as_the_package_reads_it(
     segmenter: Sam2Segmenter,
     frames: list[np.ndarray],
@@ -168,6 +170,10 @@ def test_memory_is_read_as_the_package_reads_it(
         monkeypatch.setattr(MemoryAttention, "_is_known", lambda _: False)
     elif case == "no keys are kept":
         monkeypatch.setattr(attention, "_KEY_BYTES", 0)
+    elif case == "no pointers":
+        monkeypatch.setattr(segmenter.model, "use_obj_ptrs_in_encoder", False)
+        ours = logits()
+        monkeypatch.setattr(MemoryAttention, "_is_known", lambda _: False)
     elif case == "few scores at once":
         monkeypatch.setattr(attention, "_SCORES", 1000)
     else:

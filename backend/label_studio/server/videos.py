@@ -26,7 +26,8 @@ from backend.label_studio.server.projects import Project
 from backend.label_studio.server.video_work import VideoWork
 from backend.label_studio.server.worker import BATCH, DeadlineExceeded
 from backend.labeling.checkpoint import Checkpoint
-from backend.labeling.follow import Followed, Follower, FollowOptions
+from backend.labeling.follow import Follower, FollowOptions
+from backend.labeling.followed import Followed
 
 logger = logging.getLogger(__name__)
 _EVERY = 50  # frames after which the work is kept, as a request may end at any time

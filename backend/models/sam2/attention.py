@@ -8,7 +8,7 @@ place and content are mapped once, and the time, the same for all objects, is ad
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from backend.models.sam2.memory import Read, most_pointers
 
 _SCORES = 1 << 22  # numbers that are held at once
-_KEY_BYTES = 1 << 30  # of keys that are kept; those beyond are made again for each frame
+_KEY_BYTES = 1 << 29  # of keys that are kept; those beyond are made again for each frame
 
 
 class MemoryAttention:
@@ -31,10 +31,11 @@ class MemoryAttention:
 
     def __init__(self, model: Any) -> None:
         self._model = model
+        self._layers = model.memory_attention.layers
         # By the tensor that was remembered: keys go when it goes.
         self._keys: Any = WeakIdKeyDictionary()
         self._times: dict[int, list[Tensor]] = {}
-        self._turns: dict[int, Tensor] = {}
+        self._turns: dict[tuple[int, int], Tensor] = {}
 
     def read(
         self, tokens: Tensor, places: Tensor, reads: Sequence[Read], n_frames: int | None
@@ -74,7 +75,7 @@ class MemoryAttention:
             and isinstance(layer.self_attn, RoPEAttention)
             and layer.pos_enc_at_cross_attn_keys
             and not layer.pos_enc_at_cross_attn_queries
-            for layer in self._model.memory_attention.layers
+            for layer in self._layers
         )
 
     def _by_package(
@@ -124,7 +125,7 @@ class MemoryAttention:
 
     def _keys_of(self, depth: int, reads: Sequence[Read], pointers: Tensor) -> Tensor:
         """Keys of all that is read in a layer, (B, heads, M, C / heads)."""
-        attention = self._model.memory_attention.layers[depth].cross_attn_image
+        attention = self._layers[depth].cross_attn_image
         of_pointers = _heads(attention, attention.k_proj(pointers))
         count, heads, n_pointers, width = of_pointers.shape
         length = reads[0].spatial[0][1][0].numel()
@@ -134,22 +135,24 @@ class MemoryAttention:
         for k, read in enumerate(reads):
             for slot, (place, features) in enumerate(read.spatial):
                 own = keys[k, :, slot * length : (slot + 1) * length]
-                torch.add(self._key(features)[depth], self._time(place, length)[depth], out=own)
+                torch.add(self._key(features, depth), self._time(place, length)[depth], out=own)
         return keys
 
-    def _key(self, features: Tensor) -> list[Tensor]:
-        """Keys of a remembered frame in each layer, without its time."""
+    def _key(self, features: Tensor, depth: int) -> Tensor:
+        """Keys of a remembered frame in a layer, without its time."""
         kept: list[Tensor] | None = self._keys.get(features)
         if kept is None:
-            tokens = features.flatten(1).T.float() + self._place(features)
-            kept = [
-                self._turned(one, _heads(one, one.k_proj(tokens[None])))[0]
-                for one in (layer.cross_attn_image for layer in self._model.memory_attention.layers)
-            ]
-            n_bytes = sum(one.nbytes for one in kept)
-            if n_bytes * (len(self._keys) + 1) <= _KEY_BYTES:
-                self._keys[features] = kept
-        return kept
+            first = self._project(features, [0])
+            if first[0].nbytes * len(self._layers) * (len(self._keys) + 1) > _KEY_BYTES:
+                return first[0] if depth == 0 else self._project(features, [depth])[0]
+            kept = first + self._project(features, range(1, len(self._layers)))
+            self._keys[features] = kept
+        return kept[depth]
+
+    def _project(self, features: Tensor, depths: Iterable[int]) -> list[Tensor]:
+        tokens = features.flatten(1).T.float() + self._place(features)
+        attentions = [self._layers[depth].cross_attn_image for depth in depths]
+        return [self._turned(one, _heads(one, one.k_proj(tokens[None])))[0] for one in attentions]
 
     def _time(self, place: int, length: int) -> list[Tensor]:
         """What the time code of a place adds to the keys of each layer."""
@@ -157,18 +160,19 @@ class MemoryAttention:
             code = self._model.maskmem_tpos_enc[place].reshape(1, 1, -1).expand(1, length, -1)
             self._times[place] = [
                 self._turned(one, _heads(one, F.linear(code, one.k_proj.weight)))[0]
-                for one in (layer.cross_attn_image for layer in self._model.memory_attention.layers)
+                for one in (layer.cross_attn_image for layer in self._layers)
             ]
         return self._times[place]
 
     def _turned(self, attention: Any, x: Tensor) -> Tensor:
         """With the rotary code of place, (B, heads, L, C / heads)."""
-        length = x.shape[-2]
-        if length not in self._turns:
+        length, width = x.shape[-2:]
+        if (length, width) not in self._turns:
             side = round(length**0.5)
-            self._turns[length] = attention.compute_cis(end_x=side, end_y=side).to(x.device)
+            made = attention.compute_cis(end_x=side, end_y=side).to(x.device)
+            self._turns[length, width] = made
         pairs = torch.view_as_complex(x.float().reshape(*x.shape[:-1], -1, 2))
-        return torch.view_as_real(pairs * self._turns[length]).flatten(-2).type_as(x)
+        return torch.view_as_real(pairs * self._turns[length, width]).flatten(-2).type_as(x)
 
     def _place(self, features: Tensor) -> Tensor:
         """The code of place of a remembered frame, (L, C)."""
@@ -219,7 +223,8 @@ def _widened(layer: Any, x: Tensor) -> Tensor:
 
 def _heads(attention: Any, x: Tensor) -> Tensor:
     """(B, L, C) as (B, heads, L, C / heads)."""
-    return x.view(*x.shape[:2], attention.num_heads, -1).transpose(1, 2)
+    heads = attention.num_heads
+    return x.view(*x.shape[:2], heads, x.shape[2] // heads).transpose(1, 2)
 
 
 def _joined(attention: Any, x: Tensor) -> Tensor:

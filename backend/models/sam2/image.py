@@ -10,10 +10,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakMethod
 
 import numpy as np
 import torch
@@ -61,8 +61,17 @@ def _size(image: Image) -> tuple[int, int]:
 def _keep_place_code(model: Any) -> None:
     """The encoder interpolates its code of place for each image anew, and always to the same."""
     trunk = getattr(model.image_encoder, "trunk", None)
-    if trunk is not None and hasattr(trunk, "_get_pos_embed"):
-        trunk._get_pos_embed = lru_cache(maxsize=1)(trunk._get_pos_embed)
+    if trunk is None or not hasattr(trunk, "_get_pos_embed"):
+        return
+    make = WeakMethod(trunk._get_pos_embed)  # or the model would hold itself
+    kept: dict[tuple[int, int], Tensor] = {}
+
+    def place_code(hw: tuple[int, int]) -> Tensor:
+        if hw not in kept:
+            kept[hw] = make()(hw)  # type: ignore[misc]
+        return kept[hw]
+
+    trunk._get_pos_embed = place_code
 
 
 class Sam2Segmenter:
