@@ -25,6 +25,10 @@ from backend.errors import ConfigError
 if TYPE_CHECKING:
     from backend.datasets.convert import ConvertOptions
 
+_NOT_OF_TRACKS = (
+    *("--what", "--split", "--classes-of", "--encoding"),
+    *("--shape", "--simplify", "--copy", "--strict", "--card"),
+)
 _TRACKS = ("youtube-vis", "coco-tracks", "cvat", "mots", "davis", "video-rectangle")
 _EPILOG = """formats, each read and written:
   labelme        a folder of JSON files; masks, polygons, rectangles, circles and lines are read,
@@ -186,6 +190,11 @@ def _convert_tracks(args: argparse.Namespace) -> int:
             )
     if args.source is None or args.out is None or args.to is None:
         raise ConfigError("convert: yolosam2 convert SRC OUT --to FORMAT")
+    for option in _NOT_OF_TRACKS:
+        if getattr(args, option.removeprefix("--").replace("-", "_")):
+            raise ConfigError(f"{option}: has no meaning for tracks of videos; leave it out")
+    if args.images is not None and not args.images.is_dir():
+        raise ConfigError(f"--images: {args.images}: no such folder")
     classes = _class_names(args.classes)
     summary = convert_tracks(
         args.source,

@@ -14,6 +14,7 @@ from backend.formats.tracks.video_rectangle import KeyFrame
 
 _MOVED = 0.5  # percent of the picture's sides, up to which a key frame counts as left alone
 _SAME = 0.5  # mean overlap from which on two tracks are of the same object
+_BONUS = 0.5  # overlap that a common id counts as, where the boxes overlap at all
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,25 +62,24 @@ Pair = tuple[BoxTrack | None, BoxTrack | None]  # predicted, accepted
 
 
 def pair_tracks(accepted: Sequence[BoxTrack], predicted: Sequence[BoxTrack]) -> list[Pair]:
-    """What became of each predicted track: by its id, else by its boxes.
+    """What became of each predicted track: by its boxes, and its id, which other predictions of the
+    same task may share.
 
     Returns:
         Predicted and accepted; None for one that was removed or added.
     """
-    by_id = {one.id: one for one in accepted}
-    pairs: list[Pair] = [(one, by_id[one.id]) for one in predicted if one.id in by_id]
-    taken = {id(one) for pair in pairs for one in pair}
-    left = [one for one in predicted if id(one) not in taken]
-    new = [one for one in accepted if id(one) not in taken]
-    if left and new:
-        overlap = np.array([[mean_overlap(a, b) for b in new] for a in left])
-        rows, columns = linear_sum_assignment(overlap, maximize=True)
-        pairs += [
-            (left[r], new[c]) for r, c in zip(rows, columns, strict=True) if overlap[r, c] >= _SAME
-        ]
-    taken = {id(one) for pair in pairs for one in pair}
-    pairs += [(one, None) for one in predicted if id(one) not in taken]
-    pairs += [(None, one) for one in accepted if id(one) not in taken]
+    overlap = np.array([[mean_overlap(a, b) for b in accepted] for a in predicted])
+    overlap = overlap.reshape(len(predicted), len(accepted))
+    same_id = np.array([[a.id == b.id for b in accepted] for a in predicted], bool)
+    same_id = same_id.reshape(overlap.shape) & (overlap > 0)
+    allowed = same_id | (overlap >= _SAME)
+    worth = np.where(allowed, overlap + _BONUS * same_id, 0.0)
+    rows, columns = linear_sum_assignment(worth, maximize=True)
+    found = {int(r): int(c) for r, c in zip(rows, columns, strict=True) if allowed[r, c]}
+    pairs: list[Pair] = [(predicted[r], accepted[c]) for r, c in found.items()]
+    pairs += [(one, None) for r, one in enumerate(predicted) if r not in found]
+    taken = set(found.values())
+    pairs += [(None, one) for c, one in enumerate(accepted) if c not in taken]
     return pairs
 
 

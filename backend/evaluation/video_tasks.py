@@ -13,7 +13,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from backend.errors import ConfigError, InputError, Stopped
 from backend.evaluation.chosen import chosen_annotations, chosen_predictions, task_name
@@ -24,6 +23,7 @@ from backend.evaluation.video_effort import BoxTrack, Effort, box_iou, count_eff
 from backend.evaluation.video_timeline import Timeline, timeline
 from backend.files.text import open_utf8
 from backend.formats.json_stream import read_tasks
+from backend.formats.tracks.rectangle_tasks import video_paths
 from backend.formats.tracks.video_rectangle import between, frame_count, from_region
 
 _PERCENT = (100, 100)  # the size of a picture whose pixels are percent
@@ -42,9 +42,11 @@ class _Version:
     timelines: list[Timeline] = field(default_factory=list)
 
     def keep(self, one: Timeline) -> None:
-        """Keep it, if it is among the worst."""
+        """Keep it, if it is among the worst and shows anything."""
+        if not one.rows:
+            return
         self.timelines.append(one)
-        self.timelines.sort(key=lambda kept: kept.hota)
+        self.timelines.sort(key=lambda kept: (kept.hota, -kept.n_frames))
         del self.timelines[_MOST_TIMELINES:]
 
 
@@ -173,10 +175,8 @@ def _add(
 
 def _shown(task: Mapping[str, Any]) -> str:
     """The task with the name of its video."""
-    data = task.get("data")
-    values = data.values() if isinstance(data, dict) else ()
-    paths = [urlsplit(one).path for one in values if isinstance(one, str) and "/" in one]
-    return ", ".join([task_name(task), *(unquote(PurePosixPath(one).name) for one in paths[:1])])
+    paths = video_paths(task.get("data"))
+    return ", ".join([task_name(task), *(PurePosixPath(path).name for path in paths[:1])])
 
 
 def _boxes(holder: Mapping[str, Any], where: str) -> tuple[list[BoxTrack], int]:
@@ -193,7 +193,7 @@ def _boxes(holder: Mapping[str, Any], where: str) -> tuple[list[BoxTrack], int]:
         n_frames = max(n_frames, own)
         labels = value.get("labels")
         label = str(labels[0]) if isinstance(labels, list) and labels else ""
-        found.append(BoxTrack(str(region.get("id") or k), label, told, between(told, own)))
+        found.append(BoxTrack(str(region.get("id") or at), label, told, between(told, own)))
     return found, n_frames
 
 

@@ -11,6 +11,8 @@ from backend.evaluation.video_effort import BoxTrack, Pair, box_iou, key_frames,
 _GOOD = 0.75  # IoU from which on a box lies well
 _HALF = 0.5
 _MOST_LOOKS = 8  # of a video
+_MOST_SPANS = 400  # of an object
+_STATES = ("good", "off", "wrong", "invented", "missed")  # the worst last
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def _row(before: BoxTrack | None, after: BoxTrack | None) -> Row:
         label=label,
         predicted_label=other,
         became=what_became(before, after),
-        spans=tuple(_spans(before, after)),
+        spans=tuple(_fewer(list(_spans(before, after)))),
         edits=tuple((frame, what) for frame, what in edits if what != "kept"),
     )
 
@@ -117,6 +119,27 @@ def _spans(before: BoxTrack | None, after: BoxTrack | None) -> Iterator[Span]:
         run.append((frame, iou))
     if run:
         yield _span(state, run)
+
+
+def _fewer(spans: list[Span]) -> list[Span]:
+    """No more than a page can show: neighbours become one, with the state of the worst."""
+    while len(spans) > _MOST_SPANS:
+        merged: list[Span] = []
+        for k, span in enumerate(spans):
+            if k % 2 and merged[-1].last + 1 == span.first:
+                merged[-1] = _both(merged[-1], span)
+            else:
+                merged.append(span)
+        if len(merged) == len(spans):
+            break  # gaps between all of them
+        spans = merged
+    return spans
+
+
+def _both(a: Span, b: Span) -> Span:
+    n, m = a.last - a.first + 1, b.last - b.first + 1
+    worse = max(a, b, key=lambda one: _STATES.index(one.state))
+    return Span(a.first, b.last, worse.state, round((n * a.iou + m * b.iou) / (n + m), 3))
 
 
 def _state(is_predicted: bool, is_accepted: bool, iou: float) -> str:

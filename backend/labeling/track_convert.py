@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import mimetypes
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from glob import escape
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
@@ -22,13 +22,14 @@ from backend.core.tracks import PackedInstances, Track, TrackedVideo
 from backend.core.types import Prediction
 from backend.errors import ConfigError, InputError, LabelingError, counted, how_it_ended
 from backend.files.atomic import ensure_writable, set_aside, write_atomic
-from backend.files.text import read_text
+from backend.files.text import open_utf8, read_text
 from backend.files.videos import FrameChoice, natural, open_video
+from backend.formats.json_stream import read_tasks
 from backend.formats.json_text import json_bytes
 from backend.formats.tracks.coco_tracks import from_coco_tracks, to_coco_tracks
 from backend.formats.tracks.cvat import from_cvat, to_cvat
 from backend.formats.tracks.mots import class_numbers, from_mots, to_mots
-from backend.formats.tracks.rectangle_tasks import FileSize, from_tasks
+from backend.formats.tracks.rectangle_tasks import VIDEO_SUFFIXES, FileSize, from_tasks
 from backend.formats.tracks.video_rectangle import to_task
 from backend.formats.tracks.youtube_vis import from_youtube_vis, to_youtube_vis
 from backend.formats.voc.label_maps import encode_png, label_maps, read_label_map
@@ -37,6 +38,7 @@ from backend.labeling.track_files import frame_names, prediction_at
 FORMATS = ("youtube-vis", "coco-tracks", "cvat", "mots", "davis", "video-rectangle")
 _OF_MASKS = ("youtube-vis", "mots", "davis")  # formats that hold no boxes without masks
 _NO_CLASS = "object"  # what the objects of a format without classes are called
+_LONGEST_NAME = 200  # bytes, as file systems take 255 with the suffix
 _UPLOAD = re.compile(r"^[0-9a-f]{8}-")
 _CLASSES = "classes.txt"  # of MOTS: a number and a name a line
 Read = tuple[list[TrackedVideo], list[str]]
@@ -122,11 +124,10 @@ def convert_tracks(
         if len(kept) < len(video.tracks):
             summary.losses["tracks of other classes"] += len(video.tracks) - len(kept)
         if target in _OF_MASKS:
-            outlined = tuple(track for track in kept if not _is_of_boxes(track))
-            if len(outlined) < len(kept):
-                what = f"tracks of boxes without masks, which {target} does not hold"
-                summary.losses[what] += len(kept) - len(outlined)
-            kept = outlined
+            n_boxes = sum(one.mask is None for track in kept for one in track.seen.values())
+            if n_boxes:
+                summary.losses[f"boxes without masks, which {target} does not hold"] += n_boxes
+            kept = tuple(track for track in kept if not _is_of_boxes(track))
         chosen = replace(video, tracks=kept)
         summary.videos += 1
         summary.per_class.update(track.label for track in kept)
@@ -148,7 +149,7 @@ def _file_name(name: str) -> str:
     ('x', 'a_b')
     """
     plain = "".join("_" if one in "/\\:" or not one.isprintable() else one for one in name)
-    return plain.strip("._ ") or "video"
+    return plain.strip("._ ").encode()[:_LONGEST_NAME].decode(errors="ignore") or "video"
 
 
 def _put(path: Path, data: bytes, summary: TrackSummary, *, overwrite: bool) -> None:
@@ -175,7 +176,7 @@ def _kind_of(source: Path) -> str:
             return "cvat"
         if path.suffix == ".json":
             document = _json(path)
-            if isinstance(document, list):
+            if isinstance(document, list) or "data" in document or "result" in document:
                 return "video-rectangle"
             rows = document.get("annotations")
             first = rows[0] if isinstance(rows, list) and rows else {}
@@ -274,14 +275,17 @@ def _read_cvat(path: Path) -> Read:
 
 
 def _read_rectangles(path: Path, images: Path | None = None) -> Read:
-    tasks = _json(path)
-    return from_tasks(
-        tasks if isinstance(tasks, list) else [tasks], partial(_measure, images or path.parent)
-    )
+    with open_utf8(path, None) as stream:
+        return from_tasks(read_tasks(stream, path), partial(_measure, images or path.parent))
 
 
-def _measure(folder: Path, name: str) -> FileSize | None:
-    path = _video_file(folder, name)
+def _measure(folder: Path, told: str) -> FileSize | None:
+    """A video by its path in a task.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    path = _video_file(folder, told)
     if path is None:
         return None
     video = open_video(path)
@@ -291,11 +295,17 @@ def _measure(folder: Path, name: str) -> FileSize | None:
     raise InputError(f"{path}: has no frame that can be read")
 
 
-def _video_file(folder: Path, name: str) -> Path | None:
-    """A video by the name in a task; Label Studio puts eight digits before that of an upload."""
-    for one in (name, _UPLOAD.sub("", name)):
-        if (folder / one).is_file():
-            return folder / one
+def _video_file(folder: Path, told: str) -> Path | None:
+    """The file with the longest tail of a path, within a folder; Label Studio puts eight digits
+    before the name of an upload.
+    """
+    parts = [part for part in PurePosixPath(told).parts if part not in ("/", "..")]
+    for first in range(len(parts)):
+        for name in dict.fromkeys((parts[-1], _UPLOAD.sub("", parts[-1]))):
+            path = folder.joinpath(*parts[first:-1], name)
+            with suppress(OSError, ValueError):  # too long, or no name of a file
+                if path.is_file():
+                    return path
     return None
 
 
@@ -315,12 +325,21 @@ class _Places:
     url_prefix: str
     images: Path | None
 
-    def address(self, video: TrackedVideo) -> str:
-        """Of the video, for Label Studio."""
-        found = [] if self.images is None else sorted(self.images.glob(f"{escape(video.name)}.*"))
-        kinds = [(path, mimetypes.guess_type(path.name)[0] or "") for path in found]
-        names = [path.name for path, kind in kinds if kind.startswith("video/")]
-        return self.url_prefix + quote((names or [f"{video.name}.mp4"])[0])
+    def video(self, name: str) -> Path | None:
+        """The file of a video, if it is at hand."""
+        if self.images is None:
+            return None
+        found = sorted(self.images.glob(f"{escape(_UPLOAD.sub('', name))}.*"))
+        return next((path for path in found if path.suffix.lower() in VIDEO_SUFFIXES), None)
+
+
+def _task(video: TrackedVideo, places: _Places) -> dict[str, Any]:
+    """A task of Label Studio; the frame rate is that of the file, where it is at hand."""
+    path = places.video(video.name)
+    suffix = ".mp4" if path is None else path.suffix
+    if path is not None:
+        video = replace(video, rate=open_video(path).info.rate)
+    return to_task(video, places.url_prefix + quote(f"{video.name}{suffix}"))
 
 
 def _encoded(
@@ -339,8 +358,7 @@ def _encoded(
     elif target == "coco-tracks":
         yield out / f"{video.name}.json", json_bytes(to_coco_tracks(video, files, names)) + b"\n"
     elif target == "video-rectangle":
-        task = to_task(video, places.address(video))
-        yield out / f"{video.name}.json", json_bytes([task]) + b"\n"
+        yield out / f"{video.name}.json", json_bytes([_task(video, places)]) + b"\n"
     elif target == "cvat":
         yield out / f"{video.name}.xml", to_cvat(video, names)
     elif target == "mots":

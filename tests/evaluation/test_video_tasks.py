@@ -11,7 +11,7 @@ import pytest
 
 from backend.evaluation.pairs import Selection
 from backend.evaluation.video_tasks import score_video_tasks
-from backend.evaluation.video_timeline import Timeline
+from backend.evaluation.video_timeline import Span, Timeline, _fewer
 
 FRAMES = 20
 
@@ -199,6 +199,42 @@ def test_the_worst_videos_are_shown_first_and_not_all(tmp_path: Path) -> None:
     assert len(shown) == 24
     assert shown[0].task_id == 30
     assert [one.hota for one in shown] == sorted(one.hota for one in shown)
+
+
+def test_ids_that_other_predictions_share_do_not_pair(tmp_path: Path) -> None:
+    predicted = [region(1, "cat", 10), region(2, "cat", 60)]
+    accepted = copy.deepcopy(predicted)
+    accepted[0]["id"], accepted[1]["id"] = "track2", "track1"
+    found = lines(predicted, accepted, tmp_path)
+    assert {row.became for row in found.rows} == {"kept"}
+    assert not found.looks
+    for one in accepted:
+        del one["id"]
+    without = lines(predicted[:2], accepted[1:], tmp_path)
+    assert sorted(row.became for row in without.rows) == ["kept", "removed"]
+
+
+def test_videos_without_boxes_and_odd_addresses(tmp_path: Path) -> None:
+    path = export(tmp_path, [], *[[]] * 30)
+    tasks = json.loads(path.read_text())
+    boxes = [region(1, "cat", 10)]
+    bad = copy.deepcopy(tasks[0])
+    bad["id"] = 99
+    bad["data"] = {"t": "http://[draft/x", "video": "/data/local-files/?d=a/b.mp4"}
+    bad["predictions"][0]["result"] = boxes
+    path.write_text(json.dumps([*tasks, bad]))
+    (one,) = score_video_tasks(path, Selection()).timelines["v1"]
+    assert (one.task_id, one.name) == (99, "task 99, b.mp4")
+
+
+def test_a_line_has_no_more_spans_than_can_be_seen(tmp_path: Path) -> None:
+    spans = [Span(k, k, ("good", "missed")[k % 2], float(k % 2 == 0)) for k in range(5000)]
+    few = _fewer(spans)
+    assert len(few) <= 400
+    assert (few[0].first, few[-1].last) == (0, 4999)
+    assert {one.state for one in few} == {"missed"}
+    gaps = [Span(2 * k, 2 * k, "good", 1.0) for k in range(1000)]
+    assert _fewer(gaps) == gaps
 
 
 def test_report_is_a_page_with_nothing_from_the_network(tmp_path: Path, run_cli: Any) -> None:

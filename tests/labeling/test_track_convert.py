@@ -123,7 +123,7 @@ def test_boxes_have_no_place_among_masks(tmp_path: Path, run_cli: Any) -> None:
     run_cli("convert", CLIP.with_suffix(".json"), tasks, "--to", "video-rectangle", *given, *prefix)
     code, out, _ = run_cli("convert", tasks, tmp_path / "o", "--to", "youtube-vis", *given)
     assert code == 0
-    assert "tracks of boxes without masks, which youtube-vis does not hold" in out
+    assert "boxes without masks, which youtube-vis does not hold" in out
     code, out, _ = run_cli("convert", tasks, tmp_path / "p", "--to", "cvat")
     assert code == 1
     assert "moving.mp4 is not at hand" in out
@@ -140,9 +140,9 @@ def test_the_newest_annotation_counts_and_bad_tasks_cost_themselves() -> None:
     annotated = {
         "data": data,
         "annotations": [
-            {"result": [region("old")]},
-            {"result": [region("new"), region("bad", x="?")]},
-            {"result": [region("no")], "was_cancelled": True},
+            {"result": [region("new"), region("bad", x="?")], "updated_at": "2026-11-02"},
+            {"result": [region("old")], "updated_at": "2026-11-01"},
+            {"result": [region("no")], "was_cancelled": True, "updated_at": "2026-11-03"},
         ],
         "predictions": [{"result": [region("guess")]}],
     }
@@ -157,15 +157,99 @@ def test_the_newest_annotation_counts_and_bad_tasks_cost_themselves() -> None:
 
     videos, faults = from_tasks(tasks, measure)
     assert [[track.label for track in one.tracks] for one in videos] == [["new"], ["guess"]]
-    assert set(asked) == {"a b.mp4"}
+    assert set(asked) == {"videos/a b.mp4"}
     first = videos[0]
-    assert (first.name, first.size_hw, first.n_frames, first.rate) == ("a b", (100, 200), 4, 20)
+    assert [one.name for one in videos] == ["a b", "a b_task2"]
+    assert (first.size_hw, first.n_frames, first.rate) == ((100, 200), 4, 25)
     assert first.tracks[0].seen[3].xyxy.tolist() == [20, 10, 60, 30]
     assert [fault.split(":")[0] for fault in faults] == [
         "[0].result[1].value.sequence[0]",
         "[3]",
         "[4].data",
     ]
+
+
+def rectangle(frames: tuple[int, ...], count: int, duration: float, **told: Any) -> dict[str, Any]:
+    """A box that moves by one percent a frame, and is gone after its last key frame."""
+    sequence = [
+        {"frame": k, "x": k, "y": 10, "width": 20, "height": 20, "enabled": k != frames[-1]}
+        for k in frames
+    ]
+    value = {"framesCount": count, "duration": duration, "sequence": sequence, "labels": ["a"]}
+    return {"type": "videorectangle", "value": {**value, **told}}
+
+
+def test_frames_of_a_tag_with_another_rate_are_those_of_the_file() -> None:
+    task = {
+        "data": {"video": "/a.mp4"},
+        "predictions": [{"result": [rectangle((1, 36), 36, 2.88)]}],
+    }
+    ((video,), faults) = from_tasks([task], lambda _: FileSize((100, 100), 72, 25.0))
+    assert not faults
+    assert (video.n_frames, video.rate) == (72, 25.0)
+    (track,) = video.tracks
+    assert (min(track.seen), max(track.seen)) == (0, 70)
+    assert track.seen[35].xyxy[0] == pytest.approx(1 + 35 / 2, abs=0.01)
+    damaged = {"predictions": [{"result": [rectangle((1, 4), 500_000, 10**400, labels=[None])]}]}
+    ((video,), _) = from_tasks([{**task, **damaged}], lambda _: FileSize((9, 9), 8, 25.0))
+    assert (video.n_frames, video.tracks[0].label, max(video.tracks[0].seen)) == (8, "object", 3)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"by": "Filmed by Mr. Smith", "thumb": "/t.jpg", "video": "/up/moving.mp4"},
+        {"bad": "http://[draft/x", "video": "/data/local-files/?d=cams/1/moving.mp4"},
+        {"video": "s3://bucket/../../cams/1/0123abcd-moving.mp4?x=1"},
+        {"long": "/" + 400 * "x" + ".mp4", "video": "moving.mp4"},
+    ],
+)
+def test_videos_are_found_by_what_tasks_call_them(data: dict[str, str], tmp_path: Path) -> None:
+    images = tmp_path / "videos"
+    place = images / "cams" / "1" if "cams" in str(data) else images
+    place.mkdir(parents=True)
+    (place / "moving.mp4").symlink_to(CLIP.resolve())
+    tasks = tmp_path / "export.json"
+    result = [rectangle((1, 9), 72, 2.88)]
+    tasks.write_text(json.dumps([{"id": 1, "data": data, "annotations": [{"result": result}]}]))
+    summary = convert_tracks(tasks, tmp_path / "out", "cvat", images=images)
+    assert not summary.failed
+    assert summary.per_class == {"a": 1}
+
+
+def test_a_file_with_one_annotation_is_read(tmp_path: Path) -> None:
+    """As Label Studio's target storages write them."""
+    row = {"result": [rectangle((1, 9), 72, 2.88)], "task": {"data": {"video": "moving.mp4"}}}
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7" / "1.json").write_text(json.dumps(row))
+    summary = convert_tracks(tmp_path / "7", tmp_path / "out", "cvat", images=CLIP.parent)
+    assert summary.videos == 1
+
+
+def test_boxes_that_leave_the_picture_are_gone() -> None:
+    shapes = "".join(
+        f'<box frame="{k}" xtl="{x}" ytl="5" xbr="{x + 10}" ybr="15" outside="{out}"/>'
+        for k, x, out in ((0, 20, 0), (5, 10, 0), (9, -40, 1), (20, 30, 0), (24, -10, 0))
+    )
+    size = "<original_size><width>50</width><height>40</height></original_size>"
+    meta = f"<meta><task><size>30</size>{size}</task></meta>"
+    text = f'<annotations>{meta}<track label="a">{shapes}</track></annotations>'
+    video, faults = from_cvat(text.encode(), "v")
+    assert not faults
+    seen = sorted(video.tracks[0].seen)
+    assert seen[0] == 0
+    assert max(seen) < 24, "outside the picture at its last shape"
+    assert not {9, 15, 19} & set(seen)
+
+
+@pytest.mark.parametrize("option", ["--what=best", "--strict", "--shape=mask", "--card=a.html"])
+def test_options_without_meaning_are_told(tmp_path: Path, run_cli: Any, option: str) -> None:
+    source = CLIP.with_suffix(".json")
+    code, _, err = run_cli("convert", source, tmp_path / "o", "--to", "cvat", option)
+    assert code == 2
+    assert f"{option.partition('=')[0]}: has no meaning for tracks of videos" in err
+    code, _, err = run_cli("convert", source, tmp_path / "o", "--to", "cvat", "--images", "/nope")
+    assert (code, "no such folder" in err) == (2, True)
 
 
 def test_files_of_others_are_kept(source: Path, tmp_path: Path, run_cli: Any) -> None:

@@ -21,6 +21,8 @@ from backend.core.types import Instance
 from backend.errors import InputError, json_kind
 from backend.formats.coco.segmentation import decode_segmentation, encode_segmentation
 
+_FAR = 1e6  # pixels
+
 
 def to_coco_tracks(
     video: TrackedVideo, files: Sequence[str], names: Sequence[str]
@@ -90,16 +92,28 @@ def _shape(one: Instance, size_hw: tuple[int, int]) -> dict[str, Any]:
     }
 
 
-def _box(row: Mapping[str, Any]) -> NDArray[np.float32] | None:
-    """The box of a row without a segmentation; None for one that has one, or no box either."""
-    if row.get("segmentation"):
+def _box(
+    row: Mapping[str, Any], image: Mapping[str, Any], where: str
+) -> NDArray[np.float32] | None:
+    """The box of a row without a segmentation, cut to its picture; None for a row that has one, or
+    has no box either.
+
+    Raises:
+        InputError: it is no box in the picture.
+    """
+    if row.get("segmentation") or row.get("bbox") is None:
         return None
-    told = row.get("bbox")
-    numbers = told if isinstance(told, list) and len(told) == 4 else []
-    if not numbers or not all(isinstance(one, int | float) and abs(one) < 1e6 for one in numbers):
-        return None
+    told = row["bbox"]
+    rows: list[Any] = told if isinstance(told, list) else []
+    numbers = [one for one in rows if isinstance(one, int | float) and abs(one) < _FAR]
+    if len(rows) != 4 or len(numbers) != 4:
+        raise InputError(f"{where}.bbox: expected four numbers")
     x, y, w, h = numbers
-    return np.array([x, y, x + w, y + h], np.float32) if min(w, h) > 0 else None
+    limits = [image["width"], image["height"]] * 2
+    box = np.clip(np.array([x, y, x + w, y + h], np.float32), 0, limits).astype(np.float32)
+    if (box[2:] <= box[:2]).any():
+        raise InputError(f"{where}.bbox: covers nothing of {limits[0]}x{limits[1]}")
+    return box
 
 
 def from_coco_tracks(document: Mapping[str, Any]) -> tuple[list[TrackedVideo], list[str]]:
@@ -140,8 +154,8 @@ def from_coco_tracks(document: Mapping[str, Any]) -> tuple[list[TrackedVideo], l
         if image is None or label is None or not isinstance(number, int):
             faults.append(f"{where}: names no frame, no category, or no track_id")
             continue
-        box = _box(row)
         try:
+            box = _box(row, image, where)
             mask = (
                 decode_segmentation(
                     row.get("segmentation"), (image["height"], image["width"]), where
@@ -185,7 +199,8 @@ def _is_frame(row: Mapping[str, Any]) -> bool:
     """Whether an image is a frame of a video."""
     whole = all(isinstance(row.get(key), int) for key in ("frame_id", "height", "width"))
     named = _has_id(row) and isinstance(row.get("video_id"), int | str)
-    return named and whole and 0 <= row["frame_id"] < MOST_FRAMES
+    there = whole and min(row["height"], row["width"]) > 0
+    return named and there and 0 <= row["frame_id"] < MOST_FRAMES
 
 
 def _keys(images: Mapping[Any, Mapping[str, Any]]) -> list[Any]:

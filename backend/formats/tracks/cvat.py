@@ -10,8 +10,10 @@ from a frame on. Scores have no place.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any
 from xml.etree.ElementTree import Element, ParseError, SubElement, indent, tostring
@@ -31,6 +33,7 @@ from backend.formats.tracks.video_rectangle import key_frames
 
 _LARGEST = 1 << 30  # pixels of a picture
 _TOLERANCE = 0.02  # pixels that a side may be off between two boxes
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _SIDES = ("xtl", "ytl", "xbr", "ybr")
 
 
@@ -58,21 +61,38 @@ def to_cvat(
     SubElement(root, "version").text = "1.1"
     root.append(_meta(video, names, numbers))
     for place, track in enumerate(video.tracks):
-        own = SubElement(root, "track", id=str(place), label=track.label, source="auto")
-        masks = {frame: one.mask for frame, one in track.seen.items() if one.mask is not None}
-        for frame in sorted(masks):
-            own.append(_shape(masks[frame], numbers[frame], outside=False))
-            if frame + 1 not in masks and frame + 1 < video.n_frames:
-                own.append(_shape(masks[frame], numbers[frame + 1], outside=True))
-        if not masks:
+        own = SubElement(root, "track", id=str(place), label=_plain(track.label), source="auto")
+        if all(one.mask is None for one in track.seen.values()):
             boxes = {frame: one.xyxy for frame, one in track.seen.items()}
-            for one in key_frames(boxes, _TOLERANCE):
-                own.append(_box(one.xyxy, numbers[one.frame], outside=False))
-                if not one.enabled and one.frame + 1 < video.n_frames:
-                    own.append(_box(one.xyxy, numbers[one.frame + 1], outside=True))
+            told = key_frames(boxes, _TOLERANCE)
+            shapes = [(one.frame, partial(_box, one.xyxy), one.enabled) for one in told]
+        else:
+            shapes = [
+                (
+                    frame,
+                    partial(_box, one.xyxy.astype(np.float64))
+                    if one.mask is None
+                    else partial(_shape, one.mask),
+                    frame + 1 in track.seen,
+                )
+                for frame, one in sorted(track.seen.items())
+            ]
+        for frame, shape, goes_on in shapes:
+            own.append(shape(numbers[frame], outside=False))
+            if not goes_on and frame + 1 < video.n_frames:
+                own.append(shape(numbers[frame + 1], outside=True))
     indent(root)
     text: bytes = tostring(root, encoding="utf-8", xml_declaration=True)
     return text + b"\n"
+
+
+def _plain(text: str) -> str:
+    """Without the characters that XML cannot hold.
+
+    >>> _plain("a\x01b")
+    'ab'
+    """
+    return _NOT_XML.sub("", text)
 
 
 def _meta(video: TrackedVideo, names: Sequence[str], numbers: Sequence[int]) -> Element:
@@ -80,7 +100,7 @@ def _meta(video: TrackedVideo, names: Sequence[str], numbers: Sequence[int]) -> 
     task = SubElement(meta, "task")
     step = numbers[1] - numbers[0] if len(numbers) > 1 else 1
     told = {
-        "name": video.name,
+        "name": _plain(video.name),
         "size": str(video.n_frames),
         "mode": "interpolation",
         "start_frame": str(numbers[0] if numbers else 0),
@@ -92,7 +112,7 @@ def _meta(video: TrackedVideo, names: Sequence[str], numbers: Sequence[int]) -> 
     labels = SubElement(task, "labels")
     for name in names:
         label = SubElement(labels, "label")
-        SubElement(label, "name").text = name
+        SubElement(label, "name").text = _plain(name)
         SubElement(label, "color").text = hex_colour(name)
         SubElement(label, "type").text = "any"
         SubElement(label, "attributes")
@@ -188,6 +208,7 @@ def from_cvat(text: bytes, name: str) -> tuple[TrackedVideo, list[str]]:
         ]
         n_frames = max([n_frames, *(frame + 1 for frame, _ in shapes)])
         found.append((label, shapes))
+    limits = np.array([size_hw[1], size_hw[0]] * 2, np.float64)
     for label, shapes in found:
         seen = PackedInstances(label, labels.index(label))
         for (frame, shape), (end, following) in pairwise([*shapes, (n_frames, _NOTHING)]):
@@ -199,8 +220,9 @@ def from_cvat(text: bytes, name: str) -> tuple[TrackedVideo, list[str]]:
                 target = shape.xyxy if following.xyxy is None else following.xyxy
                 for at in range(frame, end):
                     share = (at - frame) / (end - frame)
-                    box = shape.xyxy + (target - shape.xyxy) * share
-                    seen.add_box(at, box.astype(np.float32), 1.0)
+                    box = np.clip(shape.xyxy + (target - shape.xyxy) * share, 0, limits)
+                    if (box[2:] > box[:2]).all():  # else it is outside the picture
+                        seen.add_box(at, box.astype(np.float32), 1.0)
         tracks.append(Track(id=len(tracks) + 1, label=label, seen=seen))
     title = root.findtext("meta/task/name") or name
     video = TrackedVideo(
@@ -274,15 +296,15 @@ def _read_mask(shape: Any, size_hw: tuple[int, int], where: str) -> _Shape:
 
 
 def _read_box(shape: Any, size_hw: tuple[int, int], where: str) -> _Shape:
-    """A box; sides that stick out of the picture are cut."""
-    sides = np.array([float(shape.get(key, "")) for key in _SIDES])
-    if not np.isfinite(sides).all():
-        raise InputError(f"{where}: a box whose sides are no numbers")
-    limits = np.array([size_hw[1], size_hw[0]] * 2, np.float64)
-    inside = np.clip(sides, 0, limits)
-    if (inside[2:] <= inside[:2]).any():
-        raise InputError(f"{where}: its box is not inside {size_hw[1]}x{size_hw[0]}")
-    return _Shape(shape.get("outside") == "1", xyxy=inside)
+    """A box, which may stick out of the picture."""
+    outside = shape.get("outside") == "1"
+    sides = np.array([float(shape.get(key, "nan")) for key in _SIDES])
+    is_box = np.isfinite(sides).all() and (sides[2:] > sides[:2]).all()
+    if not is_box and not outside:
+        raise InputError(f"{where}: a box whose sides are no numbers, or the wrong way round")
+    if float(shape.get("rotation") or 0) and not outside:
+        raise InputError(f"{where}: a turned box, which is not read")
+    return _Shape(outside, xyxy=sides if is_box else None)
 
 
 def _mask(

@@ -207,7 +207,7 @@ def test_one_bad_shape_costs_itself() -> None:
         '<mask frame="0" left="0" top="0" width="2" height="1" rle="0, 1"/>'
         '<box frame="0" xtl="1" ytl="1" xbr="2"/>'
         '<box frame="0" xtl="1" ytl="1" xbr="nan" ybr="2"/>'
-        '<box frame="0" xtl="-9" ytl="1" xbr="-2" ybr="2"/>'
+        '<box frame="0" xtl="9" ytl="1" xbr="2" ybr="2"/>'
         '<polygon frame="0" points="1,1;2,2;3,1"/>'
     )
     spoiled = text.replace("</annotations>", f'<track id="9" label="ball">{bad}</track><track/>')
