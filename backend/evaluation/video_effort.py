@@ -68,18 +68,26 @@ def pair_tracks(accepted: Sequence[BoxTrack], predicted: Sequence[BoxTrack]) -> 
     Returns:
         Predicted and accepted; None for one that was removed or added.
     """
-    overlap = np.array([[mean_overlap(a, b) for b in accepted] for a in predicted])
-    overlap = overlap.reshape(len(predicted), len(accepted))
-    same_id = np.array([[a.id == b.id for b in accepted] for a in predicted], bool)
+    pairs: list[Pair] = []
+    by_id = {one.id: one for one in accepted}
+    for one in predicted:  # what was left where it was needs no comparison with all others
+        same = by_id.get(one.id)
+        if same is not None and mean_overlap(one, same) >= _SAME:
+            pairs.append((one, by_id.pop(one.id)))
+    taken = {id(one) for pair in pairs for one in pair}
+    left = [one for one in predicted if id(one) not in taken]
+    new = [one for one in accepted if id(one) not in taken]
+    overlap = np.array([[mean_overlap(a, b) for b in new] for a in left])
+    overlap = overlap.reshape(len(left), len(new))
+    same_id = np.array([[a.id == b.id for b in new] for a in left], bool)
     same_id = same_id.reshape(overlap.shape) & (overlap > 0)
     allowed = same_id | (overlap >= _SAME)
     worth = np.where(allowed, overlap + _BONUS * same_id, 0.0)
     rows, columns = linear_sum_assignment(worth, maximize=True)
     found = {int(r): int(c) for r, c in zip(rows, columns, strict=True) if allowed[r, c]}
-    pairs: list[Pair] = [(predicted[r], accepted[c]) for r, c in found.items()]
-    pairs += [(one, None) for r, one in enumerate(predicted) if r not in found]
-    taken = set(found.values())
-    pairs += [(None, one) for c, one in enumerate(accepted) if c not in taken]
+    pairs += [(left[r], new[c]) for r, c in found.items()]
+    pairs += [(one, None) for r, one in enumerate(left) if r not in found]
+    pairs += [(None, one) for c, one in enumerate(new) if c not in found.values()]
     return pairs
 
 

@@ -2,46 +2,32 @@
 
 from __future__ import annotations
 
-import json
-import re
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from glob import escape
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import numpy as np
-
-from backend.core.classes import IGNORE
-from backend.core.masks import mask_from_full
-from backend.core.tracks import PackedInstances, Track, TrackedVideo
+from backend.core.tracks import Track, TrackedVideo
 from backend.core.types import Prediction
-from backend.errors import ConfigError, InputError, LabelingError, counted, how_it_ended
+from backend.errors import ConfigError, counted, how_it_ended
 from backend.files.atomic import ensure_writable, set_aside, write_atomic
-from backend.files.text import open_utf8, read_text
-from backend.files.videos import FrameChoice, natural, open_video
-from backend.formats.json_stream import read_tasks
+from backend.files.videos import open_video
 from backend.formats.json_text import json_bytes
-from backend.formats.tracks.coco_tracks import from_coco_tracks, to_coco_tracks
-from backend.formats.tracks.cvat import from_cvat, to_cvat
-from backend.formats.tracks.mots import class_numbers, from_mots, to_mots
-from backend.formats.tracks.rectangle_tasks import VIDEO_SUFFIXES, FileSize, from_tasks
+from backend.formats.tracks.coco_tracks import to_coco_tracks
+from backend.formats.tracks.cvat import to_cvat
+from backend.formats.tracks.mots import class_numbers, to_mots
+from backend.formats.tracks.rectangle_tasks import VIDEO_SUFFIXES
 from backend.formats.tracks.video_rectangle import to_task
-from backend.formats.tracks.youtube_vis import from_youtube_vis, to_youtube_vis
-from backend.formats.voc.label_maps import encode_png, label_maps, read_label_map
+from backend.formats.tracks.youtube_vis import to_youtube_vis
+from backend.formats.voc.label_maps import encode_png, label_maps
 from backend.labeling.track_files import frame_names, prediction_at
+from backend.labeling.track_readers import CLASSES, NO_CLASS, UPLOAD, kind_of, read_videos
 
-FORMATS = ("youtube-vis", "coco-tracks", "cvat", "mots", "davis", "video-rectangle")
 _OF_MASKS = ("youtube-vis", "mots", "davis")  # formats that hold no boxes without masks
-_NO_CLASS = "object"  # what the objects of a format without classes are called
 _LONGEST_NAME = 200  # bytes, as file systems take 255 with the suffix
-_UPLOAD = re.compile(r"^[0-9a-f]{8}-")
-_CLASSES = "classes.txt"  # of MOTS: a number and a name a line
-Read = tuple[list[TrackedVideo], list[str]]
 
 
 @dataclass
@@ -97,7 +83,7 @@ def convert_tracks(
     Args:
         source: a file, or a folder of files.
         out: folder for the target, made if missing.
-        target: of ``FORMATS``.
+        target: of ``track_readers.FORMATS``.
         kind: of the source; None looks.
         classes: in their order; others are left out. None takes them as they come.
         images: folder of the videos, whose size tasks of Label Studio do not tell.
@@ -108,9 +94,9 @@ def convert_tracks(
         ConfigError: there is nothing to convert, or nowhere to put it.
     """
     ensure_writable(out)
-    kind = kind or _kind_of(source)
+    kind = kind or kind_of(source)
     summary = TrackSummary()
-    videos = list(_read_all(source, kind, summary, images))
+    videos = list(read_videos(source, kind, images, summary.failed))
     if not videos and not summary.failed:
         raise ConfigError(f"{source}: holds no {kind} tracks")
     found = dict.fromkeys(track.label for video in videos for track in video.tracks)
@@ -162,163 +148,6 @@ def _put(path: Path, data: bytes, summary: TrackSummary, *, overwrite: bool) -> 
     summary.outputs.append(path)
 
 
-def _kind_of(source: Path) -> str:
-    """The format of a file or folder, by its name and content.
-
-    Raises:
-        ConfigError: none is recognised.
-    """
-    if not source.exists():
-        raise ConfigError(f"{source}: no such file or folder")
-    files = [source] if source.is_file() else sorted(source.rglob("*"))[:1000]
-    for path in files:
-        if path.suffix == ".xml":
-            return "cvat"
-        if path.suffix == ".json":
-            document = _json(path)
-            if isinstance(document, list) or "data" in document or "result" in document:
-                return "video-rectangle"
-            rows = document.get("annotations")
-            first = rows[0] if isinstance(rows, list) and rows else {}
-            is_whole = isinstance(first, dict) and "segmentations" in first
-            return "youtube-vis" if is_whole or "images" not in document else "coco-tracks"
-        if path.suffix == ".txt" and path.name != _CLASSES:
-            return "mots"
-        if path.suffix == ".png":
-            return "davis"
-    raise ConfigError(
-        f"{source}: is in no format of tracks; --from names it, one of {', '.join(FORMATS)}"
-    )
-
-
-def _json(path: Path) -> dict[str, Any] | list[Any]:
-    try:
-        document = json.loads(read_text(path))
-    except ValueError as error:
-        raise InputError(f"{path}: is no JSON: {error}") from None
-    if not isinstance(document, dict | list):
-        raise InputError(f"{path}: expected an object or a list")
-    return document
-
-
-def _object(path: Path) -> dict[str, Any]:
-    document = _json(path)
-    if not isinstance(document, dict):
-        raise InputError(f"{path}: expected an object")
-    return document
-
-
-def _read_all(
-    source: Path, kind: str, summary: TrackSummary, images: Path | None
-) -> Iterator[TrackedVideo]:
-    """The videos of all files; a file that cannot be read costs itself."""
-    read, suffix = _READERS[kind]
-    if kind == "video-rectangle":
-        read = partial(_read_rectangles, images=images)
-    if suffix is None:
-        folders = sorted({path.parent for path in source.rglob("*.png")})
-        paths = folders or [source]
-    elif source.is_file():
-        paths = [source]
-    else:
-        found = sorted(source.rglob(f"*{suffix}"), key=natural)
-        paths = [path for path in found if path.name != _CLASSES]
-    for path in paths:
-        try:
-            videos, faults = read(path)
-        except (LabelingError, OSError, ValueError, TypeError, LookupError) as error:
-            summary.failed.append((str(path), str(error)))
-            continue
-        summary.failed += [(str(path), f"{path}: {fault}") for fault in faults]
-        yield from videos
-
-
-def _read_mots(path: Path) -> Read:
-    names: dict[int, str] = {}
-    listed = path.with_name(_CLASSES)
-    if listed.is_file():
-        for line in read_text(listed).splitlines():
-            number, _, name = line.strip().partition(" ")
-            if number.isdecimal() and name:
-                names[int(number)] = name
-    video, faults = from_mots(read_text(path), names, path.stem)
-    return [video], faults
-
-
-def _read_davis(folder: Path) -> Read:
-    """A folder of indexed pictures; the value of a pixel is its object."""
-    seen: defaultdict[int, PackedInstances] = defaultdict(lambda: PackedInstances(_NO_CLASS, 0))
-    size_hw: tuple[int, int] | None = None
-    paths = sorted(folder.glob("*.png"), key=natural)
-    for frame, path in enumerate(paths):
-        objects = read_label_map(path)
-        own = (objects.shape[0], objects.shape[1])
-        if size_hw not in (None, own):
-            raise InputError(f"{path}: is {own[1]}x{own[0]}, those before it are not")
-        size_hw = own
-        for value in np.unique(objects):
-            mask = mask_from_full(objects == value)
-            if value not in (0, IGNORE) and mask is not None:
-                seen[int(value)].add(frame, mask, 1.0)
-    if size_hw is None:
-        raise InputError(f"{folder}: holds no PNG")
-    tracks = tuple(Track(id=k, label=_NO_CLASS, seen=seen[k]) for k in sorted(seen))
-    video = TrackedVideo(
-        name=folder.name, size_hw=size_hw, n_frames=len(paths), rate=25.0, tracks=tracks
-    )
-    return [video], []
-
-
-def _read_cvat(path: Path) -> Read:
-    video, faults = from_cvat(path.read_bytes(), path.stem)
-    return [video], faults
-
-
-def _read_rectangles(path: Path, images: Path | None = None) -> Read:
-    with open_utf8(path, None) as stream:
-        return from_tasks(read_tasks(stream, path), partial(_measure, images or path.parent))
-
-
-def _measure(folder: Path, told: str) -> FileSize | None:
-    """A video by its path in a task.
-
-    Raises:
-        InputError: it cannot be read.
-    """
-    path = _video_file(folder, told)
-    if path is None:
-        return None
-    video = open_video(path)
-    for frame in video.frames(FrameChoice()):
-        height, width = frame.image.shape[:2]
-        return FileSize((height, width), video.info.n_frames or 0, video.info.rate)
-    raise InputError(f"{path}: has no frame that can be read")
-
-
-def _video_file(folder: Path, told: str) -> Path | None:
-    """The file with the longest tail of a path, within a folder; Label Studio puts eight digits
-    before the name of an upload.
-    """
-    parts = [part for part in PurePosixPath(told).parts if part not in ("/", "..")]
-    for first in range(len(parts)):
-        for name in dict.fromkeys((parts[-1], _UPLOAD.sub("", parts[-1]))):
-            path = folder.joinpath(*parts[first:-1], name)
-            with suppress(OSError, ValueError):  # too long, or no name of a file
-                if path.is_file():
-                    return path
-    return None
-
-
-_READERS: dict[str, tuple[Callable[[Path], Read], str | None]] = {
-    "youtube-vis": (lambda path: from_youtube_vis(_object(path)), ".json"),
-    "coco-tracks": (lambda path: from_coco_tracks(_object(path)), ".json"),
-    "video-rectangle": (_read_rectangles, ".json"),
-    "cvat": (_read_cvat, ".xml"),
-    "mots": (_read_mots, ".txt"),
-    "davis": (_read_davis, None),
-}
-
-
 @dataclass(frozen=True)
 class _Places:
     out: Path
@@ -329,7 +158,7 @@ class _Places:
         """The file of a video, if it is at hand."""
         if self.images is None:
             return None
-        found = sorted(self.images.glob(f"{escape(_UPLOAD.sub('', name))}.*"))
+        found = sorted(self.images.glob(f"{escape(UPLOAD.sub('', name))}.*"))
         return next((path for path in found if path.suffix.lower() in VIDEO_SUFFIXES), None)
 
 
@@ -367,9 +196,9 @@ def _encoded(
         losses.update(own)
         yield out / f"{video.name}.txt", text.encode()
         listed = "".join(f"{number} {name}\n" for name, number in numbers.items())
-        yield out / _CLASSES, listed.encode()
+        yield out / CLASSES, listed.encode()
     else:
-        if any(track.label != _NO_CLASS for track in video.tracks):
+        if any(track.label != NO_CLASS for track in video.tracks):
             losses["classes of tracks, which DAVIS does not have"] += len(video.tracks)
         for frame in range(video.n_frames):
             prediction: Prediction = prediction_at(video, frame)

@@ -227,7 +227,7 @@ def test_videos_without_boxes_and_odd_addresses(tmp_path: Path) -> None:
     assert (one.task_id, one.name) == (99, "task 99, b.mp4")
 
 
-def test_a_line_has_no_more_spans_than_can_be_seen(tmp_path: Path) -> None:
+def test_a_line_has_no_more_spans_than_can_be_seen() -> None:
     spans = [Span(k, k, ("good", "missed")[k % 2], float(k % 2 == 0)) for k in range(5000)]
     few = _fewer(spans)
     assert len(few) <= 400

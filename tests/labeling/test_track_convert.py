@@ -17,7 +17,8 @@ from backend.formats.tracks.coco_tracks import from_coco_tracks
 from backend.formats.tracks.cvat import from_cvat
 from backend.formats.tracks.rectangle_tasks import FileSize, from_tasks
 from backend.formats.tracks.youtube_vis import from_youtube_vis, to_youtube_vis
-from backend.labeling.track_convert import FORMATS, convert_tracks
+from backend.labeling.track_convert import convert_tracks
+from backend.labeling.track_readers import FORMATS
 from tests.formats.tracks.test_tracks import NAMES, of_clip, pixels
 
 
@@ -114,6 +115,10 @@ def test_boxes_of_label_studio_become_those_of_others(tmp_path: Path, run_cli: A
     assert far(cvat, coco) <= 0.05
     again = tmp_path / "cvat-again" / "1a2b3c4d-moving.xml"
     assert far(cvat, from_cvat(again.read_bytes(), "v")[0]) <= 0.1
+    tasks = json.loads((tmp_path / "video-rectangle-again" / "1a2b3c4d-moving.json").read_text())
+    (boxes_again,), faults = from_tasks(tasks, lambda _: FileSize(cvat.size_hw, 72, 25.0))
+    assert not faults
+    assert far(cvat, boxes_again) <= 1.6
 
 
 def test_boxes_have_no_place_among_masks(tmp_path: Path, run_cli: Any) -> None:

@@ -11,7 +11,7 @@ from a frame on. Scores have no place.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -126,36 +126,26 @@ def _shape(mask: Mask, frame: int, *, outside: bool) -> Element:
     height, width = mask.crop.shape
     lengths, first = run_lengths(Mask(0, 0, mask.crop), (height, width))
     counts = [0, *lengths.tolist()] if first else lengths.tolist()
-    return Element(
-        "mask",
-        {
-            "frame": str(frame),
-            "keyframe": "1",
-            "outside": str(int(outside)),
-            "occluded": "0",
-            "rle": ", ".join(map(str, counts)),
-            "left": str(mask.x),
-            "top": str(mask.y),
-            "width": str(width),
-            "height": str(height),
-            "z_order": "0",
-        },
-    )
+    told = {"left": mask.x, "top": mask.y, "width": width, "height": height}
+    place = {"rle": ", ".join(map(str, counts)), **{key: str(one) for key, one in told.items()}}
+    return _keyframe("mask", frame, place, outside=outside)
 
 
 def _box(xyxy: NDArray[np.float64], frame: int, *, outside: bool) -> Element:
     sides = {key: f"{value:.2f}" for key, value in zip(_SIDES, xyxy, strict=True)}
-    return Element(
-        "box",
-        {
-            "frame": str(frame),
-            "keyframe": "1",
-            "outside": str(int(outside)),
-            "occluded": "0",
-            **sides,
-            "z_order": "0",
-        },
-    )
+    return _keyframe("box", frame, sides, outside=outside)
+
+
+def _keyframe(tag: str, frame: int, place: Mapping[str, str], *, outside: bool) -> Element:
+    told = {
+        "frame": str(frame),
+        "keyframe": "1",
+        "outside": str(int(outside)),
+        "occluded": "0",
+        **place,
+        "z_order": "0",
+    }
+    return Element(tag, told)
 
 
 def from_cvat(text: bytes, name: str) -> tuple[TrackedVideo, list[str]]:
