@@ -131,7 +131,7 @@ class Clip:
         self._drift = rng.uniform(0.004, 0.02, 2) if rng.random() < _DRIFTING else np.zeros(2)
         self._phase = rng.random(2)
         # Drawn at twice the size, so that there is somewhere to drift to.
-        self._ground = lay(rng, 2 * height, 2 * width, self._shift)
+        self._ground = lay(rng, 2 * height, 2 * width, self._shift).light
         made = [
             _mover(rng, height, width, light) for _ in range(int(rng.integers(_FEWEST, _MOST + 1)))
         ]

@@ -36,11 +36,15 @@ class Scene:
         image: (H, W, 3) uint8 RGB.
         objects: (H, W) uint8, 0 = background, k = the k-th object where it is visible.
         class_ids: index into ``CLASS_NAMES`` per object.
+        clutter: (H, W) uint8, 0 = none, k = the k-th piece of clutter where it is visible.
+        clutter_kinds: of each piece, of ``grounds.CLUTTER_KINDS``; they belong to no class.
     """
 
     image: NDArray[np.uint8]
     objects: NDArray[np.uint8]
     class_ids: tuple[int, ...]
+    clutter: NDArray[np.uint8] | None = None
+    clutter_kinds: tuple[str, ...] = ()
 
 
 def place(
@@ -171,8 +175,11 @@ def generate(seed: int, size_hw: tuple[int, int] | None = None) -> Scene:
     rng = np.random.default_rng([2026, seed])
     height, width = SIZES_HW[rng.integers(len(SIZES_HW))] if size_hw is None else size_hw
     light, shift = lamp(rng)
-    frame = lay(rng, height, width, shift)
+    ground = lay(rng, height, width, shift)
+    frame = ground.light
     objects = np.zeros((height, width), np.uint8)
     classes = _compose(rng, frame, objects, light, shift)
     camera = Camera.of(rng, (height, width))
-    return Scene(camera.take(rng, frame), objects, tuple(classes))
+    clutter = np.where(objects == 0, ground.clutter, 0).astype(np.uint8)
+    image = camera.take(rng, frame)
+    return Scene(image, objects, tuple(classes), clutter, ground.kinds)

@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from backend.demo.scenes.objects import Floats, Rng, colour, noise
+
+
+@dataclass(frozen=True, eq=False)
+class Ground:
+    """What objects are laid on.
+
+    Attributes:
+        light: (H, W, 3) float32 in 0..1.
+        clutter: (H, W) uint8, 0 = none, k = the k-th piece of clutter where it is visible.
+        kinds: of each piece, of ``CLUTTER_KINDS``.
+    """
+
+    light: Floats
+    clutter: NDArray[np.uint8]
+    kinds: tuple[str, ...]
 
 
 def _tinted(shade: Floats, tint: Floats) -> Floats:
@@ -101,13 +119,14 @@ def _quad(rng: Rng, h: int, w: int, wide: float, tall: float) -> NDArray[np.floa
 
 def _fill(
     ground: Floats, quad: NDArray[np.float32], tint: Floats, shift: tuple[float, float]
-) -> None:
+) -> Floats:
     mask = np.zeros(ground.shape[:2], np.float32)
     cv2.fillConvexPoly(mask, np.round(quad * 16).astype(np.int32), 1.0, cv2.LINE_8, 4)
     _under(ground, mask, shift, 0.45)
     soft = np.asarray(cv2.GaussianBlur(mask, (0, 0), 0.6), np.float32)[..., None]
     ground *= 1 - soft
     ground += soft * tint
+    return mask
 
 
 def _at(quad: NDArray[np.float32], s: float, t: float) -> tuple[int, int]:
@@ -115,11 +134,11 @@ def _at(quad: NDArray[np.float32], s: float, t: float) -> tuple[int, int]:
     return round(float(point[0])), round(float(point[1]))
 
 
-def _paper(ground: Floats, rng: Rng, shift: tuple[float, float]) -> None:
+def _paper(ground: Floats, rng: Rng, shift: tuple[float, float]) -> Floats:
     h, w = ground.shape[:2]
     tall = rng.uniform(0.3, 0.5) * h
     quad = _quad(rng, h, w, tall * 0.7, tall)
-    _fill(ground, quad, colour(rng, (0.0, 0.12), (0.8, 0.98)), shift)
+    mask = _fill(ground, quad, colour(rng, (0.0, 0.12), (0.8, 0.98)), shift)
     for t in np.arange(0.1, 0.9, rng.uniform(0.045, 0.08)).tolist():
         cv2.line(
             ground,
@@ -129,29 +148,31 @@ def _paper(ground: Floats, rng: Rng, shift: tuple[float, float]) -> None:
             1,
             cv2.LINE_AA,
         )
+    return mask
 
 
-def _book(ground: Floats, rng: Rng, shift: tuple[float, float]) -> None:
+def _book(ground: Floats, rng: Rng, shift: tuple[float, float]) -> Floats:
     h, w = ground.shape[:2]
     tall = rng.uniform(0.22, 0.42) * h
     quad = _quad(rng, h, w, tall * 0.75, tall)
-    _fill(ground, quad, colour(rng, (0.3, 0.8), (0.2, 0.7)), shift)
+    mask = _fill(ground, quad, colour(rng, (0.3, 0.8), (0.2, 0.7)), shift)
     rim = np.array(
         [_at(quad, s, t) for s, t in ((0.08, 0.06), (0.92, 0.06), (0.92, 0.94), (0.08, 0.94))]
     )
     cv2.polylines(
         ground, [rim], True, [float(k) for k in colour(rng, (0.1, 0.6), (0.7, 1.0))], 2, cv2.LINE_AA
     )
+    return mask
 
 
-def _pen(ground: Floats, rng: Rng, shift: tuple[float, float]) -> None:
+def _pen(ground: Floats, rng: Rng, shift: tuple[float, float]) -> Floats:
     h, w = ground.shape[:2]
-    _fill(
+    return _fill(
         ground, _quad(rng, h, w, rng.uniform(3, 7), rng.uniform(0.12, 0.3) * h), colour(rng), shift
     )
 
 
-def _cable(ground: Floats, rng: Rng, shift: tuple[float, float]) -> None:
+def _cable(ground: Floats, rng: Rng, shift: tuple[float, float]) -> Floats:
     h, w = ground.shape[:2]
     knots = rng.uniform([0, 0], [w, h], (1, 2)) + np.cumsum(rng.normal(0, 0.14 * h, (4, 2)), 0)
     t = np.linspace(0, 1, 40)[:, None]
@@ -167,9 +188,10 @@ def _cable(ground: Floats, rng: Rng, shift: tuple[float, float]) -> None:
     soft = np.asarray(cv2.GaussianBlur(mask, (0, 0), 0.6), np.float32)[..., None]
     ground *= 1 - soft
     ground += soft * colour(rng, (0.0, 0.3), (0.1, 0.9))
+    return mask
 
 
-def _stain(ground: Floats, rng: Rng, shift: tuple[float, float]) -> None:
+def _stain(ground: Floats, rng: Rng, shift: tuple[float, float]) -> Floats:
     h, w = ground.shape[:2]
     y, x = np.mgrid[:h, :w].astype(np.float32)
     cx = rng.uniform(0, w)
@@ -177,17 +199,30 @@ def _stain(ground: Floats, rng: Rng, shift: tuple[float, float]) -> None:
     size = rng.uniform(0.04, 0.12) * h
     blob = np.exp(-((x - cx) ** 2 + (y - cy) ** 2) / (2 * size**2)) * noise(rng, h, w, 18)
     ground *= 1 - 0.7 * np.clip(blob, 0, 1)[..., None] * (1 - colour(rng, (0.1, 0.6), (0.2, 0.8)))
+    return np.asarray(blob / max(float(blob.max()), 1e-6), np.float32)
 
 
-_CLUTTER = (_paper, _book, _pen, _cable, _stain)
+_CLUTTER: dict[str, Callable[[Floats, Rng, tuple[float, float]], Floats]] = {
+    "paper": _paper,
+    "book": _book,
+    "pen": _pen,
+    "cable": _cable,
+    "stain": _stain,
+}
+CLUTTER_KINDS: tuple[str, ...] = tuple(_CLUTTER)
 
 
-def lay(rng: Rng, height: int, width: int, shift: tuple[float, float]) -> Floats:
-    """A cluttered ground (height, width, 3), float32 in 0..1.
+def lay(rng: Rng, height: int, width: int, shift: tuple[float, float]) -> Ground:
+    """A cluttered ground.
 
     ``shift`` is where shadows fall, in pixels (x, y).
     """
     ground = np.ascontiguousarray(_GROUNDS[rng.integers(len(_GROUNDS))](rng, height, width))
+    clutter = np.zeros((height, width), np.uint8)
+    kinds = []
     for _ in range(int(rng.integers(0, 6))):
-        _CLUTTER[rng.integers(len(_CLUTTER))](ground, rng, shift)
-    return np.clip(ground, 0, 1)
+        kind = CLUTTER_KINDS[rng.integers(len(_CLUTTER))]
+        covered = _CLUTTER[kind](ground, rng, shift)
+        kinds.append(kind)
+        clutter[covered > 0.5] = len(kinds)
+    return Ground(np.clip(ground, 0, 1), clutter, tuple(kinds))
