@@ -229,18 +229,32 @@ def tidy_mask(mask: Mask, share: float) -> Mask:
 
     Args:
         mask: not empty.
-        share: of the foreground's area; 8-connected parts and 4-connected holes smaller than that
-            go. The largest part stays.
+        share: of the foreground's area; parts and holes smaller than that go.
 
     Returns:
-        The tight mask of what is left.
+        See ``without_small_regions``.
 
     >>> crop = np.ones((3, 3), np.bool_)
     >>> crop[1, 1] = False  # a hole of one pixel in an object of eight
     >>> [int(tidy_mask(Mask(0, 0, crop), share).crop.sum()) for share in (0.1, 0.2)]
     [8, 9]
     """
-    limit = share * int(np.count_nonzero(mask.crop))
+    return without_small_regions(mask, share * int(np.count_nonzero(mask.crop)))
+
+
+def without_small_regions(mask: Mask, area: float) -> Mask:
+    """Drop 8-connected parts and fill 4-connected holes of fewer than ``area`` pixels.
+
+    Args:
+        mask: not empty.
+        area: in pixels; the largest part stays whatever its size.
+
+    Returns:
+        The tight mask of what is left.
+
+    >>> without_small_regions(Mask(4, 0, np.array([[True, False, True, True]])), 2)
+    Mask(x=6, y=0, crop=array([[ True,  True]]))
+    """
     padded = np.pad(mask.crop, 1).astype(
         np.uint8
     )  # so that all background around the object is one component
@@ -251,7 +265,7 @@ def tidy_mask(mask: Mask, share: float) -> Mask:
         if count <= 2:
             continue
         areas = stats[:, cv2.CC_STAT_AREA]
-        small = (areas < limit) & (np.arange(count) > 0)
+        small = (areas < area) & (np.arange(count) > 0)
         small[1 + int(areas[1:].argmax()) if value else labels[0, 0]] = False
         padded[small[labels]] = 1 - value
     inner = mask_from_full(padded[1:-1, 1:-1])

@@ -58,7 +58,7 @@ class PointSegmenter(Protocol):
 
 
 class Proposer(Protocol):
-    """Outlines everything in an image, without names."""
+    """Outlines everything in an image, without names, and no thing twice."""
 
     @property
     def version(self) -> str: ...
@@ -66,13 +66,15 @@ class Proposer(Protocol):
 
 
 class Namer(Protocol):
-    """Says how likely each mask of an image shows each class, in one pass over the image."""
+    """Says how likely each mask shows each class; the masks of all images share a batch."""
 
     @property
     def names(self) -> Mapping[int, str]: ...
     @property
     def version(self) -> str: ...
-    def name(self, image: Image, masks: Sequence[Mask]) -> ClassProbabilities: ...
+    def name(
+        self, images: Sequence[Image], masks: Sequence[Sequence[Mask]]
+    ) -> list[ClassProbabilities]: ...
 
 
 class Frames(Protocol):

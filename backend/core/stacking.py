@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from backend.core.classes import IGNORE
+from backend.core.masks import mask_from_full, mask_xyxy
 from backend.core.types import Instance, LabelMap, Mask
 
 
@@ -82,3 +84,51 @@ def paint(
         h, w = mask.crop.shape
         canvas[mask.y : mask.y + h, mask.x : mask.x + w][mask.crop] = value
     return canvas
+
+
+FLAT_ORDERS = ("predicted-iou", "stability", "smallest")
+
+
+def flattened(
+    instances: Sequence[Instance], size_hw: tuple[int, int], order: str = "predicted-iou"
+) -> tuple[list[Instance], Mask | None]:
+    """Instances of which no two share a pixel.
+
+    Args:
+        instances: of one image; those without a mask are left out.
+        size_hw: of the image.
+        order: of ``FLAT_ORDERS``: a pixel belongs to the mask with the highest predicted IoU or
+            stability, or to the smallest. Masks that a detector found have no stability, and go
+            before all that have one.
+
+    Returns:
+        Those that have pixels left, in the order they came in, and what none of them covers.
+
+    >>> box = np.zeros(4, np.float32)
+    >>> row = np.ones((1, 3), np.bool_)
+    >>> sure = Instance("cat", 0, 0.5, box, Mask(1, 0, row), quality=0.9)
+    >>> other = Instance("dog", 1, 0.9, box, Mask(0, 0, row), quality=0.8)
+    >>> flat, rest = flattened([sure, other], size_hw=(1, 5))
+    >>> [(one.label, one.mask.x, one.mask.crop.shape[1]) for one in flat], rest.x
+    ([('cat', 1, 3), ('dog', 0, 1)], 4)
+    """
+    with_mask = [(one, one.mask) for one in instances if one.mask is not None]
+
+    def rank(k: int) -> float:
+        one, mask = with_mask[k]
+        if order == "smallest":
+            return -float(np.count_nonzero(mask.crop))
+        value = one.quality if order == "predicted-iou" else one.stability
+        return np.inf if value is None else value
+
+    # The first of equals stays on top, as it is the better one.
+    ranked = sorted(range(len(with_mask)), key=lambda k: (rank(k), -k))
+    seen = paint(((with_mask[k][1], k + 1) for k in ranked), size_hw, largest=len(with_mask))
+    flat = []
+    for k, (one, mask) in enumerate(with_mask):
+        h, w = mask.crop.shape
+        left = mask_from_full(seen[mask.y : mask.y + h, mask.x : mask.x + w] == k + 1)
+        if left is not None:
+            left = Mask(mask.x + left.x, mask.y + left.y, left.crop)
+            flat.append(replace(one, mask=left, xyxy=mask_xyxy(left)))
+    return flat, mask_from_full(seen == 0)

@@ -6,6 +6,7 @@ in ``boxes`` and ``masks`` validate them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -93,17 +94,36 @@ class Detections:
 
 @dataclass(frozen=True, eq=False)
 class Proposals:
-    """Masks of one image that nobody asked for; their ``quality`` is the predicted IoU."""
+    """Masks of one image that nobody asked for, the best first; N may be 0."""
 
-    masks: Masks
+    masks: tuple[Mask, ...]
+    predicted_iou: NDArray[np.float32]  # (N,) 0..1, the segmenter's own estimate
     stability: NDArray[np.float32]  # (N,) 0..1, IoU of a mask at a lower and a higher threshold
+    size_hw: tuple[int, int]  # of the image
+
+    def __len__(self) -> int:
+        return len(self.masks)
+
+    def keep(self, rows: Sequence[int]) -> Proposals:
+        """The proposals of some rows, by their indices."""
+        index = np.array(rows, np.intp)
+        return Proposals(
+            masks=tuple(self.masks[k] for k in rows),
+            predicted_iou=self.predicted_iou[index],
+            stability=self.stability[index],
+            size_hw=self.size_hw,
+        )
 
 
 @dataclass(frozen=True, eq=False)
 class ClassProbabilities:
-    """How likely each mask of an image shows each class."""
+    """How likely each mask of an image shows each class, and how likely none of them.
+
+    Rows of ``probabilities`` sum to 1 together with ``background``.
+    """
 
     probabilities: NDArray[np.float32]  # (N, K) 0..1, K classes in the order of the namer's names
+    background: NDArray[np.float32]  # (N,) 0..1
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,6 +149,7 @@ class Instance:
     xyxy: NDArray[np.float32]  # (4,)
     mask: Mask | None = None  # None where only boxes were asked for
     quality: float | None = None  # 0..1, the segmenter's estimate of its mask's IoU
+    stability: float | None = None  # 0..1, of automatic masks: see Proposals
     track: int | None = None  # in a video: the number of its track, from 1 on
 
 
@@ -139,6 +160,7 @@ class Prediction:
     instances: tuple[Instance, ...]
     size_hw: tuple[int, int]
     model_version: str
+    left_out: Mapping[str, int] = field(default_factory=dict)  # why, and how many masks
 
 
 @dataclass(frozen=True, eq=False)
