@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from backend.config.automatic import AutomaticOptions
 from backend.config.config_file import read_config
 from backend.config.fields import (
     Given,
@@ -24,6 +25,7 @@ from backend.config.fields import (
     settings_of,
     text,
 )
+from backend.config.naming import NamingOptions
 from backend.errors import ConfigError
 
 BOX_FORMS = ("xyxy", "xywh")
@@ -111,7 +113,7 @@ class YoloOptions:
 
 
 @dataclass(frozen=True)
-class Settings(YoloOptions):
+class Settings(NamingOptions, AutomaticOptions, YoloOptions):
     """What decides the results, and what decides the speed."""
 
     detector: str | None = setting(

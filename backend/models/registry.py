@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from backend.config.models import Settings
-from backend.core.protocols import BoxSegmenter, Detector
+from backend.core.protocols import BoxSegmenter, Detector, Proposer
 from backend.errors import ConfigError
 from backend.models.weights import (
     DEMO_SAM2,
@@ -212,6 +212,24 @@ def load_detector(settings: Settings, device: str) -> Detector:
     """
     detector: Detector = _load("detector", settings, device)
     return detector
+
+
+def load_proposer(settings: Settings, segmenter: BoxSegmenter) -> Proposer:
+    """What outlines everything, with the weights of a segmenter.
+
+    Args:
+        settings: points, crops and thresholds.
+        segmenter: loaded before, to be shared.
+
+    Raises:
+        ConfigError: it answers no points, or the settings do not fit together.
+    """
+    from backend.models.sam2.automatic import Sam2Proposer
+    from backend.models.sam2.image import Sam2Segmenter
+
+    if not isinstance(segmenter, Sam2Segmenter):
+        raise ConfigError("--segmenter: automatic masks need a SAM 2")
+    return Sam2Proposer(segmenter, settings)
 
 
 def load_segmenter(settings: Settings, device: str) -> BoxSegmenter:

@@ -15,10 +15,17 @@ EMBEDDED_FOLDER = (
 )  # folder of the models that come with this package
 DEMO_YOLO = EMBEDDED_FOLDER / "demo_yolov8.pt"
 DEMO_SAM2 = EMBEDDED_FOLDER / "demo_sam2.1.pt"
+DEMO_CLIP = EMBEDDED_FOLDER / "demo_clip"
 DEMO_SAM2_CONFIG = EMBEDDED_FOLDER / "demo_sam2.1.yaml"
 _HUB_TIMEOUT_S = 10.0
 _SHA256_DIGITS = 64
 _SUFFIXES = (".pt", ".pth", ".onnx", ".yaml")
+
+
+def _embedded_sums() -> dict[str, str]:
+    """SHA-256 of the embedded files, by their paths below the folder."""
+    lines = (EMBEDDED_FOLDER / "SHA256SUMS").read_text(encoding="ascii").splitlines()
+    return {file: digest for digest, file in (line.split() for line in lines)}
 
 
 def embedded_weights(name: str) -> Path:
@@ -28,13 +35,23 @@ def embedded_weights(name: str) -> Path:
         ConfigError: it is missing, or is not the one that was put into the package.
     """
     path = EMBEDDED_FOLDER / name
-    lines = (EMBEDDED_FOLDER / "SHA256SUMS").read_text(encoding="ascii").splitlines()
-    sums = {file: digest for digest, file in (line.split() for line in lines)}
-    if not path.is_file() or file_digest(path) != sums.get(name):
+    if not path.is_file() or file_digest(path) != _embedded_sums().get(name):
         raise ConfigError(
             f"{path}: the embedded weights are missing or changed; reinstall the package"
         )
     return path
+
+
+def embedded_folder(name: str) -> Path:
+    """The folder of an embedded model that has several files.
+
+    Raises:
+        ConfigError: one of them is missing, or is not the one that was put into the package.
+    """
+    for file in _embedded_sums():
+        if file.startswith(f"{name}/"):
+            embedded_weights(file)
+    return EMBEDDED_FOLDER / name
 
 
 def fetched_weights(path: Path, name: str, download: Callable[[Path], object]) -> Path:
@@ -62,6 +79,31 @@ def fetched_weights(path: Path, name: str, download: Callable[[Path], object]) -
     if not path.is_file():
         raise ConfigError(_not_on_disk(path, name))
     return path
+
+
+def fetched_folder(name: str, folder: Path) -> Path:
+    """The folder of a model of the hub, downloaded if it is not there; see ``fetched_weights``.
+
+    Args:
+        name: ``owner/name`` on the hub.
+        folder: where its files go.
+
+    Raises:
+        ConfigError: it is not there and could not be downloaded.
+    """
+
+    def download(config: Path) -> None:
+        from huggingface_hub import snapshot_download
+
+        logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+        snapshot_download(
+            name,
+            local_dir=str(config.parent),
+            allow_patterns=["*.json", "*.txt", "*.model", "*.safetensors"],
+            etag_timeout=_HUB_TIMEOUT_S,
+        )
+
+    return fetched_weights(folder / "config.json", name, download).parent
 
 
 def fetch_from_hub(repository: str, path: Path, endpoint: str | None = None) -> None:

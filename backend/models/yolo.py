@@ -48,6 +48,32 @@ def quiet_ultralytics(offline: bool) -> None:
     PIL.Image.open = patches._image_open
 
 
+def load_ultralytics(path: Path, tasks: Sequence[str]) -> Any:
+    """The ``ultralytics.YOLO`` in a file, without running code in it.
+
+    Args:
+        path: weights.
+        tasks: of which one must be the model's.
+
+    Raises:
+        ConfigError: the file does not load, or is for another task.
+    """
+    quiet_ultralytics(offline=True)
+    from ultralytics import YOLO
+
+    try:
+        model = YOLO(str(path))
+        task = str(model.task)
+        dict(model.names)
+    except Exception as error:  # unpickling foreign files raises anything
+        raise ConfigError(_why_not_loaded(path, error)) from None
+    if task not in tasks:
+        raise ConfigError(
+            f"{path}: is a YOLO model for {task}, expected one for {' or '.join(tasks)}"
+        )
+    return model
+
+
 class YoloDetector:
     """A YOLO model with its thresholds.
 
@@ -76,20 +102,8 @@ class YoloDetector:
         agnostic_nms: bool = False,
         classes: Sequence[str] | None = None,
     ) -> None:
-        quiet_ultralytics(offline=True)
-        from ultralytics import YOLO
-
-        try:
-            self._model = YOLO(str(path))
-            task = str(self._model.task)
-            names = dict(self._model.names)
-        except Exception as error:  # unpickling foreign files raises anything
-            raise ConfigError(_why_not_loaded(path, error)) from None
-        if task not in _TASKS:
-            raise ConfigError(
-                f"{path}: is a YOLO model for {task}, expected one for {' or '.join(_TASKS)}"
-            )
-        self._names = {int(k): str(v) for k, v in names.items()}
+        self._model = load_ultralytics(path, _TASKS)
+        self._names = {int(k): str(v) for k, v in self._model.names.items()}
         self._keep = self._class_ids(path, classes)
         self._options: dict[str, Any] = {
             "conf": conf,

@@ -141,7 +141,8 @@ def check_prompts(segmenter: PointSegmenter) -> None:
 def test_segmenters(model: Model, settings_for: Load) -> None:
     segmenter = load_segmenter(settings_for(model), "cpu")
     assert segmenter.version.startswith(Path(model.weights).stem)
-    check_boxes(segmenter, (0, 1, 2) if model.name in _QUICK else (2, 1))
+    large = "large" in model.name or "base_plus" in model.name  # ten seconds a picture
+    check_boxes(segmenter, (0, 1, 2) if model.name in _QUICK else (2,) if large else (2, 1))
     if isinstance(segmenter, PointSegmenter):
         check_prompts(segmenter)
 

@@ -7,12 +7,11 @@ image) is not used, and full-size masks are never made here.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 from weakref import WeakMethod
 
 import numpy as np
@@ -21,11 +20,12 @@ from torch import Tensor
 
 from backend.config.models import Settings
 from backend.core.types import Boxes, Embedding, Image, Masks, Prompts
-from backend.errors import ConfigError, InputError, Unavailable
+from backend.errors import ConfigError, InputError
 from backend.files.atomic import file_digest
+from backend.models.chunks import in_chunks
 from backend.models.sam2.preprocess import (
     Features,
-    corrects_with_memory,
+    beside_model,
     decoded,
     embedded,
     load_model,
@@ -38,20 +38,8 @@ if TYPE_CHECKING:
     from backend.models.registry import Model
     from backend.models.sam2.video import Sam2Session
 
-logger = logging.getLogger(__name__)
-T = TypeVar("T")
-
 _CPU_CHUNK = 4  # on a CPU a few boxes at a time stay in its caches
 _LOGIT_LIMIT = 60_000.0  # of float16
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    text = str(error).lower()
-    return (
-        isinstance(error, torch.OutOfMemoryError)
-        or "out of memory" in text
-        or "can't allocate memory" in text
-    )
 
 
 def _size(image: Image) -> tuple[int, int]:
@@ -87,7 +75,9 @@ class Sam2Segmenter:
     def __init__(self, checkpoint: Path, config: str, *, device: str, box_chunk: int = 32) -> None:
         self.model = load_model(config, checkpoint).to(device)
         _keep_place_code(self.model)
-        self.corrects_with_memory = corrects_with_memory(config)
+        own = beside_model(config)
+        self.corrects_with_memory = bool(own.get("corrects_with_memory", True))
+        self.automatic: Mapping[str, Any] = own.get("automatic", {})  # see AutomaticOptions
         self.device = torch.device(device)
         self.chunk = min(box_chunk, _CPU_CHUNK) if self.device.type == "cpu" else box_chunk
         recipe = file_digest(Path(config)) if Path(config).is_file() else config
@@ -108,43 +98,20 @@ class Sam2Segmenter:
         ):
             yield
 
-    def in_chunks(self, count: int, chunk: int, what: str, run: Callable[[int, int], T]) -> list[T]:
-        """``run(start, stop)`` over all rows.
-
-        Running out of memory halves the chunk and goes on.
-        """
-        results: list[T] = []
-        start = 0
-        while start < count:
-            stop = min(count, start + chunk)
-            try:
-                results.append(run(start, stop))
-            except RuntimeError as error:
-                if not _is_out_of_memory(error):
-                    raise
-                if stop - start == 1:
-                    raise Unavailable(
-                        f"{self.device}: out of memory with one of the {what}; use a smaller"
-                        " --segmenter or --device cpu"
-                    ) from None
-                chunk = (stop - start) // 2
-                option = "--sam-batch" if what == "boxes" else "--batch"
-                text = (
-                    "%s: out of memory with %d %s at once, going on with %d; lower %s to avoid this"
-                )
-                logger.warning(text, self.device, stop - start, what, chunk, option)
-                if self.device.type == "cuda":
-                    torch.cuda.empty_cache()
-                continue
-            start = stop
-        return results
-
     def _encode(self, images: Sequence[Image]) -> Features:
         return embedded(self.model, prepared(images, self.model.image_size, self.device))
 
-    def _encode_all(self, images: Sequence[Image]) -> Features:
-        parts = self.in_chunks(
-            len(images), len(images), "images", lambda a, b: self._encode(images[a:b])
+    def encode_all(self, images: Sequence[Image]) -> Features:
+        """Encode images in one batch; fewer at once where memory does not hold them.
+
+        Args:
+            images: RGB uint8 (H, W, 3), at least one, any sizes.
+
+        Raises:
+            Unavailable: out of memory even with a single image.
+        """
+        parts = in_chunks(
+            self.device, len(images), len(images), "images", lambda a, b: self._encode(images[a:b])
         )
         if len(parts) == 1:
             return parts[0]
@@ -171,7 +138,7 @@ class Sam2Segmenter:
             small = logits[:, 0].float().clamp(-_LOGIT_LIMIT, _LOGIT_LIMIT).half()
             return small.cpu().numpy(), quality[:, 0].float().cpu().numpy()
 
-        parts = self.in_chunks(len(corners), self.chunk, "boxes", run)
+        parts = in_chunks(self.device, len(corners), self.chunk, "boxes", run)
         return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
 
     def segment(self, images: Sequence[Image], boxes: Sequence[Boxes]) -> list[Masks]:
@@ -196,7 +163,7 @@ class Sam2Segmenter:
             return answers
         counts = [len(boxes[k]) for k in active]
         with self.scope():
-            features = self._encode_all([images[k] for k in active])
+            features = self.encode_all([images[k] for k in active])
             owner = torch.repeat_interleave(torch.arange(len(active)), torch.tensor(counts)).to(
                 self.device
             )

@@ -80,20 +80,22 @@ def load_model(config: str, checkpoint: Path) -> Any:
         ) from error
 
 
-def corrects_with_memory(config: str) -> bool:
-    """Whether a model learned to correct a frame of a video by what it remembers of others.
+def beside_model(config: str) -> dict[str, Any]:
+    """What a yaml file says beside ``model``; nothing for a name inside the sam2 package.
 
-    Those that sam2 publishes did; a yaml file tells otherwise with ``corrects_with_memory: false``
-    beside ``model``.
+    ``corrects_with_memory: false`` tells that a model never learned to correct a frame of a video
+    by what it remembers of others; those that sam2 publishes did. ``automatic`` holds what suits
+    its automatic masks, by the names of ``AutomaticOptions``.
 
     Args:
         config: see ``load_model``.
     """
     if not Path(config).is_file():
-        return True
+        return {}
     from omegaconf import OmegaConf
 
-    return bool(OmegaConf.load(config).get("corrects_with_memory", True))
+    found = OmegaConf.to_container(OmegaConf.load(config))
+    return {k: v for k, v in found.items() if k != "model"} if isinstance(found, dict) else {}
 
 
 def normalised(pixels: Tensor) -> Tensor:

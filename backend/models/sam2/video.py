@@ -22,6 +22,7 @@ from backend.core.masks import full_frame
 from backend.core.protocols import Frames
 from backend.core.types import FrameMasks, Mask, Masks, Prompts
 from backend.errors import InputError
+from backend.models.chunks import in_chunks
 from backend.models.sam2.attention import MemoryAttention
 from backend.models.sam2.corrections import correction_base
 from backend.models.sam2.memory import (
@@ -211,7 +212,9 @@ class Sam2Session:
             alike.setdefault(read.shape, []).append((object_id, read))
         for group in alike.values():
             run = partial(self._part, features, [read for _, read in group])
-            parts = self._segmenter.in_chunks(len(group), self._segmenter.chunk, "objects", run)
+            parts = in_chunks(
+                self._segmenter.device, len(group), self._segmenter.chunk, "objects", run
+            )
             made = [memory for part in parts for memory in part]
             for (object_id, _), memory in zip(group, made, strict=True):
                 bank = self._banks[object_id]

@@ -1,0 +1,123 @@
+"""The settings of names for masks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from backend.config.fields import number, setting, share, text
+from backend.core.naming import BACKGROUND, Words, words_of
+
+KEEP_UNSURE = ("keep", "drop")
+
+
+def _listed(value: Any) -> tuple[str, ...]:
+    """Entries of a list, of a text with commas, or of a file with one a line."""
+    if isinstance(value, str) and "," not in value and Path(value).is_file():
+        lines = Path(value).read_text(encoding="utf-8").splitlines()
+        value = [line for line in lines if line.strip()]
+    elif isinstance(value, str):
+        value = value.split(",")
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"expected names or a file of names, got {value!r}")
+    entries = tuple(str(entry).strip() for entry in value)
+    if not entries or not all(entries):
+        raise ValueError("expected at least one name, none of them empty")
+    return entries
+
+
+def read_words(value: Any) -> tuple[Words, ...]:
+    """Classes with their synonyms: ``car|automobile, red bus``, or a file with one class a line.
+
+    Raises:
+        ValueError: nothing in it, an empty name, or a word that stands for two classes.
+    """
+    classes = tuple(words_of(entry) for entry in _listed(value))
+    words = [word.casefold() for one in classes for word in one.all]
+    twice = sorted({word for word in words if words.count(word) > 1})
+    if twice:
+        raise ValueError(f"named twice: {', '.join(twice)}")
+    return classes
+
+
+def _keep(value: Any) -> str:
+    if str(value).lower() not in KEEP_UNSURE:
+        raise ValueError(f"expected one of {', '.join(KEEP_UNSURE)}, got {value!r}")
+    return str(value).lower()
+
+
+@dataclass(frozen=True)
+class NamingOptions:
+    """What automatic masks are called, and which of them are kept."""
+
+    namer: str | None = setting(
+        None,
+        read=text,
+        flags=("--namer",),
+        environment=("NAMER",),
+        metavar="MODEL",
+        help="demo, a CLIP or SigLIP of the hub (owner/name), or a folder or file on disk",
+        shown_default="demo beside --segmenter demo, else openai/clip-vit-base-patch32",
+    )
+    names: tuple[Words, ...] | None = setting(
+        None,
+        read=read_words,
+        flags=("--names",),
+        environment=("AUTOMATIC_NAMES",),
+        metavar="A,B|B2,..",
+        help="what automatic masks may show, with synonyms after |, or a file with one a line",
+    )
+    background: tuple[str, ...] = setting(
+        BACKGROUND,
+        read=_listed,
+        flags=("--background",),
+        metavar="A,B",
+        help="phrases for masks that show none of them",
+        shown_default=", ".join(BACKGROUND),
+    )
+    name_min: float = setting(
+        0.5,
+        read=number(0, 1, float),
+        flags=("--name-min",),
+        environment=("NAME_MIN",),
+        metavar="0..1",
+        help="a mask whose likeliest name is less likely is unsure",
+    )
+    name_margin: float = setting(
+        0.1,
+        read=number(0, 1, float),
+        flags=("--name-margin",),
+        environment=("NAME_MARGIN",),
+        metavar="0..1",
+        help="so is one whose likeliest name is not that much likelier than the next",
+    )
+    unsure: str = setting(
+        "keep",
+        read=_keep,
+        flags=("--unsure",),
+        metavar="keep|drop",
+        help="whether masks without a sure name are kept under the label unsure",
+    )
+    least_area: float = setting(
+        0.0,
+        read=share,
+        flags=("--least-area",),
+        metavar="SHARE",
+        help="automatic masks that cover less of the picture are left out",
+    )
+    most_area: float = setting(
+        1.0,
+        read=share,
+        flags=("--most-area",),
+        metavar="SHARE",
+        help="so are those that cover more",
+    )
+    max_regions: int = setting(
+        100,
+        read=number(1, 10_000, int),
+        flags=("--max-regions",),
+        environment=("MAX_REGIONS",),
+        metavar="N",
+        help="most automatic masks of a picture; the best stay, the others are counted",
+    )

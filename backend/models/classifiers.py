@@ -1,0 +1,142 @@
+"""A person's own image classifier behind the ``Namer`` protocol: one of Ultralytics or of
+``transformers``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from backend.core.naming import Words
+from backend.core.types import ClassProbabilities, Image, Mask
+from backend.errors import ConfigError
+from backend.files.atomic import file_digest
+from backend.models.chunks import in_chunks
+from backend.models.clip import Preprocessing, quiet_transformers, views_of
+from backend.models.yolo import load_ultralytics
+
+_VIEWS = 32  # of one model call
+
+
+class _Chosen:
+    """Which columns of a classifier make up which class."""
+
+    def __init__(
+        self, known: Mapping[int, str], classes: Sequence[Words] | None, name: str
+    ) -> None:
+        wanted = classes if classes is not None else [Words(known[k]) for k in sorted(known)]
+        columns = {text.casefold(): k for k, text in known.items()}
+        self.names: Mapping[int, str] = {k: one.name for k, one in enumerate(wanted)}
+        self._rows: list[list[int]] = []
+        for one in wanted:
+            found = sorted({columns[w.casefold()] for w in one.all if w.casefold() in columns})
+            if not found:
+                told = ", ".join(list(known.values())[:12]) + (" ..." if len(known) > 12 else "")
+                raise ConfigError(f"--namer {name}: does not know {one.name!r}; it knows {told}")
+            self._rows.append(found)
+
+    def of(self, shares: NDArray[np.float32]) -> ClassProbabilities:
+        """The classes' shares of (N, C); what the other columns have is the background's."""
+        found = np.stack([shares[:, columns].sum(1) for columns in self._rows], 1)
+        rest = np.clip(1 - found.sum(1), 0, 1)
+        return ClassProbabilities(found.astype(np.float32), rest.astype(np.float32))
+
+
+def _split(
+    shares: NDArray[np.float32], masks: Sequence[Sequence[Mask]], chosen: _Chosen
+) -> list[ClassProbabilities]:
+    ends = np.cumsum([len(own) for own in masks])
+    return [chosen.of(part) for part in np.split(shares, ends[:-1])] if len(ends) else []
+
+
+class TransformersNamer:
+    """An image classifier of ``transformers``.
+
+    Args:
+        folder: of the model, as ``save_pretrained`` writes it.
+        classes: what masks may show, by the classifier's own names or a synonym; None for all.
+        device: torch device.
+
+    Raises:
+        ConfigError: it does not load, or does not know a class.
+    """
+
+    def __init__(self, folder: Path, classes: Sequence[Words] | None, *, device: str) -> None:
+        from transformers import AutoModelForImageClassification
+
+        quiet_transformers()
+        self._device = torch.device(device)
+        self._input = Preprocessing.of(folder)
+        try:
+            model = AutoModelForImageClassification.from_pretrained(folder, local_files_only=True)
+        except Exception as error:  # of many kinds; the remedy is the same
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            raise ConfigError(f"--namer: {folder} does not load: {lines[0][:200]}") from error
+        self._model: Any = model.float().eval().to(self._device)
+        known = {int(k): str(v) for k, v in self._model.config.id2label.items()}
+        self._chosen = _Chosen(known, classes, str(folder))
+        self.names = self._chosen.names
+        weights = [path for path in sorted(folder.iterdir()) if path.suffix == ".safetensors"]
+        digest = file_digest(weights[0])[:8] if weights else ""
+        self.version = f"{folder.name}-{digest}"
+
+    def name(
+        self, images: Sequence[Image], masks: Sequence[Sequence[Mask]]
+    ) -> list[ClassProbabilities]:
+        """How likely each mask shows each class; see ``ClipNamer.name``."""
+        context, alone = views_of(images, masks, self._input.side)
+        views = [*context, *alone]
+
+        def run(start: int, stop: int) -> Tensor:
+            pixels = self._input(views[start:stop], self._device)
+            logits: Tensor = self._model(pixel_values=pixels).logits
+            return logits.float().softmax(1).cpu()
+
+        with torch.inference_mode():
+            parts = in_chunks(self._device, len(views), _VIEWS, "views", run)
+        if not parts:
+            nothing = np.zeros((0, self._model.config.num_labels), np.float32)
+            return [self._chosen.of(nothing) for _ in masks]
+        shares = torch.cat(parts).view(2, len(context), -1).mean(0).numpy()
+        return _split(shares, masks, self._chosen)
+
+
+class UltralyticsNamer:
+    """A classification model of Ultralytics.
+
+    Args:
+        path: of its weights.
+        classes: see ``TransformersNamer``.
+        device: torch device.
+
+    Raises:
+        ConfigError: it does not load, classifies nothing, or does not know a class.
+    """
+
+    def __init__(self, path: Path, classes: Sequence[Words] | None, *, device: str) -> None:
+        self._model = load_ultralytics(path, ("classify",))
+        self._options = {"device": device, "verbose": False}
+        self._chosen = _Chosen(self._model.names, classes, str(path))
+        self.names = self._chosen.names
+        self.version = f"{path.stem}-{file_digest(path)[:8]}"
+        self._side = int(self._model.overrides.get("imgsz", 224))
+
+    def name(
+        self, images: Sequence[Image], masks: Sequence[Sequence[Mask]]
+    ) -> list[ClassProbabilities]:
+        """How likely each mask shows each class; see ``ClipNamer.name``."""
+        context, alone = views_of(images, masks, self._side)
+        bgr = [np.ascontiguousarray(view[..., ::-1]) for view in (*context, *alone)]
+        shares = np.zeros((len(bgr), len(self._model.names)), np.float32)
+        for start in range(0, len(bgr), _VIEWS):
+            found = self._model.predict(bgr[start : start + _VIEWS], **self._options)
+            for k, one in enumerate(found):
+                shares[start + k] = one.probs.data.float().cpu().numpy()
+        mean = shares.reshape(2, len(context), -1).mean(0)
+        return _split(mean, masks, self._chosen)
