@@ -22,6 +22,7 @@ from backend.cli.common import (
     print_status,
     stop_on_interrupt,
 )
+from backend.cli.everything import add_automatic_options, check_automatic, labeler_of
 from backend.config.models import Settings
 from backend.errors import ConfigError
 
@@ -62,6 +63,7 @@ def add(commands: Commands) -> None:
     about = "put before each image's path in Label Studio tasks"
     parser.add_argument("--image-url-prefix", default=IMAGE_URL_PREFIX, metavar="URL", help=about)
     add_file_options(parser)
+    add_automatic_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -69,12 +71,13 @@ def run(args: argparse.Namespace) -> int:
     from backend.files.atomic import ensure_writable
     from backend.labeling.annotate import annotate
     from backend.labeling.highest_score import highest_score
-    from backend.labeling.load import load
+    from backend.labeling.load import load_labeler
     from backend.labeling.outputs import DATASETS, OUTPUT_FORMATS
     from backend.labeling.sources import collect
 
     formats = parse_names(args.format, (*OUTPUT_FORMATS, *DATASETS), "--format")
     _check_mode(args.mode, formats)
+    check_automatic(args)
     settings = model_settings(args)
     if args.watch:
         return _watch(args, settings, formats)
@@ -86,16 +89,18 @@ def run(args: argparse.Namespace) -> int:
     ensure_writable(args.out)
     for remark in work.remarks:
         print_status(remark)
-    loaded = load(settings, args.mode, work.class_names)
+    loaded = load_labeler(settings, args.mode, work.class_names)
+    labeler = labeler_of(args, settings, loaded.labeler)
     options = run_options(args, settings, loaded.prompts)
     stop = stop_on_interrupt()
     summary = annotate(
         work.items,
-        loaded.cascade,
+        labeler,
         formats,
         args.out,
         options,
         url_prefix=args.image_url_prefix,
+        legend=args.flat,
         stop=stop,
     )
     summary.failed = [*work.failed, *summary.failed]
@@ -106,7 +111,8 @@ def run(args: argparse.Namespace) -> int:
         print_json({**summary.as_dict(), **datasets})
     else:
         print_result("\n".join(one.as_text() for one in (summary, *made)))
-        if summary.labelled and not summary.per_class and loaded.prompts is None:
+        asked = args.mode != "automatic" and loaded.prompts is None
+        if summary.labelled and not summary.per_class and asked:
             paths = [item.path for item in summary.done_now]
             print_result(highest_score(settings, paths, options.limits))
     if summary.stopped == "interrupted":
@@ -162,7 +168,7 @@ def _datasets(args: argparse.Namespace, formats: Sequence[str], stop: threading.
 
 
 def _watch(args: argparse.Namespace, settings: Settings, formats: Sequence[str]) -> int:
-    from backend.labeling.load import load
+    from backend.labeling.load import load_labeler
     from backend.labeling.watch import check_watch, watch
 
     check_watch(args.sources, formats, args.out, args.overwrite, args.interval)
@@ -170,13 +176,13 @@ def _watch(args: argparse.Namespace, settings: Settings, formats: Sequence[str])
         raise ConfigError(
             "--watch: a prompt file cannot know pictures to come; leave out --prompts"
         )
-    cascade = load(settings, args.mode).cascade
+    labeler = labeler_of(args, settings, load_labeler(settings, args.mode).labeler)
     options = run_options(args, settings)
     stop = stop_on_interrupt()
     print_status(f"watching {', '.join(map(str, args.sources))}; Ctrl-C ends it")
     summary = watch(
         args.sources,
-        cascade,
+        labeler,
         args.out,
         options,
         print_status,

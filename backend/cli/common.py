@@ -21,6 +21,7 @@ Options: TypeAlias = argparse.ArgumentParser | argparse._ArgumentGroup
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 INTERRUPTED = 130
+MODES = ("cascade", "boxes", "automatic", "both")
 OVERLAPS = ("score", "smallest", "last")  # explained in core.stacking, which --help does not load
 FORMATS = ("labelme", "label-studio", "coco", "yolo", "voc")
 IMAGE_URL_PREFIX = "/data/local-files/?d="
@@ -132,8 +133,11 @@ def add_source_options(parser: argparse.ArgumentParser) -> None:
     """What ``annotate`` and ``visualize`` work on, and how they tell of it."""
     about = "image files, folders (recursive) or VOC datasets"
     parser.add_argument("sources", nargs="+", type=Path, metavar="SRC", help=about)
-    about = "cascade: boxes and masks; boxes: no segmenter"
-    parser.add_argument("--mode", choices=("cascade", "boxes"), default="cascade", help=about)
+    about = (
+        "cascade: boxes and masks; boxes: no segmenter; automatic: masks of everything, without a"
+        " detector; both: the detector's masks, then automatic ones where it found nothing"
+    )
+    parser.add_argument("--mode", choices=MODES, default="cascade", help=about)
     about = "do again what is done; hand-made files are copied to .bak first"
     parser.add_argument("--overwrite", action="store_true", help=about)
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")

@@ -32,9 +32,11 @@ def add(commands: Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """List the models."""
+    from backend.models.namers import known_namers
     from backend.models.registry import known_models
     from backend.models.weights import EMBEDDED_FOLDER
 
+    root = model_settings(args).model_root
     table: list[dict[str, Any]] = [
         {
             "kind": model.kind,
@@ -45,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
             "licence": model.licence,
             "classes": model.classes,
         }
-        for model, where in known_models(model_settings(args).model_root)
+        for model, where in [*known_models(root), *known_namers(root)]
     ]
     if args.json:
         print_json(table)
@@ -54,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
         state = "here" if row["here"] else "fetched on first use"
         size = "" if row["bytes"] is None else f"{row['bytes'] / 1e6:.1f} MB"
         print_result(
-            f"{row['kind']:<10} {row['name']:<24} {row['licence']:<11} {row['classes']:<22}"
+            f"{row['kind']:<10} {row['name']:<32} {row['licence']:<11} {row['classes']:<22}"
             f" {size:>9}  {state}: {row['where']}"
         )
     return 0

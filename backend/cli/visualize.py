@@ -17,6 +17,7 @@ from backend.cli.common import (
     print_summary,
     stop_on_interrupt,
 )
+from backend.cli.everything import add_automatic_options, check_automatic, labeler_of
 from backend.errors import ConfigError
 
 
@@ -45,6 +46,7 @@ def add(commands: Commands) -> None:
     about = "class A of the model is class B of the dataset"
     parser.add_argument("--rename", metavar="A=B,..", help=about)
     add_file_options(parser)
+    add_automatic_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -52,21 +54,24 @@ def run(args: argparse.Namespace) -> int:
     from backend.files.atomic import ensure_writable
     from backend.formats.voc.dataset import has_truth
     from backend.labeling.annotate import annotate
-    from backend.labeling.load import load
+    from backend.labeling.load import load_labeler
     from backend.labeling.outputs import RunOutput, comparisons
     from backend.labeling.sources import collect
 
     if args.labels or all(source.suffix.lower() == ".json" for source in args.sources):
         return _draw_labels(args)
+    check_automatic(args)
     settings = model_settings(args)
     work = collect(args.sources, settings.split, args.out)
     ensure_writable(args.out)
     for remark in work.remarks:
         print_status(remark)
-    loaded = load(settings, args.mode, work.class_names)
+    loaded = load_labeler(settings, args.mode, work.class_names)
+    labeler = labeler_of(args, settings, loaded.labeler)
     formats = ["overlay"]
     sheets: list[RunOutput] = []
-    if not args.plain and all(has_truth(source) for source in args.sources):
+    unnamed = args.mode == "automatic" and settings.names is None and settings.namer is None
+    if not args.plain and not unnamed and all(has_truth(source) for source in args.sources):
         names = work.class_names or settings.classes
         if names is None:
             raise ConfigError(
@@ -75,14 +80,15 @@ def run(args: argparse.Namespace) -> int:
             )
         rename = parse_rename(args.rename)
         formats = []
-        sheets = [comparisons(args.out, loaded.cascade.names, names, rename)]
+        sheets = [comparisons(args.out, labeler.names, names, rename)]
     summary = annotate(
         work.items,
-        loaded.cascade,
+        labeler,
         formats,
         args.out,
         run_options(args, settings, loaded.prompts),
         more_outputs=sheets,
+        legend=args.flat,
         stop=stop_on_interrupt(),
     )
     return print_summary(args, summary, failed=bool(summary.failed))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from backend.config.fields import flag, number, path, read_given, setting, settings_of
+from backend.config.fields import flag, number, one_of, path, read_given, setting, settings_of
 from backend.errors import ConfigError
 
 Points = tuple[tuple[float, float], ...]  # x and y as shares of the sides
@@ -23,19 +23,9 @@ COMMON = {
     "mask_nms_thresh": 0.7,
     "nested_thresh": 0.9,
 }
+# What a segmenter's own configuration may say.
+OF_SEGMENTER = ("points_per_side", *(name for name in COMMON if name != "preset"))
 DUPLICATES = ("mask", "box")
-
-
-def _preset(value: Any) -> str:
-    if str(value).lower() not in PRESETS:
-        raise ValueError(f"expected one of {', '.join(PRESETS)}, got {value!r}")
-    return str(value).lower()
-
-
-def _duplicates(value: Any) -> str:
-    if str(value).lower() not in DUPLICATES:
-        raise ValueError(f"expected one of {', '.join(DUPLICATES)}, got {value!r}")
-    return str(value).lower()
 
 
 def read_point_grids(value: Any) -> tuple[Points, ...]:
@@ -65,12 +55,12 @@ class AutomaticOptions:
 
     preset: str | None = setting(
         None,
-        read=_preset,
+        read=one_of(*PRESETS),
         flags=("--preset",),
         environment=("AUTOMATIC_PRESET",),
         metavar="coarse|default|fine",
         help="how finely automatic masks look: 16, 32 or 64 points a side, fine also in crops",
-        shown_default="default",
+        shown_default="default, unless the segmenter says otherwise",
     )
     points_per_side: int | None = setting(
         None,
@@ -78,7 +68,7 @@ class AutomaticOptions:
         flags=("--points-per-side",),
         metavar="N",
         help="points a side of the grid that automatic masks start from",
-        shown_default="by preset",
+        shown_default="by preset or segmenter",
     )
     points_per_batch: int = setting(
         64,
@@ -93,7 +83,7 @@ class AutomaticOptions:
         flags=("--pred-iou-thresh",),
         metavar="0..1",
         help="automatic masks that the segmenter trusts less are dropped",
-        shown_default="0.8",
+        shown_default="0.8, unless the segmenter says otherwise",
     )
     stability_score_thresh: float | None = setting(
         None,
@@ -101,7 +91,7 @@ class AutomaticOptions:
         flags=("--stability-score-thresh",),
         metavar="0..1",
         help="so are those that change more than this between two thresholds",
-        shown_default="0.95",
+        shown_default="0.95, unless the segmenter says otherwise",
     )
     stability_score_offset: float = setting(
         1.0,
@@ -119,7 +109,7 @@ class AutomaticOptions:
     )
     duplicates: str = setting(
         "mask",
-        read=_duplicates,
+        read=one_of(*DUPLICATES),
         flags=("--duplicates",),
         metavar="mask|box",
         help="what tells two masks of one thing: the masks, or their boxes as in sam2's generator",
@@ -130,7 +120,7 @@ class AutomaticOptions:
         flags=("--mask-nms-thresh",),
         metavar="0..1",
         help="masks that overlap more are one thing, and the better one stays",
-        shown_default="0.7",
+        shown_default="0.7, unless the segmenter says otherwise",
     )
     nested_thresh: float | None = setting(
         None,
@@ -138,7 +128,7 @@ class AutomaticOptions:
         flags=("--nested-thresh",),
         metavar="0..1",
         help="so are a mask and a fair part of it that lies inside by this share; 1 keeps parts",
-        shown_default="0.9",
+        shown_default="0.9, unless the segmenter says otherwise",
     )
     box_nms_thresh: float = setting(
         0.7,
@@ -216,6 +206,12 @@ class AutomaticOptions:
         Raises:
             ConfigError: the configuration names something else, or a value that cannot be.
         """
+        unknown = sorted(set(own or ()) - set(OF_SEGMENTER))
+        if unknown:
+            raise ConfigError(
+                f"automatic.{unknown[0]}: cannot be said beside a model; what can is"
+                f" {', '.join(OF_SEGMENTER)}"
+            )
         known = settings_of(AutomaticOptions)
         values: dict[str, Any] = {name: getattr(self, name) for name in known}
         of_model, faults = read_given(

@@ -16,6 +16,7 @@ ValueReader = Callable[[Any], Any]  # a raw value to its checked form; raises Va
 Given = dict[str, tuple[str, Any]]  # field: (where it was given, raw value)
 
 _KEY = "setting"  # of a field's metadata
+_TEXT_FILES = (".txt", ".names", ".csv")  # no class is called so
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +118,44 @@ def number(low: float, high: float, kind: type[int] | type[float]) -> ValueReade
         return number
 
     return cast
+
+
+def one_of(*choices: str) -> ValueReader:
+    """A reader of one of some words, in any case.
+
+    It raises ``ValueError`` with what was expected and what was found.
+    """
+
+    def read(value: Any) -> str:
+        if str(value).lower() not in choices:
+            raise ValueError(f"expected one of {', '.join(choices)}, got {value!r}")
+        return str(value).lower()
+
+    return read
+
+
+def listed(value: Any) -> tuple[str, ...]:
+    """Entries of a list, of a text with commas, or of a text file with one a line.
+
+    Raises:
+        ValueError: nothing in it, an empty entry, or a file of names that is not there.
+    """
+    if isinstance(value, str) and "," not in value:
+        if Path(value).is_file():
+            lines = Path(value).read_text(encoding="utf-8-sig").splitlines()
+            value = [line for line in lines if line.strip()]
+        elif value.strip().endswith(_TEXT_FILES):
+            raise ValueError(f"no such file: {value}")
+        else:
+            value = [value]
+    elif isinstance(value, str):
+        value = value.split(",")
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"expected names or a file of names, got {value!r}")
+    entries = tuple(str(entry).strip() for entry in value)
+    if not entries or not all(entries):
+        raise ValueError("expected at least one name, none of them empty")
+    return entries
 
 
 def text(value: Any) -> str:

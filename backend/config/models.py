@@ -6,7 +6,7 @@ The environment names are the ones the Label Studio ecosystem uses already.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,9 @@ from backend.config.fields import (
     flag,
     from_environment,
     from_flags,
+    listed,
     number,
+    one_of,
     path,
     read_given,
     setting,
@@ -45,12 +47,6 @@ def _device(value: Any) -> str:
     return name
 
 
-def _box_form(value: Any) -> str:
-    if str(value).lower() not in BOX_FORMS:
-        raise ValueError(f"expected one of {', '.join(BOX_FORMS)}, got {value!r}")
-    return str(value).lower()
-
-
 def _existing(value: Any) -> Path:
     file = path(value)
     if not file.is_file():
@@ -64,18 +60,7 @@ def read_names(value: Any) -> tuple[str, ...]:
     Raises:
         ValueError: nothing in it, an empty name, or a name twice.
     """
-    if isinstance(value, str) and "," not in value and Path(value).is_file():
-        names: Iterable[Any] = Path(value).read_text(encoding="utf-8").splitlines()
-        names = [name for name in names if name.strip()]
-    elif isinstance(value, str):
-        names = value.split(",")
-    elif isinstance(value, list | tuple):
-        names = value
-    else:
-        raise ValueError(f"expected names or a file of names, got {value!r}")
-    cleaned = tuple(str(name).strip() for name in names)
-    if not cleaned or not all(cleaned):
-        raise ValueError("expected at least one name, none of them empty")
+    cleaned = listed(value)
     twice = sorted({name for name in cleaned if cleaned.count(name) > 1})
     if twice:
         raise ValueError(f"named twice: {', '.join(twice)}")
@@ -167,7 +152,7 @@ class Settings(NamingOptions, AutomaticOptions, YoloOptions):
     )
     prompt_boxes: str = setting(
         "xyxy",
-        read=_box_form,
+        read=one_of(*BOX_FORMS),
         flags=("--prompt-boxes",),
         metavar="xyxy|xywh",
         help="what bbox of --prompts holds: two corners, or corner and size as in COCO's results",

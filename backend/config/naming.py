@@ -3,28 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from backend.config.fields import number, setting, share, text
-from backend.core.naming import BACKGROUND, Words, words_of
+from backend.config.fields import listed, number, one_of, setting, share, text
+from backend.core.classes import NOT_CLASSES
+from backend.core.naming import BACKGROUND, UNSURE, Words, words_of
 
 KEEP_UNSURE = ("keep", "drop")
-
-
-def _listed(value: Any) -> tuple[str, ...]:
-    """Entries of a list, of a text with commas, or of a file with one a line."""
-    if isinstance(value, str) and "," not in value and Path(value).is_file():
-        lines = Path(value).read_text(encoding="utf-8").splitlines()
-        value = [line for line in lines if line.strip()]
-    elif isinstance(value, str):
-        value = value.split(",")
-    if not isinstance(value, list | tuple):
-        raise ValueError(f"expected names or a file of names, got {value!r}")
-    entries = tuple(str(entry).strip() for entry in value)
-    if not entries or not all(entries):
-        raise ValueError("expected at least one name, none of them empty")
-    return entries
 
 
 def read_words(value: Any) -> tuple[Words, ...]:
@@ -33,18 +18,15 @@ def read_words(value: Any) -> tuple[Words, ...]:
     Raises:
         ValueError: nothing in it, an empty name, or a word that stands for two classes.
     """
-    classes = tuple(words_of(entry) for entry in _listed(value))
+    classes = tuple(words_of(entry) for entry in listed(value))
     words = [word.casefold() for one in classes for word in one.all]
     twice = sorted({word for word in words if words.count(word) > 1})
     if twice:
         raise ValueError(f"named twice: {', '.join(twice)}")
+    taken = sorted(set(words) & {UNSURE, *NOT_CLASSES})
+    if taken:
+        raise ValueError(f"{taken[0]} has a meaning of its own; choose another name")
     return classes
-
-
-def _keep(value: Any) -> str:
-    if str(value).lower() not in KEEP_UNSURE:
-        raise ValueError(f"expected one of {', '.join(KEEP_UNSURE)}, got {value!r}")
-    return str(value).lower()
 
 
 @dataclass(frozen=True)
@@ -70,7 +52,7 @@ class NamingOptions:
     )
     background: tuple[str, ...] = setting(
         BACKGROUND,
-        read=_listed,
+        read=listed,
         flags=("--background",),
         metavar="A,B",
         help="phrases for masks that show none of them",
@@ -94,7 +76,7 @@ class NamingOptions:
     )
     unsure: str = setting(
         "keep",
-        read=_keep,
+        read=one_of(*KEEP_UNSURE),
         flags=("--unsure",),
         metavar="keep|drop",
         help="whether masks without a sure name are kept under the label unsure",

@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from backend.config.models import Settings, read_names
+from backend.core.naming import Words
+from backend.core.protocols import Labeler
 from backend.demo.served import ServedCascade, served
 from backend.drawing.overlays import contact_sheet, encode_picture
 from backend.errors import ConfigError, disk_error
@@ -19,6 +21,7 @@ from backend.files.atomic import ensure_writable, write_atomic
 from backend.files.images import read_image
 from backend.formats.voc.label_maps import decode_png
 from backend.labeling.annotate import RunOptions, annotate
+from backend.labeling.load import CASCADE, load_labeler
 from backend.labeling.sources import ImageItem, collect
 
 SAMPLES = Path(__file__).parent / "samples"
@@ -50,13 +53,33 @@ def compare_with_truth(
     return total
 
 
-def run_demo(out: Path, progress: bool = True) -> str:
+@contextmanager
+def _labeler(names: Sequence[str], mode: str) -> Iterator[Labeler]:
+    """The cascade goes through the real backend app; automatic masks are made here."""
+    settings = Settings(
+        detector="demo",
+        segmenter="demo",
+        device="cpu",
+        box_margin=DEMO_MARGIN,
+        min_part=DEMO_MIN_PART,
+        names=tuple(Words(name) for name in names),
+        unsure="drop",  # the classes of the samples are known, and the truth has no other
+    )
+    if mode == CASCADE:
+        with served(settings) as url, closing(ServedCascade(url, names)) as cascade:
+            yield cascade
+    else:
+        yield load_labeler(settings, mode).labeler
+
+
+def run_demo(out: Path, progress: bool = True, mode: str = CASCADE) -> str:
     """Label the samples into ``out``.
 
     Args:
         out: gets the pictures with labelme JSON beside them, Label Studio tasks, label maps,
             overlays and a contact sheet.
         progress: show a progress bar on stderr.
+        mode: ``cascade``, or ``automatic`` for masks of everything with names.
 
     Returns:
         The per-class IoU table and what was written, as text.
@@ -71,25 +94,15 @@ def run_demo(out: Path, progress: bool = True) -> str:
         name for name in read_names(str(SAMPLES / "class_names.txt")) if name != "_background_"
     ]
     work = collect(pictures, "val")
-    with (
-        served(
-            Settings(
-                detector="demo",
-                segmenter="demo",
-                device="cpu",
-                box_margin=DEMO_MARGIN,
-                min_part=DEMO_MIN_PART,
-            )
-        ) as url,
-        closing(ServedCascade(url, names)) as cascade,
-    ):
+    with _labeler(names, mode) as labeler:
         summary = annotate(
             work.items,
-            cascade,
+            labeler,
             ("labelme", "label-studio", "voc", "overlay"),
             out,
             RunOptions(overwrite=True, progress=progress),
         )
+        version = labeler.model_version
     if summary.failed:
         raise ConfigError("; ".join(reason for _, reason in summary.failed))
     total = compare_with_truth(out, work.items, SAMPLES, len(names))
@@ -98,11 +111,13 @@ def run_demo(out: Path, progress: bool = True) -> str:
     )
     write_atomic(out / "contact_sheet.png", encode_picture(sheet, ".png"))
     took = time.perf_counter() - start
+    left_out = ", ".join(f"{count} {why}" for why, count in summary.left_out.most_common())
     lines = [
         (
             f"{summary.labelled} pictures, {sum(summary.per_class.values())} objects in {took:.1f}"
-            f" s, model version {cascade.model_version}"
+            f" s, model version {version}"
         ),
+        *([f"left out: {left_out}"] if left_out else []),
         "",
         "IoU against the truth:",
         iou_table(total, names),

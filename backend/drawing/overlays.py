@@ -17,6 +17,7 @@ import PIL.ImageFont
 from numpy.typing import NDArray
 
 from backend.core.colours import class_colour
+from backend.core.naming import UNNAMED
 from backend.core.stacking import painting_order
 from backend.core.types import Image, Instance, Prediction
 
@@ -30,8 +31,19 @@ def font(size: int) -> PIL.ImageFont.FreeTypeFont | PIL.ImageFont.ImageFont:
     return PIL.ImageFont.load_default(size)
 
 
+def _is_unnamed(instance: Instance) -> bool:
+    """Whether it is an automatic mask without a name: all it tells is what the segmenter thinks."""
+    return instance.label == UNNAMED and instance.score == instance.quality
+
+
 def _colour(instance: Instance) -> tuple[int, int, int]:
-    """Of the class; in a video each track has its own, the same in all frames."""
+    """Of the class; in a video each track has its own, the same in all frames.
+
+    So has each mask that nobody named.
+    """
+    if _is_unnamed(instance):
+        x, y = instance.xyxy[:2].tolist()
+        return class_colour(f"{instance.label} {x:.0f} {y:.0f}")
     if instance.track is None:
         return class_colour(instance.label)
     return class_colour(f"{instance.label} {instance.track}")
@@ -107,6 +119,8 @@ def draw(image: Image, prediction: Prediction, scale: float = 1.0) -> Image:
     pen = PIL.ImageDraw.Draw(picture)
     taken = list[tuple[float, float, float, float]]()
     for k in order:
+        if _is_unnamed(prediction.instances[k]):
+            continue
         _tag(pen, prediction.instances[k], prediction.size_hw, taken, max(11, round(side / 38)))
     return np.array(picture)
 

@@ -59,6 +59,7 @@ class RunSummary:
     hand_made: int = 0
     behind: int = 0  # pictures that a person corrected in one format, and not in another
     per_class: Counter[str] = field(default_factory=Counter)
+    left_out: Counter[str] = field(default_factory=Counter)  # masks, by why
     failed: list[tuple[str, str]] = field(default_factory=list)
     stopped: str | None = None  # why the run ended early
     outputs: list[Path] = field(default_factory=list)
@@ -70,6 +71,7 @@ class RunSummary:
             "images": self.labelled,
             "without_instances": self.empty,
             "instances": dict(self.per_class.most_common()),
+            "left_out": dict(self.left_out.most_common()),
             "skipped": {"done": self.done, "hand_made": self.hand_made, "outdated": self.outdated},
             "behind": self.behind,
             "done_by_other_models_or_settings": self.otherwise,
@@ -82,6 +84,9 @@ class RunSummary:
         """For people: one line a fact, failures last."""
         lines = [f"labelled {self.labelled} images with {sum(self.per_class.values())} instances"]
         lines += [f"  {name}: {count}" for name, count in self.per_class.most_common()]
+        if self.left_out:
+            told = ", ".join(f"{count} {why}" for why, count in self.left_out.most_common())
+            lines.append(f"left out {self.left_out.total()} masks: {told}")
         if self.empty:
             lines.append(f"{self.empty} of them without any instance")
         if self.done:
@@ -171,6 +176,7 @@ def _stages(
         summary.done_now.append(job.item)
         summary.empty += not prediction.instances
         summary.per_class.update(instance.label for instance in prediction.instances)
+        summary.left_out.update(prediction.left_out)
 
     return pipeline.Stages(load, infer, finish, write)
 
@@ -241,6 +247,7 @@ def annotate(
     *,
     url_prefix: str = "/data/local-files/?d=",
     more_outputs: Sequence[RunOutput] = (),
+    legend: bool = False,
     stop: threading.Event | None = None,
 ) -> RunSummary:
     """Label images into files.
@@ -257,6 +264,7 @@ def annotate(
         options: see ``RunOptions``.
         url_prefix: for Label Studio tasks.
         more_outputs: besides those of ``formats``.
+        legend: whether pictures get one; for masks that do not overlap.
         stop: set it to finish what is in flight and end.
 
     Returns:
@@ -275,7 +283,7 @@ def annotate(
     stop = stop or threading.Event()
     summary = RunSummary()
     names = [cascade.names[k] for k in sorted(cascade.names)]
-    outputs = [*make_outputs(formats, out, names, url_prefix), *more_outputs]
+    outputs = [*make_outputs(formats, out, names, url_prefix, legend=legend), *more_outputs]
     items = with_earlier_stems(items, outputs)
     check_outputs(outputs, items, options.overwrite)
     jobs = _jobs(items, outputs, options, summary, cascade.model_version)

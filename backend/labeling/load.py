@@ -7,16 +7,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from backend.config.models import Settings
-from backend.core.protocols import BoxSegmenter, Detector, VideoSegmenter
+from backend.core.protocols import BoxSegmenter, Detector, InteractiveLabeler, Namer, VideoSegmenter
 from backend.errors import ConfigError
 from backend.files.atomic import file_digest
 from backend.formats.prompt_file import PromptFile, read_prompts
+from backend.labeling.automatic import AutomaticLabeler, AutomaticRules
 from backend.labeling.cascade import Cascade
 from backend.models.devices import resolve_device
-from backend.models.registry import load_detector, load_segmenter
+from backend.models.namers import load_namer
+from backend.models.registry import load_detector, load_proposer, load_segmenter
 
 logger = logging.getLogger(__name__)
 LOWEST_CONF = 0.01  # of a detector whose thresholds a labeling config decides
+
+
+CASCADE = "cascade"
+BOXES = "boxes"
+AUTOMATIC = "automatic"
+BOTH = "both"
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +32,14 @@ class LoadedModels:
     """A cascade ready to run, and the prompt file if there is one."""
 
     cascade: Cascade
+    prompts: PromptFile | None
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedLabeler:
+    """What labels images, ready to run, and the prompt file if there is one."""
+
+    labeler: InteractiveLabeler
     prompts: PromptFile | None
 
 
@@ -97,8 +113,49 @@ def load_detector_of(settings: Settings) -> Detector:
     return load_detector(settings, resolve_device(settings.device))
 
 
+def _namer(settings: Settings) -> Namer | None:
+    """What names masks, where the settings have names or a namer."""
+    if settings.names is None and settings.namer is None:
+        return None
+    return load_namer(settings, resolve_device(settings.device), settings.names)
+
+
+def build_automatic(
+    settings: Settings, outlines: Cascade, namer: Namer | None, *, detect: bool
+) -> AutomaticLabeler:
+    """Add automatic masks to a cascade, with its segmenter.
+
+    Args:
+        settings: all of them.
+        outlines: loaded before.
+        namer: loaded before; None leaves masks without names.
+        detect: whether its detections come first.
+
+    Raises:
+        ConfigError: a segmenter that cannot.
+    """
+    segmenter = outlines.segmenter
+    if segmenter is None:
+        raise ConfigError("automatic masks need a segmenter")
+    return AutomaticLabeler(
+        load_proposer(settings, segmenter),
+        namer,
+        AutomaticRules(
+            name_min=settings.name_min,
+            name_margin=settings.name_margin,
+            keep_unsure=settings.unsure == "keep",
+            least_area=settings.least_area,
+            most_area=settings.most_area,
+            max_regions=settings.max_regions,
+        ),
+        outlines=outlines,
+        detect=detect,
+        min_part=settings.min_part,
+    )
+
+
 def load(
-    settings: Settings, mode: str = "cascade", dataset_names: tuple[str, ...] | None = None
+    settings: Settings, mode: str = CASCADE, dataset_names: tuple[str, ...] | None = None
 ) -> LoadedModels:
     """Load what a run over images needs; the prompt file is checked before any model is loaded.
 
@@ -124,3 +181,38 @@ def load(
     version = file_digest(settings.prompts)[:8]
     cascade = build_cascade(settings, names=names, given_version=version, mode=mode)
     return LoadedModels(cascade, prompts)
+
+
+def load_labeler(
+    settings: Settings, mode: str = CASCADE, dataset_names: tuple[str, ...] | None = None
+) -> LoadedLabeler:
+    """Load what a run over images in any mode needs.
+
+    Args:
+        settings: all of them.
+        mode: ``cascade``, ``boxes`` for no segmenter, ``automatic`` for masks of everything and no
+            detector, or ``both``.
+        dataset_names: see ``load``.
+
+    Raises:
+        ConfigError: anything that cannot work.
+    """
+    if mode not in (AUTOMATIC, BOTH):
+        loaded = load(settings, mode, dataset_names)
+        return LoadedLabeler(loaded.cascade, loaded.prompts)
+    if mode == AUTOMATIC and settings.prompts is not None:
+        raise ConfigError("--prompts: --mode automatic asks for no boxes; take --mode both")
+    if mode == AUTOMATIC and settings.classes is not None:
+        raise ConfigError(
+            "--classes: chooses among the classes of a detector, and --mode automatic has none;"
+            " name what masks may show with --names"
+        )
+    if settings.least_area > settings.most_area:
+        raise ConfigError("--least-area: is larger than --most-area, so nothing would be left")
+    namer = _namer(settings)
+    if mode == BOTH:
+        loaded = load(settings, CASCADE, dataset_names)
+        made = build_automatic(settings, loaded.cascade, namer, detect=True)
+        return LoadedLabeler(made, loaded.prompts)
+    cascade = build_cascade(settings, names=(), given_version=AUTOMATIC)
+    return LoadedLabeler(build_automatic(settings, cascade, namer, detect=False), None)

@@ -12,6 +12,7 @@ from backend.core.classes import ClassNames, class_mapping, map_instances
 from backend.core.types import Image, Prediction
 from backend.drawing import overlays
 from backend.drawing.comparison import compare
+from backend.drawing.legend import with_legend
 from backend.errors import ConfigError, InputError
 from backend.files.atomic import set_aside, write_atomic
 from backend.files.ownership import OutputFolder
@@ -200,6 +201,10 @@ def _overlay(item: ImageItem, image: Image, prediction: Prediction) -> Image:
     return overlays.draw(image, prediction)
 
 
+def _overlay_with_legend(item: ImageItem, image: Image, prediction: Prediction) -> Image:
+    return with_legend(overlays.draw(image, prediction), prediction)
+
+
 def comparisons(
     root: Path,
     model_names: Mapping[int, str],
@@ -236,7 +241,12 @@ def comparisons(
 
 
 def make_outputs(
-    formats: Sequence[str], out: Path, names: Sequence[str], url_prefix: str
+    formats: Sequence[str],
+    out: Path,
+    names: Sequence[str],
+    url_prefix: str,
+    *,
+    legend: bool = False,
 ) -> list[RunOutput]:
     """The outputs of a run.
 
@@ -246,6 +256,7 @@ def make_outputs(
         names: class names in order.
         url_prefix: put before an image's quoted relative path to make the URL in Label Studio
             tasks.
+        legend: whether pictures get one; for masks that do not overlap.
 
     Raises:
         ConfigError: more classes than a format can hold.
@@ -254,9 +265,8 @@ def make_outputs(
     made: list[RunOutput] = []
     for name in dict.fromkeys("labelme" if name in DATASETS else name for name in formats):
         if name == "overlay":
-            made.append(
-                Drawings(out if set(formats) == {"overlay"} else out / "overlays", _overlay)
-            )
+            folder = out if set(formats) == {"overlay"} else out / "overlays"
+            made.append(Drawings(folder, _overlay_with_legend if legend else _overlay))
             continue
         root = out
         if name == "label-studio":

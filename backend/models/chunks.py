@@ -17,7 +17,7 @@ T = TypeVar("T")
 _OPTIONS = {
     "boxes": ("--sam-batch", "--segmenter"),
     "points": ("--points-per-batch", "--segmenter"),
-    "views": ("--batch", "--namer"),
+    "views": ("", "--namer"),
 }
 _OTHERS = ("--batch", "--segmenter")
 
@@ -64,8 +64,9 @@ def in_chunks(
                     " --device cpu"
                 ) from None
             chunk = (stop - start) // 2
-            text = "%s: out of memory with %d %s at once, going on with %d; lower %s to avoid this"
-            logger.warning(text, device, stop - start, what, chunk, option)
+            advice = f"; lower {option} to avoid this" if option else ""
+            text = "%s: out of memory with %d %s at once, going on with %d%s"
+            logger.warning(text, device, stop - start, what, chunk, advice)
             if device.type == "cuda":
                 torch.cuda.empty_cache()
             continue

@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,13 @@ from backend.core.types import ClassProbabilities, Image, Mask
 from backend.errors import ConfigError
 from backend.files.atomic import file_digest
 from backend.models.chunks import in_chunks
-from backend.models.clip import Preprocessing, quiet_transformers, views_of
+from backend.models.clip import (
+    Preprocessing,
+    Views,
+    check_complete,
+    folder_digest,
+    quiet_transformers,
+)
 from backend.models.yolo import load_ultralytics
 
 _VIEWS = 32  # of one model call
@@ -30,29 +38,38 @@ class _Chosen:
     def __init__(
         self, known: Mapping[int, str], classes: Sequence[Words] | None, name: str
     ) -> None:
-        wanted = classes if classes is not None else [Words(known[k]) for k in sorted(known)]
-        columns = {text.casefold(): k for k, text in known.items()}
+        columns: dict[str, list[int]] = {}
+        for k, text in sorted(known.items()):
+            columns.setdefault(text.casefold(), []).append(k)
+        own = {text.casefold(): text for _, text in sorted(known.items(), reverse=True)}
+        wanted = classes if classes is not None else [Words(own[text]) for text in columns]
         self.names: Mapping[int, str] = {k: one.name for k, one in enumerate(wanted)}
-        self._rows: list[list[int]] = []
+        self.rows: list[list[int]] = []
         for one in wanted:
-            found = sorted({columns[w.casefold()] for w in one.all if w.casefold() in columns})
+            found = sorted(k for word in one.all for k in columns.get(word.casefold(), ()))
             if not found:
                 told = ", ".join(list(known.values())[:12]) + (" ..." if len(known) > 12 else "")
                 raise ConfigError(f"--namer {name}: does not know {one.name!r}; it knows {told}")
-            self._rows.append(found)
+            self.rows.append(found)
 
     def of(self, shares: NDArray[np.float32]) -> ClassProbabilities:
         """The classes' shares of (N, C); what the other columns have is the background's."""
-        found = np.stack([shares[:, columns].sum(1) for columns in self._rows], 1)
+        found = np.stack([shares[:, columns].sum(1) for columns in self.rows], 1)
         rest = np.clip(1 - found.sum(1), 0, 1)
         return ClassProbabilities(found.astype(np.float32), rest.astype(np.float32))
 
+    def split(
+        self, shares: NDArray[np.float32], masks: Sequence[Sequence[Mask]]
+    ) -> list[ClassProbabilities]:
+        """The classes' shares of the masks of each image."""
+        ends = np.cumsum([len(own) for own in masks])
+        parts = np.split(shares, ends[:-1]) if len(ends) else []
+        return [self.of(part) for part in parts]
 
-def _split(
-    shares: NDArray[np.float32], masks: Sequence[Sequence[Mask]], chosen: _Chosen
-) -> list[ClassProbabilities]:
-    ends = np.cumsum([len(own) for own in masks])
-    return [chosen.of(part) for part in np.split(shares, ends[:-1])] if len(ends) else []
+    def version(self, stem: str, weights: str) -> str:
+        """A version that tells weights and classes."""
+        recipe = json.dumps([weights, sorted(self.names.items()), self.rows])
+        return f"{stem}-{sha256(recipe.encode()).hexdigest()[:8]}"
 
 
 class TransformersNamer:
@@ -74,24 +91,27 @@ class TransformersNamer:
         self._device = torch.device(device)
         self._input = Preprocessing.of(folder)
         try:
-            model = AutoModelForImageClassification.from_pretrained(folder, local_files_only=True)
+            model, told = AutoModelForImageClassification.from_pretrained(
+                folder,
+                local_files_only=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+            )
         except Exception as error:  # of many kinds; the remedy is the same
             lines = str(error).strip().splitlines() or [type(error).__name__]
             raise ConfigError(f"--namer: {folder} does not load: {lines[0][:200]}") from error
+        check_complete(folder, told["missing_keys"])
         self._model: Any = model.float().eval().to(self._device)
         known = {int(k): str(v) for k, v in self._model.config.id2label.items()}
         self._chosen = _Chosen(known, classes, str(folder))
         self.names = self._chosen.names
-        weights = [path for path in sorted(folder.iterdir()) if path.suffix == ".safetensors"]
-        digest = file_digest(weights[0])[:8] if weights else ""
-        self.version = f"{folder.name}-{digest}"
+        self.version = self._chosen.version(folder.name, folder_digest(folder))
 
     def name(
         self, images: Sequence[Image], masks: Sequence[Sequence[Mask]]
     ) -> list[ClassProbabilities]:
         """How likely each mask shows each class; see ``ClipNamer.name``."""
-        context, alone = views_of(images, masks, self._input.side)
-        views = [*context, *alone]
+        views = Views(images, masks, self._input.side)
 
         def run(start: int, stop: int) -> Tensor:
             pixels = self._input(views[start:stop], self._device)
@@ -100,11 +120,10 @@ class TransformersNamer:
 
         with torch.inference_mode():
             parts = in_chunks(self._device, len(views), _VIEWS, "views", run)
-        if not parts:
-            nothing = np.zeros((0, self._model.config.num_labels), np.float32)
-            return [self._chosen.of(nothing) for _ in masks]
-        shares = torch.cat(parts).view(2, len(context), -1).mean(0).numpy()
-        return _split(shares, masks, self._chosen)
+        columns = self._model.config.num_labels
+        every = torch.cat([torch.zeros(0, columns), *parts])
+        shares = every.view(2, len(views) // 2, columns).mean(0).numpy()
+        return self._chosen.split(shares, masks)
 
 
 class UltralyticsNamer:
@@ -124,19 +143,19 @@ class UltralyticsNamer:
         self._options = {"device": device, "verbose": False}
         self._chosen = _Chosen(self._model.names, classes, str(path))
         self.names = self._chosen.names
-        self.version = f"{path.stem}-{file_digest(path)[:8]}"
+        self.version = self._chosen.version(path.stem, file_digest(path))
         self._side = int(self._model.overrides.get("imgsz", 224))
 
     def name(
         self, images: Sequence[Image], masks: Sequence[Sequence[Mask]]
     ) -> list[ClassProbabilities]:
         """How likely each mask shows each class; see ``ClipNamer.name``."""
-        context, alone = views_of(images, masks, self._side)
-        bgr = [np.ascontiguousarray(view[..., ::-1]) for view in (*context, *alone)]
-        shares = np.zeros((len(bgr), len(self._model.names)), np.float32)
-        for start in range(0, len(bgr), _VIEWS):
-            found = self._model.predict(bgr[start : start + _VIEWS], **self._options)
-            for k, one in enumerate(found):
+        views = Views(images, masks, self._side)
+        shares = np.zeros((len(views), len(self._model.names)), np.float32)
+        for start in range(0, len(views), _VIEWS):
+            part = views[start : start + _VIEWS]
+            bgr = [np.ascontiguousarray(view[..., ::-1]) for view in part]
+            for k, one in enumerate(self._model.predict(bgr, **self._options)):
                 shares[start + k] = one.probs.data.float().cpu().numpy()
-        mean = shares.reshape(2, len(context), -1).mean(0)
-        return _split(mean, masks, self._chosen)
+        mean = shares.reshape(2, len(views) // 2, shares.shape[1]).mean(0)
+        return self._chosen.split(mean, masks)

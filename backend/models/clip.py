@@ -7,11 +7,11 @@ with what is around it and alone, and all views of a batch of images share model
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from backend.core.masks import tidy_mask
 from backend.core.naming import TEMPLATES, Words, phrases_besides, softmax
 from backend.core.types import ClassProbabilities, Image, Mask
 from backend.core.views import alone, in_context
@@ -29,8 +30,18 @@ from backend.models.chunks import in_chunks
 if TYPE_CHECKING:
     pass
 
-CLIP_TYPES = ("clip", "siglip", "siglip2", "metaclip_2")  # of a configuration's model_type
+CLIP_TYPES = ("clip", "siglip", "metaclip_2")  # of a configuration's model_type
+SPECK = 0.03  # of a mask's area
 _VIEWS = {"cpu": 32, "cuda": 256, "mps": 64}  # of one model call
+
+
+def _processor_of(folder: Path) -> dict[str, Any]:
+    """The settings of the image processor, in a file of its own or among those of all."""
+    path = folder / "preprocessor_config.json"
+    if not path.is_file() and (folder / "processor_config.json").is_file():
+        found = json.loads((folder / "processor_config.json").read_text(encoding="utf-8"))
+        return dict(found["image_processor"])
+    return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
 @dataclass(frozen=True)
@@ -48,17 +59,18 @@ class Preprocessing:
         Raises:
             ConfigError: the folder has none, or one for pictures that are no squares.
         """
-        path = folder / "preprocessor_config.json"
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-            size = found.get("crop_size") or found["size"]
-            sides = {size} if isinstance(size, int) else set(size.values())
-            (side,) = sides
+            found = _processor_of(folder)
+            size: Any = found.get("size")
+            if found.get("do_center_crop", True) and found.get("crop_size"):
+                size = found["crop_size"]
+            (side,) = {size} if isinstance(size, int) else set(size.values())
+            if not found.get("do_normalize", True):
+                return cls(int(side), (0.0,) * 3, (1.0,) * 3)
             return cls(int(side), tuple(found["image_mean"]), tuple(found["image_std"]))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ConfigError(
-                f"--namer: {path} does not tell how pictures go in: {error}"
-            ) from None
+            told = f"--namer: {folder} does not tell how square pictures go in: {error}"
+            raise ConfigError(told) from None
 
     def __call__(self, views: Sequence[Image], device: torch.device) -> Tensor:
         """Views of ``side`` x ``side`` pixels as a batch, (N, 3, side, side) float32."""
@@ -67,15 +79,40 @@ class Preprocessing:
         return (pixels - mean) / torch.tensor(self.deviation, device=device).view(1, 3, 1, 1)
 
 
-def views_of(
-    images: Sequence[Image], masks: Sequence[Sequence[Mask]], side: int
-) -> tuple[list[Image], list[Image]]:
-    """Both views of every mask of some images, in order."""
-    pairs = [(image, mask) for image, own in zip(images, masks, strict=True) for mask in own]
-    return (
-        [in_context(image, mask, side) for image, mask in pairs],
-        [alone(image, mask, side) for image, mask in pairs],
-    )
+class Views(Sequence[Image]):
+    """Both views of every mask of some images, made when they are asked for.
+
+    First every mask with what is around it, then every mask alone. Specks and pinholes are left
+    out: a speck far away would make the object small in its views.
+
+    Args:
+        images: RGB uint8 (H, W, 3), any sizes.
+        masks: of each image, any number.
+        side: of a view, in pixels.
+    """
+
+    def __init__(self, images: Sequence[Image], masks: Sequence[Sequence[Mask]], side: int) -> None:
+        self._pairs = [
+            (image, tidy_mask(mask, SPECK))
+            for image, own in zip(images, masks, strict=True)
+            for mask in own
+        ]
+        self._side = side
+
+    def __len__(self) -> int:
+        return 2 * len(self._pairs)
+
+    def _one(self, k: int) -> Image:
+        look = in_context if k < len(self._pairs) else alone
+        return look(*self._pairs[k % len(self._pairs)], self._side)
+
+    @overload
+    def __getitem__(self, at: int) -> Image: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[Image]: ...
+    def __getitem__(self, at: int | slice) -> Image | list[Image]:
+        numbers = range(len(self))[at]
+        return self._one(numbers) if isinstance(numbers, int) else [self._one(k) for k in numbers]
 
 
 def quiet_transformers() -> None:
@@ -86,25 +123,39 @@ def quiet_transformers() -> None:
     logging.set_verbosity_error()
 
 
+def check_complete(folder: Path, missing: Collection[str]) -> None:
+    """Refuse a model of which some weights were not in its folder; they would be random.
+
+    Raises:
+        ConfigError: with the name of one.
+    """
+    if missing:
+        raise ConfigError(
+            f"--namer: {folder} lacks {len(missing)} of the model's weights, such as {min(missing)}"
+        )
+
+
 def _loaded(folder: Path) -> tuple[Any, Any]:
     """Model and tokenizer of a folder, on the CPU."""
     from transformers import AutoModel, AutoTokenizer
 
     quiet_transformers()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
         model, told = AutoModel.from_pretrained(
-            folder, local_files_only=True, dtype=torch.float32, output_loading_info=True
+            folder,
+            local_files_only=True,
+            trust_remote_code=False,
+            dtype=torch.float32,
+            output_loading_info=True,
         )
     # The library raises many kinds; the remedy is the same.
     except Exception as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise ConfigError(f"--namer: {folder} does not load: {lines[0][:200]}") from error
-    if told["missing_keys"]:
-        names = sorted(told["missing_keys"])
-        raise ConfigError(
-            f"--namer: {folder} lacks {len(names)} of the model's weights, such as {names[0]}"
-        )
+    check_complete(folder, told["missing_keys"])
     return model.eval().requires_grad_(False), tokenizer
 
 
@@ -138,9 +189,14 @@ class ClipNamer:
         phrases = phrases_besides(classes, background)
         self._n_classes = len(classes)
         self.names: Mapping[int, str] = {k: one.name for k, one in enumerate(classes)}
+        if len(classes) + len(phrases) < 2:
+            raise ConfigError(
+                f"--names: with {classes[0].name!r} alone every mask is one; give --background"
+                " phrases that it can be told from"
+            )
         words = [one.all for one in classes] + [(phrase,) for phrase in phrases]
         self._texts = self._features_of_words(words)
-        recipe = json.dumps([_digest(folder), words, TEMPLATES])
+        recipe = json.dumps([folder_digest(folder), words, TEMPLATES])
         self._version = f"{folder.name}-{sha256(recipe.encode()).hexdigest()[:8]}"
 
     @property
@@ -186,8 +242,7 @@ class ClipNamer:
         Raises:
             Unavailable: out of memory even with a single view.
         """
-        both = views_of(images, masks, self._input.side)
-        views = [*both[0], *both[1]]
+        views = Views(images, masks, self._input.side)
         if not views:
             return np.zeros((0, self._texts.shape[1]), np.float32)
 
@@ -198,7 +253,7 @@ class ClipNamer:
 
         with torch.inference_mode(), self._scope():
             parts = in_chunks(self.device, len(views), _VIEWS[self.device.type], "views", run)
-        of_views = torch.cat(parts).view(2, len(both[0]), -1)
+        of_views = torch.cat(parts).view(2, len(views) // 2, -1)
         return np.asarray(F.normalize(of_views.mean(0), dim=-1).numpy(), np.float32)
 
     def name(
@@ -224,7 +279,8 @@ class ClipNamer:
         return [softmax(part, self._n_classes) for part in parts]
 
 
-def _digest(folder: Path) -> str:
+def folder_digest(folder: Path) -> str:
+    """SHA-256 of all that decides what the model in a folder says."""
     files = sorted(
         path for path in folder.iterdir() if path.suffix in (".safetensors", ".bin", ".json")
     )

@@ -75,9 +75,10 @@ def namer_of(settings: Settings) -> str:
 def _folder_of(name: str, root: Path) -> Path:
     if name == DEMO:
         return embedded_folder(DEMO_CLIP.name)
-    for path in (Path(name), root / name):
-        if path.is_dir():
-            return path
+    if Path(name).is_dir():
+        return Path(name)
+    if not _HUB_NAME.fullmatch(name) and (root / name).is_dir():
+        return root / name
     if not _HUB_NAME.fullmatch(name):
         raise ConfigError(
             f"--namer: no such folder: {name}, here or in {root}; expected demo, a model of the hub"

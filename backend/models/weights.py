@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -81,8 +83,17 @@ def fetched_weights(path: Path, name: str, download: Callable[[Path], object]) -
     return path
 
 
+def is_model_folder(folder: Path) -> bool:
+    """Whether a folder has a configuration and weights, as ``save_pretrained`` writes them."""
+    return (folder / "config.json").is_file() and any(
+        path.suffix in (".safetensors", ".bin") for path in folder.iterdir()
+    )
+
+
 def fetched_folder(name: str, folder: Path) -> Path:
-    """The folder of a model of the hub, downloaded if it is not there; see ``fetched_weights``.
+    """The folder of a model of the hub, downloaded if it is not there.
+
+    It gets its name when it is complete, so a download that was interrupted is begun again.
 
     Args:
         name: ``owner/name`` on the hub.
@@ -91,19 +102,39 @@ def fetched_folder(name: str, folder: Path) -> Path:
     Raises:
         ConfigError: it is not there and could not be downloaded.
     """
+    if folder.is_dir() and is_model_folder(folder):
+        return folder
+    logger.warning("fetching %s into %s", name, folder.parent.resolve())
+    part = folder.with_name(f"{folder.name}.part")
+    try:
+        part.mkdir(parents=True, exist_ok=True)
+        _download_folder(name, part)
+        shutil.rmtree(folder, ignore_errors=True)
+        part.rename(folder)
+    except Exception as error:  # hubs, proxies and disks fail in many ways; the remedy is the same
+        lines = str(error).strip().splitlines()
+        reason = lines[0][:160] if lines else type(error).__name__
+        raise ConfigError(
+            f"model {name} is not on disk and could not be fetched: put its files into"
+            f" {folder.resolve()}, or name `demo` to use the embedded model (the download failed:"
+            f" {reason})"
+        ) from None
+    return folder
 
-    def download(config: Path) -> None:
-        from huggingface_hub import snapshot_download
 
-        logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
-        snapshot_download(
-            name,
-            local_dir=str(config.parent),
-            allow_patterns=["*.json", "*.txt", "*.model", "*.safetensors"],
-            etag_timeout=_HUB_TIMEOUT_S,
-        )
+def _download_folder(name: str, folder: Path) -> None:
+    """Fetch a model of the hub file by file, each checked; weights that hold no code go first."""
+    from huggingface_hub import HfApi
 
-    return fetched_weights(folder / "config.json", name, download).parent
+    found = HfApi().model_info(name, timeout=_HUB_TIMEOUT_S).siblings or []
+    files = [one.rfilename for one in found if "/" not in one.rfilename]
+    weights = [file for file in files if file.endswith(".safetensors")]
+    weights = weights or [file for file in files if re.fullmatch(r"pytorch_model.*\.bin", file)]
+    if not weights:
+        raise ConfigError(f"{name} has no weights of PyTorch")
+    texts = [file for file in files if file.endswith((".json", ".txt", ".model"))]
+    for file in (*texts, *weights):
+        fetch_from_hub(name, folder / file)
 
 
 def fetch_from_hub(repository: str, path: Path, endpoint: str | None = None) -> None:

@@ -7,12 +7,13 @@ python -m backend.training.checkpoint --yolo OUT/yolo/weights/best.pt --sam2 OUT
 from __future__ import annotations
 
 import argparse
+import shutil
 from pathlib import Path
 
 import torch
 
 from backend.files.atomic import file_digest, write_atomic
-from backend.models.weights import EMBEDDED_FOLDER
+from backend.models.weights import DEMO_CLIP, EMBEDDED_FOLDER
 
 _INFERENCE_SIDE = 384  # pixels; trained at 320, but found more on validation scenes at this size
 _KEPT_ARGUMENTS = (
@@ -62,12 +63,13 @@ def strip_sam2(source: Path, target: Path) -> None:
 
 
 def main() -> None:
-    """Command line: write both files and ``SHA256SUMS``."""
+    """Command line: write the files and ``SHA256SUMS``."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--yolo", type=Path, help="trained YOLO checkpoint")
     parser.add_argument("--sam2", type=Path, help="trained SAM 2.1 checkpoint")
+    parser.add_argument("--clip", type=Path, help="folder of the trained CLIP")
     args = parser.parse_args()
     yolo = EMBEDDED_FOLDER / "demo_yolov8.pt"
     sam2 = EMBEDDED_FOLDER / "demo_sam2.1.pt"
@@ -75,7 +77,13 @@ def main() -> None:
         strip_yolo(args.yolo, yolo)
     if args.sam2 is not None:
         strip_sam2(args.sam2, sam2)
-    sums = "".join(f"{file_digest(path)}  {path.name}\n" for path in (yolo, sam2))
+    if args.clip is not None:
+        shutil.rmtree(DEMO_CLIP, ignore_errors=True)
+        shutil.copytree(args.clip, DEMO_CLIP, copy_function=shutil.copyfile)
+    files = [yolo, sam2, *sorted(DEMO_CLIP.iterdir())]
+    sums = "".join(
+        f"{file_digest(path)}  {path.relative_to(EMBEDDED_FOLDER).as_posix()}\n" for path in files
+    )
     write_atomic(EMBEDDED_FOLDER / "SHA256SUMS", sums.encode("ascii"))
 
 

@@ -13,11 +13,13 @@ from backend.config.models import Settings
 from backend.core.masks import full_frame
 from backend.core.types import Masks
 from backend.demo.dataset import true_detections, true_masks
-from backend.demo.measure import FLOORS, Report, automatic_figures, cascade_figures, mask_figures
+from backend.demo.measure import FLOORS, Report, cascade_figures, mask_figures
+from backend.demo.measure_automatic import CLASSES, automatic_figures
 from backend.demo.scenes.compose import Scene
 from backend.demo.scenes.objects import CLASS_NAMES
 from backend.labeling.cascade import Cascade
-from backend.models.registry import load_segmenter
+from backend.models.namers import load_namer
+from backend.models.registry import load_proposer, load_segmenter
 
 
 class Oracle:
@@ -88,10 +90,15 @@ def test_the_embedded_pair(demo: Cascade, scenes: list[Scene]) -> None:
 
 @pytest.mark.slow
 def test_automatic_masks_work_on_the_embedded_pair(scenes: list[Scene]) -> None:
-    segmenter = load_segmenter(Settings(segmenter="demo"), "cpu")
-    figures = automatic_figures(segmenter, scenes[:2])
-    assert figures["automatic_recall75"] > 0.25
-    assert figures["automatic_precision75"] > 0.4
+    settings = Settings(segmenter="demo")
+    proposer = load_proposer(settings, load_segmenter(settings, "cpu"))
+    namer = load_namer(settings, "cpu", CLASSES)
+    figures = automatic_figures(proposer, namer, Cascade(None, None, names={}), scenes)
+    assert figures["automatic_recall75"] > 0.6
+    assert figures["automatic_precision75"] > 0.7
+    assert figures["name_accuracy"] > 0.85
+    assert figures["clutter_refused"] >= 0.7 or figures["clutter_asked"] == 0
+    assert figures["automatic_miou"] > 0.5
 
 
 def test_missed_floors_are_named() -> None:

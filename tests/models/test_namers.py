@@ -13,10 +13,12 @@ import pytest
 import torch
 
 from backend.config.models import Settings
+from backend.core.masks import tidy_mask
 from backend.core.naming import BACKGROUND, TEMPLATES, Words
 from backend.core.types import Image, Mask
 from backend.core.views import alone, in_context
 from backend.errors import ConfigError
+from backend.models.clip import SPECK
 from backend.models.namers import DEFAULT_NAMER, load_namer, namer_of
 from tests.support.namers import write_clip, write_processor
 
@@ -90,7 +92,7 @@ def test_names_are_those_that_the_library_gives(kind: str, tmp_path: Path) -> No
         for image, own, found in zip(images, masks, namer.name(images, masks), strict=True):
             for k, mask in enumerate(own):
                 views = [
-                    processor(look(image, mask, side), return_tensors="pt")
+                    processor(look(image, tidy_mask(mask, SPECK), side), return_tensors="pt")
                     for look in (in_context, alone)
                 ]
                 seen = [unit(model.get_image_features(**v).pooler_output[0], dim=0) for v in views]
@@ -169,7 +171,7 @@ def test_what_cannot_name_is_told_in_a_sentence(
     assert f"{cut} does not load" in said(Settings(namer=str(cut)))
     bare = broken("bare")
     (bare / "preprocessor_config.json").unlink()
-    assert "does not tell how pictures go in" in said(Settings(namer=str(bare)))
+    assert "does not tell how square pictures go in" in said(Settings(namer=str(bare)))
 
 
 @pytest.fixture(scope="module")
@@ -205,6 +207,104 @@ def test_a_classifier_of_ones_own_names_masks(classifier: Path) -> None:
         assert np.allclose(part.probabilities[:, 1], whole.probabilities[:, :2].sum(1))
         assert np.allclose(part.background, whole.probabilities[:, 3], atol=1e-6)
     assert "does not know 'bus'; it knows cat, dog, Car, tree" in said(settings)
+    assert [len(part.background) for part in every.name(images[:1], [[]])] == [0]
+    assert every.name([], []) == []
+
+
+def test_two_columns_of_one_name_are_one_class(classifier: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "cranes"
+    shutil.copytree(classifier, copy)
+    config = json.loads((copy / "config.json").read_text())
+    config["id2label"] = {"0": "crane", "1": "crane", "2": "car", "3": "tree"}
+    (copy / "config.json").write_text(json.dumps(config))
+    images, masks = pictures()
+    before = load_namer(Settings(namer=str(classifier)), "cpu", None).name(images, masks)
+    namer = load_namer(Settings(namer=str(copy)), "cpu", None)
+    assert list(namer.names.values()) == ["crane", "car", "tree"]
+    for one, other in zip(namer.name(images, masks), before, strict=True):
+        assert np.allclose(one.probabilities[:, 0], other.probabilities[:, :2].sum(1))
+        assert np.allclose(one.probabilities.sum(1), 1, atol=1e-5)
+
+
+def test_a_classifier_without_its_head_is_refused(classifier: Path, tmp_path: Path) -> None:
+    """Its head would be random, and another one each time."""
+    from safetensors.torch import load_file, save_file
+
+    copy = tmp_path / "headless"
+    shutil.copytree(classifier, copy)
+    weights = load_file(copy / "model.safetensors")
+    body = {name: value for name, value in weights.items() if not name.startswith("classifier")}
+    save_file(body, copy / "model.safetensors", metadata={"format": "pt"})
+    told = said(Settings(namer=str(copy)), None)
+    assert "headless lacks 2 of the model's weights, such as classifier.bias" in told
+
+
+def test_no_code_of_a_folder_is_run(classifier: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "evil"
+    shutil.copytree(classifier, copy)
+    ran = tmp_path / "ran"
+    (copy / "evil.py").write_text(f"open({str(ran)!r}, 'w').close()\n")
+    config = json.loads((copy / "config.json").read_text())
+    config |= {
+        "model_type": "evil",
+        "auto_map": {
+            "AutoConfig": "evil.EvilConfig",
+            "AutoModelForImageClassification": "evil.Evil",
+        },
+    }
+    (copy / "config.json").write_text(json.dumps(config))
+    assert "does not load" in said(Settings(namer=str(copy)), None)
+    assert not ran.exists()
+
+
+def test_the_version_of_a_classifier_tells_which_classes_make_up_a_name(classifier: Path) -> None:
+    settings = Settings(namer=str(classifier))
+    one, other = (
+        load_namer(settings, "cpu", (Words("pet", synonyms),)).version
+        for synonyms in (("cat",), ("cat", "dog"))
+    )
+    assert one.startswith("own-classifier-")
+    assert one != other
+
+
+def test_a_download_that_failed_is_tried_again(
+    small_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(namer="somebody/some-clip", model_root=tmp_path)
+
+    def breaks(name: str, folder: Path) -> None:
+        shutil.copy(small_clip / "config.json", folder)
+        raise OSError("the line was cut")
+
+    monkeypatch.setattr("backend.models.weights._download_folder", breaks)
+    for _ in range(2):
+        assert "could not be fetched: put its files into" in said(settings)
+
+    def works(name: str, folder: Path) -> None:
+        shutil.copytree(small_clip, folder, dirs_exist_ok=True)
+
+    monkeypatch.setattr("backend.models.weights._download_folder", works)
+    assert load_namer(settings, "cpu", CLASSES).version.startswith("some-clip-")
+    assert not (tmp_path / "somebody" / "some-clip.part").exists()
+
+
+def test_a_processor_among_others_is_read(small_clip: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "joined"
+    shutil.copytree(small_clip, copy)
+    path = copy / "preprocessor_config.json"
+    own = json.loads(path.read_text())
+    path.unlink()
+    (copy / "processor_config.json").write_text(json.dumps({"image_processor": own}))
+    images, masks = pictures()
+    found = load_namer(Settings(namer=str(copy)), "cpu", CLASSES).name(images, masks)
+    expected = load_namer(Settings(namer=str(small_clip)), "cpu", CLASSES).name(images, masks)
+    for one, other in zip(found, expected, strict=True):
+        assert np.allclose(one.probabilities, other.probabilities)
+
+
+def test_one_class_without_anything_to_tell_it_from_is_refused(small_clip: Path) -> None:
+    settings = Settings(namer=str(small_clip), background=("surface",))
+    assert "with 'surface' alone every mask is one" in said(settings, (Words("surface"),))
 
 
 def test_a_classifier_of_ultralytics_names_masks(tmp_path: Path) -> None:
@@ -220,6 +320,8 @@ def test_a_classifier_of_ultralytics_names_masks(tmp_path: Path) -> None:
     assert len(known.names) == 1000
     first = known.names[0]
     one = load_namer(Settings(namer=str(path)), "cpu", (Words(first),))
+    assert [len(part.background) for part in one.name(pictures()[0][:1], [[]])] == [0]
+    assert one.name([], []) == []
     found = one.name(*pictures())
     assert [len(part.background) for part in found] == [2, 1, 0]
     assert np.allclose(found[0].probabilities[:, 0] + found[0].background, 1, atol=1e-5)

@@ -29,6 +29,8 @@ from backend.models.sam2.preprocess import Features, decoded
 _MASK_LIMIT = 32.0  # of a mask that is given as a prompt, as in the package
 # The stability on the small grid differs from that in pixels by what the cells of the outline make
 # of it, and these go with the root of the area. Where that could decide, pixels are counted.
+_LOGIT_LIMIT = 60_000.0  # of float16
+_MANY = 512  # candidates that are held before those of one thing are told apart
 _DOUBT = 1.6  # over the root of the area in cells
 
 
@@ -36,12 +38,23 @@ _DOUBT = 1.6  # over the root of the area in cells
 class _Candidates:
     """Masks of one crop on the decoder's grid, on the host."""
 
-    logits: np.ndarray  # (N, h, w) float32, with the threshold at 0
+    logits: np.ndarray  # (N, h, w) float16, with the threshold at 0
     quality: np.ndarray  # (N,) float32
     stability: np.ndarray  # (N,) float32
 
     def keep(self, rows: np.ndarray | list[int]) -> _Candidates:
         return _Candidates(self.logits[rows], self.quality[rows], self.stability[rows])
+
+    @classmethod
+    def joined(cls, parts: Sequence[_Candidates]) -> _Candidates:
+        """Those of several calls, at least one."""
+        if len(parts) == 1:
+            return parts[0]
+        return cls(
+            np.concatenate([one.logits for one in parts]),
+            np.concatenate([one.quality for one in parts]),
+            np.concatenate([one.stability for one in parts]),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,8 +107,8 @@ class Sam2Proposer:
         options = self._options
         if options.point_grids is not None:
             return np.array(options.point_grids[layer], np.float32)
-        side = int((options.points_per_side or 0) / options.crop_n_points_downscale_factor**layer)
-        return point_grid(side) if side else np.zeros((0, 2), np.float32)
+        side = int((options.points_per_side or 1) / options.crop_n_points_downscale_factor**layer)
+        return point_grid(max(1, side))
 
     def propose(self, images: Sequence[Image]) -> list[Proposals]:
         """Outline everything in some images.
@@ -132,30 +145,40 @@ class Sam2Proposer:
     def _of_crop(self, features: Features, crop: Crop, size_hw: tuple[int, int]) -> list[_Found]:
         points = self._points(crop.layer) * np.float32(self._segmenter.model.image_size)
         where = torch.from_numpy(points).to(self._segmenter.device)
+        chunk = self._options.points_per_batch
+        if self._options.use_m2m and self._options.multimask_output:
+            chunk = max(1, chunk // 3)  # each of the three masks of a point is a prompt
+        kept: list[_Candidates] = []
 
-        def run(start: int, stop: int) -> _Candidates:
-            return self._answers(features, where[start:stop], crop, size_hw)
+        def run(start: int, stop: int) -> None:
+            kept.append(self._answers(features, where[start:stop], crop, size_hw))
+            if sum(len(one.quality) for one in kept) > _MANY:
+                kept[:] = [self._distinct(kept)]
 
         with self._segmenter.scope():
-            parts = in_chunks(
-                self._segmenter.device, len(where), self._options.points_per_batch, "points", run
-            )
-        if not parts:
+            in_chunks(self._segmenter.device, len(where), chunk, "points", run)
+        if not kept:
             return []
-        every = _Candidates(
-            np.concatenate([one.logits for one in parts]),
-            np.concatenate([one.quality for one in parts]),
-            np.concatenate([one.stability for one in parts]),
-        )
-        if self._options.duplicates == "mask" and len(every.quality):
-            scores = _goodness(every.quality, every.stability)
-            every = every.keep(distinct_grids(every.logits > 0, scores, *self._same))
-        found = list(self._in_pixels(every, crop, size_hw))
-        if self._options.duplicates == "box":
-            scores = np.array([one.quality for one in found])
-            kept = _box_nms([one.mask for one in found], scores, self._options.box_nms_thresh)
-            found = [found[k] for k in kept]
-        return found
+        if self._options.duplicates == "mask":
+            return list(self._in_pixels(self._distinct(kept), crop, size_hw))
+        # Only boxes are held until it is known which masks stay.
+        every = _Candidates.joined(kept)
+        seen = [
+            (k, one.quality, _corners(one.mask))
+            for k in range(len(every.quality))
+            for one in self._in_pixels(every.keep([k]), crop, size_hw)
+        ]
+        boxes = [box for _, _, box in seen]
+        rows = _box_nms(boxes, [quality for _, quality, _ in seen], self._options.box_nms_thresh)
+        return list(self._in_pixels(every.keep([seen[k][0] for k in rows]), crop, size_hw))
+
+    def _distinct(self, found: Sequence[_Candidates]) -> _Candidates:
+        """One mask for each thing, where masks tell that; else all."""
+        every = _Candidates.joined(found)
+        if self._options.duplicates != "mask" or not len(every.quality):
+            return every
+        scores = _goodness(every.quality, every.stability)
+        return every.keep(distinct_grids(every.logits > 0, scores, *self._same))
 
     def _answers(
         self, features: Features, where: Tensor, crop: Crop, size_hw: tuple[int, int]
@@ -184,7 +207,7 @@ class Sam2Proposer:
         rows = torch.nonzero(keep)[:, 0]
         return self._stable(
             _Candidates(
-                logits[rows].cpu().numpy(),
+                logits[rows].clamp(-_LOGIT_LIMIT, _LOGIT_LIMIT).half().cpu().numpy(),
                 quality[rows].cpu().numpy(),
                 stability[rows].cpu().numpy().astype(np.float32),
             ),
@@ -202,13 +225,30 @@ class Sam2Proposer:
         stability = found.stability.copy()
         for k in np.flatnonzero(np.abs(stability - least) <= doubt):
             high, low = (
-                crop_mask(found.logits[k] - shift, size_hw, crop.area)
+                crop_mask(found.logits[k].astype(np.float32) - shift, size_hw, crop.area)
                 for shift in (offset, -offset)
             )
             count = 0 if high is None else np.count_nonzero(high.crop)
             stability[k] = count / (1 if low is None else np.count_nonzero(low.crop))
-        kept = _Candidates(found.logits, found.quality, stability)
-        return kept.keep(stability >= least)
+        keep = (stability >= least) & ~self._are_cut(found.logits > 0, crop, size_hw)
+        return _Candidates(found.logits, found.quality, stability).keep(keep)
+
+    def _are_cut(self, inside: np.ndarray, crop: Crop, size_hw: tuple[int, int]) -> np.ndarray:
+        """Which masks an edge of the crop cut, to the nearest cell: (N,) bool.
+
+        They must not decide which of the others are duplicates.
+        """
+        cut = np.zeros(len(inside), np.bool_)
+        if crop.layer == 0:
+            return cut
+        cell = np.array([crop.area.width / inside.shape[2], crop.area.height / inside.shape[1]])
+        corner = np.array([crop.x0, crop.y0])
+        for k, one in enumerate(inside):
+            cols, rows = np.flatnonzero(one.any(0)), np.flatnonzero(one.any(1))
+            low = corner + np.array([cols[0], rows[0]]) * cell
+            high = corner + np.array([cols[-1] + 1, rows[-1] + 1]) * cell - 1
+            cut[k] = is_cut(np.concatenate([low, high]), crop, size_hw)
+        return cut
 
     def _in_pixels(
         self, found: _Candidates, crop: Crop, size_hw: tuple[int, int]
@@ -237,8 +277,9 @@ class Sam2Proposer:
         elif self._n_layers:
             # The package prefers masks of smaller crops.
             sides = [one.crop.area for one in found]
-            smaller = np.array([1 / (one.width * one.height) for one in sides])
-            rows = _box_nms(masks, smaller, options.crop_nms_thresh)
+            smaller = [1 / (one.width * one.height) for one in sides]
+            boxes = [_corners(mask) for mask in masks]
+            rows = _box_nms(boxes, smaller, options.crop_nms_thresh)
             rows.sort(key=lambda k: -quality[k])
         else:
             rows = list(range(len(found)))
@@ -264,11 +305,9 @@ def _corners(mask: Mask) -> np.ndarray:
     return np.array([mask.x, mask.y, mask.x + w - 1, mask.y + h - 1], np.float32)
 
 
-def _box_nms(masks: Sequence[Mask], scores: np.ndarray, most_iou: float) -> list[int]:
+def _box_nms(boxes: Sequence[np.ndarray], scores: Sequence[float], most_iou: float) -> list[int]:
     from torchvision.ops import nms
 
-    boxes = np.array([_corners(mask) for mask in masks], np.float32).reshape(-1, 4)
-    kept: list[int] = nms(
-        torch.from_numpy(boxes), torch.from_numpy(scores).float(), most_iou
-    ).tolist()
+    corners = torch.from_numpy(np.array(boxes, np.float32).reshape(-1, 4))
+    kept: list[int] = nms(corners, torch.tensor(scores, dtype=torch.float32), most_iou).tolist()
     return kept

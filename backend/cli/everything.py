@@ -1,0 +1,72 @@
+"""What the commands share that can outline everything: options, and what they are about."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from backend.cli.common import add_settings
+from backend.config.automatic import AutomaticOptions
+from backend.config.fields import settings_of
+from backend.config.models import Settings
+from backend.config.naming import NamingOptions
+from backend.errors import ConfigError
+
+if TYPE_CHECKING:
+    from backend.core.protocols import Labeler
+
+FLAT_ORDERS = ("predicted-iou", "stability", "smallest")  # those of core.stacking
+
+
+def add_automatic_options(parser: argparse.ArgumentParser) -> None:
+    """Options of the commands that can outline everything."""
+    group = parser.add_argument_group("names for automatic masks (--mode automatic, both)")
+    add_settings(group, Settings, list(settings_of(NamingOptions)))
+    group = parser.add_argument_group("a map without overlaps, in any mode with masks")
+    about = "no overlaps: each pixel belongs to one mask; overlays get a legend"
+    group.add_argument("--flat", action="store_true", help=about)
+    about = (
+        "with --flat: a pixel belongs to the mask with the highest predicted IoU (default), to the"
+        " most stable or to the smallest one"
+    )
+    group.add_argument("--flat-order", choices=FLAT_ORDERS, help=about)
+    about = "with --flat: a class for what no mask covers (default: none)"
+    group.add_argument("--rest", dest="rest_class", metavar="NAME", help=about)
+    group = parser.add_argument_group("automatic masks (--mode automatic, both)")
+    add_settings(group, Settings, list(settings_of(AutomaticOptions)))
+
+
+def labeler_of(args: argparse.Namespace, settings: Settings, labeler: Labeler) -> Labeler:
+    """A labeler, or it without overlaps where ``--flat`` asks for that.
+
+    Raises:
+        ConfigError: options that need ``--flat`` without it, or that do not fit together.
+    """
+    from backend.labeling.flat import FlatLabeler
+
+    if not args.flat:
+        for name, value in (("--rest", args.rest_class), ("--flat-order", args.flat_order)):
+            if value is not None:
+                raise ConfigError(f"{name}: is about a map without overlaps; add --flat")
+        return labeler
+    order = args.flat_order or FLAT_ORDERS[0]
+    if args.mode == "boxes":
+        raise ConfigError("--flat: boxes have no masks; choose another --mode")
+    if args.mode == "cascade" and order == "stability":
+        raise ConfigError("--flat-order stability: only automatic masks tell their stability")
+    return FlatLabeler(labeler, order, args.rest_class, settings.least_area)
+
+
+def check_automatic(args: argparse.Namespace) -> None:
+    """Refuse names for automatic masks where none are asked for.
+
+    Raises:
+        ConfigError: naming the option.
+    """
+    if args.mode in ("automatic", "both"):
+        return
+    for name in ("names", "namer"):
+        if getattr(args, name) is not None:
+            raise ConfigError(
+                f"--{name}: is about automatic masks; add --mode automatic or --mode both"
+            )
