@@ -163,3 +163,15 @@ def test_labelme_opens_the_demo(demo_out: tuple[Path, str]) -> None:
     out, _ = demo_out
     for seed in SAMPLE_SEEDS:
         assert LabelFile(str(out / f"{seed}.json")).image_data
+
+
+@pytest.mark.slow
+def test_the_demo_names_masks_of_everything(tmp_path: Path) -> None:
+    out = tmp_path / "everything"
+    text = demo_run.run_demo(out, progress=False, mode="automatic")
+    assert "IoU against the truth:" in text
+    mean = next(line for line in text.splitlines() if line.startswith("mean"))
+    assert float(mean.split()[1]) > 0.6
+    assert "left out: " in text
+    assert (out / "contact_sheet.png").stat().st_size > 100_000
+    assert len(list((out / "SegmentationClass").glob("*.png"))) == 12
