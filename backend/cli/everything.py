@@ -36,37 +36,36 @@ def add_automatic_options(parser: argparse.ArgumentParser) -> None:
     add_settings(group, Settings, list(settings_of(AutomaticOptions)))
 
 
-def labeler_of(args: argparse.Namespace, settings: Settings, labeler: Labeler) -> Labeler:
-    """A labeler, or it without overlaps where ``--flat`` asks for that.
-
-    Raises:
-        ConfigError: options that need ``--flat`` without it, or that do not fit together.
-    """
-    from backend.labeling.flat import FlatLabeler
-
-    if not args.flat:
-        for name, value in (("--rest", args.rest_class), ("--flat-order", args.flat_order)):
-            if value is not None:
-                raise ConfigError(f"{name}: is about a map without overlaps; add --flat")
-        return labeler
-    order = args.flat_order or FLAT_ORDERS[0]
-    if args.mode == "boxes":
-        raise ConfigError("--flat: boxes have no masks; choose another --mode")
-    if args.mode == "cascade" and order == "stability":
-        raise ConfigError("--flat-order stability: only automatic masks tell their stability")
-    return FlatLabeler(labeler, order, args.rest_class, settings.least_area)
-
-
 def check_automatic(args: argparse.Namespace) -> None:
-    """Refuse names for automatic masks where none are asked for.
+    """Refuse options that are about automatic masks or flat maps where none are asked for.
 
     Raises:
         ConfigError: naming the option.
     """
-    if args.mode in ("automatic", "both"):
-        return
     for name in ("names", "namer"):
-        if getattr(args, name) is not None:
+        if getattr(args, name) is not None and args.mode not in ("automatic", "both"):
             raise ConfigError(
                 f"--{name}: is about automatic masks; add --mode automatic or --mode both"
             )
+    if not args.flat:
+        for name, value in (("--rest", args.rest_class), ("--flat-order", args.flat_order)):
+            if value is not None:
+                raise ConfigError(f"{name}: is about a map without overlaps; add --flat")
+    elif args.mode == "boxes":
+        raise ConfigError("--flat: boxes have no masks; choose another --mode")
+    elif args.mode == "cascade" and args.flat_order == "stability":
+        raise ConfigError("--flat-order stability: only automatic masks tell their stability")
+
+
+def labeler_of(args: argparse.Namespace, settings: Settings, labeler: Labeler) -> Labeler:
+    """A labeler, or it without overlaps where ``--flat`` asks for that.
+
+    Raises:
+        ConfigError: ``--rest`` names a class that is there already.
+    """
+    from backend.labeling.flat import FlatLabeler
+
+    if not args.flat:
+        return labeler
+    order = args.flat_order or FLAT_ORDERS[0]
+    return FlatLabeler(labeler, order, args.rest_class, settings.least_area)

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
 
 from backend.config.models import Settings
 from backend.core.masks import full_frame, mask_from_full, tidy_mask
@@ -28,6 +27,7 @@ from backend.demo.scenes.objects import CLASS_NAMES, Floats, Rng, colour, noise
 from backend.evaluation.instances import iou_matrix
 from backend.models.clip import SPECK
 from backend.models.registry import load_proposer, load_segmenter
+from backend.models.sam2.stock import use_one_thread
 from backend.training.crops import CONCEPTS, SIDE
 
 NEVER_SHOWN = ("book", "pen")
@@ -107,7 +107,7 @@ def _things(scene: Scene, rng: Rng) -> Iterator[tuple[str, Image, Mask | None]]:
 @cache
 def _proposer() -> Proposer:
     """The embedded segmenter, asked so that it gives many masks of each thing, good and bad."""
-    torch.set_num_threads(1)
+    use_one_thread()
     settings = Settings(
         segmenter="demo",
         points_per_side=9,

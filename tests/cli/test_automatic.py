@@ -50,7 +50,7 @@ def test_everything_is_outlined_and_named_in_all_formats(
     assert sum(summary["instances"].values()) >= 6
     assert set(summary["instances"]) <= {*CLASS_NAMES, "unsure"}
     names = read_class_names(out / "class_names.txt")
-    assert names == [*CLASS_NAMES, "unsure"]
+    assert list(names) == [*CLASS_NAMES, "unsure"]
     for seed, scene in zip(SEEDS, made, strict=True):
         classes = decode_png((out / "SegmentationClass" / f"{seed}.png").read_bytes(), "map")
         truth = np.array([0, *(k + 1 for k in scene.class_ids)], np.uint8)[scene.objects]
