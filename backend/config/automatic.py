@@ -66,6 +66,7 @@ class AutomaticOptions:
         None,
         read=number(1, 512, int),
         flags=("--points-per-side",),
+        environment=("AUTOMATIC_POINTS_PER_SIDE",),
         metavar="N",
         help="points a side of the grid that automatic masks start from",
         shown_default="by preset or segmenter",
@@ -74,6 +75,7 @@ class AutomaticOptions:
         64,
         read=number(1, 65_536, int),
         flags=("--points-per-batch",),
+        environment=("AUTOMATIC_POINTS_PER_BATCH",),
         metavar="N",
         help="points per decoder call",
     )
@@ -81,6 +83,7 @@ class AutomaticOptions:
         None,
         read=number(0, 1, float),
         flags=("--pred-iou-thresh",),
+        environment=("AUTOMATIC_PRED_IOU_THRESH",),
         metavar="0..1",
         help="automatic masks that the segmenter trusts less are dropped",
         shown_default="0.8, unless the segmenter says otherwise",
@@ -89,6 +92,7 @@ class AutomaticOptions:
         None,
         read=number(0, 1, float),
         flags=("--stability-score-thresh",),
+        environment=("AUTOMATIC_STABILITY_SCORE_THRESH",),
         metavar="0..1",
         help="so are those that change more than this between two thresholds",
         shown_default="0.95, unless the segmenter says otherwise",
@@ -97,6 +101,7 @@ class AutomaticOptions:
         1.0,
         read=number(0, 100, float),
         flags=("--stability-score-offset",),
+        environment=("AUTOMATIC_STABILITY_SCORE_OFFSET",),
         metavar="LOGITS",
         help="how far these two lie above and below --mask-threshold",
     )
@@ -104,6 +109,7 @@ class AutomaticOptions:
         0.0,
         read=number(-100, 100, float),
         flags=("--mask-threshold",),
+        environment=("AUTOMATIC_MASK_THRESHOLD",),
         metavar="LOGITS",
         help="above it a pixel belongs to an automatic mask",
     )
@@ -111,6 +117,7 @@ class AutomaticOptions:
         "mask",
         read=one_of(*DUPLICATES),
         flags=("--duplicates",),
+        environment=("AUTOMATIC_DUPLICATES",),
         metavar="mask|box",
         help="what tells two masks of one thing: the masks, or their boxes as in sam2's generator",
     )
@@ -118,6 +125,7 @@ class AutomaticOptions:
         None,
         read=number(0, 1, float),
         flags=("--mask-nms-thresh",),
+        environment=("AUTOMATIC_MASK_NMS_THRESH",),
         metavar="0..1",
         help="masks that overlap more are one thing, and the better one stays",
         shown_default="0.7, unless the segmenter says otherwise",
@@ -126,6 +134,7 @@ class AutomaticOptions:
         None,
         read=number(0, 1, float),
         flags=("--nested-thresh",),
+        environment=("AUTOMATIC_NESTED_THRESH",),
         metavar="0..1",
         help="so are a mask and a fair part of it that lies inside by this share; 1 keeps parts",
         shown_default="0.9, unless the segmenter says otherwise",
@@ -134,6 +143,7 @@ class AutomaticOptions:
         0.7,
         read=number(0, 1, float),
         flags=("--box-nms-thresh",),
+        environment=("AUTOMATIC_BOX_NMS_THRESH",),
         metavar="0..1",
         help="with --duplicates box: overlap of boxes in one crop",
     )
@@ -141,6 +151,7 @@ class AutomaticOptions:
         0.7,
         read=number(0, 1, float),
         flags=("--crop-nms-thresh",),
+        environment=("AUTOMATIC_CROP_NMS_THRESH",),
         metavar="0..1",
         help="with --duplicates box: overlap of boxes of different crops",
     )
@@ -148,6 +159,7 @@ class AutomaticOptions:
         None,
         read=number(0, 4, int),
         flags=("--crop-n-layers",),
+        environment=("AUTOMATIC_CROP_N_LAYERS",),
         metavar="N",
         help="look again in 4, 16, 64 .. crops, for small objects",
         shown_default="by preset",
@@ -156,6 +168,7 @@ class AutomaticOptions:
         512 / 1500,
         read=number(0, 0.99, float),
         flags=("--crop-overlap-ratio",),
+        environment=("AUTOMATIC_CROP_OVERLAP_RATIO",),
         metavar="0..1",
         help="overlap of crops as a share of the image's short side",
     )
@@ -163,6 +176,7 @@ class AutomaticOptions:
         1,
         read=number(1, 64, int),
         flags=("--crop-n-points-downscale-factor",),
+        environment=("AUTOMATIC_CROP_N_POINTS_DOWNSCALE_FACTOR",),
         metavar="N",
         help="points a side are divided by this with each layer of crops",
     )
@@ -170,6 +184,7 @@ class AutomaticOptions:
         None,
         read=read_point_grids,
         flags=("--point-grids",),
+        environment=("AUTOMATIC_POINT_GRIDS",),
         metavar="JSON",
         help="file with the points of each layer of crops, x and y from 0 to 1, instead of grids",
     )
@@ -177,6 +192,7 @@ class AutomaticOptions:
         0,
         read=number(0, 1 << 28, int),
         flags=("--min-mask-region-area",),
+        environment=("AUTOMATIC_MIN_MASK_REGION_AREA",),
         metavar="PIXELS",
         help="smaller parts and holes of automatic masks are dropped and filled",
     )
@@ -184,12 +200,14 @@ class AutomaticOptions:
         False,
         read=flag,
         flags=("--use-m2m",),
+        environment=("AUTOMATIC_USE_M2M",),
         help="give the decoder each automatic mask once more, to refine it",
     )
     multimask_output: bool = setting(
         True,
         read=flag,
         flags=("--multimask-output",),
+        environment=("AUTOMATIC_MULTIMASK_OUTPUT",),
         help="three masks for each point; --no-multimask-output gives one",
         shown_default="three",
     )

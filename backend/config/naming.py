@@ -54,6 +54,7 @@ class NamingOptions:
         BACKGROUND,
         read=listed,
         flags=("--background",),
+        environment=("AUTOMATIC_BACKGROUND",),
         metavar="A,B",
         help="phrases for masks that show none of them",
         shown_default=", ".join(BACKGROUND),
@@ -78,6 +79,7 @@ class NamingOptions:
         "keep",
         read=one_of(*KEEP_UNSURE),
         flags=("--unsure",),
+        environment=("AUTOMATIC_UNSURE",),
         metavar="keep|drop",
         help="whether masks without a sure name are kept under the label unsure",
     )
@@ -85,6 +87,7 @@ class NamingOptions:
         0.0,
         read=share,
         flags=("--least-area",),
+        environment=("AUTOMATIC_LEAST_AREA",),
         metavar="SHARE",
         help="automatic masks that cover less of the picture are left out",
     )
@@ -92,6 +95,7 @@ class NamingOptions:
         1.0,
         read=share,
         flags=("--most-area",),
+        environment=("AUTOMATIC_MOST_AREA",),
         metavar="SHARE",
         help="so are those that cover more",
     )
