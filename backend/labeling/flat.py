@@ -61,23 +61,23 @@ class FlatLabeler:
     def _flat(self, prediction: Prediction) -> tuple[list[Instance], Mask | None]:
         """Without overlaps, and without what is left of a mask and too small to be one."""
         least = self._least_area * prediction.size_hw[0] * prediction.size_hw[1]
-        flat, _ = flattened(prediction.instances, prediction.size_hw, self._order)
+        flat, uncovered = flattened(prediction.instances, prediction.size_hw, self._order)
         large = [one for one in flat if one.mask and np.count_nonzero(one.mask.crop) >= least]
+        if len(large) == len(flat):
+            return flat, uncovered
         return flattened(large, prediction.size_hw, self._order)
 
     def finish(self, raw: Any) -> Prediction:
         """The other labeler's prediction, flat."""
         prediction = self._labeler.finish(raw)
         flat, uncovered = self._flat(prediction)
-        n_before = sum(one.mask is not None for one in prediction.instances)
-        n_after = len(flat)
+        without = Counter(prediction.left_out)
+        hidden = sum(one.mask is not None for one in prediction.instances) - len(flat)
+        if hidden:
+            without["hidden by others"] += hidden
         if self._rest is not None and uncovered is not None:
             box = mask_xyxy(uncovered)
             flat.append(Instance(self._rest, self._rest_id, 1.0, box, uncovered))
-        without = Counter(prediction.left_out)
-        hidden = n_before - n_after
-        if hidden:
-            without["hidden by others"] += hidden
         return replace(
             prediction,
             instances=tuple(flat),

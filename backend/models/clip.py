@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -26,9 +26,6 @@ from backend.core.views import alone, in_context
 from backend.errors import ConfigError
 from backend.files.atomic import file_digest
 from backend.models.chunks import in_chunks
-
-if TYPE_CHECKING:
-    pass
 
 CLIP_TYPES = ("clip", "siglip", "metaclip_2")  # of a configuration's model_type
 SPECK = 0.03  # of a mask's area

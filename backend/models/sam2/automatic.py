@@ -219,7 +219,10 @@ class Sam2Proposer:
     def _stable(
         self, found: _Candidates, doubt: np.ndarray, crop: Crop, size_hw: tuple[int, int]
     ) -> _Candidates:
-        """Those that are stable in pixels; pixels are counted where the small grid leaves doubt."""
+        """Those that are stable and that no edge of the crop cut.
+
+        Pixels are counted where the small grid leaves doubt.
+        """
         least = self._least_stability
         offset = np.float32(self._options.stability_score_offset)
         stability = found.stability.copy()
