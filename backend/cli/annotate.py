@@ -77,8 +77,8 @@ def run(args: argparse.Namespace) -> int:
 
     formats = parse_names(args.format, (*OUTPUT_FORMATS, *DATASETS), "--format")
     _check_mode(args.mode, formats)
-    check_automatic(args)
     settings = model_settings(args)
+    check_automatic(args, settings)
     if args.watch:
         return _watch(args, settings, formats)
     if args.out is None:

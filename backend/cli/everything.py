@@ -15,13 +15,14 @@ from backend.errors import ConfigError
 if TYPE_CHECKING:
     from backend.core.protocols import Labeler
 
+# Where commands that work on Label Studio outline everything.
+TAGS = 'tags with model_mode="automatic" or "both"; names are the labels'
 FLAT_ORDERS = ("predicted-iou", "stability", "smallest")  # those of core.stacking
 
 
 def add_automatic_options(parser: argparse.ArgumentParser) -> None:
-    """Options of the commands that can outline everything."""
-    group = parser.add_argument_group("names for automatic masks (--mode automatic, both)")
-    add_settings(group, Settings, list(settings_of(NamingOptions)))
+    """Options of the commands that can outline everything, and make flat maps of it."""
+    add_everything_settings(parser, "--mode automatic, both")
     group = parser.add_argument_group("a map without overlaps, in any mode with masks")
     about = "no overlaps: each pixel belongs to one mask; overlays get a legend"
     group.add_argument("--flat", action="store_true", help=about)
@@ -32,20 +33,40 @@ def add_automatic_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--flat-order", choices=FLAT_ORDERS, help=about)
     about = "with --flat: a class for what no mask covers (default: none)"
     group.add_argument("--rest", dest="rest_class", metavar="NAME", help=about)
-    group = parser.add_argument_group("automatic masks (--mode automatic, both)")
+
+
+def add_everything_settings(parser: argparse.ArgumentParser, where: str) -> None:
+    """What decides automatic masks and their names.
+
+    Args:
+        parser: of the command.
+        where: what asks for such masks there.
+    """
+    group = parser.add_argument_group(f"names for automatic masks ({where})")
+    add_settings(group, Settings, list(settings_of(NamingOptions)))
+    group = parser.add_argument_group(f"automatic masks ({where})")
     add_settings(group, Settings, list(settings_of(AutomaticOptions)))
 
 
-def check_automatic(args: argparse.Namespace) -> None:
+def check_automatic(args: argparse.Namespace, settings: Settings) -> None:
     """Refuse options that are about automatic masks or flat maps where none are asked for.
+
+    Args:
+        args: of the command.
+        settings: of the models.
 
     Raises:
         ConfigError: naming the option.
     """
+    from backend.models.registry import takes_names
+
     for name in ("names", "namer"):
-        if getattr(args, name) is not None and args.mode not in ("automatic", "both"):
+        if getattr(args, name) is None or args.mode in ("automatic", "both"):
+            continue
+        if name == "namer" or not takes_names(settings):
             raise ConfigError(
                 f"--{name}: is about automatic masks; add --mode automatic or --mode both"
+                + (", or take a --detector that looks for words" if name == "names" else "")
             )
     if not args.flat:
         for name, value in (("--rest", args.rest_class), ("--flat-order", args.flat_order)):

@@ -60,8 +60,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.labels or all(source.suffix.lower() == ".json" for source in args.sources):
         return _draw_labels(args)
-    check_automatic(args)
     settings = model_settings(args)
+    check_automatic(args, settings)
     work = collect(args.sources, settings.split, args.out)
     ensure_writable(args.out)
     for remark in work.remarks:

@@ -107,7 +107,8 @@ class Settings(NamingOptions, AutomaticOptions, YoloOptions):
         flags=("--detector",),
         environment=("DETECTOR",),
         metavar="MODEL",
-        help="demo, an Ultralytics name (yolov8n .. yolo26x) or a .pt file",
+        help="demo, an Ultralytics name (yolov8n .. yolo26x), a .pt file, or one that looks for"
+        " --names: grounding-dino-tiny, owlv2-base-patch16-ensemble or a folder",
         shown_default="by device",
     )
     segmenter: str | None = setting(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from backend.config.models import Settings
+from backend.core.naming import Words
 from backend.core.protocols import BoxSegmenter, Detector, InteractiveLabeler, Namer, VideoSegmenter
 from backend.errors import ConfigError
 from backend.files.atomic import file_digest
@@ -14,8 +15,13 @@ from backend.formats.prompt_file import PromptFile, read_prompts
 from backend.labeling.automatic import AutomaticLabeler, AutomaticRules
 from backend.labeling.cascade import Cascade
 from backend.models.devices import resolve_device
-from backend.models.namers import load_namer
-from backend.models.registry import load_detector, load_proposer, load_segmenter
+from backend.models.namers import Namers, load_namer
+from backend.models.registry import (
+    load_detector,
+    load_proposer,
+    load_segmenter,
+    takes_names,
+)
 
 logger = logging.getLogger(__name__)
 LOWEST_CONF = 0.01  # of a detector whose thresholds a labeling config decides
@@ -154,6 +160,30 @@ def build_automatic(
     )
 
 
+class EverythingLoader:
+    """Adds automatic masks with any names to cascades; the namer is loaded once.
+
+    Args:
+        settings: all of them; ``names`` are not read.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._namers: Namers | None = None
+
+    def __call__(
+        self, outlines: Cascade, names: Sequence[Words], *, detect: bool
+    ) -> AutomaticLabeler:
+        """See ``build_automatic``.
+
+        Raises:
+            ConfigError: a segmenter or a namer that cannot.
+        """
+        if self._namers is None:
+            self._namers = Namers(self._settings, resolve_device(self._settings.device))
+        return build_automatic(self._settings, outlines, self._namers.of(names), detect=detect)
+
+
 def load(
     settings: Settings, mode: str = CASCADE, dataset_names: tuple[str, ...] | None = None
 ) -> LoadedModels:
@@ -183,6 +213,17 @@ def load(
     return LoadedModels(cascade, prompts)
 
 
+def _check_looked_for(settings: Settings, cascade: Cascade) -> None:
+    """Refuse names that a detector of a person's own does not look for."""
+    if settings.names is None or settings.prompts is not None or not takes_names(settings):
+        return
+    if set(cascade.names.values()) != {one.name for one in settings.names}:
+        raise ConfigError(
+            f"--names: {settings.detector} looks for no words; it knows its own classes, and --mode"
+            " automatic or both gives names to masks of everything"
+        )
+
+
 def load_labeler(
     settings: Settings, mode: str = CASCADE, dataset_names: tuple[str, ...] | None = None
 ) -> LoadedLabeler:
@@ -199,6 +240,7 @@ def load_labeler(
     """
     if mode not in (AUTOMATIC, BOTH):
         loaded = load(settings, mode, dataset_names)
+        _check_looked_for(settings, loaded.cascade)
         return LoadedLabeler(loaded.cascade, loaded.prompts)
     if mode == AUTOMATIC and settings.prompts is not None:
         raise ConfigError("--prompts: --mode automatic asks for no boxes; take --mode both")

@@ -18,6 +18,7 @@ _OPTIONS = {
     "boxes": ("--sam-batch", "--segmenter"),
     "points": ("--points-per-batch", "--segmenter"),
     "views": ("", "--namer"),
+    "pictures": ("--batch", "--detector"),
 }
 _OTHERS = ("--batch", "--segmenter")
 

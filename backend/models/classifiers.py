@@ -20,13 +20,8 @@ from backend.core.types import ClassProbabilities, Image, Mask
 from backend.errors import ConfigError
 from backend.files.atomic import file_digest
 from backend.models.chunks import in_chunks
-from backend.models.clip import (
-    Preprocessing,
-    Views,
-    check_complete,
-    folder_digest,
-    quiet_transformers,
-)
+from backend.models.clip import Preprocessing, Views
+from backend.models.pretrained import folder_digest, load_pretrained
 from backend.models.yolo import load_ultralytics
 
 _VIEWS = 32  # of one model call
@@ -85,23 +80,10 @@ class TransformersNamer:
     """
 
     def __init__(self, folder: Path, classes: Sequence[Words] | None, *, device: str) -> None:
-        from transformers import AutoModelForImageClassification
-
-        quiet_transformers()
         self._device = torch.device(device)
         self._input = Preprocessing.of(folder)
-        try:
-            model, told = AutoModelForImageClassification.from_pretrained(
-                folder,
-                local_files_only=True,
-                trust_remote_code=False,
-                output_loading_info=True,
-            )
-        except Exception as error:  # of many kinds; the remedy is the same
-            lines = str(error).strip().splitlines() or [type(error).__name__]
-            raise ConfigError(f"--namer: {folder} does not load: {lines[0][:200]}") from error
-        check_complete(folder, told["missing_keys"])
-        self._model: Any = model.float().eval().to(self._device)
+        model = load_pretrained("AutoModelForImageClassification", folder, "--namer")
+        self._model: Any = model.to(self._device)
         known = {int(k): str(v) for k, v in self._model.config.id2label.items()}
         self._chosen = _Chosen(known, classes, str(folder))
         self.names = self._chosen.names

@@ -7,7 +7,8 @@ with what is around it and alone, and all views of a batch of images share model
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -24,10 +25,11 @@ from backend.core.naming import TEMPLATES, Words, phrases_besides, softmax
 from backend.core.types import ClassProbabilities, Image, Mask
 from backend.core.views import alone, in_context
 from backend.errors import ConfigError
-from backend.files.atomic import file_digest
 from backend.models.chunks import in_chunks
+from backend.models.pretrained import folder_digest, load_part, load_pretrained
 
 CLIP_TYPES = ("clip", "siglip", "metaclip_2")  # of a configuration's model_type
+_OPTION = "--namer"
 SPECK = 0.03  # of a mask's area
 _VIEWS = {"cpu": 32, "cuda": 256, "mps": 64}  # of one model call
 
@@ -112,50 +114,6 @@ class Views(Sequence[Image]):
         return self._one(numbers) if isinstance(numbers, int) else [self._one(k) for k in numbers]
 
 
-def quiet_transformers() -> None:
-    """Keep ``transformers`` from drawing bars and from remarks: what fails is told by its error."""
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-
-
-def check_complete(folder: Path, missing: Collection[str]) -> None:
-    """Refuse a model of which some weights were not in its folder; they would be random.
-
-    Raises:
-        ConfigError: with the name of one.
-    """
-    if missing:
-        raise ConfigError(
-            f"--namer: {folder} lacks {len(missing)} of the model's weights, such as {min(missing)}"
-        )
-
-
-def _loaded(folder: Path) -> tuple[Any, Any]:
-    """Model and tokenizer of a folder, on the CPU."""
-    from transformers import AutoModel, AutoTokenizer
-
-    quiet_transformers()
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False
-        )
-        model, told = AutoModel.from_pretrained(
-            folder,
-            local_files_only=True,
-            trust_remote_code=False,
-            dtype=torch.float32,
-            output_loading_info=True,
-        )
-    # The library raises many kinds; the remedy is the same.
-    except Exception as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise ConfigError(f"--namer: {folder} does not load: {lines[0][:200]}") from error
-    check_complete(folder, told["missing_keys"])
-    return model.eval().requires_grad_(False), tokenizer
-
-
 class ClipNamer:
     """Names for masks, chosen among words.
 
@@ -177,13 +135,19 @@ class ClipNamer:
         device: str,
         background: Sequence[str],
     ) -> None:
-        if not classes:
-            raise ConfigError("--namer: has no names to choose from; give some with --names")
         self.device = torch.device(device)
         self._input = Preprocessing.of(folder)
-        model, self._tokenizer = _loaded(folder)
-        self._model = model.to(self.device)
-        phrases = phrases_besides(classes, background)
+        self._tokenizer = load_part("AutoTokenizer", folder, _OPTION)
+        self._model: Any = load_pretrained("AutoModel", folder, _OPTION).to(self.device)
+        self._background = tuple(background)
+        self._stem = folder.name
+        self._digest = folder_digest(folder)
+        self._choose(classes)
+
+    def _choose(self, classes: Sequence[Words]) -> None:
+        if not classes:
+            raise ConfigError("--namer: has no names to choose from; give some with --names")
+        phrases = phrases_besides(classes, self._background)
         self._n_classes = len(classes)
         self.names: Mapping[int, str] = {k: one.name for k, one in enumerate(classes)}
         if len(classes) + len(phrases) < 2:
@@ -193,8 +157,18 @@ class ClipNamer:
             )
         words = [one.all for one in classes] + [(phrase,) for phrase in phrases]
         self._texts = self._features_of_words(words)
-        recipe = json.dumps([folder_digest(folder), words, TEMPLATES])
-        self._version = f"{folder.name}-{sha256(recipe.encode()).hexdigest()[:8]}"
+        recipe = json.dumps([self._digest, words, TEMPLATES])
+        self._version = f"{self._stem}-{sha256(recipe.encode()).hexdigest()[:8]}"
+
+    def for_classes(self, classes: Sequence[Words]) -> ClipNamer:
+        """The same model with other words.
+
+        Raises:
+            ConfigError: as when it is made.
+        """
+        made = copy(self)
+        made._choose(classes)
+        return made
 
     @property
     def version(self) -> str:
@@ -274,11 +248,3 @@ class ClipNamer:
         ends = np.cumsum([len(own) for own in masks])
         parts = np.split(logits, ends[:-1]) if len(ends) else []
         return [softmax(part, self._n_classes) for part in parts]
-
-
-def folder_digest(folder: Path) -> str:
-    """SHA-256 of all that decides what the model in a folder says."""
-    files = sorted(
-        path for path in folder.iterdir() if path.suffix in (".safetensors", ".bin", ".json")
-    )
-    return sha256("".join(file_digest(path) for path in files).encode()).hexdigest()

@@ -4,19 +4,21 @@ classifier of their own.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from backend.config.models import Settings
 from backend.core.naming import Words
 from backend.core.protocols import Namer
 from backend.errors import ConfigError
+from backend.models.pretrained import need_transformers, read_model_config
 from backend.models.registry import DEMO, Model
 from backend.models.weights import DEMO_CLIP, embedded_folder, fetched_folder
+
+if TYPE_CHECKING:
+    from backend.models.clip import ClipNamer
 
 DEFAULT_NAMER = "openai/clip-vit-base-patch32"
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
@@ -87,17 +89,6 @@ def _folder_of(name: str, root: Path) -> Path:
     return fetched_folder(name, root / name)
 
 
-def _config(folder: Path) -> dict[str, object]:
-    path = folder / "config.json"
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"--namer: {path} cannot be read: {error}") from None
-    if not isinstance(found, dict):
-        raise ConfigError(f"--namer: {path} is no configuration of a model")
-    return found
-
-
 def load_namer(settings: Settings, device: str, classes: Sequence[Words] | None) -> Namer:
     """Load what the settings name.
 
@@ -117,12 +108,9 @@ def load_namer(settings: Settings, device: str, classes: Sequence[Words] | None)
         from backend.models.classifiers import UltralyticsNamer
 
         return UltralyticsNamer(file, classes, device=device)
-    if find_spec("transformers") is None:
-        raise ConfigError(
-            "--namer: needs transformers; pip install 'yolo-sam2-labeling[clip]' brings it"
-        )
+    need_transformers("--namer")
     folder = _folder_of(name, root)
-    config = _config(folder)
+    config = read_model_config(folder, "--namer")
     architectures = config.get("architectures")
     kinds = architectures if isinstance(architectures, list) else []
     from backend.models.clip import CLIP_TYPES, ClipNamer
@@ -139,3 +127,28 @@ def load_namer(settings: Settings, device: str, classes: Sequence[Words] | None)
     raise ConfigError(
         f"--namer {name}: is a {told}; expected a CLIP, a SigLIP or an image classifier"
     )
+
+
+class Namers:
+    """Namers with other words but one model.
+
+    Args:
+        settings: see ``load_namer``.
+        device: as ``resolve_device`` gave it.
+    """
+
+    def __init__(self, settings: Settings, device: str) -> None:
+        self._settings = settings
+        self._device = device
+        self._first: ClipNamer | None = None
+
+    def of(self, classes: Sequence[Words]) -> Namer:
+        """One for some classes; see ``load_namer``."""
+        from backend.models.clip import ClipNamer
+
+        if self._first is not None:
+            return self._first.for_classes(classes)
+        made = load_namer(self._settings, self._device, classes)
+        if isinstance(made, ClipNamer):
+            self._first = made
+        return made

@@ -19,6 +19,7 @@ from backend.models.weights import (
     DEMO_SAM2_CONFIG,
     DEMO_YOLO,
     embedded_weights,
+    fetched_folder,
     fetched_weights,
     find_weights,
     looks_like_file,
@@ -27,6 +28,7 @@ from backend.models.weights import (
 DEMO = "demo"
 _YOLO = "backend.models.yolo"
 _SAM2 = "backend.models.sam2.image"
+_WORDS = "backend.models.open_vocabulary"
 _COCO = "80 of COCO"
 _SAM2_SIZES = {"tiny": "t", "small": "s", "base_plus": "b+", "large": "l"}
 
@@ -46,6 +48,7 @@ class Model:
         licence: of the weights, as their publisher says.
         classes: what a detector knows, in words; empty for segmenters.
         listed: whether ``yolosam2 models`` shows it.
+        folder: whether the weights are a folder of the hub with other files beside them.
     """
 
     kind: str
@@ -58,6 +61,29 @@ class Model:
     licence: str = "AGPL-3.0"
     classes: str = ""
     listed: bool = True
+    folder: bool = False
+
+
+def _word_models() -> list[Model]:
+    """Detectors that look for words."""
+    return [
+        Model(
+            kind="detector",
+            name=repository.rpartition("/")[2],
+            module=_WORDS,
+            weights=f"{repository}/model.safetensors",
+            repository=repository,
+            licence="Apache-2.0",
+            classes="words",
+            folder=True,
+        )
+        for repository in (
+            "IDEA-Research/grounding-dino-tiny",
+            "IDEA-Research/grounding-dino-base",
+            "google/owlv2-base-patch16-ensemble",
+            "google/owlv2-large-patch14-ensemble",
+        )
+    ]
 
 
 def _yolo_models() -> list[Model]:
@@ -115,7 +141,9 @@ def _sam2_models() -> list[Model]:
     return [embedded, *published]
 
 
-MODELS = {(model.kind, model.name): model for model in [*_yolo_models(), *_sam2_models()]}
+MODELS = {
+    (model.kind, model.name): model for model in [*_yolo_models(), *_word_models(), *_sam2_models()]
+}
 # What is taken where nothing is named: by kind and whether there is only a CPU.
 _DEFAULTS = {
     ("detector", True): "yolov8n",
@@ -147,6 +175,9 @@ def known_models(root: Path) -> list[tuple[Model, Path | str]]:
 
 def _name(kind: str, settings: Settings, device: str) -> str:
     named: str | None = getattr(settings, kind)
+    for model in MODELS.values():  # the hub calls them by their owner as well
+        if model.folder and model.repository == named:
+            return model.name
     return named or _DEFAULTS[kind, device == "cpu"]
 
 
@@ -157,6 +188,14 @@ def missing_weights(settings: Settings, device: str) -> list[Path]:
     return [path for path in paths if not path.is_file()]
 
 
+def takes_names(settings: Settings) -> bool:
+    """Whether the detector that the settings name may look for words: one of those that do, or a
+    file or folder of a person's own.
+    """
+    model = MODELS.get(("detector", _name("detector", settings, "cpu")))
+    return model is None or model.module == _WORDS
+
+
 def check_names(settings: Settings) -> None:
     """Refuse models that cannot be there, before anything is loaded or fetched.
 
@@ -165,11 +204,16 @@ def check_names(settings: Settings) -> None:
     """
     for kind in _FILE_MODULES:
         name = getattr(settings, kind)
-        if name is None or (kind, name) in MODELS:
+        if name is None or (kind, name := _name(kind, settings, "cpu")) in MODELS:
             continue
         if not looks_like_file(name):
             raise ConfigError(_unknown(kind, name))
-        find_weights(name, settings.model_root, f"--{kind}")
+        _find(kind, name, settings.model_root)
+
+
+def _find(kind: str, name: str, root: Path) -> Path:
+    """The weights that a person named; those of a detector may be a folder."""
+    return find_weights(name, root, f"--{kind}", folders=kind == "detector")
 
 
 def _unknown(kind: str, name: str) -> str:
@@ -184,6 +228,8 @@ def _load(kind: str, settings: Settings, device: str) -> Any:
     if model is not None and model.embedded:
         path = embedded_weights(model.weights)
         config = model.config
+    elif model is not None and model.folder:
+        path = fetched_folder(model.repository, settings.model_root / model.repository)
     elif model is not None:
         module = import_module(model.module)
         path = fetched_weights(
@@ -191,12 +237,13 @@ def _load(kind: str, settings: Settings, device: str) -> Any:
         )
         config = config or model.config
     elif looks_like_file(name):
-        path = find_weights(name, settings.model_root, f"--{kind}")
+        path = _find(kind, name, settings.model_root)
         published = MODELS.get((kind, path.stem))
         config = config or (published.config if published is not None else None)
     else:
         raise ConfigError(_unknown(kind, name))
-    module = import_module(model.module if model is not None else _FILE_MODULES[kind])
+    own = _WORDS if kind == "detector" and path.is_dir() else _FILE_MODULES[kind]
+    module = import_module(model.module if model is not None else own)
     return module.load(path, config, settings, device)
 
 
@@ -204,7 +251,8 @@ def load_detector(settings: Settings, device: str) -> Detector:
     """Load the detector that the settings name.
 
     Args:
-        settings: ``detector`` is ``demo``, an Ultralytics name or a file.
+        settings: ``detector`` is ``demo``, a name of the table, a file of Ultralytics, or a folder
+            of a detector that looks for words.
         device: as ``resolve_device`` gave it.
 
     Raises:

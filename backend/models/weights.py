@@ -178,18 +178,19 @@ def looks_like_file(name: str) -> bool:
     return name.endswith(_SUFFIXES) or "/" in name or "\\" in name
 
 
-def find_weights(name: str, root: Path, option: str) -> Path:
+def find_weights(name: str, root: Path, option: str, *, folders: bool = False) -> Path:
     """A file of weights as named, or below MODEL_ROOT.
 
     Args:
         name: as the user gave it.
         root: MODEL_ROOT.
         option: that named it, for the message.
+        folders: whether a folder with a model will do as well.
 
     Raises:
         ConfigError: neither is there.
     """
     for path in (Path(name), root / name):
-        if path.is_file():
+        if path.is_file() or (folders and path.is_dir() and is_model_folder(path)):
             return path
     raise ConfigError(f"{option}: no such file: {name}, here or in {root}")

@@ -15,6 +15,7 @@ import numpy as np
 import PIL.Image
 
 from backend.config.models import Settings
+from backend.core.naming import Words
 from backend.core.types import Detections, Image
 from backend.errors import ConfigError
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from backend.models.registry import Model
 
 _TASKS = ("detect", "segment")
+_OPEN = ("YOLOWorld", "YOLOE")  # that look for words
 _CHECKPOINT = b"PK\x03\x04"  # torch writes its files as ZIP archives
 _SAFE_LOAD = "ULTRALYTICS_SAFE_LOAD"  # whether weights may hold Ultralytics' own classes alone
 
@@ -86,6 +88,8 @@ class YoloDetector:
         max_det: most detections per image.
         agnostic_nms: whether detections of different classes suppress each other.
         classes: names to keep, or None for all.
+        words: what a YOLO-World or YOLOE looks for; others do not read it.
+        root: where the text model of YOLO-World is, see ``yolo_words``.
 
     Raises:
         ConfigError: the file does not load, is for another task, or has none of the classes.
@@ -101,15 +105,27 @@ class YoloDetector:
         max_det: int = 300,
         agnostic_nms: bool = False,
         classes: Sequence[str] | None = None,
+        words: Sequence[Words] | None = None,
+        root: Path = Path(),
     ) -> None:
         self._model = load_ultralytics(path, _TASKS)
         self._names = {int(k): str(v) for k, v in self._model.names.items()}
-        self._keep = self._class_ids(path, classes)
+        self._class_of: np.ndarray | None = None  # by the number of a word
+        told = ""
+        if words is not None and type(self._model).__name__ in _OPEN:
+            from backend.models.yolo_words import look_for
+
+            told = look_for(self._model, path, [w for one in words for w in one.all], root)
+            self._names = {k: one.name for k, one in enumerate(words)}
+            self._class_of = np.repeat(np.arange(len(words)), [len(one.all) for one in words])
+        kept = self._class_ids(path, classes)
+        if kept is not None and self._class_of is not None:
+            kept = np.flatnonzero(np.isin(self._class_of, kept)).tolist()
         self._options: dict[str, Any] = {
             "conf": conf,
             "iou": iou,
             "max_det": max_det,
-            "classes": self._keep,
+            "classes": kept,
             "device": device,
             "verbose": False,
             "save": False,
@@ -119,6 +135,7 @@ class YoloDetector:
         stable = (
             f"{sorted(self._options.items(), key=str)}".replace(device, "")
             + sha256(path.read_bytes()).hexdigest()
+            + told
         )
         self._version = f"{path.stem}-{sha256(stable.encode()).hexdigest()[:8]}"
 
@@ -165,9 +182,10 @@ class YoloDetector:
             bgr = [np.ascontiguousarray(images[k][..., ::-1]) for k in members]
             for k, result in zip(members, self._model.predict(bgr, **self._options), strict=True):
                 boxes = result.boxes
+                numbers = boxes.cls.long().cpu().numpy()
                 found[k] = Detections(
                     boxes.xyxy.float().cpu().numpy().reshape(-1, 4),
-                    boxes.cls.long().cpu().numpy(),
+                    numbers if self._class_of is None else self._class_of[numbers],
                     boxes.conf.float().cpu().numpy(),
                 )
         return [found[k] for k in range(len(images))]
@@ -215,4 +233,6 @@ def load(path: Path, config: str | None, settings: Settings, device: str) -> Yol
         max_det=settings.max_det,
         agnostic_nms=settings.agnostic_nms,
         classes=settings.classes,
+        words=settings.names,
+        root=settings.model_root,
     )

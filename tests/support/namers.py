@@ -42,7 +42,9 @@ def write_processor(folder: Path, side: int, *, cropped: bool) -> None:
     (folder / "preprocessor_config.json").write_text(json.dumps(settings))
 
 
-def write_clip(folder: Path, kind: str, *, small: bool = False) -> Path:
+def write_clip(
+    folder: Path, kind: str, *, small: bool = False, projection: int | None = None
+) -> Path:
     """A ``clip`` or ``siglip`` of the size of its base model, or with few layers."""
     from transformers import CLIPConfig, CLIPModel, SiglipConfig, SiglipModel
 
@@ -61,7 +63,8 @@ def write_clip(folder: Path, kind: str, *, small: bool = False) -> Path:
         text |= {**few, "vocab_size": 100}
         vision |= {**few, "image_size": 64, "patch_size": 16}
     configs, models = (CLIPConfig, CLIPModel) if kind == "clip" else (SiglipConfig, SiglipModel)
-    config = configs(text_config=text, vision_config=vision)
+    more = {} if projection is None else {"projection_dim": projection}
+    config = configs(text_config=text, vision_config=vision, **more)
     models(config).half().save_pretrained(folder)
     write_processor(folder, config.vision_config.image_size, cropped=kind == "clip")
     return folder
