@@ -127,6 +127,15 @@ class ClassProbabilities:
 
 
 @dataclass(frozen=True, eq=False)
+class NamedProposals:
+    """Masks of everything in an image before it is decided which names are given."""
+
+    proposals: Proposals
+    names: ClassProbabilities
+    class_ids: tuple[int, ...]  # of the columns of ``names``, among the labeler's
+
+
+@dataclass(frozen=True, eq=False)
 class FrameMasks:
     """The followed objects in one frame of a video.
 
@@ -161,6 +170,7 @@ class Prediction:
     size_hw: tuple[int, int]
     model_version: str
     left_out: Mapping[str, int] = field(default_factory=dict)  # why, and how many masks
+    everything: NamedProposals | None = None  # of a labeler that names masks of everything
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,11 +1,13 @@
-"""A cascade, or a prompt file and a segmenter, compared with the truth of a VOC dataset."""
+"""A labeler, such as a cascade or a prompt file and a segmenter, compared with the truth of a VOC
+dataset.
+"""
 
 from __future__ import annotations
 
 import sys
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -16,6 +18,7 @@ from backend.core.classes import class_mapping, map_instances
 from backend.core.protocols import Labeler
 from backend.core.types import Detections, Image
 from backend.errors import ConfigError, InputError, LabelingError, as_sentence
+from backend.evaluation.named_masks import judge_masks
 from backend.evaluation.scoring import Scoring
 from backend.evaluation.truth import (
     Compared,
@@ -80,14 +83,20 @@ def _stages(
         return [None if one.image is None else next(answers) for one in loaded]
 
     def finish(image_id: str, loaded: _Loaded, raw: Any) -> Compared:
-        instances = () if raw is None else labeler.finish(raw).instances
-        return compare_instances(
+        prediction = None if raw is None else labeler.finish(raw)
+        instances = () if prediction is None else prediction.instances
+        compared = compare_instances(
             loaded.truth,
             map_instances(instances, mapping, names),
             len(names),
             options.overlap,
             loaded.fault,
         )
+        everything = None if prediction is None else prediction.everything
+        if not options.judge_everything or everything is None or loaded.truth.instances is None:
+            return compared
+        judged = judge_masks(everything, loaded.truth.instances, mapping)
+        return replace(compared, everything=judged)
 
     def write(image_id: str, finished: Compared) -> None:
         with lock:
@@ -103,11 +112,11 @@ def evaluate(
     options: EvaluateOptions,
     stop: threading.Event | None = None,
 ) -> Scoring:
-    """Run a cascade over a dataset and compare with its truth.
+    """Run a labeler over a dataset and compare with its truth.
 
     Args:
         dataset: from ``formats.voc.dataset.open_voc``.
-        labeler: a cascade.
+        labeler: a cascade, or another that labels images.
         names: of the dataset's classes, in order.
         options: see ``EvaluateOptions``.
         stop: set it to end early.

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backend.config.models import Settings
+from backend.core.naming import Words
 from backend.errors import ConfigError
 from backend.evaluation.pictures import pictures
 from backend.evaluation.results import Outputs, finish
-from backend.evaluation.scoring import Scoring
 from backend.files.images import ImageLimits
 from backend.formats.voc.dataset import VocDataset, is_voc, open_voc
 
 if TYPE_CHECKING:
-    from backend.evaluation.truth import EvaluateOptions
+    from backend.core.protocols import Labeler
+    from backend.formats.prompt_file import PromptFile
+
+CASCADE = "cascade"
+AUTOMATIC = "automatic"
 
 
 def run_evaluate(
@@ -29,14 +33,20 @@ def run_evaluate(
     outputs: Outputs,
     stop: threading.Event,
     tracks: bool = False,
+    mode: str = CASCADE,
+    flat: Callable[[Labeler], Labeler] | None = None,
 ) -> dict[str, Any]:
     """Evaluate a VOC dataset.
 
-    With ``tracks``, object values are the tracks of videos, which get figures of their own.
+    Without ``--names``, automatic masks are named with the dataset's classes. ``flat`` takes the
+    overlaps from a labeler. With ``tracks``, object values are the tracks of videos, which get
+    figures of their own.
 
     Raises:
         ConfigError: the dataset, the models or their classes cannot work.
     """
+    from backend.evaluation.evaluate_cascade import evaluate
+    from backend.evaluation.evaluate_maps import evaluate_maps
     from backend.evaluation.truth import EvaluateOptions
 
     if tracks and predictions is None:
@@ -53,7 +63,15 @@ def run_evaluate(
         gallery=outputs.report is not None,
         progress=outputs.progress,
     )
-    run, version = _scored(dataset, names, settings, predictions, options, stop)
+    options = replace(options, judge_everything=mode == AUTOMATIC)
+    if predictions is not None:
+        run = evaluate_maps(dataset, predictions, names, options, stop)
+        version = "label maps"
+    else:
+        labeler, prompts = _labeler(dataset, names, settings, mode)
+        labeler = labeler if flat is None else flat(labeler)
+        run = evaluate(dataset, labeler, names, replace(options, prompts=prompts), stop)
+        version = labeler.model_version
     remarks = []
     if predictions is not None:
         remarks.append(
@@ -67,6 +85,7 @@ def run_evaluate(
     told = {
         "dataset": str(root),
         "split": settings.split,
+        "mode": mode if mode != CASCADE else None,
         "model_version": version,
         "predictions": str(predictions or "") or None,
         "prompts": str(settings.prompts or "") or None,
@@ -127,25 +146,16 @@ def _dataset(root: Path, settings: Settings) -> tuple[VocDataset, tuple[str, ...
     return dataset, names
 
 
-def _scored(
-    dataset: VocDataset,
-    names: tuple[str, ...],
-    settings: Settings,
-    predictions: Path | None,
-    options: EvaluateOptions,
-    stop: threading.Event,
-) -> tuple[Scoring, str]:
-    """The dataset against label maps or models, and the version of these."""
-    from backend.evaluation.evaluate_cascade import evaluate
-    from backend.evaluation.evaluate_maps import evaluate_maps
-    from backend.labeling.load import load
+def _labeler(
+    dataset: VocDataset, names: tuple[str, ...], settings: Settings, mode: str
+) -> tuple[Labeler, PromptFile | None]:
+    """What is evaluated, and the boxes that it is given."""
+    from backend.labeling.load import load_labeler
 
-    if predictions is not None:
-        return evaluate_maps(dataset, predictions, names, options, stop), "label maps"
+    if mode != CASCADE and settings.names is None:
+        settings = replace(settings, names=tuple(Words(name) for name in names))
     if dataset.class_names is None and settings.prompts is None:
         # They name the dataset's values; what the detector finds is matched by name.
         settings = replace(settings, classes=None)
-    loaded = load(settings, "cascade", dataset.class_names)
-    options = replace(options, prompts=loaded.prompts)
-    run = evaluate(dataset, loaded.cascade, names, options, stop)
-    return run, loaded.cascade.model_version
+    loaded = load_labeler(settings, mode, dataset.class_names)
+    return loaded.labeler, loaded.prompts

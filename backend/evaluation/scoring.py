@@ -14,6 +14,7 @@ from backend.evaluation.gallery import Gallery
 from backend.evaluation.image_counts import Measured, maps_of, measure_pair
 from backend.evaluation.intervals import LEVEL, RESAMPLES
 from backend.evaluation.lead_times import LeadTimes
+from backend.evaluation.named_masks import NamedMasks
 from backend.evaluation.paired import compare_versions
 from backend.evaluation.pairs import Pair, Picture
 from backend.evaluation.summary import cells_to_show, views
@@ -46,6 +47,7 @@ class Scoring:
     remarks: list[str] = field(default_factory=list)  # on the whole
     lead_times: LeadTimes | None = None
     tracks: dict[str, Any] | None = None  # of videos; see ``video_maps.judge_tracks``
+    named_masks: NamedMasks = field(default_factory=NamedMasks)  # of everything in images
     compare: tuple[str, str] | None = None  # model versions to put side by side
     hourly: float | None = None  # what an hour of an annotator costs
 
@@ -116,6 +118,7 @@ class Scoring:
             if self.compare is None
             else compare_versions(self.tally, names, self.compare, resamples),
             "tracks": self.tracks,
+            "named_masks": self.named_masks.document() if self.named_masks.n_images else None,
             "classes": [names[k] for k in self.classes.order],
             "annotators": self.tally.annotators,
             "model_versions": self.tally.model_versions,

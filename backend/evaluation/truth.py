@@ -18,6 +18,7 @@ from backend.core.classes import ClassIndex
 from backend.core.types import Instance, LabelMap
 from backend.errors import ConfigError, InputError
 from backend.evaluation.image_counts import Measured, measure, painted
+from backend.evaluation.named_masks import JudgedMasks
 from backend.evaluation.pairs import Picture
 from backend.evaluation.scoring import Scoring
 from backend.files.images import DEFAULT_LIMITS, ImageLimits
@@ -38,6 +39,7 @@ class EvaluateOptions:
     prompts: PromptFile | None = None
     rename: tuple[tuple[str, str], ...] = ()
     gallery: bool = False
+    judge_everything: bool = False  # masks of everything, where the labeler names these alone
     progress: bool = True
 
 
@@ -81,6 +83,7 @@ class Compared:
     measured: Measured
     maps: tuple[LabelMap, LabelMap]
     fault: str | None
+    everything: JudgedMasks | None = None
 
 
 def compare_instances(
@@ -116,6 +119,8 @@ def add_compared(
     if finished.fault is not None:
         run.faults.append(Fault(image_id, f"{finished.fault} (counted as all background)"))
     else:
+        if finished.everything is not None:
+            run.named_masks.add(finished.everything)
         with suppress(InputError):  # label maps can be compared without the picture
             path = dataset.image_path(image_id) if run.with_gallery else None
     run.add(image_id, ("", version), finished.measured, finished.maps, Picture(path), scored)

@@ -20,6 +20,7 @@ from backend.core.types import (
     Instance,
     Mask,
     Masks,
+    NamedProposals,
     Prediction,
     Proposals,
 )
@@ -47,6 +48,23 @@ class AutomaticRules:
     least_area: float = 0.0
     most_area: float = 1.0
     max_regions: int = 100
+
+
+def class_names(detected: Mapping[int, str], named: Sequence[str]) -> dict[int, str]:
+    """The classes of a detector, then those of a namer.
+
+    A class that both know keeps its number and its case.
+
+    >>> class_names({0: "Car"}, ["car", "bus"])
+    {0: 'Car', 1: 'bus'}
+    """
+    every = dict(detected)
+    known = {name.casefold() for name in every.values()}
+    for name in named:
+        if name.casefold() not in known:
+            known.add(name.casefold())
+            every[max(every, default=-1) + 1] = name
+    return every
 
 
 class AutomaticLabeler:
@@ -78,23 +96,18 @@ class AutomaticLabeler:
         self._outlines = outlines
         self._detect = detect
         self._min_part = min_part
-        every = dict(outlines.names) if detect else {}
-        ids = {name.casefold(): k for k, name in reversed(every.items())}
         named = [UNNAMED] if namer is None else [namer.names[k] for k in sorted(namer.names)]
         if namer is not None and rules.keep_unsure:
             named.append(UNSURE)
-        for name in named:  # a class that the detector knows as well keeps its number and its case
-            if name.casefold() not in ids:
-                ids[name.casefold()] = max(every, default=-1) + 1
-                every[ids[name.casefold()]] = name
-        self.names: Mapping[int, str] = every
+        self.names: Mapping[int, str] = class_names(outlines.names if detect else {}, named)
+        ids = {name.casefold(): k for k, name in reversed(list(self.names.items()))}
         self._ids = [ids[name.casefold()] for name in named]
         parts = [proposer.version]
         if namer is not None:
             parts.append(namer.version)
         if detect:
             parts.insert(0, outlines.model_version)
-        recipe = json.dumps([parts, sorted(every.items()), repr(rules), min_part])
+        recipe = json.dumps([parts, sorted(self.names.items()), repr(rules), min_part])
         stems = "+".join(part.rpartition("-")[0] or part for part in parts)
         self.model_version = f"{stems}-{sha256(recipe.encode()).hexdigest()[:10]}"
 
@@ -130,6 +143,7 @@ class AutomaticLabeler:
                     (image.shape[0], image.shape[1]),
                     self.model_version,
                     dict(left_out[k]),
+                    self._everything(kept[k], found[k]),
                 )
             )
         return answers
@@ -145,6 +159,11 @@ class AutomaticLabeler:
                 for one in kept
             ]
         return self._namer.name(images, [one.masks for one in kept])
+
+    def _everything(self, kept: Proposals, found: ClassProbabilities) -> NamedProposals | None:
+        if self._namer is None:
+            return None
+        return NamedProposals(kept, found, tuple(self._ids[: len(self._namer.names)]))
 
     def _fitting(
         self, proposals: Proposals, detected: Sequence[Instance]
