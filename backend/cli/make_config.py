@@ -13,6 +13,7 @@ from backend.cli.common import (
     print_result,
 )
 from backend.errors import ConfigError
+from backend.formats.label_studio.label_config import CASCADE, MODES
 
 
 def add(commands: Commands) -> None:
@@ -31,6 +32,11 @@ def add(commands: Commands) -> None:
     parser.add_argument("--video", action="store_true", help=about)
     about = "frames a second of the videos (default: 25)"
     parser.add_argument("--frame-rate", type=float, default=25.0, metavar="N", help=about)
+    about = (
+        "what fills the masks: cascade, the detector's boxes; automatic, masks of everything with"
+        " the labels as names; both, one after the other (default: cascade)"
+    )
+    parser.add_argument("--mode", choices=MODES, default=CASCADE, help=about)
     add_detector_options(parser.add_argument_group("the detector"))
 
 
@@ -45,6 +51,12 @@ def run(args: argparse.Namespace) -> int:
     names: Sequence[str] | None = settings.classes
     if names is None:
         names = list(load_detector_of(settings).names.values())
-    made = make_video_config(names, args.frame_rate) if args.video else make_config(names)
+    if args.video and args.mode != CASCADE:
+        raise ConfigError(
+            f"--video: boxes on videos come from a detector; leave --mode {args.mode} out"
+        )
+    made = (
+        make_video_config(names, args.frame_rate) if args.video else make_config(names, args.mode)
+    )
     print_result(made.rstrip())
     return 0

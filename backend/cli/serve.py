@@ -13,6 +13,7 @@ from backend.cli.common import (
     add_settings,
     model_settings,
 )
+from backend.cli.everything import add_everything_settings
 from backend.config.process import log_to_stderr
 from backend.config.service import ServiceSettings, load_service_settings
 
@@ -55,6 +56,9 @@ def add(commands: Commands) -> None:
     )
     add_settings(parser, ServiceSettings, names)
     add_model_options(parser)
+    add_everything_settings(
+        parser, 'tags with model_mode="automatic", "both"; names are the labels'
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -12,11 +12,11 @@ from typing import Any
 
 from backend.config.service import ServiceSettings
 from backend.doctor.checks import FAULT, NOTE, OK, REFUSED, Check
+from backend.doctor.project import check_project
 from backend.doctor.videos import check_video
-from backend.errors import AuthError, InputError, LabelingError
+from backend.errors import AuthError, LabelingError
 from backend.files.images import decode_image
-from backend.formats.label_studio.binding import bind, listed
-from backend.formats.label_studio.label_config import LabelConfig, parse_label_config
+from backend.formats.label_studio.label_config import parse_label_config
 from backend.formats.label_studio.pages import Pages
 from backend.label_studio.api.fetch import Fetcher
 from backend.label_studio.api.origins import shown
@@ -122,115 +122,6 @@ def check_label_studio_settings(fetcher: Fetcher, backend_url: str | None) -> It
             )
         else:
             yield Check(OK, "ls settings", f"{name} does not stand in the way")
-
-
-def check_project(
-    fetcher: Fetcher, project: int, names: Mapping[str | None, Mapping[int, str]], threshold: float
-) -> Iterator[Check]:
-    """The label config against the model's classes, the tools for clicks, and what hides
-    predictions.
-    """
-    try:
-        content = fetcher.http.get_json(f"/api/projects/{project}/")
-    except InputError:
-        yield Check(
-            FAULT,
-            "project",
-            f"there is no project {project} that the token's user may see",
-            "the number is in the project's address, after /projects/",
-        )
-        return
-    try:
-        config = parse_label_config(str(content.get("label_config") or ""))
-        if None not in names:
-            yield Check(
-                NOTE,
-                "labels",
-                "not compared, as the detector is not loaded",
-                "give the same --detector as `yolosam2 serve`",
-            )
-        else:
-            binding = bind(config, lambda path: names.get(path, names[None]), threshold)
-            for group in binding.groups:
-                for output in group.outputs:
-                    yield Check(
-                        OK,
-                        "labels",
-                        f'{output.kind} "{output.from_name}" shows'
-                        f" {listed(output.labels.values())}",
-                    )
-            for video in binding.videos:
-                yield Check(
-                    OK,
-                    "labels",
-                    f'videorectangle "{video.from_name}" shows {listed(video.labels.values())}',
-                )
-            for note in binding.notes:
-                yield Check(NOTE, "labels", note)
-    except InputError as error:
-        yield Check(
-            FAULT,
-            "labels",
-            str(error),
-            "`yolosam2 make-config` prints a config that fits; paste it under Settings, Labeling"
-            " Interface, Code",
-        )
-        return
-    if config.tags:
-        yield from _check_smart(config)
-    if not content.get("show_collab_predictions", True):
-        yield Check(
-            FAULT,
-            "project",
-            "predictions are hidden from annotators",
-            "Settings, Annotation: switch on 'Use predictions to prelabel tasks'",
-        )
-    yield from _check_shown_version(fetcher, project, str(content.get("model_version") or ""))
-
-
-def _check_shown_version(fetcher: Fetcher, project: int, shown: str) -> Iterator[Check]:
-    """Whether the project sorts by predictions that are there."""
-    try:
-        there = fetcher.http.get_json(f"/api/projects/{project}/model-versions/")
-    except InputError:  # an older Label Studio
-        return
-    if not isinstance(there, dict) or not there:
-        return
-    if shown in there and int(there[shown]) > 0:
-        yield Check(OK, "score", f"Prediction score is that of {shown}, {there[shown]} predictions")
-        return
-    most = max(there, key=lambda version: int(there[version]))
-    yield Check(
-        NOTE,
-        "score",
-        f"the column Prediction score stays blank: the project shows {shown or 'no version'!r},"
-        f" and its predictions are of {listed(there, 3)}",
-        f"choose {most} under Settings, Annotation, Prelabeling, or run `yolosam2 prelabel"
-        f" --project {project}`, which sets it",
-    )
-
-
-def _check_smart(config: LabelConfig) -> Iterator[Check]:
-    smart = [tag.name for tag in config.tags if tag.smart]
-    if smart:
-        yield Check(
-            OK,
-            "clicks",
-            f"smart tags: {', '.join(smart)}; switch on Auto-Annotation below the picture to use"
-            " them",
-        )
-    else:
-        fix = (
-            'add <KeyPointLabels name="point" toName="image" smart="true"> with the same labels;'
-            " `yolosam2 make-config` shows how"
-        )
-        yield Check(
-            NOTE,
-            "clicks",
-            "no smart KeyPointLabels or RectangleLabels, so clicks and boxes do not ask the"
-            " backend",
-            fix,
-        )
 
 
 def check_connection(fetcher: Fetcher, project: int) -> Iterator[Check]:

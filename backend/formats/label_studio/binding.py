@@ -14,11 +14,14 @@ from typing import Any
 
 from backend.errors import InputError
 from backend.formats.label_studio.label_config import (
+    CASCADE,
+    DEFAULT_MODELS,
     MASK_KINDS,
     OUTPUT_KINDS,
     ControlTag,
     LabelConfig,
     LabelTag,
+    ModelChoice,
 )
 from backend.formats.label_studio.pages import Pages, Place, brought_labels, placed
 
@@ -47,7 +50,7 @@ class Output:
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Outputs that share an image and a detector.
+    """Outputs that share an image and models.
 
     ``thresholds`` is the lowest any of them asks for, per class.
     """
@@ -58,6 +61,7 @@ class Group:
     outputs: tuple[Output, ...]
     thresholds: Mapping[int, float]
     pages: Pages | None = field(default=None, repr=False)
+    model: ModelChoice = field(default=DEFAULT_MODELS, repr=False)
 
     def places(self, data: Mapping[str, Any], n_pictures: int) -> list[Place]:
         """Where the results of each picture of a task go.
@@ -140,10 +144,11 @@ def map_labels(labels: Iterable[LabelTag], names: Mapping[int, str]) -> dict[int
     return found
 
 
-def _is_filled(tag: ControlTag, config: LabelConfig) -> bool:
-    """A smart rectangle is a tool to prompt with.
+def is_filled(tag: ControlTag, config: LabelConfig) -> bool:
+    """Whether a tag gets predictions.
 
-    It is filled only where it says so, or where nothing else would be.
+    A smart rectangle is a tool to prompt with. It is filled only where it says so, or where nothing
+    else would be.
     """
     if tag.kind not in OUTPUT_KINDS or tag.skip:
         return False
@@ -212,14 +217,13 @@ def listed(names: Iterable[str], most: int = 12) -> str:
 
 
 def bind(
-    config: LabelConfig, names_of: Callable[[str | None], Mapping[int, str]], threshold: float
+    config: LabelConfig, names_of: Callable[[ModelChoice], Mapping[int, str]], threshold: float
 ) -> Binding:
-    """Bind the tags that are to be filled to the classes of their detectors.
+    """Bind the tags that are to be filled to the classes of their models.
 
     Args:
         config: the tags.
-        names_of: class index to name of the detector that a ``model_path`` names; None is the
-            default one.
+        names_of: class index to name of the models that a tag asks for.
         threshold: for labels and tags without ``model_score_threshold``, 0..1.
 
     Returns:
@@ -238,11 +242,11 @@ def bind(
             + (f" ({listed(config.notes, 3)})" if config.notes else "")
             + "; `yolosam2 make-config` prints one"
         )
-    filled = [tag for tag in outputs if _is_filled(tag, config)]
-    groups: dict[tuple[str, str | None], Group] = {}
+    filled = [tag for tag in outputs if is_filled(tag, config)]
+    groups: dict[tuple[str, ModelChoice], Group] = {}
     notes = list(config.notes)
     for tag in filled:
-        output, remarks = _output(tag, names_of(tag.model_path), threshold)
+        output, remarks = _output(tag, names_of(tag.model), threshold)
         notes += remarks
         if not output.labels:
             notes.append(
@@ -251,18 +255,19 @@ def bind(
             )
             continue
         group = groups.setdefault(
-            (tag.to_name, tag.model_path),
+            (tag.to_name, tag.model),
             Group(
                 to_name=tag.to_name,
                 data_key=tag.data_key,
-                model_path=tag.model_path,
+                model_path=tag.model.path,
+                model=tag.model,
                 outputs=(),
                 thresholds={},
                 pages=tag.pages,
             ),
         )
         lowest = {k: min(t, group.thresholds.get(k, 1.0)) for k, t in output.thresholds.items()}
-        groups[tag.to_name, tag.model_path] = replace(
+        groups[tag.to_name, tag.model] = replace(
             group, outputs=(*group.outputs, output), thresholds={**group.thresholds, **lowest}
         )
     videos, remarks = _videos(config, names_of, threshold)
@@ -273,13 +278,14 @@ def bind(
     open_videos = [tag for tag in config.videos if not tag.skip]
     if (filled or open_videos) and not groups and not videos:
         theirs = [tag.labels for tag in filled] + [tag.labels for tag in open_videos]
-        paths = [tag.model_path for tag in filled] or [None]
-        raise _nothing_fits(theirs, [names_of(path) for path in paths])
+        choices = [tag.model for tag in filled] or [DEFAULT_MODELS]
+        raise _nothing_fits(theirs, [names_of(choice) for choice in choices])
     bare = [o.labels_from for group in groups.values() for o in group.outputs if o.labels_from]
     # In their order, by which results are kept.
     pages = [group.pages for group in groups.values() if group.pages is not None]
+    modes = [group.model for group in groups.values() if group.model.mode != CASCADE]
     described = repr(list(groups.values())) + "".join(
-        repr(one) for one in (bare, pages, videos) if one
+        repr(one) for one in (bare, pages, videos, modes) if one
     )
     digest = sha256(described.encode("utf-8", "backslashreplace")).hexdigest()
     return Binding(tuple(groups.values()), tuple(notes), digest, tuple(videos))
@@ -300,7 +306,7 @@ def _nothing_fits(
 
 
 def _videos(
-    config: LabelConfig, names_of: Callable[[str | None], Mapping[int, str]], default: float
+    config: LabelConfig, names_of: Callable[[ModelChoice], Mapping[int, str]], default: float
 ) -> tuple[list[VideoOutput], list[str]]:
     """The VideoRectangle tags that are filled, and remarks."""
     found = []
@@ -308,7 +314,7 @@ def _videos(
     for tag in config.videos:
         if tag.skip:
             continue
-        names = names_of(None)
+        names = names_of(DEFAULT_MODELS)
         mapped = map_labels(tag.labels, names)
         remarks = _mismatches(f'VideoRectangle "{tag.name}"', tag.labels, mapped, names)
         notes += remarks

@@ -9,6 +9,7 @@ unchanged. A config is untrusted: a DTD, a megabyte or deep nesting is refused.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from posixpath import normpath
 from xml.etree.ElementTree import Element, ParseError
@@ -16,6 +17,7 @@ from xml.etree.ElementTree import Element, ParseError
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
+from backend.core.naming import UNSURE, Words
 from backend.errors import InputError
 from backend.formats.label_studio.pages import Pages, source_of
 
@@ -31,6 +33,8 @@ _BARE = {
     "rectangle": "rectanglelabels",
     "keypoint": "keypointlabels",
 }
+CASCADE = "cascade"
+MODES = (CASCADE, "automatic", "both")  # of a tag
 VIDEO_RATE = 24.0  # frames a second where a Video tag says none
 MAX_CHARS = 1 << 20
 MAX_DEPTH = 64
@@ -49,11 +53,30 @@ class LabelTag:
     alias: str | None
     predicted: tuple[str, ...]
     threshold: float | None
+    phrases: tuple[str, ...] = ()  # what a namer looks for instead of its name
 
     @property
     def written(self) -> str:
         """What Label Studio stores in a region: the alias where there is one."""
         return self.alias or self.value
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """Which models fill a tag.
+
+    Attributes:
+        path: of a detector below MODEL_ROOT; None for the default one.
+        mode: of ``MODES``.
+        words: what masks of everything may show; none for the mode ``cascade``.
+    """
+
+    path: str | None = None
+    mode: str = CASCADE
+    words: tuple[Words, ...] = ()
+
+
+DEFAULT_MODELS = ModelChoice()
 
 
 @dataclass(frozen=True)
@@ -67,7 +90,7 @@ class ControlTag:
     labels: tuple[LabelTag, ...]
     threshold: float | None = None  # 0..1
     skip: bool | None = None  # None: not said
-    model_path: str | None = None
+    model: ModelChoice = DEFAULT_MODELS
     max_regions: int | None = None
     min_area: float = 0.0  # pixels
     smart: bool = False
@@ -156,15 +179,61 @@ def _label(element: Element, where: str) -> LabelTag | None:
     value = element.get("value")
     if not value:
         return None
-    predicted = tuple(
-        name.strip() for name in (element.get("predicted_values") or "").split(",") if name.strip()
-    )
+    predicted = _parts(element, "predicted_values", ",")
+    phrases = _parts(element, "clip_prompt", "|")
     return LabelTag(
         value,
         element.get("alias") or None,
-        predicted,
+        (*phrases, *predicted),
         _threshold(element, f'{where}, Label "{value}"'),
+        phrases,
     )
+
+
+def _parts(element: Element, attribute: str, divider: str) -> tuple[str, ...]:
+    parts = (element.get(attribute) or "").split(divider)
+    return tuple(part.strip() for part in parts if part.strip())
+
+
+def words_for(labels: Sequence[LabelTag]) -> tuple[Words, ...]:
+    """What a namer looks for: the phrases of ``clip_prompt``, or else a label's own name with its
+    ``predicted_values``.
+
+    A word belongs to the first label that has it. The label ``unsure`` is not looked for.
+
+    >>> bolt = LabelTag("A1", None, ("a bolt",), None, ("a bolt",))
+    >>> [one.all for one in words_for([bolt, LabelTag("car", None, ("auto", "A bolt"), None)])]
+    [('a bolt',), ('car', 'auto')]
+    """
+    taken = {UNSURE}
+    found = []
+    for label in labels:
+        own = []
+        for word in label.phrases or (label.value, *label.predicted):
+            if word.casefold() not in taken:
+                taken.add(word.casefold())
+                own.append(word)
+        if own and (label.phrases or own[0] == label.value):
+            found.append(Words(own[0], tuple(own[1:])))
+    return tuple(found)
+
+
+def _model(element: Element, labels: Sequence[LabelTag], where: str) -> ModelChoice:
+    """Which models a tag asks for.
+
+    Raises:
+        InputError: a mode that there is not, or one that needs labels where there are none.
+    """
+    path = (element.get("model_path") or "").strip()
+    mode = (element.get("model_mode") or CASCADE).strip().lower()
+    if mode not in MODES:
+        raise InputError(f'{where}: model_mode="{mode[:40]}" is none of {", ".join(MODES)}')
+    words = () if mode == CASCADE else words_for(labels)
+    if mode != CASCADE and not words:
+        raise InputError(
+            f'{where}: model_mode="{mode}" names masks with labels, and the config has none here'
+        )
+    return ModelChoice(normpath(path) if path else None, mode, words)
 
 
 def _control(
@@ -191,7 +260,7 @@ def _control(
         labels,
         threshold=_threshold(element, where),
         skip=_flag(element, "model_skip", where),
-        model_path=normpath(path) if (path := (element.get("model_path") or "").strip()) else None,
+        model=_model(element, labels, where),
         max_regions=None if most is None else int(most),
         min_area=_number(element, "model_min_area", 0, 1e12, where) or 0.0,
         smart=_flag(element, "smart", where) or False,

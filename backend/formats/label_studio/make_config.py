@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from xml.sax.saxutils import quoteattr
 
 from backend.core.colours import hex_colour
+from backend.core.naming import UNSURE
+from backend.formats.label_studio.label_config import CASCADE
 
 _MANY = 12  # classes, from which on a field to filter them is worth its place
 # Most used first: the digits are for clicks, letters that no tool of the editor has for boxes.
@@ -42,16 +44,23 @@ def _tools(kind: str, attributes: str, about: str, labels: str, many: bool) -> s
     return "\n".join(lines)
 
 
-def make_config(names: Sequence[str]) -> str:
-    """A labeling config for class names: masks from the detector, and a smart point and a smart box
+def make_config(names: Sequence[str], mode: str = CASCADE) -> str:
+    """A labeling config for class names: masks from the models, and a smart point and a smart box
     for refining by hand.
 
     The first ten labels of the point have the keys 1 to 9 and 0, those of the box Q to P.
+
+    Args:
+        names: of the classes.
+        mode: of ``label_config.MODES``, for the tag with masks. Where masks are named by their
+            looks it gets the label ``unsure`` as well.
 
     >>> make_config(["cat"]).count('<Label value="cat"')  # for points, boxes and masks
     3
     """
     many = len(names) > _MANY
+    asked = "" if mode == CASCADE else f' model_mode="{mode}"'
+    shown = names if mode == CASCADE else [*names, UNSURE]
     smart = 'smart="true" smartOnly="true"'
     tools = [
         _tools(
@@ -70,9 +79,9 @@ def make_config(names: Sequence[str]) -> str:
         ),
         _tools(
             "BrushLabels",
-            'name="brush" smart="false"',
+            f'name="brush" smart="false"{asked}',
             "Masks",
-            _labels(names),
+            _labels(shown),
             many,
         ),
     ]

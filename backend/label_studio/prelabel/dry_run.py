@@ -36,7 +36,7 @@ def dry_run(
     uploaded.
     """
     loader = Loader(ready.binding, Fetcher(service).fetch, limits)
-    labeller = Labeller(ready.binding, ready.cascade, ready.model_version)
+    labeller = Labeller(ready.binding, ready.labeler, ready.model_version)
     seconds = []
     sizes = []
     faults = []
@@ -86,7 +86,7 @@ def _labels(ready: Prepared) -> list[dict[str, Any]]:
     return [
         {
             "tag": output.from_name,
-            "class": ready.cascade.names[k],
+            "class": ready.labeler.names[k],
             "label": label,
             "threshold": output.thresholds[k],
         }

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 
 from tqdm import tqdm
 
+from backend.core.protocols import InteractiveLabeler
 from backend.core.types import Image
 from backend.errors import ConfigError, InputError, LabelingError, UnexpectedError
 from backend.files.addresses import suffix_of
@@ -29,7 +30,6 @@ from backend.label_studio.api.origins import shown
 from backend.label_studio.api.tasks import Task
 from backend.label_studio.prelabel.stages import TaskWork
 from backend.label_studio.prelabel.uploads import Finished
-from backend.labeling.cascade import Cascade
 from backend.labeling.drawn_boxes import follow_drawn, read_drawn
 from backend.labeling.follow import Follower, FollowOptions
 from backend.labeling.follow_boxes import BoxFollower
@@ -62,7 +62,7 @@ class VideoEngine:
 
     def __init__(
         self,
-        cascade: Cascade,
+        cascade: InteractiveLabeler,
         config: LabelConfig,
         binding: Binding,
         model_version: str,

@@ -199,7 +199,7 @@ def _engine(
         fetcher = Fetcher(service)
         most = service.max_video_bytes
         return VideoEngine(
-            ready.cascade,
+            ready.labeler,
             ready.config,
             ready.binding,
             ready.model_version,
@@ -216,9 +216,7 @@ def _engine(
             partial(make_loader, ready.binding, service, limits),
             partial(
                 make_labeller,
-                settings,
-                ready.names,
-                ready.given_version,
+                ready.models,
                 ready.binding,
                 ready.model_version,
             ),
@@ -231,7 +229,7 @@ def _engine(
     loader = Loader(ready.binding, Fetcher(service).fetch, limits)
     return LocalEngine(
         loader,
-        Labeller(ready.binding, ready.cascade, ready.model_version),
+        Labeller(ready.binding, ready.labeler, ready.model_version),
         settings.batch,
         max(settings.workers, service.fetch_workers),
     )

@@ -10,18 +10,24 @@ from typing import Any
 
 from backend.config.models import Settings
 from backend.config.service import ServiceSettings
+from backend.core.protocols import InteractiveLabeler
 from backend.errors import ConfigError, InputError
 from backend.files.atomic import file_digest
 from backend.files.images import ImageLimits
-from backend.formats.label_studio.binding import Binding, bind, project_version
-from backend.formats.label_studio.label_config import LabelConfig, parse_label_config
+from backend.formats.label_studio.binding import Binding, bind, is_filled, project_version
+from backend.formats.label_studio.label_config import (
+    CASCADE,
+    DEFAULT_MODELS,
+    LabelConfig,
+    ModelChoice,
+    parse_label_config,
+)
 from backend.formats.prompt_file import PromptFile, read_prompts
 from backend.label_studio.api.fetch import Fetcher
 from backend.label_studio.api.rows import TaskRow
 from backend.label_studio.prelabel.boxes import drawn_on_video, from_file, from_tasks
 from backend.label_studio.prelabel.run import Choice
 from backend.label_studio.prelabel.stages import Labeller, Loader
-from backend.labeling.cascade import Cascade
 
 logger = logging.getLogger(__name__)
 
@@ -49,13 +55,12 @@ class PrelabelOptions:
 class Prepared:
     """The models bound to the project."""
 
-    cascade: Cascade
+    labeler: InteractiveLabeler
     config: LabelConfig
     binding: Binding
     model_version: str
     given: Callable[[TaskRow], Any] | None
-    names: list[str] | None  # of given boxes
-    given_version: str
+    models: ModelsOfProject
     prompts: PromptFile | None
 
 
@@ -75,13 +80,68 @@ def label_names(config: LabelConfig) -> list[str]:
     )
 
 
-def load_cascade(settings: Settings, names: list[str] | None, given_version: str) -> Cascade:
-    """The models; ``names`` are the classes of given boxes, None where a detector finds them."""
-    from backend.labeling.load import build_cascade
+@dataclass(frozen=True)
+class ModelsOfProject:
+    """What decides which models a project needs, on any machine.
 
-    if names is None:
-        return build_cascade(settings, all_scores=True)
-    return build_cascade(replace(settings, conf=0.0), names=names, given_version=given_version)
+    Attributes:
+        settings: of the models.
+        names: classes of given boxes; None where a detector finds them, or nothing is asked for.
+        given_version: identifies the source of given boxes.
+        choice: what the tags ask for.
+    """
+
+    settings: Settings
+    names: tuple[str, ...] | None = None
+    given_version: str = ""
+    choice: ModelChoice = DEFAULT_MODELS
+
+    def load(self) -> InteractiveLabeler:
+        """Load them.
+
+        Raises:
+            ConfigError: one that cannot work.
+        """
+        from backend.labeling.load import AUTOMATIC, EverythingLoader, build_cascade
+
+        settings, mode = self.settings, self.choice.mode
+        if self.names is not None:
+            settings = replace(settings, conf=0.0)
+            return build_cascade(settings, names=self.names, given_version=self.given_version)
+        if mode == AUTOMATIC:
+            cascade = build_cascade(settings, names=(), given_version=AUTOMATIC)
+        else:
+            cascade = build_cascade(settings, all_scores=True)
+        if mode == CASCADE:
+            return cascade
+        return EverythingLoader(settings)(cascade, self.choice.words, detect=mode != AUTOMATIC)
+
+
+def _choice(config: LabelConfig, given: bool) -> ModelChoice:
+    """What all tags ask for.
+
+    Raises:
+        ConfigError: something that only a server can do, or that leaves given boxes out.
+    """
+    tags = [tag for tag in config.tags if not tag.skip]
+    if any(tag.model.path is not None for tag in tags):
+        raise ConfigError(
+            "the labeling config chooses detectors with model_path, which only `yolosam2 serve`"
+            " can do; take it out"
+        )
+    choices = dict.fromkeys(tag.model for tag in tags if is_filled(tag, config))
+    if len(choices) > 1:
+        raise ConfigError(
+            "its tags ask for different models with model_mode, or for the same with other labels,"
+            " which only `yolosam2 serve` can do; give them the same"
+        )
+    choice = next(iter(choices), DEFAULT_MODELS)
+    if given and choice.mode != CASCADE:
+        raise ConfigError(
+            f'its tags say model_mode="{choice.mode}", which takes no boxes; leave --prompts and'
+            " --from-boxes out, or model_mode"
+        )
+    return choice
 
 
 def prepare(settings: Settings, options: PrelabelOptions, label_config: str) -> Prepared:
@@ -92,27 +152,25 @@ def prepare(settings: Settings, options: PrelabelOptions, label_config: str) -> 
     """
     try:
         config = parse_label_config(label_config)
-        if any(tag.model_path is not None and not tag.skip for tag in config.tags):
-            raise ConfigError(
-                "the labeling config chooses detectors with model_path, which only `yolosam2 serve`"
-                " can do; take it out"
-            )
-        names = None
+        given_boxes = settings.prompts is not None or options.from_boxes is not None
+        choice = _choice(config, given_boxes)
+        names: tuple[str, ...] | None = None
         version = ""
         prompts: PromptFile | None = None
         if settings.prompts is not None:
-            names = list(settings.classes or label_names(config))
+            names = tuple(settings.classes or label_names(config))
             prompts = read_prompts(settings.prompts, len(names), settings.prompt_boxes)
             for remark in prompts.remarks:
                 logger.warning(remark)
             version = file_digest(settings.prompts)[:8]
         elif options.from_boxes is not None:
-            names = label_names(config)
+            names = tuple(label_names(config))
             version = options.from_boxes
-        cascade = load_cascade(settings, names, version)
+        models = ModelsOfProject(settings, names, version, choice)
+        labeler = models.load()
         binding = bind(
             config,
-            lambda path: cascade.names,
+            lambda choice: labeler.names,
             0.0 if options.from_boxes is not None else settings.conf,
         )
     except InputError as error:
@@ -124,13 +182,12 @@ def prepare(settings: Settings, options: PrelabelOptions, label_config: str) -> 
         )
     given = _given(options, binding, prompts, names or ())
     return Prepared(
-        cascade=cascade,
+        labeler=labeler,
         config=config,
         binding=binding,
-        model_version=project_version([cascade.model_version], binding),
+        model_version=project_version([labeler.model_version], binding),
         given=given,
-        names=names,
-        given_version=version,
+        models=models,
         prompts=prompts,
     )
 
@@ -168,22 +225,16 @@ def make_loader(binding: Binding, service: ServiceSettings, limits: ImageLimits)
     return Loader(binding, Fetcher(service).fetch, limits)
 
 
-def make_labeller(
-    settings: Settings,
-    names: list[str] | None,
-    given_version: str,
-    binding: Binding,
-    model_version: str,
-) -> Labeller:
+def make_labeller(models: ModelsOfProject, binding: Binding, model_version: str) -> Labeller:
     """On another machine: the same models.
 
     Raises:
         ConfigError: they are others there.
     """
-    cascade = load_cascade(settings, names, given_version)
-    if project_version([cascade.model_version], binding) != model_version:
+    labeler = models.load()
+    if project_version([labeler.model_version], binding) != model_version:
         raise ConfigError(
-            f"the models of this machine are {cascade.model_version}, not {model_version}; install"
+            f"the models of this machine are {labeler.model_version}, not {model_version}; install"
             " the same weights everywhere"
         )
-    return Labeller(binding, cascade, model_version)
+    return Labeller(binding, labeler, model_version)

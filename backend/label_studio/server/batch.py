@@ -282,7 +282,7 @@ class BatchPredictor:
             return {}
 
         def work() -> tuple[InteractiveLabeler, Sequence[Any]]:
-            predictor = self._predictors.get(group.model_path)
+            predictor = self._predictors.get(group.model)
             start = time.monotonic()
             with self._monitor.phase("models"):
                 raws = predictor.infer([image for _, image in images], thresholds=group.thresholds)

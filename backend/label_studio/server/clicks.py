@@ -24,7 +24,7 @@ from backend.errors import InputError, Unavailable
 from backend.formats.json_text import RawJson, json_text
 from backend.formats.label_studio.binding import Output
 from backend.formats.label_studio.context import PromptedObject, read_context, to_prompts
-from backend.formats.label_studio.label_config import ControlTag
+from backend.formats.label_studio.label_config import DEFAULT_MODELS, ControlTag
 from backend.formats.label_studio.pages import Place, placed
 from backend.formats.label_studio.prompt_targets import prompt_target
 from backend.formats.label_studio.results import Result, prediction_object, result_of
@@ -194,7 +194,7 @@ class InteractivePredictor:
         """Masks of what is wanted; None if the image has to be fetched again."""
 
         def work() -> Masks | None:
-            segmenter = self._predictors.get(None).point_segmenter
+            segmenter = self._predictors.get(DEFAULT_MODELS).point_segmenter
             if segmenter is None:
                 raise InputError(
                     "this backend has no segmenter, so clicks and boxes cannot become masks"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 
 import numpy as np
@@ -12,14 +13,30 @@ import numpy as np
 from backend.core.protocols import InteractiveLabeler
 from backend.core.types import Detections
 from backend.errors import InputError, Unavailable
-from backend.formats.label_studio.binding import Binding, bind, listed, project_version
-from backend.formats.label_studio.label_config import LabelConfig, parse_label_config
+from backend.formats.label_studio.binding import (
+    Binding,
+    bind,
+    is_filled,
+    listed,
+    project_version,
+)
+from backend.formats.label_studio.label_config import (
+    CASCADE,
+    DEFAULT_MODELS,
+    LabelConfig,
+    ModelChoice,
+    parse_label_config,
+)
 from backend.label_studio.server.cache import ByteLru
 from backend.label_studio.server.worker import InferenceThread
 
 logger = logging.getLogger(__name__)
 SETUP_WAIT_S = 2.0  # Label Studio gives /setup three seconds
+_MOST_NAMED = 16  # sets of words that are remembered
 _PROJECT_BYTES = 32 << 20  # of bound label configs, which take a few times their text
+
+Models = Mapping[ModelChoice, InteractiveLabeler]
+Everything = Callable[[InteractiveLabeler, ModelChoice], InteractiveLabeler]
 
 
 class StillLoading(Unavailable):
@@ -38,11 +55,13 @@ class Project:
 
 
 class Predictors:
-    """Cascades by detector; the inference thread loads them, and they are kept.
+    """Models by what tags ask for; the inference thread loads them, and they are kept.
 
     Args:
         load: the ``model_path`` of a tag, or None for the default detector, to a loaded and
             warmed-up predictor.
+        everything: that predictor, and what a tag asks for, to one that outlines everything; None
+            where there is none.
         threshold: detections below are dropped where the label config does not say.
         allow_paths: whether a label config may choose detectors.
         most: custom detectors kept at once.
@@ -51,38 +70,59 @@ class Predictors:
     def __init__(
         self,
         load: Callable[[str | None], InteractiveLabeler],
+        everything: Everything | None = None,
         *,
         threshold: float = 0.25,
         allow_paths: bool = False,
         most: int = 4,
     ) -> None:
         self._load = load
+        self._everything = everything
         self._threshold = threshold
         self._allow_paths = allow_paths
         self._most = most
-        self._loaded: dict[str | None, InteractiveLabeler] = {}
+        self._loaded: dict[ModelChoice, InteractiveLabeler] = {}
         self._announced: set[str] = set()
         self._projects: ByteLru[Project] = ByteLru(_PROJECT_BYTES)
 
     def load_default(self) -> None:
         """Load the detector and segmenter of the settings; on the inference thread."""
-        self.get(None)
+        self.get(DEFAULT_MODELS)
 
-    def get(self, model_path: str | None) -> InteractiveLabeler:
-        """The predictor of a detector, loaded if need be; on the inference thread.
+    def get(self, choice: ModelChoice) -> InteractiveLabeler:
+        """The predictor that a tag asks for, loaded if need be; on the inference thread.
 
         Raises:
-            InputError: more custom detectors than are kept.
+            InputError: more custom detectors than are kept, or a mode that is not served here.
             ConfigError: it does not load.
         """
-        if model_path not in self._loaded:
-            if len(self._loaded) > self._most:
-                raise InputError(
-                    f"model_path: at most {self._most} detectors are kept loaded; restart the"
-                    " backend to forget those of old configs"
-                )
-            self._loaded[model_path] = self._load(model_path)
-        return self._loaded[model_path]
+        known = self._loaded.get(choice)
+        if known is not None:
+            return known
+        made = self._cascade(choice.path) if choice.mode == CASCADE else self._named(choice)
+        self._loaded[choice] = made
+        return made
+
+    def _cascade(self, path: str | None) -> InteractiveLabeler:
+        if sum(one.mode == CASCADE for one in self._loaded) > self._most:
+            raise InputError(
+                f"model_path: at most {self._most} detectors are kept loaded; restart the"
+                " backend to forget those of old configs"
+            )
+        return self._load(path)
+
+    def _named(self, choice: ModelChoice) -> InteractiveLabeler:
+        """One that outlines everything.
+
+        Its words change with every edit of a config, so old ones are forgotten.
+        """
+        if self._everything is None:
+            raise InputError(f'model_mode="{choice.mode}" is not served here')
+        made = self._everything(self.get(ModelChoice(choice.path)), choice)
+        old = [one for one in self._loaded if one.mode != CASCADE]
+        for one in old[: max(0, len(old) + 1 - _MOST_NAMED)]:
+            del self._loaded[one]
+        return made
 
     def default(self) -> InteractiveLabeler:
         """The predictor of the settings, once it is loaded; on any thread.
@@ -90,9 +130,9 @@ class Predictors:
         Raises:
             StillLoading: not there yet.
         """
-        if None not in self._loaded:
+        if DEFAULT_MODELS not in self._loaded:
             raise StillLoading("The models are still loading; try again in a few seconds")
-        return self._loaded[None]
+        return self._loaded[DEFAULT_MODELS]
 
     def project(
         self, label_config: str, inference: InferenceThread, wait_s: float, deadline: float
@@ -114,34 +154,36 @@ class Predictors:
         if not inference.wait_loaded(wait_s):
             raise StillLoading("The models are still loading; try again in a few seconds")
         inference.check()
-        paths = {
-            tag.model_path for tag in config.tags if tag.model_path is not None and not tag.skip
-        }
+        wanted = {tag.model for tag in config.tags if is_filled(tag, config)}
+        wanted |= {tag.model for tag in config.tags if tag.model.path is not None and not tag.skip}
+        paths = {one.path for one in wanted if one.path is not None}
         if paths and not self._allow_paths:
             raise InputError(
                 f"model_path={listed(sorted(paths))} in the labeling config needs"
                 " ALLOW_CUSTOM_MODEL_PATH=1 on the backend"
             )
-        for path in paths - self._loaded.keys():
-            inference.run(lambda path=path: self.get(path), deadline)  # type: ignore[misc]
+        models = {DEFAULT_MODELS: self.default()}
+        for one in wanted:
+            known = self._loaded.get(one)
+            models[one] = known or inference.run(partial(self.get, one), deadline)
         key = sha256(label_config.encode("utf-8", "surrogatepass")).hexdigest()
         project = self._projects.get(key)
         if project is None:
-            project = self._bound(config)
+            project = self._bound(config, models)
             self._projects.put(key, project, 8 * len(label_config) + 1000)
-            self._announce(project)
+            self._announce(project, models)
         return project
 
-    def _bound(self, config: LabelConfig) -> Project:
-        binding = bind(config, lambda path: self._loaded[path].names, self._threshold)
-        paths = dict.fromkeys(group.model_path for group in binding.groups) or {None: None}
+    def _bound(self, config: LabelConfig, models: Models) -> Project:
+        binding = bind(config, lambda choice: models[choice].names, self._threshold)
+        used = dict.fromkeys(group.model for group in binding.groups) or {DEFAULT_MODELS: None}
         return Project(
             config,
             binding,
-            project_version((self._loaded[path].model_version for path in paths), binding),
+            project_version((models[one].model_version for one in used), binding),
         )
 
-    def _announce(self, project: Project) -> None:
+    def _announce(self, project: Project, models: Models) -> None:
         """Once per version: which tag gets which model and labels, so that a silent mismatch has a
         place to be seen.
         """
@@ -151,11 +193,12 @@ class Predictors:
         for group in project.binding.groups:
             for output in group.outputs:
                 pairs = listed(
-                    f"{self._loaded[group.model_path].names[k]} -> {label} from"
-                    f" {output.thresholds[k]:g}"
+                    f"{models[group.model].names[k]} -> {label} from {output.thresholds[k]:g}"
                     for k, label in output.labels.items()
                 )
                 model = group.model_path or "the default detector"
+                if group.model.mode != CASCADE:
+                    model = f"masks of everything ({group.model.mode})"
                 logger.info(
                     '%s "%s" on Image "%s" is filled by %s: %s',
                     output.kind,
@@ -165,7 +208,7 @@ class Predictors:
                     pairs,
                 )
         for video in project.binding.videos:
-            names = self._loaded[None].names
+            names = models[DEFAULT_MODELS].names
             pairs = listed(
                 f"{names[k]} -> {label} from {video.thresholds[k]:g}"
                 for k, label in video.labels.items()

@@ -22,10 +22,12 @@ from gunicorn.glogging import Logger as GunicornLogger
 
 from backend.config.models import Settings
 from backend.config.service import ServiceSettings, check_listening
-from backend.core.protocols import BoxSegmenter
+from backend.core.protocols import BoxSegmenter, InteractiveLabeler
 from backend.errors import ConfigError, InputError, LabelingError, system_reason
 from backend.files.find import is_inside
 from backend.files.images import ImageLimits
+from backend.formats.label_studio.binding import listed
+from backend.formats.label_studio.label_config import ModelChoice
 from backend.label_studio.server.app import create_app
 from backend.label_studio.server.front import FrontWorker
 from backend.label_studio.server.service import Service
@@ -87,6 +89,33 @@ def cascade_loader(settings: Settings) -> Callable[[str | None], Cascade]:
     return load
 
 
+def everything_loader(
+    settings: Settings,
+) -> Callable[[InteractiveLabeler, ModelChoice], InteractiveLabeler]:
+    """What makes a server outline everything; the namer is loaded once, when the first project
+    asks.
+
+    Args:
+        settings: of the models.
+    """
+    from backend.labeling.load import EverythingLoader
+
+    loader = EverythingLoader(settings)
+
+    def load(outlines: InteractiveLabeler, choice: ModelChoice) -> InteractiveLabeler:
+        if not isinstance(outlines, Cascade):
+            raise InputError(f'model_mode="{choice.mode}" needs a detector and a segmenter')
+        labeler = loader(outlines, choice.words, detect=choice.mode == "both")
+        logger.info(
+            "names masks of everything with %s: %s",
+            labeler.model_version,
+            listed(labeler.names.values()),
+        )
+        return labeler
+
+    return load
+
+
 def build_service(
     settings: Settings,
     service_settings: ServiceSettings,
@@ -96,6 +125,7 @@ def build_service(
     return Service(
         cascade_loader(settings),
         service_settings,
+        everything_loader(settings),
         threshold=settings.conf,
         batch=settings.batch,
         limits=ImageLimits(max_pixels=settings.max_pixels),

@@ -21,6 +21,7 @@ from backend.label_studio.server.decoding import Budget, Decoder
 from backend.label_studio.server.monitor import Monitor
 from backend.label_studio.server.projects import (
     SETUP_WAIT_S,
+    Everything,
     Predictors,
     Project,
     StillLoading,
@@ -59,6 +60,7 @@ class Service:
         load: the ``model_path`` of a tag, or None for the settings' own detector, to a loaded
             predictor; called on the inference thread only.
         settings: all of them.
+        everything: see ``Predictors``.
         fetcher: gets image bytes; made from the settings if None.
         threshold: detections below are dropped where the label config does not say, 0..1.
         batch: images per model call.
@@ -71,6 +73,7 @@ class Service:
         self,
         load: Callable[[str | None], InteractiveLabeler],
         settings: ServiceSettings,
+        everything: Everything | None = None,
         *,
         fetcher: Fetcher | None = None,
         threshold: float = 0.25,
@@ -90,7 +93,10 @@ class Service:
             return predictor
 
         self.predictors = Predictors(
-            load_warm, threshold=threshold, allow_paths=settings.allow_custom_model_path
+            load_warm,
+            everything,
+            threshold=threshold,
+            allow_paths=settings.allow_custom_model_path,
         )
         self.inference = InferenceThread(
             self.predictors.load_default,

@@ -159,6 +159,39 @@ def test_images_and_detectors_make_groups() -> None:
     ]
 
 
+def test_a_tag_chooses_masks_of_everything_and_their_words() -> None:
+    labels = (
+        '<Label value="vehicle" predicted_values="car, truck"/>'
+        '<Label value="A1" clip_prompt="a rusty bolt | a bolt"/>'
+        '<Label value="Car"/><Label value="unsure"/>'
+    )
+    (tag,) = parse_label_config(config(brush(labels, 'model_mode="Automatic"'))).tags
+    assert tag.model.mode == "automatic"
+    # "Car" is what the first label is also called, so it is looked for there.
+    assert [one.all for one in tag.model.words] == [
+        ("vehicle", "car", "truck"),
+        ("a rusty bolt", "a bolt"),
+    ]
+    names = {k: one.name for k, one in enumerate(tag.model.words)} | {2: "unsure"}
+    binding = bind(parse_label_config(config(brush(labels))), lambda choice: names, 0.25)
+    assert binding.groups[0].outputs[0].labels == {0: "vehicle", 1: "A1", 2: "unsure"}
+    with pytest.raises(InputError, match='model_mode="all" is none of cascade, automatic, both'):
+        bound(brush(labels, 'model_mode="all"'))
+    with pytest.raises(InputError, match="names masks with labels, and the config has none"):
+        bound(brush("", 'model_mode="both"'))
+
+
+def test_modes_and_words_make_groups_and_versions_of_their_own() -> None:
+    one = brush('<Label value="car"/>', 'model_mode="automatic"')
+    same = one + brush('<Label value="car"/>', 'model_mode="automatic"', name="b2")
+    assert len(bound(same).groups) == 1
+    mixed = one + brush('<Label value="car"/>', name="b2")
+    assert [group.model.mode for group in bound(mixed).groups] == ["automatic", "cascade"]
+    plain = bound(brush('<Label value="car"/>')).digest
+    asked = brush('<Label value="car" clip_prompt="a red car"/>', 'model_mode="automatic"')
+    assert len({plain, bound(one).digest, bound(asked).digest}) == 3
+
+
 def test_the_digest_follows_what_changes_results_only() -> None:
     plain = bound(brush('<Label value="car"/>')).digest
     assert bound(brush('<Label value="car" background="red"/>')).digest == plain

@@ -155,11 +155,13 @@ def test_the_backend_and_prelabel_have_the_same_version(
         threshold=0.25,
     )
     predictors.load_default()
-    from backend.formats.label_studio.label_config import parse_label_config
+    from backend.formats.label_studio.label_config import DEFAULT_MODELS, parse_label_config
 
     run_cli(*options(server, tmp_path, "--limit", 1))
     assert (
-        predictors._bound(parse_label_config(CONFIG)).model_version
+        predictors._bound(
+            parse_label_config(CONFIG), {DEFAULT_MODELS: predictors.default()}
+        ).model_version
         == studio.of(1)[0]["model_version"]
     )
 
