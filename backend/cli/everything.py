@@ -60,10 +60,10 @@ def check_automatic(args: argparse.Namespace, settings: Settings) -> None:
     """
     from backend.models.registry import takes_names
 
-    for name in ("names", "namer"):
+    for name in ("names", "namer", "examples"):
         if getattr(args, name) is None or args.mode in ("automatic", "both"):
             continue
-        if name == "namer" or not takes_names(settings):
+        if name != "names" or not takes_names(settings):
             raise ConfigError(
                 f"--{name}: is about automatic masks; add --mode automatic or --mode both"
                 + (", or take a --detector that looks for words" if name == "names" else "")

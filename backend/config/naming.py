@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from backend.config.fields import listed, number, one_of, setting, share, text
+from backend.config.fields import listed, number, one_of, path, setting, share, text
 from backend.core.classes import NOT_CLASSES
 from backend.core.naming import BACKGROUND, UNSURE, Words, words_of
 
@@ -49,6 +50,30 @@ class NamingOptions:
         environment=("AUTOMATIC_NAMES",),
         metavar="A,B|B2,..",
         help="what automatic masks may show, with synonyms after |, or a file with one a line",
+    )
+    examples: Path | None = setting(
+        None,
+        read=path,
+        flags=("--examples",),
+        environment=("NAME_EXAMPLES",),
+        metavar="DIR|EXPORT",
+        help="masks that people named, in any format: names are learned from these as well",
+    )
+    examples_images: Path | None = setting(
+        None,
+        read=path,
+        flags=("--examples-images",),
+        environment=("NAME_EXAMPLES_IMAGES",),
+        metavar="DIR",
+        help="where the pictures of --examples are, if not beside it",
+    )
+    examples_split: str | None = setting(
+        None,
+        read=text,
+        flags=("--examples-split",),
+        environment=("NAME_EXAMPLES_SPLIT",),
+        metavar="NAME",
+        help="list of --examples, such as train, where that is a dataset with several",
     )
     background: tuple[str, ...] = setting(
         BACKGROUND,

@@ -87,6 +87,28 @@ def softmax(logits: NDArray[np.floating], n_classes: int) -> ClassProbabilities:
     return ClassProbabilities(shares[:, :n_classes], shares[:, n_classes:].sum(1))
 
 
+def split_by_image(
+    found: ClassProbabilities, masks: Sequence[Sequence[object]]
+) -> list[ClassProbabilities]:
+    """What was found of all masks, image by image.
+
+    Args:
+        found: of all masks in order.
+        masks: of each image.
+
+    >>> every = ClassProbabilities(np.ones((3, 1), np.float32), np.zeros(3, np.float32))
+    >>> [len(one.background) for one in split_by_image(every, [["a"], [], ["b", "c"]])]
+    [1, 0, 2]
+    """
+    ends = np.cumsum([len(own) for own in masks], dtype=np.intp)
+    return [
+        ClassProbabilities(
+            found.probabilities[end - len(own) : end], found.background[end - len(own) : end]
+        )
+        for own, end in zip(masks, ends.tolist(), strict=True)
+    ]
+
+
 def decided(
     found: ClassProbabilities, least: float, least_margin: float
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:

@@ -14,8 +14,8 @@ from backend.files.atomic import file_digest
 from backend.formats.prompt_file import PromptFile, read_prompts
 from backend.labeling.automatic import AutomaticLabeler, AutomaticRules
 from backend.labeling.cascade import Cascade
+from backend.labeling.namers import NamersWithExamples, namer_of
 from backend.models.devices import resolve_device
-from backend.models.namers import Namers, load_namer
 from backend.models.registry import (
     load_detector,
     load_proposer,
@@ -119,13 +119,6 @@ def load_detector_of(settings: Settings) -> Detector:
     return load_detector(settings, resolve_device(settings.device))
 
 
-def _namer(settings: Settings) -> Namer | None:
-    """What names masks, where the settings have names or a namer."""
-    if settings.names is None and settings.namer is None:
-        return None
-    return load_namer(settings, resolve_device(settings.device), settings.names)
-
-
 def build_automatic(
     settings: Settings, outlines: Cascade, namer: Namer | None, *, detect: bool
 ) -> AutomaticLabeler:
@@ -169,7 +162,7 @@ class EverythingLoader:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._namers: Namers | None = None
+        self._namers: NamersWithExamples | None = None
 
     def __call__(
         self, outlines: Cascade, names: Sequence[Words], *, detect: bool
@@ -180,7 +173,8 @@ class EverythingLoader:
             ConfigError: a segmenter or a namer that cannot.
         """
         if self._namers is None:
-            self._namers = Namers(self._settings, resolve_device(self._settings.device))
+            device = resolve_device(self._settings.device)
+            self._namers = NamersWithExamples(self._settings, device)
         return build_automatic(self._settings, outlines, self._namers.of(names), detect=detect)
 
 
@@ -251,7 +245,7 @@ def load_labeler(
         )
     if settings.least_area > settings.most_area:
         raise ConfigError("--least-area: is larger than --most-area, so nothing would be left")
-    namer = _namer(settings)
+    namer = namer_of(settings)
     if mode == BOTH:
         loaded = load(settings, CASCADE, dataset_names)
         made = build_automatic(settings, loaded.cascade, namer, detect=True)

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from backend.core.naming import Words
+from backend.core.naming import Words, split_by_image
 from backend.core.types import ClassProbabilities, Image, Mask
 from backend.errors import ConfigError
 from backend.files.atomic import file_digest
@@ -57,9 +57,7 @@ class _Chosen:
         self, shares: NDArray[np.float32], masks: Sequence[Sequence[Mask]]
     ) -> list[ClassProbabilities]:
         """The classes' shares of the masks of each image."""
-        ends = np.cumsum([len(own) for own in masks])
-        parts = np.split(shares, ends[:-1]) if len(ends) else []
-        return [self.of(part) for part in parts]
+        return split_by_image(self.of(shares), masks)
 
     def version(self, stem: str, weights: str) -> str:
         """A version that tells weights and classes."""

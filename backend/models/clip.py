@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from backend.core.masks import tidy_mask
-from backend.core.naming import TEMPLATES, Words, phrases_besides, softmax
+from backend.core.naming import TEMPLATES, Words, phrases_besides, softmax, split_by_image
 from backend.core.types import ClassProbabilities, Image, Mask
 from backend.core.views import alone, in_context
 from backend.errors import ConfigError
@@ -242,9 +242,13 @@ class ClipNamer:
         Raises:
             Unavailable: out of memory even with a single view.
         """
-        features = self.features(images, masks)
+        return split_by_image(self.compare(self.features(images, masks)), masks)
+
+    def compare(self, features: NDArray[np.float32]) -> ClassProbabilities:
+        """How likely what was seen shows each class.
+
+        Args:
+            features: (N, D) as ``features`` gives them.
+        """
         scale = float(self._model.logit_scale.exp())
-        logits = scale * features @ self._texts.cpu().numpy().T
-        ends = np.cumsum([len(own) for own in masks])
-        parts = np.split(logits, ends[:-1]) if len(ends) else []
-        return [softmax(part, self._n_classes) for part in parts]
+        return softmax(scale * features @ self._texts.cpu().numpy().T, self._n_classes)
