@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from backend.benchmarks.ratios import Measurement, _mean_row, _ratio
+from backend.benchmarks.ratios import Measurement, _mean_row, ratio_of
 from backend.core.classes import ClassNames
 from backend.core.masks import full_frame, mask_from_full, mask_xyxy
 from backend.core.types import Instance, Mask, Masks, Prediction
@@ -95,14 +95,14 @@ def _routes(repeats: int, folder: Path) -> list[Measurement]:
     def to_json(prediction: Prediction) -> str:
         return labelstudio.result_of(prediction, labelstudio.plain_outputs(prediction)).regions
 
-    studio = _ratio(
+    studio = ratio_of(
         lambda: label_studio_json(half, SIZE_HW, labels),
         lambda: to_json(_prediction(half)),
         repeats,
     )
     theirs = folder / "theirs.json"
     ours = folder / "ours.json"
-    files = _ratio(
+    files = ratio_of(
         lambda: labelme_file(half, SIZE_HW, labels, theirs),
         lambda: ours.write_bytes(labelme_file_of(_prediction(half))),
         repeats,
@@ -152,11 +152,11 @@ def _rle(repeats: int) -> list[Measurement]:
         crop = mask_from_full(full)
         size = (full.shape[0], full.shape[1])
         text = sdk.mask2rle(grey)
-        ours, _, _ = _ratio(
+        ours, _, _ = ratio_of(
             partial(sdk.mask2rle, grey), partial(rle.encode_brush, crop, size), repeats
         )
         encode.append(ours)
-        ours, _, _ = _ratio(
+        ours, _, _ = ratio_of(
             partial(sdk.decode_rle, text), partial(rle.decode_brush, text, size), repeats
         )
         decode.append(ours)
@@ -188,9 +188,9 @@ def _coco(repeats: int) -> list[Measurement]:
         def to_crop(encoded: Any = theirs) -> object:
             return mask_from_full(coco_mask.decode(encoded))
 
-        ratio, _, _ = _ratio(by_frame, partial(coco.encode_segmentation, crop, size), repeats)
+        ratio, _, _ = ratio_of(by_frame, partial(coco.encode_segmentation, crop, size), repeats)
         encode.append(ratio)
-        ratio, _, _ = _ratio(to_crop, partial(coco.decode_segmentation, ours, size), repeats)
+        ratio, _, _ = ratio_of(to_crop, partial(coco.decode_segmentation, ours, size), repeats)
         decode.append(ratio)
     return [
         _mean_row("COCO run lengths against pycocotools, encode", encode, 1),

@@ -39,10 +39,17 @@ class Measurement:
         return {**asdict(self), "met": self.met}
 
 
-def _ratio(
-    theirs: Callable[[], object], ours: Callable[[], object], repeats: int
+def ratio_of(
+    theirs: Callable[[], object], ours: Callable[[], object], repeats: int, *, warm: bool = True
 ) -> tuple[float, float, float]:
-    """Median of the paired CPU time ratios, and both medians in milliseconds."""
+    """Median of the paired CPU time ratios, and both medians in milliseconds.
+
+    Args:
+        theirs: their way.
+        ours: our way.
+        repeats: pairs.
+        warm: whether theirs is run once before; without, its first run is the one that counts.
+    """
 
     def spent(work: Callable[[], object], times: int) -> float:
         start = time.process_time()
@@ -50,7 +57,8 @@ def _ratio(
             work()
         return (time.process_time() - start) / times
 
-    spent(theirs, 1)
+    if warm:
+        spent(theirs, 1)
     once = max(spent(ours, 2), 1e-6)
     times = max(1, int(0.03 / once))  # long enough for the clock
     pairs = [(spent(theirs, 1), spent(ours, times)) for _ in range(repeats)]

@@ -186,8 +186,28 @@ def _counting(repeats: int) -> Measurement:
     )
 
 
+def _everything(repeats: int) -> list[Measurement]:
+    from backend.benchmarks.everything import naming, outlining
+
+    ours, theirs = (
+        _peak(f"from backend.benchmarks.everything import large_picture; large_picture({way!r})")
+        for way in ("ours", "theirs")
+    )
+    return [
+        outlining(repeats),
+        naming(repeats),
+        Measurement(
+            "masks of everything in 12 megapixels, peak memory over sam2's",
+            ours / theirs,
+            0.25,
+            False,
+            f"{ours // 1024} MiB over {theirs // 1024} MiB, 24 points at once",
+        ),
+    ]
+
+
 def run_bench(repeats: int) -> list[Measurement]:
-    """Measure everything; takes a minute or two.
+    """Measure everything; takes some minutes.
 
     Args:
         repeats: interleaved pairs behind each median.
@@ -202,4 +222,5 @@ def run_bench(repeats: int) -> list[Measurement]:
             _second_click(),
             _counting(repeats),
             *_prelabelling(),
+            *_everything(repeats),
         ]

@@ -259,12 +259,11 @@ def without_small_regions(mask: Mask, area: float) -> Mask:
         np.uint8
     )  # so that all background around the object is one component
     for value, connectivity in ((1, 8), (0, 4)):
-        count, labels, stats, _ = cv2.connectedComponentsWithStats(
-            (padded == value).astype(np.uint8), connectivity=connectivity
-        )
+        seen = padded if value else 1 - padded
+        count, labels = cv2.connectedComponents(seen, connectivity=connectivity)
         if count <= 2:
             continue
-        areas = stats[:, cv2.CC_STAT_AREA]
+        areas = np.bincount(labels.ravel(), minlength=count)
         small = (areas < area) & (np.arange(count) > 0)
         small[1 + int(areas[1:].argmax()) if value else labels[0, 0]] = False
         padded[small[labels]] = 1 - value

@@ -22,9 +22,11 @@ def _view(image: Image, mask: Mask, grow: float, side: int, only_object: bool) -
     bottom, right = min(image.shape[0], y + wide), min(image.shape[1], x + wide)
     part = image[top:bottom, left:right]
     if only_object:
-        shown = np.zeros(part.shape[:2], np.bool_)
-        shown[mask.y - top : mask.y - top + h, mask.x - left : mask.x - left + w] = mask.crop
-        part = np.where(shown[..., None], part, np.uint8(QUIET))
+        box = slice(mask.y - top, mask.y - top + h), slice(mask.x - left, mask.x - left + w)
+        own = np.ascontiguousarray(part[box])
+        part = np.full_like(part, QUIET)
+        shown = np.ascontiguousarray(mask.crop).view(np.uint8)
+        part[box] = cv2.copyTo(own, shown, np.full_like(own, QUIET))  # as np.where, a tenth of it
     # Only what the image has is resized: the square around a large object is larger than the image.
     scale = side / wide
     rows = slice(*(round((edge - y) * scale) for edge in (top, bottom)))
