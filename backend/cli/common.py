@@ -94,7 +94,7 @@ def add_settings(
         given = (flags[name],) if flags and name in flags else sorted(one.flags, key=_is_long)
         if one.metavar:
             options.add_argument(*given, dest=name, metavar=one.metavar, help=text)
-        elif getattr(cls, name, False) is True:  # a flag that switches it off as well
+        elif getattr(cls, name, False) is not False:  # a flag that switches it off as well
             options.add_argument(
                 *given, dest=name, action=argparse.BooleanOptionalAction, default=None, help=text
             )

@@ -22,6 +22,7 @@ COMMON = {
     "stability_score_thresh": 0.95,
     "mask_nms_thresh": 0.7,
     "nested_thresh": 0.9,
+    "connected": False,
 }
 # What a segmenter's own configuration may say.
 OF_SEGMENTER = ("points_per_side", *(name for name in COMMON if name != "preset"))
@@ -195,6 +196,14 @@ class AutomaticOptions:
         environment=("AUTOMATIC_MIN_MASK_REGION_AREA",),
         metavar="PIXELS",
         help="smaller parts and holes of automatic masks are dropped and filled",
+    )
+    connected: bool | None = setting(
+        None,
+        read=flag,
+        flags=("--connected",),
+        environment=("AUTOMATIC_CONNECTED",),
+        help="of an automatic mask only the piece that its point lies in; --no-connected keeps all",
+        shown_default="all, unless the segmenter says otherwise",
     )
     use_m2m: bool = setting(
         False,

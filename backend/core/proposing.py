@@ -10,12 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from backend.core.masks import common_pixels
 from backend.core.types import Area, Mask
 
+_FAR_BELOW = -100.0  # logits
 EDGE_PX = 20.0  # boxes that end so near the edge of a crop were cut by it
 # A mask inside another is the same thing only if it is a fair part of it: the handle of a cup is
 # not the cup, and what lies on a table is not the table.
@@ -81,6 +83,37 @@ def point_grid(per_side: int) -> NDArray[np.float32]:
     """
     at = (np.arange(per_side, dtype=np.float32) + np.float32(0.5)) / np.float32(per_side)
     return np.stack(np.meshgrid(at, at), -1).reshape(-1, 2)
+
+
+def only_piece(logits: NDArray[np.float32], x: float, y: float) -> NDArray[np.float32]:
+    """A mask without the pieces that do not hang together with the one it was asked for.
+
+    A point says where one thing is. What looks the same elsewhere in the picture is another thing.
+
+    Args:
+        logits: (h, w), above 0 is inside.
+        x: of the point, as a share of the width; where it is outside, the largest piece is taken.
+        y: of the point, as a share of the height.
+
+    Returns:
+        The same logits, those of other pieces and of the soft edge around them far below 0.
+
+    >>> row = np.array([[2, 2, -2, -2, -2, 2]], np.float32)
+    >>> (only_piece(row, 0.9, 0.5) > 0).astype(int).tolist()
+    [[0, 0, 0, 0, 0, 1]]
+    """
+    inside = (logits > 0).astype(np.uint8)
+    count, pieces = cv2.connectedComponents(inside, connectivity=8)
+    if count <= 2:
+        return logits
+    height, width = logits.shape
+    at = pieces[min(height - 1, int(y * height)), min(width - 1, int(x * width))]
+    if at == 0:
+        at = 1 + int(np.bincount(pieces.ravel())[1:].argmax())
+    own = (pieces == at).astype(np.uint8)
+    others = cv2.dilate(inside - own, np.ones((5, 5), np.uint8)) > 0
+    near = cv2.dilate(own, np.ones((3, 3), np.uint8)) > 0
+    return np.where(others & ~near, np.float32(_FAR_BELOW), logits)
 
 
 def is_cut(xyxy: NDArray[np.floating], crop: Crop, size_hw: tuple[int, int]) -> bool:

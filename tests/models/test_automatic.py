@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from backend.config.automatic import AutomaticOptions
 from backend.config.models import load_settings
 from backend.core.masks import full_frame, mask_iou
-from backend.core.proposing import LEAST_SHARE_OF_NESTED, crops_of
+from backend.core.proposing import LEAST_SHARE_OF_NESTED, crops_of, only_piece
 from backend.core.types import Image, Proposals
 from backend.demo.scenes.compose import TEST_SEEDS, generate
 from backend.errors import ConfigError, Unavailable
@@ -31,7 +32,11 @@ from backend.training.sam2 import resize_model
 
 # What the embedded model's masks reach; those that it was not made for reach 0.8 and 0.95.
 EMBEDDED = AutomaticOptions(
-    points_per_side=12, pred_iou_thresh=0.6, stability_score_thresh=0.8, duplicates="box"
+    points_per_side=12,
+    pred_iou_thresh=0.6,
+    stability_score_thresh=0.8,
+    duplicates="box",
+    connected=False,
 )
 
 
@@ -251,3 +256,40 @@ def test_the_version_tells_what_decides_results(segmenter: Sam2Segmenter) -> Non
     assert version.startswith("demo_sam2.1-automatic-")
     assert Sam2Proposer(segmenter, replace(EMBEDDED, points_per_batch=7)).version == version
     assert Sam2Proposer(segmenter, replace(EMBEDDED, pred_iou_thresh=0.5)).version != version
+
+
+def test_connected_masks_are_single_pieces(segmenter: Sam2Segmenter) -> None:
+    """What a point in one object finds elsewhere is left out."""
+    image = generate(TEST_SEEDS[7], (240, 320)).image
+    options = replace(EMBEDDED, duplicates="mask", pred_iou_thresh=0.3, stability_score_thresh=0.5)
+
+    def in_one(found: Proposals) -> list[float]:
+        """The share of each mask that its largest piece holds."""
+        shares = []
+        for mask in found.masks:
+            _, labels = cv2.connectedComponents(mask.crop.astype(np.uint8), connectivity=8)
+            areas = np.bincount(labels.ravel())[1:]
+            shares.append(areas.max() / areas.sum())
+        return shares
+
+    (every,) = Sam2Proposer(segmenter, options).propose([image])
+    (single,) = Sam2Proposer(segmenter, replace(options, connected=True)).propose([image])
+    assert min(in_one(every)) < 0.9
+    # Cells of the small grid that touch by a corner can fall apart in the image.
+    assert min(in_one(single)) > 0.95
+    versions = {
+        Sam2Proposer(segmenter, replace(options, connected=one)).version for one in (True, False)
+    }
+    assert len(versions) == 2
+
+
+def test_the_piece_of_the_point_stays() -> None:
+    logits = np.full((8, 12), -4, np.float32)
+    logits[1:3, 1:3] = 4
+    logits[1:7, 6:11] = 4
+    assert only_piece(logits, 2 / 12, 2 / 8)[1:3, 1:3].min() > 0
+    assert not (only_piece(logits, 2 / 12, 2 / 8)[:, 5:] > 0).any()
+    large = only_piece(logits, 0.0, 0.99)  # a point beside both: the larger one
+    assert (large > 0).sum() == 30
+    whole = np.full((3, 3), 4, np.float32)
+    assert only_piece(whole, 0.5, 0.5) is whole

@@ -18,7 +18,15 @@ from torch import Tensor
 
 from backend.config.automatic import AutomaticOptions
 from backend.core.masks import without_small_regions
-from backend.core.proposing import Crop, crops_of, distinct, distinct_grids, is_cut, point_grid
+from backend.core.proposing import (
+    Crop,
+    crops_of,
+    distinct,
+    distinct_grids,
+    is_cut,
+    only_piece,
+    point_grid,
+)
 from backend.core.types import Image, Mask, Proposals
 from backend.core.upsample import crop_mask
 from backend.errors import ConfigError
@@ -199,6 +207,10 @@ class Sam2Proposer:
         keep = quality > self._least_iou if self._least_iou > 0 else quality >= 0
         logits = logits[keep] - options.mask_threshold
         quality = quality[keep]
+        if options.connected:
+            owner = torch.arange(len(where), device=where.device)
+            owner = owner.repeat_interleave(len(keep) // len(where))[keep]
+            logits = self._pieces(logits, where[owner])
         high = (logits > options.stability_score_offset).sum((1, 2))
         low = (logits > -options.stability_score_offset).sum((1, 2))
         stability = high / low.clamp(min=1)
@@ -215,6 +227,15 @@ class Sam2Proposer:
             crop,
             size_hw,
         )
+
+    def _pieces(self, logits: Tensor, where: Tensor) -> Tensor:
+        """Of each mask the piece in which its point lies."""
+        shares = (where / self._segmenter.model.image_size).cpu().numpy()
+        pieces = [
+            only_piece(one, *at)
+            for one, at in zip(logits.cpu().numpy(), shares.tolist(), strict=True)
+        ]
+        return torch.from_numpy(np.stack(pieces)).to(logits.device) if pieces else logits
 
     def _stable(
         self, found: _Candidates, doubt: np.ndarray, crop: Crop, size_hw: tuple[int, int]
