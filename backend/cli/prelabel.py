@@ -20,7 +20,7 @@ from backend.cli.common import (
     service_settings,
     stop_on_interrupt,
 )
-from backend.cli.everything import add_everything_settings
+from backend.cli.everything import TAGS, add_everything_settings
 from backend.errors import AuthError, ConfigError
 
 _EPILOG = """After a crash, a restart or Ctrl-C: run the same command again. What Label Studio has
@@ -73,9 +73,7 @@ def add(commands: Commands) -> None:
     which.add_argument("--retry-failed", action="store_true", help=about)
     _add_how(parser.add_argument_group("how"))
     add_batch_options(parser)
-    add_everything_settings(
-        parser, 'tags with model_mode="automatic", "both"; names are the labels'
-    )
+    add_everything_settings(parser, TAGS)
 
 
 def _add_how(how: argparse._ArgumentGroup) -> None:

@@ -13,7 +13,7 @@ from backend.cli.common import (
     add_settings,
     model_settings,
 )
-from backend.cli.everything import add_everything_settings
+from backend.cli.everything import TAGS, add_everything_settings
 from backend.config.process import log_to_stderr
 from backend.config.service import ServiceSettings, load_service_settings
 
@@ -56,9 +56,7 @@ def add(commands: Commands) -> None:
     )
     add_settings(parser, ServiceSettings, names)
     add_model_options(parser)
-    add_everything_settings(
-        parser, 'tags with model_mode="automatic", "both"; names are the labels'
-    )
+    add_everything_settings(parser, TAGS)
 
 
 def run(args: argparse.Namespace) -> int:

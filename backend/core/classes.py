@@ -44,6 +44,23 @@ def class_mapping(
     return mapping
 
 
+def class_names(detected: Mapping[int, str], named: Sequence[str]) -> dict[int, str]:
+    """The classes of a detector, then those of a namer.
+
+    A class that both know keeps its number and its case.
+
+    >>> class_names({0: "Car"}, ["car", "bus"])
+    {0: 'Car', 1: 'bus'}
+    """
+    every = dict(detected)
+    known = {name.casefold() for name in every.values()}
+    for name in named:
+        if name.casefold() not in known:
+            known.add(name.casefold())
+            every[max(every, default=-1) + 1] = name
+    return every
+
+
 def map_instances(
     instances: Iterable[Instance], mapping: Mapping[int, int], names: Sequence[str]
 ) -> list[Instance]:

@@ -32,15 +32,29 @@ BACKGROUND = ("background", "surface", "something else", "texture", "part of som
 
 @dataclass(frozen=True)
 class Words:
-    """A class and what else it is called."""
+    """A class and what else it is called.
+
+    Attributes:
+        name: of the class.
+        synonyms: that mean the same.
+        phrases: to look for instead of name and synonyms; none for those.
+        also: names that somebody may write for it and that are not looked for.
+    """
 
     name: str
     synonyms: tuple[str, ...] = ()
+    phrases: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
 
     @property
     def all(self) -> tuple[str, ...]:
-        """The name first."""
-        return (self.name, *self.synonyms)
+        """What to look for, the name first unless there are phrases."""
+        return self.phrases or (self.name, *self.synonyms)
+
+    @property
+    def called(self) -> tuple[str, ...]:
+        """All that labels of it may be."""
+        return (self.name, *self.synonyms, *self.also)
 
 
 def words_of(text: str) -> Words:

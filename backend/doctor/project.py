@@ -4,29 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from backend.core.naming import UNSURE
 from backend.doctor.checks import FAULT, NOTE, OK, Check
 from backend.errors import InputError
-from backend.formats.label_studio.binding import bind, listed
-from backend.formats.label_studio.label_config import (
-    CASCADE,
-    LabelConfig,
-    ModelChoice,
-    parse_label_config,
-)
+from backend.formats.label_studio.binding import bind, listed, names_for
+from backend.formats.label_studio.label_config import LabelConfig, parse_label_config
 from backend.label_studio.api.fetch import Fetcher
-from backend.labeling.automatic import class_names
-
-
-def _classes(
-    choice: ModelChoice, names: Mapping[str | None, Mapping[int, str]]
-) -> Mapping[int, str]:
-    """What the models that a tag asks for call things; masks of everything have its own labels."""
-    detected = names.get(choice.path, names[None])
-    if choice.mode == CASCADE:
-        return detected
-    named = [*(one.name for one in choice.words), UNSURE]
-    return class_names(detected if choice.mode == "both" else {}, named)
 
 
 def check_project(
@@ -55,7 +37,11 @@ def check_project(
                 "give the same --detector as `yolosam2 serve`",
             )
         else:
-            binding = bind(config, lambda choice: _classes(choice, names), threshold)
+            binding = bind(
+                config,
+                lambda choice: names_for(choice, names.get(choice.path, names[None])),
+                threshold,
+            )
             for group in binding.groups:
                 for output in group.outputs:
                     yield Check(

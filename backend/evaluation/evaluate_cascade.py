@@ -14,7 +14,7 @@ from typing import Any
 from tqdm import tqdm
 
 from backend.core.boxes import no_detections
-from backend.core.classes import class_mapping, map_instances
+from backend.core.classes import IGNORE, class_mapping, map_instances
 from backend.core.protocols import Labeler
 from backend.core.types import Detections, Image
 from backend.errors import ConfigError, InputError, LabelingError, as_sentence
@@ -95,7 +95,13 @@ def _stages(
         everything = None if prediction is None else prediction.everything
         if not options.judge_everything or everything is None or loaded.truth.instances is None:
             return compared
-        judged = judge_masks(everything, loaded.truth.instances, mapping)
+        judged = judge_masks(
+            everything,
+            loaded.truth.instances,
+            mapping,
+            void=loaded.truth.classes == IGNORE,
+            margin=options.name_margin,
+        )
         return replace(compared, everything=judged)
 
     def write(image_id: str, finished: Compared) -> None:

@@ -4,14 +4,15 @@ names are right, and from which probability on a name should be given.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from backend.core.types import Instance, Mask, NamedProposals
+from backend.core.naming import decided
+from backend.core.types import ClassProbabilities, Instance, Mask, NamedProposals
 from backend.evaluation.proposals import (
     SIZES,
     FoundOfSize,
@@ -35,16 +36,24 @@ class JudgedMasks:
         scores: (N,) probability of each mask's likeliest class.
         right: (N,) whether that is the class of the object it outlines, at the lowest IoU.
         on_object: (N,) whether it outlines one.
+        named: (N,) whether some threshold gives a name: background is not likelier, and the next
+            class is not too near.
     """
 
     counts: tuple[ProposalCounts, ...]
     scores: NDArray[np.float32]
     right: NDArray[np.bool_]
     on_object: NDArray[np.bool_]
+    named: NDArray[np.bool_]
 
 
 def judge_masks(
-    found: NamedProposals, truth: Sequence[Instance], dataset_class: dict[int, int]
+    found: NamedProposals,
+    truth: Sequence[Instance],
+    dataset_class: Mapping[int, int],
+    *,
+    void: NDArray[np.bool_] | None = None,
+    margin: float = 0.0,
 ) -> JudgedMasks:
     """Compare the masks of an image with its objects.
 
@@ -52,9 +61,12 @@ def judge_masks(
         found: masks and what names they may have.
         truth: the objects; those without a mask do not count.
         dataset_class: the labeler's class to that of the truth; others are of no class there.
+        void: (H, W), True where truth is ignored; masks that lie mostly there do not count.
+        margin: by which a name must be likelier than the next, 0..1.
     """
     pairs = [(one.mask, one.class_id) for one in truth if one.mask is not None]
     objects: list[Mask] = [mask for mask, _ in pairs]
+    found = _outside(found, void)
     proposals = found.proposals
     quality = proposals.predicted_iou * proposals.stability
     counts = tuple(
@@ -65,11 +77,30 @@ def judge_masks(
     named = np.array([dataset_class.get(k, -1) for k in found.class_ids], np.int64)
     if not shares.size:
         nothing = np.zeros(len(shares), np.bool_)
-        return JudgedMasks(counts, np.zeros(len(shares), np.float32), nothing, of_object >= 0)
+        scores = np.zeros(len(shares), np.float32)
+        return JudgedMasks(counts, scores, nothing, of_object >= 0, nothing)
     said = named[shares.argmax(1)]
     true = np.array([class_id for _, class_id in pairs] or [-1], np.int64)[of_object]
     right = (of_object >= 0) & (said == true)
-    return JudgedMasks(counts, shares.max(1), right, of_object >= 0)
+    given = decided(found.names, 0.0, margin)[0] >= 0
+    return JudgedMasks(counts, shares.max(1), right, of_object >= 0, given)
+
+
+def _outside(found: NamedProposals, void: NDArray[np.bool_] | None) -> NamedProposals:
+    """Masks without ignored pixels, and without those that lie mostly on such."""
+    if void is None or not void.any():
+        return found
+    rows, masks = [], []
+    for k, mask in enumerate(found.proposals.masks):
+        h, w = mask.crop.shape
+        left = mask.crop & ~void[mask.y : mask.y + h, mask.x : mask.x + w]
+        if 2 * np.count_nonzero(left) > np.count_nonzero(mask.crop):
+            rows.append(k)
+            masks.append(Mask(mask.x, mask.y, left))
+    kept = replace(found.proposals.keep(rows), masks=tuple(masks))
+    index = np.array(rows, np.intp)
+    names = ClassProbabilities(found.names.probabilities[index], found.names.background[index])
+    return NamedProposals(kept, names, found.class_ids)
 
 
 @dataclass(eq=False)
@@ -94,6 +125,7 @@ class NamedMasks:
         nothing = np.zeros(0, np.bool_)
         right = np.concatenate([nothing, *(one.right for one in self.parts)])
         on_object = np.concatenate([nothing, *(one.on_object for one in self.parts)])
+        named = np.concatenate([nothing, *(one.named for one in self.parts)])
         curve = risk_coverage(scores[on_object], right[on_object])
         step = max(1, -(-len(curve.scores) // _MOST_POINTS))
         # The last point is that of full coverage.
@@ -117,7 +149,7 @@ class NamedMasks:
                     }
                     for k in shown
                 ],
-                "best": best_threshold(scores, right),
+                "best": best_threshold(scores[named], right[named]),
             },
         }
 
@@ -126,7 +158,8 @@ def best_threshold(scores: NDArray[np.floating], right: NDArray[np.bool_]) -> di
     """The probability from which on names should be given: most right ones less wrong ones.
 
     Args:
-        scores: (N,) of all masks, also of those that outline no object.
+        scores: (N,) of all masks that get a name at some threshold, also of those that outline no
+            object.
         right: (N,) whether the name is that of the object.
 
     Returns:
@@ -145,7 +178,7 @@ def best_threshold(scores: NDArray[np.floating], right: NDArray[np.bool_]) -> di
         return None
     at = int(gain.argmax())
     return {
-        "name_min": float(ranked[at]),
+        "name_min": float(np.floor(ranked[at] * 1e4) / 1e4),  # rounded up, it would lose the last
         "right": int(hits[at]),
         "wrong": at + 1 - int(hits[at]),
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from backend.errors import counted
 from backend.evaluation.tables import as_number, table
 
 
@@ -28,7 +29,15 @@ def named_masks_text(found: Mapping[str, Any]) -> str:
     ]
     names = found["names"]
     lines = [
-        table(["masks of everything", "objects", "masks", *columns], rows),
+        table(
+            [
+                f"masks of everything, {counted(found['images'], 'image')}",
+                "objects",
+                "masks",
+                *columns,
+            ],
+            rows,
+        ),
         f"names of the {names['masks_on_objects']} masks on objects:"
         f" {as_number(names['accuracy'], 3)} right, {as_number(names['accuracy_at_coverage'], 3)}"
         f" of the surest {100 * names['coverage_told']:.0f} %",
@@ -37,7 +46,7 @@ def named_masks_text(found: Mapping[str, Any]) -> str:
     lines.append(
         "no --name-min gives more right names than wrong ones"
         if best is None
-        else f"--name-min {best['name_min']:.2f} would have been best: {best['right']} right,"
+        else f"--name-min {best['name_min']:.4g} would have been best: {best['right']} right,"
         f" {best['wrong']} wrong"
     )
     return "\n".join(lines)

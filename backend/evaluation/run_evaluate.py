@@ -63,7 +63,7 @@ def run_evaluate(
         gallery=outputs.report is not None,
         progress=outputs.progress,
     )
-    options = replace(options, judge_everything=mode == AUTOMATIC)
+    options = replace(options, judge_everything=mode == AUTOMATIC, name_margin=settings.name_margin)
     if predictions is not None:
         run = evaluate_maps(dataset, predictions, names, options, stop)
         version = "label maps"
@@ -73,6 +73,11 @@ def run_evaluate(
         run = evaluate(dataset, labeler, names, replace(options, prompts=prompts), stop)
         version = labeler.model_version
     remarks = []
+    if mode == AUTOMATIC and run.named_masks.n_images < len(dataset.image_ids):
+        remarks.append(
+            f"recall and names of masks of everything are of {run.named_masks.n_images} images:"
+            " objects to compare with are in SegmentationObject, and pictures must be readable"
+        )
     if predictions is not None:
         remarks.append(
             "label maps hold neither scores nor overlaps: there is no AP, and figures of instances"
@@ -151,8 +156,9 @@ def _labeler(
 ) -> tuple[Labeler, PromptFile | None]:
     """What is evaluated, and the boxes that it is given."""
     from backend.labeling.load import load_labeler
+    from backend.models.namers import chooses_words
 
-    if mode != CASCADE and settings.names is None:
+    if mode != CASCADE and settings.names is None and chooses_words(settings):
         settings = replace(settings, names=tuple(Words(name) for name in names))
     if dataset.class_names is None and settings.prompts is None:
         # They name the dataset's values; what the detector finds is matched by name.

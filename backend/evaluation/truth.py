@@ -40,6 +40,7 @@ class EvaluateOptions:
     rename: tuple[tuple[str, str], ...] = ()
     gallery: bool = False
     judge_everything: bool = False  # masks of everything, where the labeler names these alone
+    name_margin: float = 0.0  # of those masks' names
     progress: bool = True
 
 

@@ -10,6 +10,7 @@ from hashlib import sha256
 
 import numpy as np
 
+from backend.core.classes import class_names
 from backend.core.masks import mask_xyxy, subtract_masks, tidy_mask
 from backend.core.naming import NO_CLASS, NOT_SURE, UNNAMED, UNSURE, decided
 from backend.core.protocols import Namer, PointSegmenter, Proposer, VideoSegmenter
@@ -48,23 +49,6 @@ class AutomaticRules:
     least_area: float = 0.0
     most_area: float = 1.0
     max_regions: int = 100
-
-
-def class_names(detected: Mapping[int, str], named: Sequence[str]) -> dict[int, str]:
-    """The classes of a detector, then those of a namer.
-
-    A class that both know keeps its number and its case.
-
-    >>> class_names({0: "Car"}, ["car", "bus"])
-    {0: 'Car', 1: 'bus'}
-    """
-    every = dict(detected)
-    known = {name.casefold() for name in every.values()}
-    for name in named:
-        if name.casefold() not in known:
-            known.add(name.casefold())
-            every[max(every, default=-1) + 1] = name
-    return every
 
 
 class AutomaticLabeler:

@@ -6,6 +6,7 @@ import logging
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -118,14 +119,19 @@ def read_examples(
     rows: list[np.ndarray] = []
     labels: list[str] = []
     groups: list[int] = []
+    digest = sha256()
     found = _pictures_of(source, images, split, limits, progress)
     for number, (image, masks, own) in enumerate(found):
         for start in range(0, len(masks), _MASKS):
             rows.append(namer.features([image], [masks[start : start + _MASKS]]))
+        digest.update(image.tobytes())
+        for mask, label in zip(masks, own, strict=True):
+            digest.update(f"{label} {mask.x} {mask.y} {mask.crop.shape}".encode())
+            digest.update(np.packbits(mask.crop).tobytes())
         labels += own
         groups += [number] * len(own)
     if not labels:
         raise ConfigError(f"--examples {source}: has no named mask with its picture")
     counts = ", ".join(f"{n} {label}" for label, n in Counter(labels).most_common(12))
     logger.info("examples: %d masks: %s", len(labels), counts)
-    return NamedFeatures(np.concatenate(rows), tuple(labels), np.array(groups))
+    return NamedFeatures(np.concatenate(rows), tuple(labels), np.array(groups), digest.hexdigest())

@@ -131,8 +131,10 @@ def build_automatic(
         detect: whether its detections come first.
 
     Raises:
-        ConfigError: a segmenter that cannot.
+        ConfigError: a segmenter that cannot, or settings that do not fit.
     """
+    if settings.least_area > settings.most_area:
+        raise ConfigError("--least-area: is larger than --most-area, so nothing would be left")
     segmenter = outlines.segmenter
     if segmenter is None:
         raise ConfigError("automatic masks need a segmenter")
@@ -243,8 +245,6 @@ def load_labeler(
             "--classes: chooses among the classes of a detector, and --mode automatic has none;"
             " name what masks may show with --names"
         )
-    if settings.least_area > settings.most_area:
-        raise ConfigError("--least-area: is larger than --most-area, so nothing would be left")
     namer = namer_of(settings)
     if mode == BOTH:
         loaded = load(settings, CASCADE, dataset_names)

@@ -89,6 +89,16 @@ def _folder_of(name: str, root: Path) -> Path:
     return fetched_folder(name, root / name)
 
 
+def chooses_words(settings: Settings) -> bool:
+    """Whether the namer of the settings takes any words; a classifier knows classes of its own."""
+    path = Path(namer_of(settings))
+    if any(one.is_file() for one in (path, settings.model_root / path)):
+        return False
+    folder = next((one for one in (path, settings.model_root / path) if one.is_dir()), None)
+    kinds = None if folder is None else read_model_config(folder, "--namer").get("architectures")
+    return not any(_CLASSIFIER in str(kind) for kind in kinds or ())
+
+
 def load_namer(settings: Settings, device: str, classes: Sequence[Words] | None) -> Namer:
     """Load what the settings name.
 

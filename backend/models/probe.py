@@ -37,11 +37,13 @@ class NamedFeatures:
         features: (N, D) float32 unit features of a namer.
         labels: their names.
         pictures: (N,) number of the picture that each is in.
+        digest: of labels, masks and pictures; the same on every machine, as features are not.
     """
 
     features: NDArray[np.float32]
     labels: tuple[str, ...]
     pictures: NDArray[np.int64]
+    digest: str
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def learn_names(
         raise ConfigError(
             "--examples: needs scikit-learn; pip install 'yolo-sam2-labeling[clip]' brings it"
         ) from None
-    numbers = {word.casefold(): k for k, one in enumerate(classes) for word in one.all}
+    numbers = {word.casefold(): k for k, one in enumerate(classes) for word in one.called}
     truth = np.array([numbers.get(label.casefold(), _NONE) for label in found.labels], np.int64)
     kinds = np.unique(truth)
     if len(kinds) < 2:
@@ -112,7 +114,7 @@ def learn_names(
     best = BOTH if accuracy is None else max(accuracy, key=lambda how: accuracy[how])
     probe.fit(found.features, truth)
     held_out = HeldOut(0 if seen is None else int(seen[1].sum()), accuracy, best)
-    return LearnedNamer(namer, probe, kinds, best, _digest(found, truth)), held_out
+    return LearnedNamer(namer, probe, kinds, best, found.digest), held_out
 
 
 def _new_probe() -> Any:
@@ -185,10 +187,6 @@ def _said(found: ClassProbabilities) -> NDArray[np.int64]:
     every = np.column_stack([found.probabilities, found.background])
     best = every.argmax(1)
     return np.where(best == found.probabilities.shape[1], _NONE, best).astype(np.int64)
-
-
-def _digest(found: NamedFeatures, truth: NDArray[np.int64]) -> str:
-    return sha256(found.features.tobytes() + truth.tobytes()).hexdigest()
 
 
 class LearnedNamer:

@@ -5,6 +5,7 @@ a person reads of it.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -65,10 +66,42 @@ def test_masks_and_names_are_counted() -> None:
     assert names["accuracy"] == pytest.approx(2 / 3)
     assert [round(point["accuracy"], 2) for point in names["curve"]] == [1.0, 0.5, 0.67]
     # 0.9 is right, 0.8 lies on no object, 0.6 is wrong, 0.5 is right.
-    assert names["best"] == {"name_min": pytest.approx(0.9), "right": 1, "wrong": 0}
+    assert judged.named.all()
+    assert names["best"] == {"name_min": pytest.approx(0.9, abs=2e-4), "right": 1, "wrong": 0}
     text = named_masks_text(document)
     assert "names of the 3 masks on objects: 0.667 right" in text
-    assert "--name-min 0.90 would have been best: 1 right, 0 wrong" in text
+    assert "--name-min 0.8999 would have been best: 1 right, 0 wrong" in text
+
+
+def test_names_that_no_threshold_gives_do_not_count_for_it() -> None:
+    """One looks more like background, one like two classes alike."""
+    found = named([square(0), square(100)], [[0.3, 0.05], [0.45, 0.4]])
+    judged = judge_masks(found, objects((0, 0), (100, 0)), {3: 0, 7: 1}, margin=0.1)
+    assert judged.right.all()
+    assert not judged.named.any()
+    total = NamedMasks()
+    total.add(judged)
+    assert total.document()["names"]["best"] is None
+
+
+def test_ignored_pixels_count_for_nothing() -> None:
+    void = np.zeros((50, 300), np.bool_)
+    void[:, 100:200] = True
+    void[:30, :20] = True
+    found = named([square(0), square(120)], [[0.9, 0.0], [0.9, 0.0]])
+    truth = objects((0, 0))
+    half = np.ones((40, 40), np.bool_)
+    half[:30, :20] = False
+    truth = [replace(truth[0], mask=Mask(0, 0, half))]
+    judged = judge_masks(found, truth, {3: 0, 7: 1}, void=void)
+    assert judged.on_object.tolist() == [True]
+    assert judged.counts[1].total.recall == judged.counts[1].total.precision == 1.0
+
+
+def test_a_threshold_is_rounded_down() -> None:
+    best = best_threshold(np.array([0.99999]), np.array([True]))
+    assert best is not None
+    assert best["name_min"] == 0.9999
 
 
 def test_nothing_is_no_number() -> None:

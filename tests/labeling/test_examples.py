@@ -65,7 +65,7 @@ def test_few_examples_beat_words_that_say_nothing(namer: ClipNamer, found: Named
         [rng.permutation(np.flatnonzero(np.array(found.labels) == name))[:10] for name in ALIENS]
     )
     ten = NamedFeatures(
-        found.features[rows], tuple(found.labels[k] for k in rows), found.pictures[rows]
+        found.features[rows], tuple(found.labels[k] for k in rows), found.pictures[rows], "ten"
     )
     learned, held_out = learn_names(namer, classes, ten)
     assert held_out.accuracy is not None
@@ -92,7 +92,7 @@ def test_words_stay_where_they_are_better(found: NamedFeatures) -> None:
     true = [CLASS_NAMES[ALIENS.index(label)] for label in found.labels]
     few = rng.permutation(len(true))[:24]
     wrong = [true[k] if i % 2 else CLASS_NAMES[rng.integers(6)] for i, k in enumerate(few)]
-    told = NamedFeatures(found.features[few], tuple(wrong), found.pictures[few])
+    told = NamedFeatures(found.features[few], tuple(wrong), found.pictures[few], "few")
     learned, held_out = learn_names(namer, classes, told)
     assert held_out.accuracy is not None
     assert held_out.best == WORDS
@@ -124,7 +124,7 @@ def test_too_few_to_hold_out_is_said(namer: ClipNamer, found: NamedFeatures) -> 
     labels = tuple(np.array(found.labels)[of_one])
     if len(set(labels)) < 2:
         pytest.fail("the first scene should show several classes")
-    one = NamedFeatures(found.features[of_one], labels, found.pictures[of_one])
+    one = NamedFeatures(found.features[of_one], labels, found.pictures[of_one], "one")
     _, held_out = learn_names(namer, [Words(name) for name in ALIENS], one)
     assert held_out == HeldOut(0, None, BOTH)
     assert "too few examples" in held_out.sentence()
@@ -133,7 +133,7 @@ def test_too_few_to_hold_out_is_said(namer: ClipNamer, found: NamedFeatures) -> 
 def test_what_cannot_be_learned_from_is_told(
     namer: ClipNamer, found: NamedFeatures, tmp_path: Path
 ) -> None:
-    same = NamedFeatures(found.features, ("kind 0",) * len(found.labels), found.pictures)
+    same = NamedFeatures(found.features, ("kind 0",) * len(found.labels), found.pictures, "same")
     with pytest.raises(ConfigError, match="examples of one class alone"):
         learn_names(namer, [Words("kind 0"), Words("kind 1")], same)
     with pytest.raises(ConfigError, match="--examples: no such file or folder"):

@@ -260,7 +260,7 @@ def test_the_version_tells_what_decides_results(segmenter: Sam2Segmenter) -> Non
 
 def test_connected_masks_are_single_pieces(segmenter: Sam2Segmenter) -> None:
     """What a point in one object finds elsewhere is left out."""
-    image = generate(TEST_SEEDS[7], (240, 320)).image
+    image = generate(TEST_SEEDS[12], (240, 320)).image
     options = replace(EMBEDDED, duplicates="mask", pred_iou_thresh=0.3, stability_score_thresh=0.5)
 
     def in_one(found: Proposals) -> list[float]:

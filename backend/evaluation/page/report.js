@@ -250,7 +250,7 @@ if (byId("chart-names")) {
   const curve = data.named_masks.names.curve;
   plot("chart-names", [{
     type: "scatter", mode: "lines+markers", name: "names", x: curve.map((row) => row.coverage), y: curve.map((row) => row.accuracy), line: { color: COLOURS.first }, marker: { size: 4 },
-    customdata: curve.map((row) => row.name_min), hovertemplate: "--name-min %{customdata:.2f}: %{x:.0%} get a name, %{y:.1%} of these are right<extra></extra>",
+    customdata: curve.map((row) => row.name_min), hovertemplate: "likelier than %{customdata:.3f}: %{x:.0%} of the masks, %{y:.1%} of them right<extra></extra>",
   }], { xaxis: { range: [0, 1.02], title: { text: "share with a name" }, tickformat: ".0%" }, yaxis: { title: { text: "share that is right" }, tickformat: ".0%", range: [Math.max(0, Math.min(...curve.map((row) => row.accuracy)) - 0.05), 1.005] } });
 }
 byId("viewer").addEventListener("keydown", (event) => { if (event.key === "ArrowRight") viewed(1); if (event.key === "ArrowLeft") viewed(-1); });

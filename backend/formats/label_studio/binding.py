@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Any
 
+from backend.core.classes import class_names
+from backend.core.naming import UNSURE
 from backend.errors import InputError
 from backend.formats.label_studio.label_config import (
     CASCADE,
@@ -144,6 +146,27 @@ def map_labels(labels: Iterable[LabelTag], names: Mapping[int, str]) -> dict[int
     return found
 
 
+def _by_name(labels: Sequence[LabelTag], names: Mapping[int, str]) -> dict[int, LabelTag]:
+    """The classes of a namer, which are called as the labels are."""
+    of_label = {label.value.casefold(): label for label in reversed(labels)}
+    return {
+        k: of_label[name.casefold()] for k, name in names.items() if name.casefold() in of_label
+    }
+
+
+def names_for(choice: ModelChoice, detected: Mapping[int, str]) -> dict[int, str]:
+    """What the models that a tag asks for call things, without loading a namer.
+
+    Args:
+        choice: of the tag.
+        detected: class index to name of its detector.
+    """
+    if choice.mode == CASCADE:
+        return dict(detected)
+    named = [*(one.name for one in choice.words), UNSURE]
+    return class_names(detected if choice.mode == "both" else {}, named)
+
+
 def is_filled(tag: ControlTag, config: LabelConfig) -> bool:
     """Whether a tag gets predictions.
 
@@ -193,6 +216,10 @@ def _output(tag: ControlTag, names: Mapping[int, str], default: float) -> tuple[
     ):  # each task brings its own; what they are called is what classes are called
         labels = (*labels, *(LabelTag(name, None, (), None) for name in names.values()))
     mapped = map_labels(labels, names)
+    if tag.model.mode != CASCADE:
+        mapped |= _by_name(labels, names)
+    if tag.model.mode == "automatic":
+        default = 0.0  # how sure a name must be is --name-min; this one is a detector's
     notes = _mismatches(f'{tag.kind} "{tag.name}"', tag.labels, mapped, names)
     written = {k: label.written for k, label in mapped.items()}
     output = Output(
@@ -227,7 +254,7 @@ def bind(
         threshold: for labels and tags without ``model_score_threshold``, 0..1.
 
     Returns:
-        The outputs, grouped by image and detector; none at all where every tag says
+        The outputs, grouped by image and models; none at all where every tag says
         ``model_skip="true"``.
 
     Raises:

@@ -184,7 +184,7 @@ def _label(element: Element, where: str) -> LabelTag | None:
     return LabelTag(
         value,
         element.get("alias") or None,
-        (*phrases, *predicted),
+        predicted,
         _threshold(element, f'{where}, Label "{value}"'),
         phrases,
     )
@@ -196,29 +196,34 @@ def _parts(element: Element, attribute: str, divider: str) -> tuple[str, ...]:
 
 
 def words_for(labels: Sequence[LabelTag]) -> tuple[Words, ...]:
-    """What a namer looks for: the phrases of ``clip_prompt``, or else a label's own name with its
-    ``predicted_values``.
+    """What a namer looks for: a label's name with its ``predicted_values``, or else the phrases of
+    its ``clip_prompt``.
 
-    A word belongs to the first label that has it. The label ``unsure`` is not looked for.
+    The name of a label is a synonym of no other one, and a synonym belongs to the first label that
+    has it. The label ``unsure`` is not looked for.
 
-    >>> bolt = LabelTag("A1", None, ("a bolt",), None, ("a bolt",))
-    >>> [one.all for one in words_for([bolt, LabelTag("car", None, ("auto", "A bolt"), None)])]
+    >>> bolt = LabelTag("A1", None, (), None, ("a bolt",))
+    >>> [one.all for one in words_for([bolt, LabelTag("car", None, ("auto", "a1"), None)])]
     [('a bolt',), ('car', 'auto')]
     """
-    taken = {UNSURE}
+    names = {label.value.casefold() for label in labels} | {UNSURE}
+    taken: set[str] = {UNSURE}
     found = []
     for label in labels:
-        own = []
-        for word in label.phrases or (label.value, *label.predicted):
-            if word.casefold() not in taken:
+        if label.value.casefold() in taken:
+            continue
+        taken.add(label.value.casefold())
+        synonyms = []
+        for word in label.predicted:
+            if word.casefold() not in names | taken:
                 taken.add(word.casefold())
-                own.append(word)
-        if own and (label.phrases or own[0] == label.value):
-            found.append(Words(own[0], tuple(own[1:])))
+                synonyms.append(word)
+        also = () if label.alias is None else (label.alias,)
+        found.append(Words(label.value, tuple(synonyms), label.phrases, also))
     return tuple(found)
 
 
-def _model(element: Element, labels: Sequence[LabelTag], where: str) -> ModelChoice:
+def _model(element: Element, labels: Sequence[LabelTag], where: str, skip: bool) -> ModelChoice:
     """Which models a tag asks for.
 
     Raises:
@@ -229,9 +234,13 @@ def _model(element: Element, labels: Sequence[LabelTag], where: str) -> ModelCho
     if mode not in MODES:
         raise InputError(f'{where}: model_mode="{mode[:40]}" is none of {", ".join(MODES)}')
     words = () if mode == CASCADE else words_for(labels)
-    if mode != CASCADE and not words:
+    if mode != CASCADE and not words and not skip:
         raise InputError(
             f'{where}: model_mode="{mode}" names masks with labels, and the config has none here'
+            f" but {UNSURE}"
+            if labels
+            else f'{where}: model_mode="{mode}" names masks with labels, and the config has none'
+            " here"
         )
     return ModelChoice(normpath(path) if path else None, mode, words)
 
@@ -252,6 +261,7 @@ def _control(
         if child.tag in ("Label", "label") and (label := _label(child, where)) is not None
     )
     most = _number(element, "model_max_regions", 0, 1e9, where)
+    skip = _flag(element, "model_skip", where)
     return ControlTag(
         kind,
         name,
@@ -259,8 +269,8 @@ def _control(
         source[0],
         labels,
         threshold=_threshold(element, where),
-        skip=_flag(element, "model_skip", where),
-        model=_model(element, labels, where),
+        skip=skip,
+        model=_model(element, labels, where, bool(skip)),
         max_regions=None if most is None else int(most),
         min_area=_number(element, "model_min_area", 0, 1e12, where) or 0.0,
         smart=_flag(element, "smart", where) or False,

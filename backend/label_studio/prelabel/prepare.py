@@ -121,23 +121,25 @@ def _choice(config: LabelConfig, given: bool) -> ModelChoice:
     """What all tags ask for.
 
     Raises:
-        ConfigError: something that only a server can do, or that leaves given boxes out.
+        InputError: something that only a server can do, or that leaves given boxes out.
     """
     tags = [tag for tag in config.tags if not tag.skip]
     if any(tag.model.path is not None for tag in tags):
-        raise ConfigError(
+        raise InputError(
             "the labeling config chooses detectors with model_path, which only `yolosam2 serve`"
             " can do; take it out"
         )
-    choices = dict.fromkeys(tag.model for tag in tags if is_filled(tag, config))
+    filled = [tag.model for tag in tags if is_filled(tag, config)]
+    # In whatever order the tags list the same labels.
+    choices = {(one.path, one.mode, frozenset(one.words)): one for one in reversed(filled)}
     if len(choices) > 1:
-        raise ConfigError(
+        raise InputError(
             "its tags ask for different models with model_mode, or for the same with other labels,"
             " which only `yolosam2 serve` can do; give them the same"
         )
-    choice = next(iter(choices), DEFAULT_MODELS)
+    choice = filled[0] if filled else DEFAULT_MODELS
     if given and choice.mode != CASCADE:
-        raise ConfigError(
+        raise InputError(
             f'its tags say model_mode="{choice.mode}", which takes no boxes; leave --prompts and'
             " --from-boxes out, or model_mode"
         )

@@ -19,6 +19,7 @@ from backend.core.types import Image, Prediction
 from backend.errors import InputError, LabelingError, Unavailable
 from backend.formats.json_text import RawJson, json_text
 from backend.formats.label_studio.binding import Group, Output
+from backend.formats.label_studio.label_config import CASCADE, ModelChoice
 from backend.formats.label_studio.pages import Place
 from backend.formats.label_studio.results import Result, prediction_object, result_of
 from backend.label_studio.api.origins import HostRefused
@@ -155,7 +156,7 @@ class BatchPredictor:
         self._monitor = monitor
         self._results: ByteLru[Result] = ByteLru(cache_bytes)
         self._batch = batch
-        self._seconds_per_image = 0.0  # what the models took lately
+        self._seconds_per_image: dict[ModelChoice, float] = {}  # what models took lately
         monitor.cache_bytes.labels("results").set_function(lambda: self._results.used_bytes)
         self._ahead: Ahead[Result] = Ahead(
             fetch, fetch_workers, 2 * batch, decode or Decoder(), monitor.phase
@@ -206,7 +207,7 @@ class BatchPredictor:
                 found[unit.task][unit.group, unit.place.page or 0] = ready.known
             else:
                 waiting[unit.group].append((unit, ready))
-                full = len(waiting[unit.group]) >= self._chunk()
+                full = len(waiting[unit.group]) >= self._chunk(groups[unit.group].model)
                 if (
                     full
                     or sum(one.n_bytes for rest in waiting.values() for _, one in rest) > HELD_BYTES
@@ -223,11 +224,13 @@ class BatchPredictor:
         _tell(tasks, items)
         return items
 
-    def _chunk(self) -> int:
+    def _chunk(self, model: ModelChoice) -> int:
         """How many images go into one job: few enough that a click does not wait long, and that
         most work is done when a deadline comes.
         """
-        return max(1, min(self._batch, int(_JOB_S / max(self._seconds_per_image, 1e-6))))
+        # Masks of everything take far longer than boxes, so the first picture goes alone.
+        known = self._seconds_per_image.get(model, 0.0 if model.mode == CASCADE else _JOB_S)
+        return max(1, min(self._batch, int(_JOB_S / max(known, 1e-6))))
 
     def _run(
         self,
@@ -286,7 +289,8 @@ class BatchPredictor:
             start = time.monotonic()
             with self._monitor.phase("models"):
                 raws = predictor.infer([image for _, image in images], thresholds=group.thresholds)
-            self._seconds_per_image = (time.monotonic() - start) / len(images)
+            took = (time.monotonic() - start) / len(images)
+            self._seconds_per_image = {**self._seconds_per_image, group.model: took}
             return predictor, raws
 
         def finish(answer: tuple[InteractiveLabeler, Sequence[Any]]) -> Found:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import logging
+import threading
+import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
@@ -12,12 +16,13 @@ import numpy as np
 
 from backend.core.protocols import InteractiveLabeler
 from backend.core.types import Detections
-from backend.errors import InputError, Unavailable
+from backend.errors import ConfigError, InputError, Unavailable
 from backend.formats.label_studio.binding import (
     Binding,
     bind,
     is_filled,
     listed,
+    names_for,
     project_version,
 )
 from backend.formats.label_studio.label_config import (
@@ -33,6 +38,7 @@ from backend.label_studio.server.worker import InferenceThread
 logger = logging.getLogger(__name__)
 SETUP_WAIT_S = 2.0  # Label Studio gives /setup three seconds
 _MOST_NAMED = 16  # sets of words that are remembered
+_FAULT_S = 60.0  # before a namer that did not load is tried again
 _PROJECT_BYTES = 32 << 20  # of bound label configs, which take a few times their text
 
 Models = Mapping[ModelChoice, InteractiveLabeler]
@@ -82,6 +88,9 @@ class Predictors:
         self._allow_paths = allow_paths
         self._most = most
         self._loaded: dict[ModelChoice, InteractiveLabeler] = {}
+        self._naming = threading.RLock()
+        self._makers = ThreadPoolExecutor(1, thread_name_prefix="namer")
+        self._faults: dict[ModelChoice, tuple[float, str]] = {}
         self._announced: set[str] = set()
         self._projects: ByteLru[Project] = ByteLru(_PROJECT_BYTES)
 
@@ -99,8 +108,9 @@ class Predictors:
         known = self._loaded.get(choice)
         if known is not None:
             return known
-        made = self._cascade(choice.path) if choice.mode == CASCADE else self._named(choice)
-        self._loaded[choice] = made
+        if choice.mode != CASCADE:
+            return self._named(choice, self.get(ModelChoice(choice.path)))
+        made = self._loaded[choice] = self._cascade(choice.path)
         return made
 
     def _cascade(self, path: str | None) -> InteractiveLabeler:
@@ -111,18 +121,37 @@ class Predictors:
             )
         return self._load(path)
 
-    def _named(self, choice: ModelChoice) -> InteractiveLabeler:
+    def _named(self, choice: ModelChoice, outlines: InteractiveLabeler) -> InteractiveLabeler:
         """One that outlines everything.
 
-        Its words change with every edit of a config, so old ones are forgotten.
+        Its words change with every edit of a config, so those that nobody asked for lately are
+        forgotten.
+
+        Raises:
+            InputError: a mode that is not served here, or a namer that does not load.
         """
+        with self._naming:
+            known = self._loaded.pop(choice, None)
+            if known is None:
+                known = self._make_named(choice, outlines)
+            self._loaded[choice] = known  # the one asked for last comes last
+            old = [one for one in self._loaded if one.mode != CASCADE]
+            for one in old[: max(0, len(old) - _MOST_NAMED)]:
+                self._loaded.pop(one, None)
+        return known
+
+    def _make_named(self, choice: ModelChoice, outlines: InteractiveLabeler) -> InteractiveLabeler:
         if self._everything is None:
             raise InputError(f'model_mode="{choice.mode}" is not served here')
-        made = self._everything(self.get(ModelChoice(choice.path)), choice)
-        old = [one for one in self._loaded if one.mode != CASCADE]
-        for one in old[: max(0, len(old) + 1 - _MOST_NAMED)]:
-            del self._loaded[one]
-        return made
+        fault = self._faults.get(choice)
+        if fault is not None and time.monotonic() - fault[0] < _FAULT_S:
+            raise InputError(fault[1])
+        try:
+            return self._everything(outlines, choice)
+        except ConfigError as error:  # not asked again at once: it may have asked the hub
+            text = f'model_mode="{choice.mode}": {error}'
+            self._faults = {choice: (time.monotonic(), text)}
+            raise InputError(text) from error
 
     def default(self) -> InteractiveLabeler:
         """The predictor of the settings, once it is loaded; on any thread.
@@ -135,7 +164,13 @@ class Predictors:
         return self._loaded[DEFAULT_MODELS]
 
     def project(
-        self, label_config: str, inference: InferenceThread, wait_s: float, deadline: float
+        self,
+        label_config: str,
+        inference: InferenceThread,
+        wait_s: float,
+        deadline: float,
+        *,
+        for_clicks: bool = False,
     ) -> Project:
         """Bind a label config.
 
@@ -143,7 +178,8 @@ class Predictors:
             label_config: XML.
             inference: the thread that loads the detectors a config names.
             wait_s: how long to wait for the default models.
-            deadline: of ``time.monotonic``, for detectors that the config names.
+            deadline: of ``time.monotonic``, for models that the config names.
+            for_clicks: whether nothing but a click is to be answered, which needs no namer.
 
         Raises:
             InputError: the config cannot be used, and why.
@@ -164,8 +200,18 @@ class Predictors:
             )
         models = {DEFAULT_MODELS: self.default()}
         for one in wanted:
-            known = self._loaded.get(one)
-            models[one] = known or inference.run(partial(self.get, one), deadline)
+            base = ModelChoice(one.path)
+            found = self._loaded.get(base)
+            models[base] = found or inference.run(partial(self.get, base), deadline)
+            if one.mode != CASCADE and not for_clicks:
+                models[one] = self._awaited(one, models[base], deadline)
+        if for_clicks and len(models) < len(wanted | {DEFAULT_MODELS}):
+            binding = bind(
+                config,
+                lambda choice: names_for(choice, models[ModelChoice(choice.path)].names),
+                self._threshold,
+            )
+            return Project(config, binding, self.default().model_version)
         key = sha256(label_config.encode("utf-8", "surrogatepass")).hexdigest()
         project = self._projects.get(key)
         if project is None:
@@ -173,6 +219,20 @@ class Predictors:
             self._projects.put(key, project, 8 * len(label_config) + 1000)
             self._announce(project, models)
         return project
+
+    def _awaited(
+        self, choice: ModelChoice, outlines: InteractiveLabeler, deadline: float
+    ) -> InteractiveLabeler:
+        """One that outlines everything, made on a thread of its own: a namer may have to be
+        fetched, and clicks must not wait for that.
+        """
+        if choice in self._loaded:
+            return self._named(choice, outlines)
+        made = self._makers.submit(self._named, choice, outlines)
+        try:
+            return made.result(max(0.0, deadline - time.monotonic()))
+        except FutureTimeout:
+            raise StillLoading("The namer is still loading; try again in a few seconds") from None
 
     def _bound(self, config: LabelConfig, models: Models) -> Project:
         binding = bind(config, lambda choice: models[choice].names, self._threshold)

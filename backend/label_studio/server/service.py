@@ -189,13 +189,18 @@ class Service:
         return project.model_version
 
     def _project(self, request: PredictRequest, deadline: float) -> Project:
+        """The project of a request; for clicks and boxes without its namer."""
         label_config = request.label_config or self._configs.get(request.project)
         if label_config is None:
             raise InputError(
                 "label_config: expected the labeling config, as this project was never set up here"
             )
         return self.predictors.project(
-            label_config, self.inference, max(0.0, deadline - time.monotonic()), deadline
+            label_config,
+            self.inference,
+            max(0.0, deadline - time.monotonic()),
+            deadline,
+            for_clicks=request.context is not None,
         )
 
     def predict(self, request: PredictRequest) -> Answer:

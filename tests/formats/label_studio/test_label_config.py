@@ -13,7 +13,7 @@ import pytest
 from backend.core.masks import mask_xyxy
 from backend.core.types import Instance, Mask, Prediction
 from backend.errors import InputError
-from backend.formats.label_studio.binding import Binding, bind
+from backend.formats.label_studio.binding import Binding, bind, names_for
 from backend.formats.label_studio.label_config import parse_label_config
 from backend.formats.label_studio.make_config import make_config
 from backend.formats.label_studio.prompt_targets import prompt_target, video_target
@@ -167,18 +167,54 @@ def test_a_tag_chooses_masks_of_everything_and_their_words() -> None:
     )
     (tag,) = parse_label_config(config(brush(labels, 'model_mode="Automatic"'))).tags
     assert tag.model.mode == "automatic"
-    # "Car" is what the first label is also called, so it is looked for there.
-    assert [one.all for one in tag.model.words] == [
-        ("vehicle", "car", "truck"),
-        ("a rusty bolt", "a bolt"),
+    # The name of a label is a synonym of no other.
+    words = [(one.name, one.all) for one in tag.model.words]
+    assert words == [
+        ("vehicle", ("vehicle", "truck")),
+        ("A1", ("a rusty bolt", "a bolt")),
+        ("Car", ("Car",)),
     ]
-    names = {k: one.name for k, one in enumerate(tag.model.words)} | {2: "unsure"}
-    binding = bind(parse_label_config(config(brush(labels))), lambda choice: names, 0.25)
-    assert binding.groups[0].outputs[0].labels == {0: "vehicle", 1: "A1", 2: "unsure"}
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        ('<Label value="Auto" predicted_values="car"/>', {0: "Auto", 4: "Auto"}),
+        ('<Label value="car" clip_prompt="a rusty car"/>', {0: "car"}),
+        (
+            '<Label value="bus"/><Label value="vehicle" predicted_values="bus, tram"/>',
+            {3: "bus", 4: "vehicle"},
+        ),
+        ('<Label value="b" predicted_values="unsure"/>', {4: "b", 5: "b"}),
+    ],
+)
+def test_labels_get_what_detector_and_namer_call_so(labels: str, expected: dict[int, str]) -> None:
+    made = parse_label_config(config(brush(labels, 'model_mode="both"')))
+    binding = bind(made, lambda choice: names_for(choice, NAMES), 0.25)
+    assert binding.groups[0].outputs[0].labels == expected
+
+
+def test_how_sure_a_name_must_be_is_not_a_detectors_threshold() -> None:
+    def lowest(attributes: str) -> float:
+        made = parse_label_config(config(brush('<Label value="car"/>', attributes)))
+        binding = bind(made, lambda choice: names_for(choice, NAMES), 0.25)
+        return binding.groups[0].outputs[0].thresholds[0]
+
+    assert lowest('model_mode="automatic"') == 0.0
+    assert lowest('model_mode="automatic" model_score_threshold="0.6"') == 0.6
+    assert lowest('model_mode="both"') == 0.25
+
+
+def test_modes_that_cannot_be_are_refused() -> None:
+    labels = '<Label value="car"/>'
     with pytest.raises(InputError, match='model_mode="all" is none of cascade, automatic, both'):
         bound(brush(labels, 'model_mode="all"'))
     with pytest.raises(InputError, match="names masks with labels, and the config has none"):
         bound(brush("", 'model_mode="both"'))
+    with pytest.raises(InputError, match="the config has none here but unsure"):
+        bound(brush('<Label value="unsure"/>', 'model_mode="automatic"'))
+    skipped = brush("", 'model_mode="both" model_skip="true"')
+    assert bound(skipped + brush(labels, name="b2")).groups[0].model.mode == "cascade"
 
 
 def test_modes_and_words_make_groups_and_versions_of_their_own() -> None:

@@ -467,7 +467,7 @@ def test_c01_ten_thousand_clicks_of_eight_people_are_never_swapped() -> None:
     server.images.answers = {uri: png(k, (64, 64)) for k, uri in enumerate(uris)}
     swaps: list[object] = []
     project = server.service._project(
-        SimpleNamespace(label_config=CONFIG, project="1"), time.monotonic() + 5
+        SimpleNamespace(label_config=CONFIG, project="1", context=None), time.monotonic() + 5
     )
     expected = {}
     from backend.label_studio.api.tasks import Task
