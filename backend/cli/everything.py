@@ -68,6 +68,11 @@ def check_automatic(args: argparse.Namespace, settings: Settings) -> None:
                 f"--{name}: is about automatic masks; add --mode automatic or --mode both"
                 + (", or take a --detector that looks for words" if name == "names" else "")
             )
+    for name in ("examples_images", "examples_split"):
+        if getattr(args, name) is not None and settings.examples is None:
+            raise ConfigError(
+                f"--{name.replace('_', '-')}: belongs to --examples, which is missing"
+            )
     if not args.flat:
         for name, value in (("--rest", args.rest_class), ("--flat-order", args.flat_order)):
             if value is not None:

@@ -18,6 +18,7 @@ from backend.cli.common import (
     stop_on_interrupt,
 )
 from backend.cli.everything import add_automatic_options, check_automatic, labeler_of
+from backend.config.models import Settings
 from backend.errors import ConfigError
 
 
@@ -49,6 +50,11 @@ def add(commands: Commands) -> None:
     add_automatic_options(parser)
 
 
+def _unnamed(settings: Settings) -> bool:
+    """Whether nothing names automatic masks."""
+    return settings.names is None and settings.namer is None and settings.examples is None
+
+
 def run(args: argparse.Namespace) -> int:
     """Draw the pictures."""
     from backend.files.atomic import ensure_writable
@@ -70,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     labeler = labeler_of(args, settings, loaded.labeler)
     formats = ["overlay"]
     sheets: list[RunOutput] = []
-    unnamed = args.mode == "automatic" and settings.names is None and settings.namer is None
+    unnamed = args.mode == "automatic" and _unnamed(settings)
     if not args.plain and not unnamed and all(has_truth(source) for source in args.sources):
         names = work.class_names or settings.classes
         if names is None:

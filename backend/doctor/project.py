@@ -6,9 +6,18 @@ from collections.abc import Iterator, Mapping
 
 from backend.doctor.checks import FAULT, NOTE, OK, Check
 from backend.errors import InputError
-from backend.formats.label_studio.binding import bind, listed, names_for
-from backend.formats.label_studio.label_config import LabelConfig, parse_label_config
+from backend.formats.label_studio.binding import Binding, bind, listed, names_for
+from backend.formats.label_studio.label_config import LabelConfig, ModelChoice, parse_label_config
 from backend.label_studio.api.fetch import Fetcher
+
+
+def _bound(
+    config: LabelConfig, names: Mapping[str | None, Mapping[int, str]], threshold: float
+) -> Binding:
+    def of(choice: ModelChoice) -> Mapping[int, str]:
+        return names_for(choice, names.get(choice.path, names[None]))
+
+    return bind(config, of, threshold)
 
 
 def check_project(
@@ -37,11 +46,7 @@ def check_project(
                 "give the same --detector as `yolosam2 serve`",
             )
         else:
-            binding = bind(
-                config,
-                lambda choice: names_for(choice, names.get(choice.path, names[None])),
-                threshold,
-            )
+            binding = _bound(config, names, threshold)
             for group in binding.groups:
                 for output in group.outputs:
                     yield Check(

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
@@ -16,7 +16,7 @@ from tqdm import tqdm
 from backend.core.boxes import no_detections
 from backend.core.classes import IGNORE, class_mapping, map_instances
 from backend.core.protocols import Labeler
-from backend.core.types import Detections, Image
+from backend.core.types import Detections, Image, Prediction
 from backend.errors import ConfigError, InputError, LabelingError, as_sentence
 from backend.evaluation.named_masks import judge_masks
 from backend.evaluation.scoring import Scoring
@@ -42,6 +42,27 @@ class _Loaded:
     image: Image | None
     given: Detections | None
     fault: str | None
+
+
+def _with_everything(
+    compared: Compared,
+    truth: Truth,
+    prediction: Prediction | None,
+    mapping: Mapping[int, int],
+    options: EvaluateOptions,
+) -> Compared:
+    """The comparison with that of masks of everything, where there are some and objects."""
+    everything = None if prediction is None else prediction.everything
+    if not options.judge_everything or everything is None or truth.instances is None:
+        return compared
+    judged = judge_masks(
+        everything,
+        truth.instances,
+        mapping,
+        void=truth.classes == IGNORE,
+        margin=options.name_margin,
+    )
+    return replace(compared, everything=judged)
 
 
 def _stages(
@@ -92,17 +113,7 @@ def _stages(
             options.overlap,
             loaded.fault,
         )
-        everything = None if prediction is None else prediction.everything
-        if not options.judge_everything or everything is None or loaded.truth.instances is None:
-            return compared
-        judged = judge_masks(
-            everything,
-            loaded.truth.instances,
-            mapping,
-            void=loaded.truth.classes == IGNORE,
-            margin=options.name_margin,
-        )
-        return replace(compared, everything=judged)
+        return _with_everything(compared, loaded.truth, prediction, mapping, options)
 
     def write(image_id: str, finished: Compared) -> None:
         with lock:

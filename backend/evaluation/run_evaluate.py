@@ -18,6 +18,8 @@ from backend.formats.voc.dataset import VocDataset, is_voc, open_voc
 
 if TYPE_CHECKING:
     from backend.core.protocols import Labeler
+    from backend.evaluation.scoring import Scoring
+    from backend.evaluation.truth import EvaluateOptions
     from backend.formats.prompt_file import PromptFile
 
 CASCADE = "cascade"
@@ -61,19 +63,55 @@ def run_evaluate(
         limits=limits,
         rename=tuple(rename.items()),
         gallery=outputs.report is not None,
+        judge_everything=mode == AUTOMATIC and predictions is None,
+        name_margin=settings.name_margin,
         progress=outputs.progress,
     )
-    options = replace(options, judge_everything=mode == AUTOMATIC, name_margin=settings.name_margin)
     if predictions is not None:
-        run = evaluate_maps(dataset, predictions, names, options, stop)
-        version = "label maps"
+        version, run = "label maps", evaluate_maps(dataset, predictions, names, options, stop)
     else:
-        labeler, prompts = _labeler(dataset, names, settings, mode)
-        labeler = labeler if flat is None else flat(labeler)
+        labeler, prompts = _labeler(dataset, names, settings, mode, flat)
         run = evaluate(dataset, labeler, names, replace(options, prompts=prompts), stop)
         version = labeler.model_version
+    told = {
+        "dataset": str(root),
+        "split": settings.split,
+        "mode": mode if mode != CASCADE else None,
+        "model_version": version,
+        "predictions": _text(predictions),
+        "prompts": _text(settings.prompts),
+        "conf": settings.conf if predictions is None else None,
+        "rename": dict(rename),
+        "listed_images": len(dataset.image_ids),
+        "stopped": "interrupted" if stop.is_set() else None,
+        "remarks": _remarks(dataset, names, options, predictions, run),
+    }
+    if tracks and predictions is not None:
+        run.tracks = _judged(dataset, names, predictions, outputs.progress, stop)
+    return finish(
+        run,
+        outputs,
+        told,
+        title="Masks against ground truth",
+        captions=("prediction", "truth"),
+        load=pictures(outputs.images, limits, None),
+    )
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
+
+
+def _remarks(
+    dataset: VocDataset,
+    names: tuple[str, ...],
+    options: EvaluateOptions,
+    predictions: Path | None,
+    run: Scoring,
+) -> list[str]:
+    """What to know about the figures as a whole."""
     remarks = []
-    if mode == AUTOMATIC and run.named_masks.n_images < len(dataset.image_ids):
+    if options.judge_everything and run.named_masks.n_images < len(dataset.image_ids):
         remarks.append(
             f"recall and names of masks of everything are of {run.named_masks.n_images} images:"
             " objects to compare with are in SegmentationObject, and pictures must be readable"
@@ -87,29 +125,7 @@ def run_evaluate(
         remarks.append(
             f"255 is the only foreground value of the truth: it is taken for the class {names[0]}"
         )
-    told = {
-        "dataset": str(root),
-        "split": settings.split,
-        "mode": mode if mode != CASCADE else None,
-        "model_version": version,
-        "predictions": str(predictions or "") or None,
-        "prompts": str(settings.prompts or "") or None,
-        "conf": settings.conf if predictions is None else None,
-        "rename": dict(rename),
-        "listed_images": len(dataset.image_ids),
-        "stopped": "interrupted" if stop.is_set() else None,
-        "remarks": remarks,
-    }
-    if tracks and predictions is not None:
-        run.tracks = _judged(dataset, names, predictions, outputs.progress, stop)
-    return finish(
-        run,
-        outputs,
-        told,
-        title="Masks against ground truth",
-        captions=("prediction", "truth"),
-        load=pictures(outputs.images, limits, None),
-    )
+    return remarks
 
 
 def _judged(
@@ -152,7 +168,11 @@ def _dataset(root: Path, settings: Settings) -> tuple[VocDataset, tuple[str, ...
 
 
 def _labeler(
-    dataset: VocDataset, names: tuple[str, ...], settings: Settings, mode: str
+    dataset: VocDataset,
+    names: tuple[str, ...],
+    settings: Settings,
+    mode: str,
+    flat: Callable[[Labeler], Labeler] | None,
 ) -> tuple[Labeler, PromptFile | None]:
     """What is evaluated, and the boxes that it is given."""
     from backend.labeling.load import load_labeler
@@ -164,4 +184,4 @@ def _labeler(
         # They name the dataset's values; what the detector finds is matched by name.
         settings = replace(settings, classes=None)
     loaded = load_labeler(settings, mode, dataset.class_names)
-    return loaded.labeler, loaded.prompts
+    return loaded.labeler if flat is None else flat(loaded.labeler), loaded.prompts

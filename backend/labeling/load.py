@@ -210,13 +210,14 @@ def load(
 
 
 def _check_looked_for(settings: Settings, cascade: Cascade) -> None:
-    """Refuse names that a detector of a person's own does not look for."""
+    """Tell of names that a detector of a person's own does not look for."""
     if settings.names is None or settings.prompts is not None or not takes_names(settings):
         return
     if set(cascade.names.values()) != {one.name for one in settings.names}:
-        raise ConfigError(
-            f"--names: {settings.detector} looks for no words; it knows its own classes, and --mode"
-            " automatic or both gives names to masks of everything"
+        logger.warning(
+            "--names: %s looks for no words, so they are not used; it knows its own classes, and"
+            " --mode automatic or both gives names to masks of everything",
+            settings.detector,
         )
 
 

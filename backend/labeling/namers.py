@@ -52,10 +52,11 @@ class NamersWithExamples:
         """
         from backend.labeling.examples import read_examples
         from backend.models.clip import ClipNamer
-        from backend.models.probe import learn_names
+        from backend.models.probe import NOTHING, learn_names, need_scikit_learn
 
         if self._settings.examples is None:
             return self._namers.of(classes or ())
+        need_scikit_learn()
         namer = self._namers.of(classes or (Words("object"),))
         if not isinstance(namer, ClipNamer):
             raise ConfigError("--examples: names are learned with a CLIP or SigLIP as --namer")
@@ -69,7 +70,9 @@ class NamersWithExamples:
                 progress=sys.stderr.isatty(),
             )
         if classes is None:
-            classes = [Words(label) for label in dict.fromkeys(self._examples.labels)]
+            known = {label.casefold(): label for label in reversed(self._examples.labels)}
+            called = dict.fromkeys(label.casefold() for label in self._examples.labels)
+            classes = [Words(known[name]) for name in called if name != NOTHING]
             namer = namer.for_classes(classes)
         learned, held_out = learn_names(namer, classes, self._examples)
         logger.warning("%s", held_out.sentence())

@@ -34,6 +34,7 @@ _SENTENCE = ("grounding-dino", "mm-grounding-dino")  # of a configuration's mode
 _SINGLE = ("owlv2", "owlvit")
 _STOP = "."  # what divides the words of a sentence
 _ENDS = 2  # tokens before and after a sentence
+_NARROWEST = 50  # sides of an image, the long one over the short one
 _LONGEST_SENTENCE = 256  # tokens; of Grounding DINO's text encoder
 
 
@@ -82,7 +83,7 @@ class OpenVocabularyDetector:
             self._asked = list(self._sentences(words))
         else:
             self._asked = [self._each(words)]
-        chosen = [conf, iou, max_det, agnostic_nms, words]
+        chosen = [conf, iou, max_det, agnostic_nms, words, list(self.names.values())]
         recipe = json.dumps([folder_digest(folder), chosen])
         self.version = f"{folder.name}-{sha256(recipe.encode()).hexdigest()[:8]}"
 
@@ -153,6 +154,8 @@ class OpenVocabularyDetector:
         return [found[k] for k in range(len(images))]
 
     def _of_shape(self, images: Sequence[Image]) -> list[Detections]:
+        size_hw = images[0].shape[0], images[0].shape[1]
+        images = [_padded(image) for image in images]
         given = self._images(
             images=list(images), input_data_format="channels_last", return_tensors="pt"
         )
@@ -170,8 +173,8 @@ class OpenVocabularyDetector:
                 boxes.append(answer.pred_boxes.float().cpu())
                 scores.append(self._of_classes(answer.logits.float().sigmoid().cpu(), columns))
         every, sure = torch.cat(boxes, 1), torch.cat(scores, 1)
-        height, width = images[0].shape[:2]
-        return [self._chosen(*one, (height, width)) for one in zip(every, sure, strict=True)]
+        seen_hw = images[0].shape[0], images[0].shape[1]
+        return [self._chosen(*one, seen_hw, size_hw) for one in zip(every, sure, strict=True)]
 
     def _of_classes(self, shares: Tensor, columns: Tensor) -> Tensor:
         """(B, Q, classes) the likeliest column of each class, from (B, Q, columns)."""
@@ -181,12 +184,14 @@ class OpenVocabularyDetector:
                 found[..., k] = torch.maximum(found[..., k], shares[..., column])
         return found
 
-    def _chosen(self, boxes: Tensor, shares: Tensor, size_hw: tuple[int, int]) -> Detections:
+    def _chosen(
+        self, boxes: Tensor, shares: Tensor, seen_hw: tuple[int, int], size_hw: tuple[int, int]
+    ) -> Detections:
         from torchvision.ops import batched_nms, box_convert, clip_boxes_to_image, nms
 
-        height, width = size_hw
+        height, width = seen_hw
         # OWL-ViT's second kind sees the picture in a square, with a margin below or on the right.
-        sides = [max(size_hw)] * 2 if self._kind == "owlv2" else [width, height]
+        sides = [max(seen_hw)] * 2 if self._kind == "owlv2" else [width, height]
         scores, classes = shares.max(1)
         keep = scores >= self._conf
         corners = box_convert(boxes[keep], "cxcywh", "xyxy") * torch.tensor(sides * 2)
@@ -204,6 +209,13 @@ class OpenVocabularyDetector:
         )
 
 
+def _padded(image: Image) -> Image:
+    """An image that is not so narrow that resizing would leave it no pixel."""
+    least = -(-max(image.shape[:2]) // _NARROWEST)
+    below, beside = (max(0, least - side) for side in image.shape[:2])
+    return np.pad(image, ((0, below), (0, beside), (0, 0)), constant_values=127)
+
+
 def load(path: Path, config: str | None, settings: Settings, device: str) -> OpenVocabularyDetector:
     """The detector in a folder; see ``OpenVocabularyDetector``.
 
@@ -218,7 +230,10 @@ def load(path: Path, config: str | None, settings: Settings, device: str) -> Ope
     """
     need_transformers(_OPTION)
     if settings.names is None:
-        raise ConfigError(f"{_OPTION} {path.name}: looks for words; give some with --names a,b,c")
+        raise ConfigError(
+            f"{_OPTION} {path.name}: looks for words; give some with --names a,b,c or"
+            " AUTOMATIC_NAMES"
+        )
     if settings.classes is not None:
         raise ConfigError(
             f"--classes: chooses among the classes of a detector; {path.name} looks for --names"

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from backend.core.types import ClassProbabilities, Image, Mask
 from backend.errors import ConfigError
 from backend.models.clip import ClipNamer
 
+NOTHING = ""  # the label of places that nobody named
 _NONE = -1  # an example of something that is none of the classes
 _FOLDS = 5
 _STRENGTH = 0.1  # inverse of the penalty, on features of unit deviation
@@ -35,7 +37,7 @@ class NamedFeatures:
 
     Attributes:
         features: (N, D) float32 unit features of a namer.
-        labels: their names.
+        labels: their names; ``NOTHING`` for places beside them.
         pictures: (N,) number of the picture that each is in.
         digest: of labels, masks and pictures; the same on every machine, as features are not.
     """
@@ -67,7 +69,7 @@ class HeldOut:
             return "names: too few examples to hold some out, so examples and words decide together"
         told = ", ".join(f"{how} {100 * share:.1f} %" for how, share in self.accuracy.items())
         return (
-            f"names: {told} right on {self.masks} examples that were held out;"
+            f"names: {told} right on {self.masks} held-out examples and places beside them;"
             f" {'both together' if self.best == BOTH else self.best} decide"
         )
 
@@ -83,21 +85,22 @@ def learn_names(
         found: the examples.
 
     Raises:
-        ConfigError: scikit-learn is missing, or fewer than two classes have an example.
+        ConfigError: scikit-learn is missing, no class has an example, or there is nothing to tell
+            the only one from.
     """
-    try:
-        import sklearn  # noqa: F401
-    except ImportError:
-        raise ConfigError(
-            "--examples: needs scikit-learn; pip install 'yolo-sam2-labeling[clip]' brings it"
-        ) from None
+    need_scikit_learn()
     numbers = {word.casefold(): k for k, one in enumerate(classes) for word in one.called}
     truth = np.array([numbers.get(label.casefold(), _NONE) for label in found.labels], np.int64)
     kinds = np.unique(truth)
+    if kinds.max(initial=_NONE) == _NONE:
+        raise ConfigError(
+            f"--examples: none of its labels is a name; labels: {_listed(found.labels)}; names:"
+            f" {_listed([one.name for one in classes])}"
+        )
     if len(kinds) < 2:
         raise ConfigError(
             "--examples: has examples of one class alone, from which no other can be told; it has"
-            f" {', '.join(sorted(set(found.labels))[:8])}"
+            f" {_listed(found.labels)}"
         )
     from_words = namer.compare(found.features)
     probe = _new_probe()
@@ -108,13 +111,31 @@ def learn_names(
         own = ClassProbabilities(from_words.probabilities[asked], from_words.background[asked])
         right = {
             how: float((_said(_mixed(own, shares, kinds, how)) == truth[asked]).mean())
-            for how in (WORDS, EXAMPLES, BOTH)
+            for how in (BOTH, EXAMPLES, WORDS)  # of equals the first decides
         }
         accuracy = right
     best = BOTH if accuracy is None else max(accuracy, key=lambda how: accuracy[how])
     probe.fit(found.features, truth)
     held_out = HeldOut(0 if seen is None else int(seen[1].sum()), accuracy, best)
-    return LearnedNamer(namer, probe, kinds, best, found.digest), held_out
+    digest = sha256(json.dumps([found.digest, truth.tolist()]).encode()).hexdigest()
+    return LearnedNamer(namer, probe, kinds, best, digest), held_out
+
+
+def need_scikit_learn() -> None:
+    """Refuse where the library is not installed.
+
+    Raises:
+        ConfigError: how to get it.
+    """
+    if find_spec("sklearn") is None:
+        raise ConfigError(
+            "--examples: needs scikit-learn; pip install 'yolo-sam2-labeling[clip]' brings it"
+        )
+
+
+def _listed(names: Sequence[str]) -> str:
+    told = sorted({name for name in names if name != NOTHING})
+    return ", ".join(told[:8]) + (f" and {len(told) - 8} more" if len(told) > 8 else "")
 
 
 def _new_probe() -> Any:
@@ -137,13 +158,13 @@ def _held_out(
     from sklearn.base import clone
     from sklearn.model_selection import StratifiedGroupKFold
 
-    n_pictures = len(np.unique(found.pictures))
-    if n_pictures < 2:
+    kinds, counts = np.unique(truth, return_counts=True)
+    n_folds = min(_FOLDS, len(np.unique(found.pictures)), int(counts.max()))
+    if n_folds < 2:
         return None
-    kinds = np.unique(truth)
     shares = np.zeros((len(truth), len(kinds)), np.float32)
     asked = np.zeros(len(truth), np.bool_)
-    folds = StratifiedGroupKFold(n_splits=min(_FOLDS, n_pictures))
+    folds = StratifiedGroupKFold(n_splits=n_folds)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a class with fewer examples than folds
         parts = list(folds.split(found.features, truth, found.pictures))
@@ -154,7 +175,7 @@ def _held_out(
         one = clone(probe).fit(found.features[train], truth[train])
         columns = np.searchsorted(kinds, known)
         shares[np.ix_(test, columns)] = one.predict_proba(found.features[test])
-        asked[test] = np.isin(truth[test], known) & (truth[test] != _NONE)
+        asked[test] = np.isin(truth[test], known)
     return (shares[asked], asked) if asked.any() else None
 
 

@@ -206,9 +206,13 @@ def check_names(settings: Settings) -> None:
         name = getattr(settings, kind)
         if name is None or (kind, name := _name(kind, settings, "cpu")) in MODELS:
             continue
-        if not looks_like_file(name):
+        if not looks_like_file(name) and not _is_folder(kind, name, settings.model_root):
             raise ConfigError(_unknown(kind, name))
         _find(kind, name, settings.model_root)
+
+
+def _is_folder(kind: str, name: str, root: Path) -> bool:
+    return kind == "detector" and any(path.is_dir() for path in (Path(name), root / name))
 
 
 def _find(kind: str, name: str, root: Path) -> Path:
@@ -236,7 +240,7 @@ def _load(kind: str, settings: Settings, device: str) -> Any:
             settings.model_root / model.weights, name, lambda to: module.download(model, to)
         )
         config = config or model.config
-    elif looks_like_file(name):
+    elif looks_like_file(name) or _is_folder(kind, name, settings.model_root):
         path = _find(kind, name, settings.model_root)
         published = MODELS.get((kind, path.stem))
         config = config or (published.config if published is not None else None)

@@ -117,6 +117,7 @@ class YoloDetector:
 
             told = look_for(self._model, path, [w for one in words for w in one.all], root)
             self._names = {k: one.name for k, one in enumerate(words)}
+            told += repr([(one.name, one.all) for one in words])
             self._class_of = np.repeat(np.arange(len(words)), [len(one.all) for one in words])
         kept = self._class_ids(path, classes)
         if kept is not None and self._class_of is not None:

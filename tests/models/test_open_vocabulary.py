@@ -134,6 +134,15 @@ def test_many_words_make_several_sentences(tmp_path: Path) -> None:
         load_detector(settings_of(folder, names=(Words("car"), Words("..."))), "cpu")
 
 
+def test_very_narrow_pictures_are_seen(folder: Path) -> None:
+    detector = load_detector(settings_of(folder), "cpu")
+    for size in ((1, 1), (1, 3000), (3000, 1)):
+        image = np.full((*size, 3), 90, np.uint8)
+        (found,) = detector.detect([image])
+        check_detections(found, detector)
+        assert (found.xyxy <= [size[1], size[0]] * 2).all()
+
+
 def test_thresholds_decide_what_is_kept(folder: Path) -> None:
     every = load_detector(settings_of(folder), "cpu").detect(pictures(1))[0]
     least = float(np.median(every.scores))

@@ -213,11 +213,8 @@ def words_for(labels: Sequence[LabelTag]) -> tuple[Words, ...]:
         if label.value.casefold() in taken:
             continue
         taken.add(label.value.casefold())
-        synonyms = []
-        for word in label.predicted:
-            if word.casefold() not in names | taken:
-                taken.add(word.casefold())
-                synonyms.append(word)
+        synonyms = [word for word in label.predicted if word.casefold() not in names | taken]
+        taken |= {word.casefold() for word in synonyms}
         also = () if label.alias is None else (label.alias,)
         found.append(Words(label.value, tuple(synonyms), label.phrases, also))
     return tuple(found)
@@ -234,13 +231,9 @@ def _model(element: Element, labels: Sequence[LabelTag], where: str, skip: bool)
     if mode not in MODES:
         raise InputError(f'{where}: model_mode="{mode[:40]}" is none of {", ".join(MODES)}')
     words = () if mode == CASCADE else words_for(labels)
-    if mode != CASCADE and not words and not skip:
+    if not (words or skip or mode == CASCADE):
         raise InputError(
-            f'{where}: model_mode="{mode}" names masks with labels, and the config has none here'
-            f" but {UNSURE}"
-            if labels
-            else f'{where}: model_mode="{mode}" names masks with labels, and the config has none'
-            " here"
+            f'{where}: model_mode="{mode}" needs labels other than {UNSURE} to name masks'
         )
     return ModelChoice(normpath(path) if path else None, mode, words)
 

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, BinaryIO
 
 from backend.config.service import ServiceSettings
@@ -84,16 +85,8 @@ class Service:
     ) -> None:
         self.settings = settings
         self.fetcher = fetcher or Fetcher(settings, patience_s=_PATIENCE_S)
-
-        def load_warm(model_path: str | None) -> InteractiveLabeler:
-            predictor = load(model_path)
-            if warm:
-                warm_up(predictor)
-            self.monitor.models.labels(predictor.model_version).set(1)
-            return predictor
-
         self.predictors = Predictors(
-            load_warm,
+            partial(self._loaded, load, warm),
             everything,
             threshold=threshold,
             allow_paths=settings.allow_custom_model_path,
@@ -144,6 +137,15 @@ class Service:
 
     def _save_video(self, uri: str, task_id: int | None, deadline: float, file: BinaryIO) -> None:
         self.fetcher.download(uri, task_id, deadline, file, self.settings.max_video_bytes)
+
+    def _loaded(
+        self, load: Callable[[str | None], InteractiveLabeler], warm: bool, model_path: str | None
+    ) -> InteractiveLabeler:
+        predictor = load(model_path)
+        if warm:
+            warm_up(predictor)
+        self.monitor.models.labels(predictor.model_version).set(1)
+        return predictor
 
     def start(self) -> None:
         """Load the models in the background."""

@@ -209,9 +209,9 @@ def test_modes_that_cannot_be_are_refused() -> None:
     labels = '<Label value="car"/>'
     with pytest.raises(InputError, match='model_mode="all" is none of cascade, automatic, both'):
         bound(brush(labels, 'model_mode="all"'))
-    with pytest.raises(InputError, match="names masks with labels, and the config has none"):
+    with pytest.raises(InputError, match="needs labels other than unsure"):
         bound(brush("", 'model_mode="both"'))
-    with pytest.raises(InputError, match="the config has none here but unsure"):
+    with pytest.raises(InputError, match="needs labels other than unsure"):
         bound(brush('<Label value="unsure"/>', 'model_mode="automatic"'))
     skipped = brush("", 'model_mode="both" model_skip="true"')
     assert bound(skipped + brush(labels, name="b2")).groups[0].model.mode == "cascade"
