@@ -40,9 +40,8 @@ def run_evaluate(
 ) -> dict[str, Any]:
     """Evaluate a VOC dataset.
 
-    Without ``--names``, automatic masks are named with the dataset's classes. ``flat`` takes the
-    overlaps from a labeler. With ``tracks``, object values are the tracks of videos, which get
-    figures of their own.
+    Without ``--names``, automatic masks get the dataset's classes. ``flat`` takes the overlaps from
+    a labeler. With ``tracks``, object values are tracks of videos, with figures of their own.
 
     Raises:
         ConfigError: the dataset, the models or their classes cannot work.
