@@ -48,24 +48,13 @@ def run_evaluate(
     """
     from backend.evaluation.evaluate_cascade import evaluate
     from backend.evaluation.evaluate_maps import evaluate_maps
-    from backend.evaluation.truth import EvaluateOptions
 
     if tracks and predictions is None:
         raise ConfigError("--tracks: compares label maps; name their folder with --predictions")
     dataset, names = _dataset(root, settings)
     outputs.check()
-    limits = ImageLimits(max_pixels=settings.max_pixels)
-    options = EvaluateOptions(
-        overlap=overlap,
-        batch=settings.batch,
-        workers=settings.workers,
-        limits=limits,
-        rename=tuple(rename.items()),
-        gallery=outputs.report is not None,
-        judge_everything=mode == AUTOMATIC and predictions is None,
-        name_margin=settings.name_margin,
-        progress=outputs.progress,
-    )
+    judge_everything = mode == AUTOMATIC and predictions is None
+    options = _options(settings, outputs, overlap, rename, judge_everything)
     if predictions is not None:
         version, run = "label maps", evaluate_maps(dataset, predictions, names, options, stop)
     else:
@@ -93,7 +82,30 @@ def run_evaluate(
         told,
         title="Masks against ground truth",
         captions=("prediction", "truth"),
-        load=pictures(outputs.images, limits, None),
+        load=pictures(outputs.images, options.limits, None),
+    )
+
+
+def _options(
+    settings: Settings,
+    outputs: Outputs,
+    overlap: str,
+    rename: Mapping[str, str],
+    judge_everything: bool,
+) -> EvaluateOptions:
+    """How to run, as the settings say."""
+    from backend.evaluation.truth import EvaluateOptions
+
+    return EvaluateOptions(
+        overlap=overlap,
+        batch=settings.batch,
+        workers=settings.workers,
+        limits=ImageLimits(max_pixels=settings.max_pixels),
+        rename=tuple(rename.items()),
+        gallery=outputs.report is not None,
+        judge_everything=judge_everything,
+        name_margin=settings.name_margin,
+        progress=outputs.progress,
     )
 
 
