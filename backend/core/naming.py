@@ -66,8 +66,8 @@ def words_of(text: str) -> Words:
     Raises:
         ValueError: no word, or an empty one.
 
-    >>> words_of("car | automobile")
-    Words(name='car', synonyms=('automobile',))
+    >>> words_of("car | automobile").all
+    ('car', 'automobile')
     """
     words = tuple(word.strip() for word in text.split("|"))
     if not all(words):

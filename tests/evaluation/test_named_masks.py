@@ -17,7 +17,7 @@ from backend.demo.scenes.objects import CLASS_NAMES
 from backend.evaluation.named_masks import NamedMasks, best_threshold, judge_masks
 from backend.evaluation.named_masks_text import named_masks_text
 
-MODELS = ("--segmenter", "demo", "--device", "cpu", "--no-progress", "--points-per-side", "10")
+MODELS = ("--segmenter", "demo", "--device", "cpu", "--no-progress", "--points-per-side", "8")
 
 
 def square(x: int, side: int = 40) -> Mask:

@@ -25,7 +25,10 @@ from tests.support.fake_studio import FakeStudio, serving
 from tests.support.servers import Recorder
 
 PICTURE = SAMPLES / "JPEGImages" / "3000002.jpg"
-SETTINGS = Settings(detector="demo", segmenter="demo", device="cpu", min_part=0.02)
+POINTS = 12  # a side; fewer than the embedded model asks for, which only costs time here
+SETTINGS = Settings(
+    detector="demo", segmenter="demo", device="cpu", min_part=0.02, points_per_side=POINTS
+)
 
 
 def project(labels: str, mode: str = "automatic", more: str = "") -> str:
@@ -169,10 +172,11 @@ def server(studio: FakeStudio) -> Iterator[Recorder]:
 def test_prelabel_gives_what_the_server_gives(
     run_cli, client: SimpleNamespace, studio: FakeStudio, server: Recorder, tmp_path: Path
 ) -> None:
-    code, out, err = run_cli(*options(server, tmp_path, "--dry-run"))
+    points = ("--points-per-side", POINTS)
+    code, out, err = run_cli(*options(server, tmp_path, "--dry-run", *points))
     assert code == 0, err
     assert "brush: ball becomes ball from 0\n" in out
-    code, _, err = run_cli(*options(server, tmp_path))
+    code, _, err = run_cli(*options(server, tmp_path, *points))
     assert code == 0, err
     uploaded = studio.of(1)[0]
     assert labels_of(uploaded) == labels_of(answer(client, project(LABELS)))
