@@ -1,7 +1,7 @@
 """The one table of models: name, weights, and the module that loads them.
 
-A new model is one file with ``load`` and ``download`` and one row here. torch is imported only when
-a model is loaded.
+A new model is one file with ``load`` and one row here, and ``download`` unless its weights are a
+folder of the hub. torch is imported only when a model is loaded.
 """
 
 from __future__ import annotations
