@@ -115,7 +115,7 @@ def check_masks(masks: Masks, image: Image, count: int) -> None:
     assert len(crop_masks(masks)) == count
 
 
-def check_boxes(segmenter: BoxSegmenter, counts: Sequence[int]) -> None:
+def check_boxes(segmenter: BoxSegmenter, counts: Sequence[int], *, again: bool) -> None:
     assert segmenter.segment([], []) == []
     images = pictures(len(counts))
     boxes = [boxes_of(image, count) for image, count in zip(images, counts, strict=True)]
@@ -123,8 +123,10 @@ def check_boxes(segmenter: BoxSegmenter, counts: Sequence[int]) -> None:
     assert len(answers) == len(images)
     for image, of_image, masks in zip(images, boxes, answers, strict=True):
         check_masks(masks, image, len(of_image))
-    again = segmenter.segment(images[::-1], [of_image[::-1] for of_image in boxes[::-1]])
-    for one, other in zip(answers, again[::-1], strict=True):
+    if not again:
+        return
+    swapped = segmenter.segment(images[::-1], [of_image[::-1] for of_image in boxes[::-1]])
+    for one, other in zip(answers, swapped[::-1], strict=True):
         assert np.allclose(one.logits, other.logits[::-1], atol=0.05), "order does not matter"
         assert np.allclose(one.quality, other.quality[::-1], atol=1e-3)
 
@@ -152,7 +154,9 @@ def test_segmenters(model: Model, settings_for: Load) -> None:
     segmenter = load_segmenter(settings_for(model), "cpu")
     assert segmenter.version.startswith(Path(model.weights).stem)
     large = "large" in model.name or "base_plus" in model.name  # ten seconds a picture
-    check_boxes(segmenter, (0, 1, 2) if model.name in _QUICK else (2,) if large else (2, 1))
+    counts = (0, 1, 2) if model.name in _QUICK else (2,) if large else (2, 1)
+    # That order does not matter is shown by their smaller sisters.
+    check_boxes(segmenter, counts, again=not large)
     if isinstance(segmenter, PointSegmenter):
         check_prompts(segmenter)
 
