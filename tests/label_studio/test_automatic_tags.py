@@ -14,7 +14,7 @@ from backend.config.models import Settings
 from backend.config.service import ServiceSettings
 from backend.demo.run import SAMPLES
 from backend.errors import ConfigError
-from backend.formats.label_studio.label_config import parse_label_config
+from backend.formats.label_studio.label_config import ModelChoice, parse_label_config
 from backend.label_studio.prelabel.prepare import PrelabelOptions, prepare
 from backend.label_studio.prelabel.run import Choice
 from backend.label_studio.server.app import create_app
@@ -93,8 +93,15 @@ def test_the_server_names_masks_of_everything_with_the_projects_labels(
     assert len(both["result"]) >= len(detected["result"]) >= 3
 
 
-def test_clicks_need_no_namer(client: SimpleNamespace) -> None:
+@pytest.mark.parametrize("path", ["", ' model_path="own.pt"'])
+def test_clicks_need_no_namer(
+    client: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
     config = project('<Label value="ball"/><Label value="never asked for"/>')
+    config = config.replace(" model_mode", f"{path} model_mode", 1)
+    default = client.predictors.default()
+    monkeypatch.setattr(client.predictors, "_allow_paths", True)
+    monkeypatch.setitem(client.predictors._loaded, ModelChoice("own.pt"), default)
     mark = {
         "type": "rectanglelabels",
         "from_name": "box",

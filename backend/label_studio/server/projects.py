@@ -114,7 +114,8 @@ class Predictors:
         return made
 
     def _cascade(self, path: str | None) -> InteractiveLabeler:
-        if sum(one.mode == CASCADE for one in self._loaded) > self._most:
+        # A copy, as namers are added on another thread.
+        if sum(one.mode == CASCADE for one in list(self._loaded)) > self._most:
             raise InputError(
                 f"model_path: at most {self._most} detectors are kept loaded; restart the"
                 " backend to forget those of old configs"
@@ -135,7 +136,7 @@ class Predictors:
             if known is None:
                 known = self._make_named(choice, outlines)
             self._loaded[choice] = known  # the one asked for last comes last
-            old = [one for one in self._loaded if one.mode != CASCADE]
+            old = [one for one in list(self._loaded) if one.mode != CASCADE]
             for one in old[: max(0, len(old) - _MOST_NAMED)]:
                 self._loaded.pop(one, None)
         return known
@@ -205,7 +206,7 @@ class Predictors:
             models[base] = found or inference.run(partial(self.get, base), deadline)
             if one.mode != CASCADE and not for_clicks:
                 models[one] = self._awaited(one, models[base], deadline)
-        if for_clicks and len(models) < len(wanted | {DEFAULT_MODELS}):
+        if any(one not in models for one in wanted):  # a click goes without its namer
             binding = bind(
                 config,
                 lambda choice: names_for(choice, models[ModelChoice(choice.path)].names),
