@@ -58,7 +58,7 @@ def add(commands: Commands) -> None:
     about = "how often --watch looks (default: 1)"
     parser.add_argument("--interval", type=float, default=1.0, metavar="SECONDS", help=about)
     add_source_options(parser)
-    about = "labelme, label-studio, coco, yolo, voc, overlay (default: labelme)"
+    about = "labelme, label-studio, coco, coco-panoptic, yolo, voc, overlay (default: labelme)"
     parser.add_argument("--format", default="labelme", metavar="F[,F..]", help=about)
     about = "put before each image's path in Label Studio tasks"
     parser.add_argument("--image-url-prefix", default=IMAGE_URL_PREFIX, metavar="URL", help=about)
@@ -154,7 +154,7 @@ def run_options(args: argparse.Namespace, settings: Settings, prompts: Any = Non
 
 
 def _datasets(args: argparse.Namespace, formats: Sequence[str], stop: threading.Event) -> list[Any]:
-    """COCO and YOLO datasets of the labelme files that were just written, or corrected since.
+    """Datasets of the labelme files that were just written, or corrected since.
 
     The model's classes come first in them, in its order.
     """

@@ -23,7 +23,7 @@ Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 INTERRUPTED = 130
 MODES = ("cascade", "boxes", "automatic", "both")
 OVERLAPS = ("score", "smallest", "last")  # explained in core.stacking, which --help does not load
-FORMATS = ("labelme", "label-studio", "coco", "yolo", "voc")
+FORMATS = ("labelme", "label-studio", "coco", "coco-panoptic", "yolo", "voc")
 IMAGE_URL_PREFIX = "/data/local-files/?d="
 
 _DETECTOR = ("detector", "model_root", "device", "classes")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from backend.core.classes import IGNORE
 from backend.core.masks import mask_from_full, mask_xyxy
@@ -132,3 +134,33 @@ def flattened(
             left = Mask(mask.x + left.x, mask.y + left.y, left.crop)
             flat.append(replace(one, mask=left, xyxy=mask_xyxy(left)))
     return flat, mask_from_full(seen == 0)
+
+
+def masks_by_value(values: NDArray[np.integer[Any]]) -> list[tuple[int, Mask]]:
+    """The pixels of every value but 0, in the order of values.
+
+    Takes time in proportion to the pixels, however many values there are.
+
+    Args:
+        values: (H, W).
+
+    >>> [(value, mask.x) for value, mask in masks_by_value(np.array([[0, 7, 7, 5]]))]
+    [(5, 3), (7, 1)]
+    """
+    at = np.flatnonzero(values)
+    if not len(at):
+        return []
+    keys = values.ravel()[at]
+    order = np.argsort(keys, kind="stable")
+    at = at[order]
+    keys = keys[order]
+    starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
+    found = []
+    for start, end in zip(starts, [*starts[1:], len(keys)], strict=True):
+        rows, columns = np.divmod(at[start:end], values.shape[1])
+        x = int(columns.min())
+        y = int(rows[0])
+        crop = np.zeros((int(rows[-1]) - y + 1, int(columns.max()) - x + 1), np.bool_)
+        crop[rows - y, columns - x] = True
+        found.append((int(keys[start]), Mask(x, y, crop)))
+    return found

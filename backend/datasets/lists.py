@@ -10,7 +10,11 @@ from pathlib import Path, PurePosixPath
 from backend.errors import InputError
 from backend.formats.json_stream import read_list
 
-_PATTERNS = {"voc": "ImageSets/Segmentation/*.txt", "coco": "annotations/instances_*.json"}
+_PATTERNS = {
+    "voc": "ImageSets/Segmentation/*.txt",
+    "coco": "annotations/instances_*.json",
+    "coco-panoptic": "annotations/panoptic_*.json",
+}
 
 
 def repeated(

@@ -23,6 +23,7 @@ GROUP = "yolosam2.formats"
 _BUILT_IN = {
     "label-studio": "backend.formats.label_studio.format",
     "coco": "backend.formats.coco.format",
+    "coco-panoptic": "backend.formats.coco.panoptic_format",
     "yolo": "backend.formats.yolo.format",
     "voc": "backend.formats.voc.format",
 }

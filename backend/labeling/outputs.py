@@ -25,7 +25,7 @@ from backend.formats.voc.label_maps import label_maps, read_label_map
 from backend.labeling.sources import ImageItem
 
 OUTPUT_FORMATS = ("labelme", "label-studio", "voc", "overlay")
-DATASETS = ("coco", "yolo")  # made of labelme files once these are complete
+DATASETS = ("coco", "coco-panoptic", "yolo")  # made of labelme files once these are complete
 LABELME_FOLDER = "labelme"  # of those
 
 Files = list[tuple[Path, bytes]]

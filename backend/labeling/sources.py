@@ -23,6 +23,7 @@ OUTPUT_FOLDERS = (
     "label-studio",
     "labelme",
     "coco",
+    "coco-panoptic",
     "yolo",
 )
 

@@ -12,6 +12,7 @@ from backend.demo.scenes.compose import TEST_SEEDS, Scene, generate
 from backend.demo.scenes.objects import CLASS_NAMES
 from backend.drawing.overlays import encode_picture
 from backend.files.images import read_image
+from backend.formats.coco.panoptic import decode_segments
 from backend.formats.voc.class_names import read_class_names
 from backend.formats.voc.label_maps import decode_png
 from labelme_plugin import document as labelme
@@ -42,7 +43,7 @@ def test_everything_is_outlined_and_named_in_all_formats(
     out = tmp_path / "out"
     code, text, _ = run_cli(
         *("annotate", photos, "--out", out, "--mode", "automatic", "--names", NAMES, *MODELS),
-        *("--format", "labelme,label-studio,voc,coco,overlay", "--flat", "--json"),
+        *("--format", "labelme,label-studio,voc,coco,coco-panoptic,overlay", "--flat", "--json"),
     )
     assert code == 0
     summary = json.loads(text.partition("\n}")[0] + "\n}")
@@ -69,6 +70,16 @@ def test_everything_is_outlined_and_named_in_all_formats(
     assert (out / "coco" / "annotations" / "instances_train.json").is_file()
     tasks = json.loads((out / "label-studio" / "import.json").read_text())
     assert len(tasks) == 2
+    panoptic = out / "coco-panoptic" / "annotations" / "panoptic_train"
+    document = json.loads(panoptic.with_suffix(".json").read_text())
+    values = {one["id"]: names.index(one["name"]) + 1 for one in document["categories"]}
+    for row in document["annotations"]:
+        numbers = decode_segments((panoptic / row["file_name"]).read_bytes(), "map")
+        seen = np.zeros(numbers.shape, np.uint8)
+        for segment in row["segments_info"]:
+            seen[numbers == segment["id"]] = values[segment["category_id"]]
+        classes = decode_png((out / "SegmentationClass" / row["file_name"]).read_bytes(), "map")
+        assert np.array_equal(seen, classes), "the same map in both formats"
 
 
 def test_masks_without_names_are_objects(run_cli, photos: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.dataset_scenes import shape, write_picture
 
-FORMATS = ("labelme", "label-studio", "coco", "yolo", "voc")
+FORMATS = ("labelme", "label-studio", "coco", "coco-panoptic", "yolo", "voc")
 SQUARE = np.pad(np.ones((6, 8), bool), 4)
 
 

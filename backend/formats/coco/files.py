@@ -12,26 +12,56 @@ from backend.formats.json_stream import read_list
 
 _ROBOFLOW = "_annotations.coco.json"  # beside the pictures of each split
 _SPLITS = ("train", "val", "test")
+INSTANCES = "instances"  # what the names of files begin with
+PANOPTIC = "panoptic"
 
 
 def coco_files(folder: Path) -> list[Path]:
     """The annotation files of a dataset: ``annotations/instances_*.json``, else every JSON file in
     the folder that looks like one.
     """
-    found = sorted((folder / "annotations").glob("instances_*.json"))
+    found = sorted((folder / "annotations").glob(f"{INSTANCES}_*.json"))
     found = found or sorted([*folder.glob(f"*/{_ROBOFLOW}"), *folder.glob(_ROBOFLOW)])
     return found or sorted(path for path in folder.glob("*.json") if is_coco(path))
 
 
+def panoptic_files(folder: Path) -> list[Path]:
+    """The files of a panoptic dataset: ``annotations/panoptic_*.json``, else every JSON file in the
+    folder that looks like one.
+    """
+    found = sorted((folder / "annotations").glob(f"{PANOPTIC}_*.json"))
+    return found or sorted(path for path in folder.glob("*.json") if is_panoptic(path))
+
+
 def is_coco(path: Path) -> bool:
-    """True if the beginning of a file looks like COCO."""
+    """True if the beginning of a file looks like instance annotations of COCO."""
+    head = _head(path)
+    return _is_any_coco(head) and not _is_panoptic(path, head)
+
+
+def is_panoptic(path: Path) -> bool:
+    """True if the beginning of a file, or its name, looks like panoptic annotations of COCO."""
+    head = _head(path)
+    return _is_any_coco(head) and _is_panoptic(path, head)
+
+
+def _head(path: Path) -> bytes:
     try:
         if not path.is_file():  # a pipe would wait for ever
-            return False
+            return b""
         with path.open("rb") as stream:
-            head = stream.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n")
+            return stream.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n")
     except OSError:
-        return False
+        return b""
+
+
+def _is_panoptic(path: Path, head: bytes) -> bool:
+    # The files of the COCO site begin with the images, so that only their name tells.
+    told = b'"segments_info"' in head or b'"isthing"' in head
+    return told or path.name.startswith(f"{PANOPTIC}_")
+
+
+def _is_any_coco(head: bytes) -> bool:
     listed = any(f'"{key}"'.encode() in head for key in ("annotations", "categories"))
     return head.startswith(b"{") and (listed or (b'"images"' in head and b'"shapes"' not in head))
 
@@ -42,10 +72,19 @@ def split_of(path: Path) -> str | None:
         return {"train": "train", "valid": "val", "val": "val", "test": "test"}.get(
             path.parent.name
         )
-    stem = path.stem.removeprefix("instances_")
+    stem = list_of(path)
     if path.stem != stem:
         return next((name for name in _SPLITS if stem.startswith(name)), stem)
     return next((name for name in _SPLITS if stem.startswith(name)), None)
+
+
+def list_of(path: Path) -> str:
+    """The part of a file's name that tells its list: ``train2017`` of ``instances_train2017.json``.
+
+    >>> list_of(Path("instances_train2017.json")), list_of(Path("export.json"))
+    ('train2017', 'export')
+    """
+    return path.stem.removeprefix(f"{INSTANCES}_").removeprefix(f"{PANOPTIC}_")
 
 
 def category_names(paths: Sequence[Path]) -> tuple[str, ...]:

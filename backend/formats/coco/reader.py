@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, ClassVar
 
 from backend.errors import ConfigError, InputError, Unavailable, json_kind
 from backend.files.addresses import name_in, uploaded_name
@@ -23,7 +23,14 @@ from backend.files.text import open_utf8
 from backend.formats.base import ReadRequest
 from backend.formats.coco import parts
 from backend.formats.coco.annotations import annotation_mask, image_size, instance_of
-from backend.formats.coco.files import coco_files, id_text, read_categories, split_of
+from backend.formats.coco.files import (
+    INSTANCES,
+    coco_files,
+    id_text,
+    list_of,
+    read_categories,
+    split_of,
+)
 from backend.formats.coco.writer import OUR_MARK
 from backend.formats.json_stream import read_list
 from backend.formats.sample import (
@@ -62,17 +69,19 @@ class CocoReader:
         InputError: the categories or images of a file cannot be read.
     """
 
+    called: ClassVar[str] = INSTANCES
+
     def __init__(self, request: ReadRequest) -> None:
         source = request.source
         pictures = request.pictures
         split = request.options.split
-        files = [source] if source.is_file() else coco_files(source)
+        files = [source] if source.is_file() else self.files_in(source)
         if not files:
-            raise ConfigError(f"{source}: no annotations/instances_*.json there")
+            raise ConfigError(f"{source}: no annotations/{self.called}_*.json there")
         if split is not None and len(files) > 1:
             files = [path for path in files if split_of(path) == split]
             if not files:
-                raise ConfigError(f"{source}: no annotations/instances_{split}*.json there")
+                raise ConfigError(f"{source}: no annotations/{self.called}_{split}*.json there")
         self._split = split
         self._pictures = pictures
         self._encoding = request.options.encoding
@@ -97,14 +106,17 @@ class CocoReader:
                     n_images = sum(1 for _ in read_list(stream, path, "images"))
                 if not found and not n_images:
                     raise InputError(
-                        f"{path}: has neither categories nor images; is it an instance annotation"
-                        " file of COCO?"
+                        f"{path}: has neither categories nor images; is it annotations of COCO?"
                     )
                 self._categories[path] = found
                 self.total += n_images
                 request.names.add(list(found.values()))
             except (InputError, OSError) as error:
                 self._broken.append(Fault.of(str(path), error))
+
+    def files_in(self, folder: Path) -> list[Path]:
+        """The annotation files of a dataset."""
+        return coco_files(folder)
 
     def _tell_repeated(self, categories: Mapping[str, str], path: Path) -> None:
         counts = Counter(categories.values())
@@ -212,30 +224,9 @@ class CocoReader:
         size_hw = image_size(image, picture, rows, where)
         left_out: Counter[str] = Counter()
         faults: list[str] = []
-        found: list[tuple[DatasetInstance, object]] = []
-        seen: set[str] = set()
-        for place, row in rows:
-            at = f"{path}: annotations[{place}]"
-            body = json.dumps({key: value for key, value in row.items() if key != "id"})
-            if body in seen and path not in self._ours:
-                left_out["annotations that repeat another one"] += 1
-                continue
-            seen.add(body)
-            try:
-                label = self._categories[path].get(id_text(row.get("category_id")) or "")
-                if label is None:
-                    shown = str(row.get("category_id"))[:40]
-                    raise InputError(f"{at}.category_id: {shown} is none of the categories")
-                mask = annotation_mask(row, size_hw, at, left_out)
-            except Exception as error:  # whatever a row holds, it costs only itself
-                faults.append(Fault.of(at, error, str(path)).sentence)
-                continue
-            if mask is not None:
-                trusted = self._trusted[path]
-                one = instance_of(row, label, mask, order=len(found), trusted=trusted)
-                found.append((one, extras_of(row).get(parts.DRAWN)))
-        check_something_left(found, faults)
-        instances = with_holes(parts.restore(found, size_hw))
+        instances = self._instances(path, rows, where, size_hw, left_out, faults)
+        check_something_left(instances, faults)
+        instances = with_holes(instances)
         notes = {
             **{key: value for key, value in image.items() if key not in _OWN_IMAGE},
             **extras_of(image),
@@ -255,6 +246,61 @@ class CocoReader:
             faults=tuple(faults),
         )
 
+    def _instances(
+        self,
+        path: Path,
+        rows: Sequence[tuple[int, dict[str, Any]]],
+        where: str,
+        size_hw: tuple[int, int],
+        left_out: Counter[str],
+        faults: list[str],
+    ) -> tuple[DatasetInstance, ...]:
+        """The instances of an image.
+
+        Args:
+            path: of the annotation file.
+            rows: the annotations of the image, and the place of each in the file.
+            where: the image, for messages.
+            size_hw: of the image.
+            left_out: takes what had no place.
+            faults: takes a sentence for each annotation that cannot be read.
+
+        Raises:
+            InputError: nothing of the image can be read.
+        """
+        found: list[tuple[DatasetInstance, object]] = []
+        seen: set[str] = set()
+        for place, row in rows:
+            at = f"{path}: annotations[{place}]"
+            body = json.dumps({key: value for key, value in row.items() if key != "id"})
+            if body in seen and path not in self._ours:
+                left_out["annotations that repeat another one"] += 1
+                continue
+            seen.add(body)
+            try:
+                label = self._label(path, row, at)
+                mask = annotation_mask(row, size_hw, at, left_out)
+            except Exception as error:  # whatever a row holds, it costs only itself
+                faults.append(Fault.of(at, error, str(path)).sentence)
+                continue
+            if mask is not None:
+                trusted = self._trusted[path]
+                one = instance_of(row, label, mask, order=len(found), trusted=trusted)
+                found.append((one, extras_of(row).get(parts.DRAWN)))
+        return parts.restore(found, size_hw)
+
+    def _label(self, path: Path, row: Mapping[str, Any], at: str) -> str:
+        """The name of an annotation's category.
+
+        Raises:
+            InputError: it is none of the file.
+        """
+        label = self._categories[path].get(id_text(row.get("category_id")) or "")
+        if label is None:
+            shown = str(row.get("category_id"))[:40]
+            raise InputError(f"{at}.category_id: {shown} is none of the categories")
+        return label
+
     def _picture(
         self, path: Path, text: str, where: str, split: str | None
     ) -> tuple[PurePosixPath, Path | None]:
@@ -273,7 +319,7 @@ class CocoReader:
             if found is None:
                 raise
             return safe_name(last, where), found
-        called = path.stem.removeprefix("instances_")
+        called = list_of(path)
         direct = next(
             (
                 place

@@ -7,8 +7,8 @@ from pathlib import Path
 from backend.core.stacking import stacking_order
 from backend.errors import LabelingError
 from backend.formats.base import Format
+from backend.formats.png import made_by_us
 from backend.formats.voc.class_names import own_class_names
-from backend.formats.voc.label_maps import made_by_us
 from backend.formats.voc.reader import VocReader
 from backend.formats.voc.writer import MOST_CLASSES, VocWriter
 

@@ -5,41 +5,52 @@ Value 0 is background, ``class_id + 1`` a class (or the k-th object), 255 is ign
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import PIL.Image
-import PIL.PngImagePlugin
 from numpy.typing import NDArray
 
 from backend.core.classes import IGNORE
 from backend.core.masks import mask_from_full, mask_xyxy
 from backend.core.stacking import paint, stacking_order
 from backend.core.types import Instance, LabelMap, Prediction
-from backend.errors import ConfigError, InputError, system_reason
+from backend.errors import ConfigError, InputError
+from backend.formats.png import marked_png, opened_png, read_png
 from backend.formats.voc.colours import ColourTable, object_values, palette_values
 
-_MARK = "yolosam2"
 ReadColours: TypeAlias = Callable[[NDArray[np.uint8]], LabelMap]
 
 
 @cache
 def palette() -> NDArray[np.uint8]:
-    """The VOC palette, (256, 3) uint8 RGB: bit k of the index goes to bit 7 - k // 3 of channel k %
-    3 (VOC devkit).
+    """The VOC palette, (256, 3) uint8 RGB.
 
     >>> palette()[:3].tolist()
     [[0, 0, 0], [128, 0, 0], [0, 128, 0]]
     """
-    index = np.arange(256)
-    colours = np.zeros((256, 3), np.uint8)
-    for bit in range(8):
-        colours[:, bit % 3] |= ((index >> bit & 1) << (7 - bit // 3)).astype(np.uint8)
+    return colours_of_values(np.arange(256))
+
+
+def colours_of_values(values: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
+    """The colour of each value: bit k goes to bit 7 - k // 3 of channel k % 3 (VOC devkit).
+
+    Args:
+        values: (N,), 0 to 2**24 - 1; no two have the same colour.
+
+    Returns:
+        (N, 3) uint8 RGB.
+
+    >>> colours_of_values(np.array([1, 256])).tolist()
+    [[128, 0, 0], [0, 0, 32]]
+    """
+    colours = np.zeros((len(values), 3), np.uint8)
+    for bit in range(24):
+        colours[:, bit % 3] |= ((values >> bit & 1) << (7 - bit // 3)).astype(np.uint8)
     return colours
 
 
@@ -52,28 +63,12 @@ def encode_png(label_map: LabelMap) -> bytes:
     >>> encode_png(np.zeros((1, 2), np.uint8))[:4]
     b'\\x89PNG'
     """
-    stream = io.BytesIO()
     if label_map.dtype == np.uint8:
         picture = PIL.Image.fromarray(label_map).convert("P")
         picture.putpalette(palette().ravel().tolist())
     else:
         picture = PIL.Image.fromarray(label_map.astype(np.uint16))
-    mark = PIL.PngImagePlugin.PngInfo()
-    mark.add_text("Software", _MARK)
-    picture.save(stream, "PNG", compress_level=3, pnginfo=mark)
-    return stream.getvalue()
-
-
-def made_by_us(path: Path) -> bool:
-    """True for a label map that ``encode_png`` wrote.
-
-    Editors and other programs drop or replace its mark.
-    """
-    try:
-        with PIL.Image.open(path, formats=("PNG",)) as picture:
-            return picture.info.get("Software") == _MARK
-    except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError):
-        return False
+    return marked_png(picture)
 
 
 def decode_png(data: bytes, name: str, read_colours: ReadColours | None = None) -> LabelMap:
@@ -95,23 +90,17 @@ def decode_png(data: bytes, name: str, read_colours: ReadColours | None = None) 
     >>> decode_png(encode_png(np.array([[0, 1, 255]], np.uint8)), "a.png").tolist()
     [[0, 1, 255]]
     """
-    try:
-        with PIL.Image.open(io.BytesIO(data), formats=("PNG",)) as picture:
-            picture.load()
-            if read_colours is not None and _is_coloured(picture):
-                return read_colours(np.array(picture.convert("RGB")))
-            if picture.mode in ("LA", "PA"):
-                return np.array(picture)[..., 0]
-            if picture.mode not in ("P", "L", "1", "I;16", "I"):
-                raise InputError(
-                    f"{name}: expected an indexed PNG, got mode {picture.mode}; a labelmap.txt"
-                    " beside the folders names the colours of classes"
-                )
-            return np.array(picture, np.uint16 if picture.mode[0] == "I" else np.uint8)
-    except PIL.UnidentifiedImageError:
-        raise InputError(f"{name}: cannot read the label map: is no PNG") from None
-    except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
-        raise InputError(f"{name}: cannot read the label map: {error}") from None
+    with opened_png(data, name) as picture:
+        if read_colours is not None and _is_coloured(picture):
+            return read_colours(np.array(picture.convert("RGB")))
+        if picture.mode in ("LA", "PA"):
+            return np.array(picture)[..., 0]
+        if picture.mode not in ("P", "L", "1", "I;16", "I"):
+            raise InputError(
+                f"{name}: expected an indexed PNG, got mode {picture.mode}; a labelmap.txt"
+                " beside the folders names the colours of classes"
+            )
+        return np.array(picture, np.uint16 if picture.mode[0] == "I" else np.uint8)
 
 
 def _is_coloured(picture: PIL.Image.Image) -> bool:
@@ -173,15 +162,7 @@ def read_label_map(path: Path, read_colours: ReadColours | None = None) -> Label
     Raises:
         InputError: also for a file that is missing or unreadable.
     """
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot read: {system_reason(error)}") from None
-    except ValueError as error:  # a zero byte in the name
-        raise InputError(f"{str(path)!r}: cannot read: {error}") from None
-    return decode_png(data, str(path), read_colours)
+    return decode_png(read_png(path), str(path), read_colours)
 
 
 def _check_sizes(classes: LabelMap, objects: LabelMap, where: str) -> None:

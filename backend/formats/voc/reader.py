@@ -12,9 +12,9 @@ from pathlib import Path, PurePosixPath
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from backend.core.classes import BACKGROUND_LABEL, IGNORE, IGNORE_LABEL
+from backend.core.stacking import masks_by_value
 from backend.core.types import LabelMap, Mask
 from backend.errors import ConfigError, InputError
 from backend.files.find import is_there
@@ -182,32 +182,8 @@ def _pairs(classes: LabelMap, objects: LabelMap) -> list[tuple[int, int | None, 
     """Class value, object value and pixels of every pair but background, by object value."""
     return [
         (key & 0xFFFF, key >> 16, mask)
-        for key, mask in _masks_by_value(objects.astype(np.int64) << 16 | classes)
+        for key, mask in masks_by_value(objects.astype(np.int64) << 16 | classes)
     ]
-
-
-def _masks_by_value(values: NDArray[np.int64]) -> list[tuple[int, Mask]]:
-    """The pixels of every value but 0, in the order of values.
-
-    Takes time in proportion to the pixels, however many values there are.
-    """
-    at = np.flatnonzero(values)
-    if not len(at):
-        return []
-    keys = values.ravel()[at]
-    order = np.argsort(keys, kind="stable")
-    at = at[order]
-    keys = keys[order]
-    starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
-    found = []
-    for start, end in zip(starts, [*starts[1:], len(keys)], strict=True):
-        rows, columns = np.divmod(at[start:end], values.shape[1])
-        x = int(columns.min())
-        y = int(rows[0])
-        crop = np.zeros((int(rows[-1]) - y + 1, int(columns.max()) - x + 1), np.bool_)
-        crop[rows - y, columns - x] = True
-        found.append((int(keys[start]), Mask(x, y, crop)))
-    return found
 
 
 def _connected(classes: LabelMap) -> Sequence[tuple[int, int | None, Mask]]:
@@ -220,6 +196,6 @@ def _connected(classes: LabelMap) -> Sequence[tuple[int, int | None, Mask]]:
         labels = inside if value == IGNORE else cv2.connectedComponents(inside, connectivity=8)[1]
         found += [
             (int(value), 0 if value == IGNORE else None, mask)
-            for _, mask in _masks_by_value(labels.astype(np.int64))
+            for _, mask in masks_by_value(labels.astype(np.int64))
         ]
     return found

@@ -9,11 +9,11 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from backend.core.classes import BACKGROUND_LABEL, IGNORE, IGNORE_LABEL
-from backend.core.stacking import paint
 from backend.core.types import LabelMap
 from backend.errors import InputError
 from backend.files.names import listable
 from backend.formats.base import NOT_AT_HAND, Encoded, WriteRequest
+from backend.formats.painting import paint_instances
 from backend.formats.sample import DatasetInstance, Sample, count_notes, with_masks
 from backend.formats.voc.class_names import class_names_text
 from backend.formats.voc.label_maps import encode_png
@@ -66,32 +66,16 @@ class VocWriter:
     def _paint(
         self, instances: Sequence[DatasetInstance], sample: Sample
     ) -> tuple[LabelMap, LabelMap, Counter[str]]:
-        """Class and object values, and what of instances others cover.
-
-        Later parts are painted over earlier ones.
-        """
-        parts = sorted(
-            ((part, k + 1) for k, one in enumerate(instances) for part in one.parts),
-            key=lambda pair: pair[0].order,
-        )
-        index = paint(
-            ((part.mask, k) for part, k in parts), sample.known_size(), largest=len(instances)
-        )
+        """Class and object values, and what of instances others cover."""
+        index, hidden = paint_instances(instances, sample.known_size())
         values = np.array([0, *(self._value(one.label, sample) for one in instances)], np.uint8)
         numbers = np.array([0, *_numbers(instances)], np.uint16)
-        with_mask = [one for one in instances if one.parts]
-        n_pixels = sum(int(np.count_nonzero(one.mask.crop)) for one in with_mask)
-        n_seen = len(np.unique(index[index > 0]))
-        hidden = {
-            "pixels of instances under others": n_pixels - int(np.count_nonzero(index)),
-            "instances that others cover completely": len(with_mask) - n_seen,
-        }
         objects: LabelMap = numbers[index]
         narrow = objects.max(initial=0) <= IGNORE
         return (
             values[index],
             objects.astype(np.uint8) if narrow else objects,
-            Counter({text: n for text, n in hidden.items() if n}),
+            hidden,
         )
 
     def _value(self, label: str, sample: Sample) -> int:

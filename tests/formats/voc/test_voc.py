@@ -12,9 +12,10 @@ import pytest
 
 from backend.core.types import Instance, Mask, Prediction
 from backend.errors import ConfigError, InputError
+from backend.formats.png import made_by_us
 from backend.formats.voc.class_names import class_names_text, read_class_names
 from backend.formats.voc.dataset import is_voc, open_voc
-from backend.formats.voc.label_maps import decode_png, encode_png, label_maps, made_by_us, palette
+from backend.formats.voc.label_maps import decode_png, encode_png, label_maps, palette
 
 
 def test_palette_equals_imgviz() -> None:
