@@ -1,10 +1,10 @@
-"""What the cascade answers to a labelme user: class names to labelled masks, points and boxes to
-one mask. Knows nothing of labelme's window.
+"""What the models answer to a labelme user: names to labelled masks, points and boxes to one mask.
+Knows nothing of labelme's window.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -13,7 +13,8 @@ from cachetools import LRUCache
 from numpy.typing import NDArray
 
 from backend.core.masks import mask_xyxy
-from backend.core.protocols import InteractiveLabeler, PointSegmenter
+from backend.core.naming import UNNAMED, UNSURE, Words, words_of
+from backend.core.protocols import InteractiveLabeler, Labeler, PointSegmenter
 from backend.core.types import Embedding, Image, Mask, Prompts
 from backend.errors import InputError
 
@@ -46,35 +47,75 @@ class Assistant:
     Args:
         cascade: loaded models.
         names: of the classes it was told to keep; None for all.
+        words: to look for, known before anybody types.
+        labeler_of: gives a labeler that looks for any words; None where only the classes of the
+            cascade can be found.
     """
 
-    def __init__(self, cascade: InteractiveLabeler, names: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        cascade: InteractiveLabeler,
+        names: Sequence[str] | None = None,
+        *,
+        words: Sequence[Words] = (),
+        labeler_of: Callable[[Sequence[Words]], Labeler] | None = None,
+    ) -> None:
         self._cascade = cascade
         self._names = names
+        self._given = words
+        self._typed = {one.name.casefold(): one for one in words}
+        self._labeler_of = labeler_of
         self._embeddings: LRUCache[bytes, Embedding] = LRUCache(_REMEMBERED)
 
     @property
     def names(self) -> list[str]:
-        """The classes that can be found."""
-        return list(self._cascade.names.values()) if self._names is None else list(self._names)
+        """The classes that can be found, and the words that were given."""
+        known = list(self._cascade.names.values()) if self._names is None else list(self._names)
+        seen = {name.casefold() for name in known}
+        return [*known, *(one.name for one in self._given if one.name.casefold() not in seen)]
+
+    @property
+    def takes_words(self) -> bool:
+        """Whether anything may be typed, and not only the names of classes."""
+        return self._labeler_of is not None
 
     def spelled(self, texts: Sequence[str]) -> list[str]:
         """Texts as the classes are spelled, each once.
 
-        What is none of them, without blanks around it.
+        What is none of them, without blanks around it. Where any words can be looked for, of those
+        divided by ``|`` the first stays, and the others are remembered for it; no text at all is
+        everything there is.
+
+        Raises:
+            InputError: words without a name.
         """
+        if self._labeler_of is not None:
+            classes = self._cascade.names.values() if self._names is None else self._names
+            texts = [text for text in texts if text.strip()] or [*classes, UNNAMED]
+            texts = [self._remembered(text) for text in texts]
         names = {name.casefold(): name for name in self.names}
         return list(
             dict.fromkeys(names.get(text.strip().casefold(), text.strip()) for text in texts)
         )
+
+    def _remembered(self, text: str) -> str:
+        """The name of what was typed, whose words are known from now on."""
+        try:
+            words = words_of(text)
+        except ValueError as error:
+            raise InputError(str(error)) from None
+        if words.synonyms or words.name.casefold() not in self._typed:
+            self._typed[words.name.casefold()] = words
+        return words.name
 
     def by_text(self, image: Image, texts: Sequence[str]) -> tuple[list[AssistedMask], list[str]]:
         """The objects of the classes that were typed.
 
         Args:
             image: (H, W, 3) RGB.
-            texts: names of classes in any case, blanks around them ignored; empty ones are no
-                question.
+            texts: as ``spelled`` gives them: names of classes in any case, blanks around them
+                ignored; empty ones are no question. Where any words can be looked for, also
+                ``unsure`` for what fits none of them surely, or ``object`` for masks without names.
 
         Returns:
             Answers, the surest first, and the texts that are none of the classes.
@@ -83,18 +124,29 @@ class Assistant:
         for text in texts:
             if text.strip():
                 wanted.setdefault(text.strip().casefold(), text)
-        known = {name.casefold() for name in self.names}
-        unknown = [text for folded, text in wanted.items() if folded not in known]
+        labeler, unknown = self._labeler(wanted)
         if len(unknown) == len(wanted):
             return [], unknown
-        (raw,) = self._cascade.infer([image], None)
-        prediction = self._cascade.finish(raw)
+        (raw,) = labeler.infer([image], None)
+        prediction = labeler.finish(raw)
         answers = [
             AssistedMask(instance.mask, float(instance.score), wanted[instance.label.casefold()])
             for instance in prediction.instances
             if instance.mask is not None and instance.label.casefold() in wanted
         ]
         return sorted(answers, key=lambda answer: -answer.score), unknown
+
+    def _labeler(self, wanted: Mapping[str, str]) -> tuple[Labeler, list[str]]:
+        """What finds the texts, by their case-folded ones, and those that it cannot find."""
+        if self._labeler_of is None:
+            known = {name.casefold() for name in self.names}
+            return self._cascade, [text for folded, text in wanted.items() if folded not in known]
+        words = [
+            self._typed.get(folded, Words(text.strip()))
+            for folded, text in wanted.items()
+            if folded != UNSURE
+        ]
+        return self._labeler_of([] if UNNAMED in wanted else words), []
 
     def by_points(
         self, image: Image, points_xy: NDArray[np.floating], labels: Sequence[int]

@@ -18,15 +18,17 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import metadata
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from backend.core.protocols import InteractiveLabeler
 from backend.errors import ConfigError, LabelingError
 from labelme_plugin.assistant import Assistant, AssistedMask
 from labelme_plugin.display import check_display
 from labelme_plugin.pixels import image_of, pixels_of
+
+if TYPE_CHECKING:
+    from backend.labeling.by_words import WindowModels
 
 logger = logging.getLogger(__name__)
 
@@ -286,7 +288,10 @@ def register(assistant: Assistant, iou: float = 0.7) -> None:
         names = [name for name in assistant.names if "," not in name]
         if len(names) <= _MOST_NAMES:
             widget._text_input.setText(",".join(names))
-        widget._text_input.setToolTip(", ".join(names))
+        tip = ", ".join(names)
+        if assistant.takes_words:
+            tip = f"any words, such as: ball, red box|carton\n{tip}".strip()
+        widget._text_input.setToolTip(tip)
 
     new_dialog = labelme.app.LabelDialog.__init__
 
@@ -350,8 +355,7 @@ def launch(assistant: Assistant, arguments: Sequence[str], iou: float = 0.7) -> 
 
 
 def open_window(
-    load_models: Callable[[], InteractiveLabeler],
-    names: Sequence[str] | None,
+    load_models: Callable[[], WindowModels],
     arguments: Sequence[str],
     iou: float,
 ) -> int:
@@ -360,8 +364,7 @@ def open_window(
     A labelme that is not known is refused before they are loaded.
 
     Args:
-        load_models: loads the cascade.
-        names: of the classes it was told to keep; None for all.
+        load_models: loads what is asked.
         arguments: of labelme's own command line.
         iou: see ``register``.
 
@@ -373,4 +376,8 @@ def open_window(
     """
     check_version(installed_version())
     check_display()
-    return launch(Assistant(load_models(), names), arguments, iou)
+    models = load_models()
+    assistant = Assistant(
+        models.labeler, models.names, words=models.words, labeler_of=models.labeler_of
+    )
+    return launch(assistant, arguments, iou)

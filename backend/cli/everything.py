@@ -58,6 +58,27 @@ def check_automatic(args: argparse.Namespace, settings: Settings) -> None:
     Raises:
         ConfigError: naming the option.
     """
+    check_names(args, settings)
+    if not args.flat:
+        for name, value in (("--rest", args.rest_class), ("--flat-order", args.flat_order)):
+            if value is not None:
+                raise ConfigError(f"{name}: is about a map without overlaps; add --flat")
+    elif args.mode == "boxes":
+        raise ConfigError("--flat: boxes have no masks; choose another --mode")
+    elif args.mode == "cascade" and args.flat_order == "stability":
+        raise ConfigError("--flat-order stability: only automatic masks tell their stability")
+
+
+def check_names(args: argparse.Namespace, settings: Settings) -> None:
+    """Refuse options that are about names where nothing is looked for by them.
+
+    Args:
+        args: of the command.
+        settings: of the models.
+
+    Raises:
+        ConfigError: naming the option.
+    """
     from backend.models.registry import takes_names
 
     for name in ("names", "namer", "examples"):
@@ -73,14 +94,6 @@ def check_automatic(args: argparse.Namespace, settings: Settings) -> None:
             raise ConfigError(
                 f"--{name.replace('_', '-')}: belongs to --examples, which is missing"
             )
-    if not args.flat:
-        for name, value in (("--rest", args.rest_class), ("--flat-order", args.flat_order)):
-            if value is not None:
-                raise ConfigError(f"{name}: is about a map without overlaps; add --flat")
-    elif args.mode == "boxes":
-        raise ConfigError("--flat: boxes have no masks; choose another --mode")
-    elif args.mode == "cascade" and args.flat_order == "stability":
-        raise ConfigError("--flat-order stability: only automatic masks tell their stability")
 
 
 def labeler_of(args: argparse.Namespace, settings: Settings, labeler: Labeler) -> Labeler:

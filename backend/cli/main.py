@@ -147,8 +147,8 @@ def _refuse(parser: argparse.ArgumentParser, command: str, unknown: str) -> None
         own.error(f"{given} belongs after the command: yolosam2 {command} {given} ...")
     close = [option for option in known if len(option) > 3 and given.startswith(option)]
     close = close or difflib.get_close_matches(given, known, 1)
-    told = "; labelme's own options go behind --" if command == "labelme" else ""
-    told = f"; did you mean {close[0]}?" if close else told
+    told = f"; did you mean {close[0]}?" if close else ""
+    told += "; labelme's own options go behind --" if command == "labelme" else ""
     own.error(f"unrecognized argument {unknown[:80]}{told}")
 
 

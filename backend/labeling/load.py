@@ -8,7 +8,14 @@ from dataclasses import dataclass, replace
 
 from backend.config.models import Settings
 from backend.core.naming import Words
-from backend.core.protocols import BoxSegmenter, Detector, InteractiveLabeler, Namer, VideoSegmenter
+from backend.core.protocols import (
+    BoxSegmenter,
+    Detector,
+    InteractiveLabeler,
+    Namer,
+    Proposer,
+    VideoSegmenter,
+)
 from backend.errors import ConfigError
 from backend.files.atomic import file_digest
 from backend.formats.prompt_file import PromptFile, read_prompts
@@ -120,7 +127,12 @@ def load_detector_of(settings: Settings) -> Detector:
 
 
 def build_automatic(
-    settings: Settings, outlines: Cascade, namer: Namer | None, *, detect: bool
+    settings: Settings,
+    outlines: Cascade,
+    namer: Namer | None,
+    *,
+    detect: bool,
+    proposer: Proposer | None = None,
 ) -> AutomaticLabeler:
     """Add automatic masks to a cascade, with its segmenter.
 
@@ -129,6 +141,7 @@ def build_automatic(
         outlines: loaded before.
         namer: loaded before; None leaves masks without names.
         detect: whether its detections come first.
+        proposer: loaded before, to be shared.
 
     Raises:
         ConfigError: a segmenter that cannot, or settings that do not fit.
@@ -139,7 +152,7 @@ def build_automatic(
     if segmenter is None:
         raise ConfigError("automatic masks need a segmenter")
     return AutomaticLabeler(
-        load_proposer(settings, segmenter),
+        proposer or load_proposer(settings, segmenter),
         namer,
         AutomaticRules(
             name_min=settings.name_min,
@@ -221,6 +234,21 @@ def _check_looked_for(settings: Settings, cascade: Cascade) -> None:
         )
 
 
+def check_no_detector(settings: Settings) -> None:
+    """Refuse settings of boxes where everything is outlined.
+
+    Raises:
+        ConfigError: naming the option.
+    """
+    if settings.prompts is not None:
+        raise ConfigError("--prompts: --mode automatic asks for no boxes; take --mode both")
+    if settings.classes is not None:
+        raise ConfigError(
+            "--classes: chooses among the classes of a detector, and --mode automatic has none;"
+            " name what masks may show with --names"
+        )
+
+
 def load_labeler(
     settings: Settings, mode: str = CASCADE, dataset_names: tuple[str, ...] | None = None
 ) -> LoadedLabeler:
@@ -239,13 +267,8 @@ def load_labeler(
         loaded = load(settings, mode, dataset_names)
         _check_looked_for(settings, loaded.cascade)
         return LoadedLabeler(loaded.cascade, loaded.prompts)
-    if mode == AUTOMATIC and settings.prompts is not None:
-        raise ConfigError("--prompts: --mode automatic asks for no boxes; take --mode both")
-    if mode == AUTOMATIC and settings.classes is not None:
-        raise ConfigError(
-            "--classes: chooses among the classes of a detector, and --mode automatic has none;"
-            " name what masks may show with --names"
-        )
+    if mode == AUTOMATIC:
+        check_no_detector(settings)
     namer = namer_of(settings)
     if mode == BOTH:
         loaded = load(settings, CASCADE, dataset_names)

@@ -281,6 +281,34 @@ def test_run_works_on_a_real_display(tmp_path: Path) -> None:
     keep(tmp_path, "text.png", "labelme_on_a_display.png")
 
 
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(shutil.which("Xvfb") is None, reason="Xvfb is not installed")
+def test_any_words_name_masks_of_everything(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    names = ",".join(NAMES).replace("box", "box|carton")
+    automatic = ("--mode", "automatic", "--names", names, "--segmenter", "demo", "--device", "cpu")
+    picture = SAMPLES / "JPEGImages/3000001.jpg"
+    labelme_options = ("--", "--output", tmp_path / "out")
+    seen = drive(tmp_path, "words", picture, *automatic, *labelme_options, platform="xcb")
+    assert seen["typed"] == ",".join(NAMES)
+    assert "any words" in seen["tip"]
+    found = Counter(shape["label"] for shape in seen["named"])
+    assert set(found) <= set(NAMES)
+    assert found.total() >= 5
+    matched = 0
+    for label, mask in truth("3000001"):
+        same = [shape for shape in seen["named"] if shape["label"] == label]
+        matched += any(iou(mask_of(shape, mask.shape), mask) > 0.75 for shape in same)
+    assert matched >= 5
+    assert {shape["label"] for shape in seen["synonyms"]} == {"carton"}
+    assert {shape["label"] for shape in seen["all"]} == {"object"}
+    assert len(seen["all"]) >= len(seen["named"])
+    assert {shape["type"] for shape in seen["all"]} == {"mask"}
+    assert "object" in seen["all told"]
+    keep(tmp_path, "named.png", "labelme_words.png")
+    keep(tmp_path, "all.png", "labelme_everything.png")
+
+
 @pytest.mark.parametrize(
     "version", ["5.5.0", "5.11.4", "6.2.0", "6.4.0", "7.0.0", "7.9.1", "10.3.0", "unknown"]
 )

@@ -130,6 +130,22 @@ def text(window: Any) -> Iterator[int]:
     SEEN["told again"] = window.statusBar().currentMessage()
 
 
+def words(window: Any) -> Iterator[int]:
+    """What is typed is looked for, whatever it is."""
+    canvas = canvas_of(window)
+    SEEN["typed"] = window._ai_text._text_input.text()
+    SEEN["tip"] = window._ai_text._text_input.toolTip()
+    window.grab().save(str(OUT / "before.png"))
+    for name, typed in (("named", SEEN["typed"]), ("synonyms", "carton|box"), ("all", "")):
+        canvas.shapes[:] = []
+        canvas.backup_shapes()
+        run_text(window, typed)
+        yield 500
+        SEEN[name] = shapes_of(window)
+        SEEN[f"{name} told"] = window.statusBar().currentMessage()
+        window.grab().save(str(OUT / f"{name}.png"))
+
+
 def assist(window: Any) -> Iterator[int]:
     """As ``text``, and a click and a box, as a person gives them."""
     from PyQt5 import QtCore, QtTest, QtWidgets
@@ -186,7 +202,12 @@ def assist(window: Any) -> Iterator[int]:
     SEEN["closed"] = window.statusBar().currentMessage()
 
 
-STEPS: dict[str, Callable[[Any], Iterator[int]]] = {"look": look, "text": text, "assist": assist}
+STEPS: dict[str, Callable[[Any], Iterator[int]]] = {
+    "look": look,
+    "text": text,
+    "words": words,
+    "assist": assist,
+}
 SEEN_POINTS: dict[str, list[list[float]]] = {}
 
 
