@@ -8,6 +8,11 @@ STAMP := $(VENV)/.installed
 # from fetching torch twice.
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
+# Tests in two processes, each with models on one thread; `make test JOBS=4` takes four. The tests of
+# a file share fixtures that take long.
+JOBS ?= 2
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+
 # Label Studio in an environment of its own, for `make studio` and the end-to-end tests.
 STUDIO := .venv-studio
 STUDIO_STAMP := $(STUDIO)/.installed
@@ -22,12 +27,12 @@ studio: $(STAMP) $(STUDIO_STAMP)
 	$(BIN)/python -m backend.demo.studio --label-studio $(STUDIO)/bin/label-studio --data studio-data
 
 test: $(STAMP) $(STUDIO_STAMP)
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 # The long tests: thousands of files and calls, dozens of kills, a second installation. `.ci/run`
 # runs them as well.
 slow: $(STAMP) $(STUDIO_STAMP)
-	$(BIN)/python -m pytest -m slow --durations=20
+	$(PYTEST) -m slow --durations=20
 
 check: $(STAMP)
 	$(BIN)/ruff check .

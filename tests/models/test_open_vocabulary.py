@@ -18,6 +18,7 @@ from backend.core.types import Image
 from backend.errors import ConfigError
 from backend.models.open_vocabulary import OpenVocabularyDetector
 from backend.models.registry import check_names, load_detector, takes_names
+from backend.models.yolo import quiet_ultralytics
 from backend.models.yolo_words import TEXT_MODEL, text_features
 from tests.models.test_contract import check_detections, pictures
 from tests.support.namers import write_clip
@@ -206,6 +207,7 @@ def test_a_grounding_dino_of_full_size(tmp_path: Path) -> None:
 
 def world_file(path: Path) -> Path:
     """A YOLO-World without training."""
+    quiet_ultralytics(offline=True)
     from ultralytics import YOLOWorld
 
     torch.manual_seed(0)

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from backend.models.registry import Model
+from backend.models.yolo import quiet_ultralytics
 from tests.support.word_detectors import write_grounding_dino, write_owlv2
 
 
@@ -27,6 +28,7 @@ def untrained_weights(model: Model, root: Path) -> Path:
         else:
             write_grounding_dino(path.parent, small=True)
     elif model.kind == "detector":
+        quiet_ultralytics(offline=True)
         from ultralytics import YOLO
 
         network = YOLO(f"{model.name}.yaml")
