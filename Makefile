@@ -8,8 +8,8 @@ STAMP := $(VENV)/.installed
 # from fetching torch twice.
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-# Tests in two processes, each with models on one thread; `make test JOBS=4` takes four. The tests of
-# a file share fixtures that take long.
+# Tests in two processes, each with models on one thread; `make test JOBS=4` takes four. The tests
+# of a file share fixtures that take long.
 JOBS ?= 2
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 

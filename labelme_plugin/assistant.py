@@ -65,12 +65,13 @@ class Assistant:
         self._given = words
         self._typed = {one.name.casefold(): one for one in words}
         self._labeler_of = labeler_of
+        self.n_found = 0  # by the last text
         self._embeddings: LRUCache[bytes, Embedding] = LRUCache(_REMEMBERED)
 
     @property
     def names(self) -> list[str]:
         """The classes that can be found, and the words that were given."""
-        known = list(self._cascade.names.values()) if self._names is None else list(self._names)
+        known = self._classes()
         seen = {name.casefold() for name in known}
         return [*known, *(one.name for one in self._given if one.name.casefold() not in seen)]
 
@@ -83,23 +84,32 @@ class Assistant:
         """Texts as the classes are spelled, each once.
 
         What is none of them, without blanks around it. Where any words can be looked for, of those
-        divided by ``|`` the first stays, and the others are remembered for it; no text at all is
-        everything there is.
+        divided by ``|`` the first stays, and the others are remembered for it. No text at all is
+        all names that were given, else everything there is.
 
         Raises:
             InputError: words without a name.
         """
         if self._labeler_of is not None:
-            classes = self._cascade.names.values() if self._names is None else self._names
-            texts = [text for text in texts if text.strip()] or [*classes, UNNAMED]
+            texts = [text for text in texts if text.strip()] or self._everything()
             texts = [self._remembered(text) for text in texts]
         names = {name.casefold(): name for name in self.names}
         return list(
             dict.fromkeys(names.get(text.strip().casefold(), text.strip()) for text in texts)
         )
 
+    def _classes(self) -> list[str]:
+        """Those that the cascade finds by itself."""
+        return list(self._cascade.names.values()) if self._names is None else list(self._names)
+
+    def _everything(self) -> list[str]:
+        names = [name for name in self.names if "," not in name]  # labelme parts texts there
+        return names if self._given else [*names, UNNAMED]
+
     def _remembered(self, text: str) -> str:
         """The name of what was typed, whose words are known from now on."""
+        if text.strip().casefold() in {name.casefold() for name in self._classes()}:
+            return text.strip()
         try:
             words = words_of(text)
         except ValueError as error:
@@ -119,6 +129,9 @@ class Assistant:
 
         Returns:
             Answers, the surest first, and the texts that are none of the classes.
+
+        Raises:
+            InputError: ``object`` beside words, or ``unsure`` where nothing is looked for.
         """
         wanted: dict[str, str] = {}
         for text in texts:
@@ -134,6 +147,7 @@ class Assistant:
             for instance in prediction.instances
             if instance.mask is not None and instance.label.casefold() in wanted
         ]
+        self.n_found = len(answers)
         return sorted(answers, key=lambda answer: -answer.score), unknown
 
     def _labeler(self, wanted: Mapping[str, str]) -> tuple[Labeler, list[str]]:
@@ -141,12 +155,20 @@ class Assistant:
         if self._labeler_of is None:
             known = {name.casefold() for name in self.names}
             return self._cascade, [text for folded, text in wanted.items() if folded not in known]
+        classes = {name.casefold() for name in self._classes()}
         words = [
             self._typed.get(folded, Words(text.strip()))
             for folded, text in wanted.items()
-            if folded != UNSURE
+            if folded not in (UNSURE, UNNAMED)
         ]
-        return self._labeler_of([] if UNNAMED in wanted else words), []
+        if UNNAMED in wanted:
+            if UNSURE in wanted or any(one.name.casefold() not in classes for one in words):
+                raise InputError(f"{UNNAMED} stands for masks without names; type it alone")
+            return self._labeler_of([]), []
+        words = words or list(self._given)
+        if not words:
+            raise InputError(f"{UNSURE} is what fits none of your words; type some beside it")
+        return self._labeler_of(words), []
 
     def by_points(
         self, image: Image, points_xy: NDArray[np.floating], labels: Sequence[int]

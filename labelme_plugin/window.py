@@ -181,11 +181,14 @@ def _wrapped(
     return call
 
 
-def _safe_submit(submit: Callable[..., None], made: Counter[str]) -> Callable[..., None]:
+def _safe_submit(
+    submit: Callable[..., None], made: Counter[str], assistant: Assistant
+) -> Callable[..., None]:
     """What *Run* does: it works whatever tool is chosen, and tells what came of it.
 
     Args:
         submit: labelme's own.
+        assistant: answers.
         made: is filled with what labelme shows, after it dropped what overlaps.
     """
 
@@ -206,7 +209,12 @@ def _safe_submit(submit: Callable[..., None], made: Counter[str]) -> Callable[..
             _tell_error(error)
         else:
             shown = ", ".join(f"{n} {text}" for text, n in made.items())
-            _tell(f"{MODEL_NAME}: found {shown or 'nothing that is not there already'}")
+            more = assistant.n_found - made.total()
+            told = f"; labelme left out {more} that overlap others, or are too many" if more else ""
+            if made:
+                _tell(f"{MODEL_NAME}: found {shown}{told}")
+            else:
+                _tell(f"{MODEL_NAME}: found nothing that is not there already")
         finally:
             canvas.create_mode = mode
 
@@ -255,7 +263,7 @@ def _guard(assistant: Assistant) -> None:
 
     AiTextToAnnotationWidget.setEnabled = always_enabled
     window = labelme.app.MainWindow
-    window._submit_ai_prompt = _safe_submit(window._submit_ai_prompt, made)
+    window._submit_ai_prompt = _safe_submit(window._submit_ai_prompt, made, assistant)
     Canvas._shapes_from_ai_points = safe_outline
     AiTextToAnnotationWidget.get_text_prompt = spelled
     _automation.shapes_from_detections = shapes_with_flags

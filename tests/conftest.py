@@ -23,13 +23,19 @@ SHARED = ROOT.parent / "shared"
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Processes of pytest send one another reports as UTF-8, and a test may log what is none."""
+    """Processes of pytest send one another reports as UTF-8, and a test may log or compare what is
+    none.
+    """
     report = yield
-    report.sections = [
-        (title, text.encode("utf-8", "backslashreplace").decode())
-        for title, text in report.sections
-    ]
+    report.sections = [(title, _as_utf8(text)) for title, text in report.sections]
+    text = report.longreprtext
+    if _as_utf8(text) != text:
+        report.longrepr = _as_utf8(text)
     return report
+
+
+def _as_utf8(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ In the window the model "YOLO -> SAM 2" and masks are chosen already.
   AI Text-to-Annotation
                   names of the detector's classes with commas, then Run, whatever tool is chosen:
                   labelled masks of all of them, and their scores. With --mode automatic or both,
-                  any words: "ball, red box|carton"; nothing typed gives everything, as "object"
+                  any words: "ball, red box|carton"; "object" alone gives everything
 
 examples:
   yolosam2 labelme photos/ --detector my-yolo.pt --segmenter sam2.1_hiera_small

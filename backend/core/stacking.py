@@ -72,7 +72,7 @@ def paint(
         largest: no value is above; with it, masks are taken one at a time.
 
     Returns:
-        (H, W) uint8 where all values fit below 255, else uint16; unpainted pixels are 0.
+        (H, W) uint8 where all values fit below 255, else uint16 or uint32; unpainted pixels are 0.
 
     >>> row = np.ones((1, 2), np.bool_)
     >>> paint([(Mask(0, 0, row), 1), (Mask(1, 0, row), 2)], (1, 4)).tolist()
@@ -81,7 +81,8 @@ def paint(
     pairs = masks if largest is not None else list(masks)
     if largest is None:
         largest = max((value for _, value in pairs), default=0)
-    canvas = np.zeros(size_hw, np.uint8 if largest < IGNORE else np.uint16)
+    wide = np.uint16 if largest < 1 << 16 else np.uint32
+    canvas = np.zeros(size_hw, np.uint8 if largest < IGNORE else wide)
     for mask, value in pairs:
         h, w = mask.crop.shape
         canvas[mask.y : mask.y + h, mask.x : mask.x + w][mask.crop] = value

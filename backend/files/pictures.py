@@ -154,12 +154,21 @@ class Pictures:
         self.doubtful: Counter[str] = (
             Counter()
         )  # why pictures were not taken that have the name, and how often
-        self._folder = None if images is None else PictureFolder.of(images, skip)
+        self._images = images
+        self._skip = list(skip)
+        self._no_pictures: list[Path] = []
+        self._folder = None if images is None else PictureFolder.of(images, self._skip)
         self._beside: dict[Path, PictureFolder] = {}  # folders where datasets keep their pictures
 
     def add_base(self, folder: Path) -> None:
         """Tell where the dataset itself keeps its pictures."""
         self._bases.insert(len(self._bases) - 1, folder.resolve())
+
+    def leave_out(self, folder: Path) -> None:
+        """Tell where files lie that look like pictures, and are something else."""
+        self._no_pictures.append(folder)
+        if self._images is not None:
+            self._folder = PictureFolder.of(self._images, [*self._skip, *self._no_pictures])
 
     def inside(self, path: Path) -> bool:
         """True for an existing file in one of the folders."""
@@ -213,6 +222,7 @@ class Pictures:
         inner += [f"{a}/{b}" for one in own for a, b in ((one, "images"), ("images", one))]
         places = [folder / place for place in inner]
         wanted = PurePosixPath(name.replace("\\", "/"))
+        places = [place for place in places if not self._is_left_out(place / wanted)]
         for place in places:
             if self.inside(place / wanted):
                 return place / wanted
@@ -225,6 +235,9 @@ class Pictures:
         if len(set(found)) != 1 or self._claims.setdefault(found[0], name) != name:
             return None
         return found[0]
+
+    def _is_left_out(self, path: Path) -> bool:
+        return any(is_inside(path, folder) for folder in self._no_pictures)
 
     def _listed(self, folder: Path) -> PictureFolder:
         if folder not in self._beside:

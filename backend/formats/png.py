@@ -55,21 +55,29 @@ def read_png(path: Path) -> bytes:
 
 
 @contextmanager
-def opened_png(data: bytes, name: str) -> Iterator[PIL.Image.Image]:
+def opened_png(
+    data: bytes, name: str, size_hw: tuple[int, int] | None = None
+) -> Iterator[PIL.Image.Image]:
     """A PNG with all its pixels loaded.
 
     Args:
         data: the file.
         name: for messages.
+        size_hw: that it must have; None for any. Another one is found out before any pixel is read.
 
     Raises:
-        InputError: not a PNG, or damaged.
+        InputError: not a PNG, damaged, or of another size.
     """
     try:
         with PIL.Image.open(io.BytesIO(data), formats=("PNG",)) as picture:
+            if size_hw is not None and picture.size != size_hw[::-1]:
+                raise InputError(
+                    f"{name}: is {picture.width}x{picture.height}, its picture"
+                    f" {size_hw[1]}x{size_hw[0]}"
+                )
             picture.load()
             yield picture
     except PIL.UnidentifiedImageError:
-        raise InputError(f"{name}: cannot read the label map: is no PNG") from None
+        raise InputError(f"{name}: cannot read: is no PNG") from None
     except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
-        raise InputError(f"{name}: cannot read the label map: {error}") from None
+        raise InputError(f"{name}: cannot read: {error}") from None

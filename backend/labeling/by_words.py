@@ -11,8 +11,8 @@ import numpy as np
 from cachetools import LRUCache
 
 from backend.config.models import Settings
-from backend.core.naming import Words
-from backend.core.protocols import InteractiveLabeler, Labeler, Proposer
+from backend.core.naming import UNNAMED, Words
+from backend.core.protocols import InteractiveLabeler, Labeler, Namer, Proposer
 from backend.core.types import Image, Proposals
 from backend.errors import ConfigError
 from backend.labeling.cascade import Cascade
@@ -23,9 +23,11 @@ from backend.labeling.load import (
     build_cascade,
     check_no_detector,
     load,
+    load_labeler,
 )
-from backend.labeling.namers import NamersWithExamples
+from backend.labeling.namers import NamersWithExamples, namer_of
 from backend.models.devices import resolve_device
+from backend.models.namers import chooses_words
 from backend.models.registry import load_proposer
 
 _IMAGES = 4  # whose proposals are remembered
@@ -85,6 +87,28 @@ class LabelersByWords:
         self._namers = NamersWithExamples(settings, resolve_device(settings.device))
         self._known: LRUCache[tuple[Words, ...], Labeler] = LRUCache(_WORDS)
 
+    def first(self) -> tuple[Words, ...]:
+        """Load all that the settings name, before anybody waits for it: the words that were given,
+        else those that examples or a classifier bring, which are found from now on.
+
+        Raises:
+            ConfigError: settings that do not fit, or a model that cannot be loaded.
+        """
+        settings = self._settings
+        words = tuple(settings.names or ())
+        namer: Namer | None = None
+        if not words and settings.examples is not None:
+            namer = self._namers.of(None)
+        elif not words and settings.namer is not None:
+            if chooses_words(settings):
+                self._namers.of((Words(UNNAMED),))  # words come later, the model is there then
+            else:
+                namer = namer_of(settings)
+        if namer is not None:
+            words = tuple(Words(namer.names[k]) for k in sorted(namer.names))
+        self(words)
+        return words
+
     def __call__(self, words: Sequence[Words]) -> Labeler:
         """One that names masks so; without words masks have no names.
 
@@ -129,13 +153,12 @@ def load_for_window(settings: Settings, mode: str) -> WindowModels:
     Raises:
         ConfigError: anything that cannot work.
     """
-    words = tuple(settings.names or ())
+    if mode not in (AUTOMATIC, BOTH):
+        return WindowModels(load_labeler(settings, mode).labeler, settings.classes)
     if mode == AUTOMATIC:
         check_no_detector(settings)
         outlines = build_cascade(settings, names=(), given_version=AUTOMATIC)
     else:
         outlines = load(settings).cascade
-    if mode not in (AUTOMATIC, BOTH):
-        return WindowModels(outlines, settings.classes)
     labelers = LabelersByWords(settings, outlines, detect=mode == BOTH)
-    return WindowModels(outlines, settings.classes, words, labelers)
+    return WindowModels(outlines, settings.classes, labelers.first(), labelers)

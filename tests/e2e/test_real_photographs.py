@@ -5,11 +5,11 @@ bit-exact.
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
-import ultralytics
 from labelme._label_file import LabelFile
 
 from backend.core.masks import full_frame
@@ -88,7 +88,10 @@ def test_labelme_voc_photographs(run_cli, shared_data: Path, tmp_path: Path) -> 
 
 
 def test_the_bus_of_ultralytics(run_cli, tmp_path: Path) -> None:
-    bus = Path(ultralytics.__file__).parent / "assets" / "bus.jpg"
+    spec = find_spec("ultralytics")  # whose import would change Pillow for all tests
+    assert spec is not None
+    assert spec.origin is not None
+    bus = Path(spec.origin).parent / "assets" / "bus.jpg"
     boxes = [[22, 231, 805, 756], [48, 398, 245, 903], [669, 392, 809, 877], [221, 405, 344, 857]]
     prompts = tmp_path / "prediction.json"
     prompts.write_text(

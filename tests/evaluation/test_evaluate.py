@@ -140,7 +140,7 @@ def damage(root: Path, kind: str) -> str:
         return f"{truth}: no such file (not counted: no truth)"
     if kind == "damaged truth":
         truth.write_bytes(truth.read_bytes()[:60])
-        return f"{truth}: cannot read the label map"
+        return f"{truth}: cannot read"
     if kind == "coloured truth":
         PIL.Image.new("RGB", (50, 40), (1, 2, 3)).save(truth)
         return f"{truth}: holds colours that are not those of the VOC palette"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,10 @@ import pytest
 from backend.core.classes import ClassNames
 from backend.core.masks import full_frame
 from backend.datasets.copying import Copies
-from backend.errors import ConfigError
 from backend.files.pictures import Pictures
 from backend.formats.base import ReadRequest, WriteRequest
-from backend.formats.coco.panoptic import PanopticReader
+from backend.formats.coco.panoptic import PanopticReader, segment_numbers
+from backend.formats.coco.reader import CocoReader
 from backend.formats.options import ReadOptions, WriteOptions
 from backend.formats.registry import detect_format, format_of
 from backend.formats.sample import Fault, Sample
@@ -58,14 +59,17 @@ def dataset(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def read(source: Path) -> tuple[list[Sample | Fault], list[str]]:
-    request = ReadRequest(
+def request_of(source: Path, images: Path | None = None) -> ReadRequest:
+    return ReadRequest(
         source=source,
         names=ClassNames(),
-        pictures=Pictures([source], None),
+        pictures=Pictures([source if source.is_dir() else source.parent], images),
         options=ReadOptions(),
     )
-    reader = PanopticReader(request)
+
+
+def read(source: Path, images: Path | None = None) -> tuple[list[Sample | Fault], list[str]]:
+    reader = PanopticReader(request_of(source, images))
     return list(reader.samples()), reader.remarks
 
 
@@ -133,16 +137,97 @@ def test_colours_are_numbers_and_the_facts_are_those_of_what_is_seen(tmp_path: P
 
 def test_a_bad_segment_costs_itself(dataset: Path) -> None:
     bad = [segment(258, 1), segment(70000, 5), segment(9, 1), "x", {"category_id": 1}]
+    bad.append(segment(258, 92))
     put_json(dataset, bad)
     sample = only(dataset)
     assert [one.label for one in sample.instances] == ["cat"]
-    assert len(sample.faults) == 3
-    assert "segments_info[1].category_id: 5 is none of the categories" in sample.faults[0]
-    assert "segments_info[3].id: expected a number, got" in sample.faults[1]
-    assert dict(sample.left_out) == {
-        "segments that cover no pixel": 1,
-        "segments of the PNG that are not listed": 1,
-    }
+    told = "\n".join(sample.faults)
+    assert len(sample.faults) == 4
+    assert "segments_info[1].category_id: 5 is none of the categories" in told
+    assert "segments_info[3].id: expected a number from 1 to 16777215" in told
+    assert "segments_info[4].id: expected" in told
+    assert "segments_info[5].id: 258 is the id of another segment too" in told
+    assert dict(sample.left_out) == {"segments that cover no pixel": 1}
+
+
+def test_ids_may_be_floats_or_text_as_everywhere(dataset: Path) -> None:
+    put_json(dataset, [{**segment(1, 1), "id": 258.0}, {**segment(1, 92), "id": "70000"}])
+    assert [one.label for one in only(dataset).instances] == ["cat", "sky"]
+
+
+def test_what_no_list_names_is_counted(dataset: Path) -> None:
+    put_json(dataset, [segment(258, 1)])
+    assert dict(only(dataset).left_out) == {"segments of the PNG that are not listed": 1}
+
+
+def test_a_map_of_another_conversion_is_told(dataset: Path) -> None:
+    """As if a run ended between its PNGs and its list; also for a picture in the place of a map."""
+    put_json(dataset, [segment(128, 1), segment(32768, 92)])
+    assert "shows none of the segments that" in fault(dataset)
+    noise = np.random.default_rng(0).integers(1, 1 << 24, (2, 3))
+    put_png(dataset / "annotations/panoptic_val2017/a.png", noise)
+    assert "is it its map?" in fault(dataset)
+
+
+def test_numbers_tell_label_and_pixels_and_nothing_else(tmp_path: Path) -> None:
+    """So a PNG and a list that do not belong together never fit."""
+    samples = list(samples_in(tmp_path))
+    one = max(samples, key=lambda sample: len(sample.instances)).instances
+    one = tuple(instance for instance in one if instance.parts)
+    numbers = segment_numbers(one)
+    assert len(set(numbers)) == len(numbers) > 2
+    assert all(0 < number < 1 << 24 for number in numbers)
+    others = segment_numbers([replace(instance, label="x y") for instance in one])
+    assert not set(numbers) & set(others)
+    assert segment_numbers(one[:1]) == numbers[:1]
+
+
+def test_a_picture_is_never_a_map(dataset: Path) -> None:
+    """Maps are called as pictures are, and lie where these are looked for."""
+    put_json(dataset, [segment(258, 1)])
+    document = (dataset / "annotations/panoptic_val2017.json").read_text().replace("a.jpg", "a.png")
+    (dataset / "annotations/panoptic_val2017.json").write_text(document)
+    assert only(dataset).picture is None
+    photos = dataset / "photos"
+    put_png(photos / "a.png", NUMBERS)
+    for images in (photos, dataset):
+        (found,) = read(dataset, images)[0]
+        assert isinstance(found, Sample)
+        assert found.picture == photos / "a.png"
+    flat = dataset / "city_val.json"  # as Cityscapes has it
+    flat.write_text(document)
+    put_png(dataset / "city_val/a.png", NUMBERS)
+    (found,) = read(flat, photos)[0]
+    assert isinstance(found, Sample)
+    assert found.picture == photos / "a.png"
+
+
+def test_maps_may_lie_at_the_top(dataset: Path) -> None:
+    (dataset / "annotations/panoptic_val2017").rename(dataset / "panoptic_val2017")
+    assert [one.label for one in only(dataset).instances] == ["cat", "sky"]
+
+
+def test_a_link_that_leads_outside_is_not_followed(
+    dataset: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    maps = dataset / "annotations/panoptic_val2017"
+    maps.rename(elsewhere / "maps")
+    maps.symlink_to(elsewhere / "maps")
+    assert "is a link that leads outside of the folders given" in fault(dataset)
+
+
+def test_modes_of_other_programs(dataset: Path) -> None:
+    png = dataset / "annotations/panoptic_val2017/a.png"
+    with PIL.Image.open(png) as picture:
+        rgb = picture.convert("RGB")
+    with_palette = rgb.convert("P", palette=PIL.Image.Palette.ADAPTIVE, colors=8)
+    for one in (rgb.convert("RGBA"), with_palette):
+        one.save(png)
+        assert [one.label for one in only(dataset).instances] == ["cat", "sky"]
+    PIL.Image.fromarray(np.zeros((2, 3), np.uint8)).save(png)
+    put_json(dataset, [])
+    assert only(dataset).instances == (), "an optimiser makes grey of nothing but black"
 
 
 def test_an_empty_image_is_a_sample(dataset: Path) -> None:
@@ -165,8 +250,8 @@ def test_what_is_wrong_is_told(dataset: Path) -> None:
     png = dataset / "annotations/panoptic_val2017/a.png"
     put_png(png, NUMBERS[:, :2])
     assert f"{png}: is 2x2, its picture 3x2" in fault(dataset)
-    PIL.Image.fromarray(np.zeros((2, 3), np.uint8)).save(png)
-    assert f"{png}: expected a PNG in colours, got mode L" in fault(dataset)
+    PIL.Image.fromarray(np.zeros((2, 3), np.uint16)).save(png)
+    assert f"{png}: expected a PNG in colours, got mode I;16" in fault(dataset)
     png.unlink()
     assert f"{png}: no such file" in fault(dataset)
     png.parent.rmdir()
@@ -174,7 +259,53 @@ def test_what_is_wrong_is_told(dataset: Path) -> None:
     assert f"unpack {path.with_suffix('.zip')} first" in fault(dataset)
 
 
-def test_a_folder_with_both_kinds_of_coco_asks_which(dataset: Path) -> None:
-    (dataset / "annotations/instances_val2017.json").write_text('{"annotations": []}')
-    with pytest.raises(ConfigError, match="holds coco, coco-panoptic; say with --from"):
-        detect_format(dataset)
+def test_instances_come_first_where_both_are(dataset: Path) -> None:
+    """Every command reads such a folder, and a remark tells of the other kind."""
+    instances = dataset / "annotations/instances_val2017.json"
+    instances.write_text(
+        '{"images": [], "annotations": [], "categories": [{"id": 1, "name": "a"}]}'
+    )
+    assert detect_format(dataset) == "coco"
+    reader = CocoReader(request_of(dataset))
+    assert "which --from coco-panoptic reads" in reader.remarks[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "segments", "kind"),
+    [
+        ("ade20k_panoptic_val.json", True, "coco-panoptic"),
+        ("panoptic_val.json", False, "coco"),
+        ("things.json", False, "coco"),
+    ],
+)
+def test_annotations_tell_the_kind_and_not_names_alone(
+    tmp_path: Path, name: str, segments: bool, kind: str
+) -> None:
+    row = {"segments_info": []} if segments else {"bbox": [0, 0, 1, 1], "category_id": 1}
+    lists = {"images": [], "annotations": [{"image_id": 1, **row}], "categories": CATEGORIES}
+    (tmp_path / name).write_text(json.dumps(lists))
+    assert detect_format(tmp_path / name) == kind
+
+
+def test_the_wrong_reader_names_the_right_one(dataset: Path) -> None:
+    reader = CocoReader(request_of(dataset / "annotations/panoptic_val2017.json"))
+    (found,) = reader.samples()
+    assert isinstance(found, Fault)
+    assert "say --from coco-panoptic" in found.sentence
+
+
+def test_lists_keep_their_maps_apart(tmp_path: Path) -> None:
+    """Names may come again in another list, and in sub-folders."""
+    for split, number in (("train", 258), ("val", 70000)):
+        put_png(tmp_path / f"annotations/panoptic_{split}/sub/a.png", NUMBERS)
+        path = put_json(tmp_path, [segment(number, 1)])
+        document = path.read_text().replace('"a.', '"sub/a.')
+        (tmp_path / f"annotations/panoptic_{split}.json").write_text(document)
+        path.unlink()
+    found = [one for one in read(tmp_path)[0] if isinstance(one, Sample)]
+    assert [(one.split, str(one.name)) for one in found] == [
+        ("train", "sub/a.jpg"),
+        ("val", "sub/a.jpg"),
+    ]
+    areas = [int(one.instances[0].mask.crop.sum()) for one in found]
+    assert areas == [2, 2]

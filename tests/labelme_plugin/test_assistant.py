@@ -70,11 +70,43 @@ def test_any_words_are_looked_for(assistant: Assistant, asked: list[list[Words]]
     assert asked[-1] == [Words("tree")]
 
 
-def test_nothing_typed_is_everything(assistant: Assistant, asked: list[list[Words]]) -> None:
+def test_nothing_typed_is_all_that_was_given(
+    assistant: Assistant, asked: list[list[Words]]
+) -> None:
+    assert assistant.spelled([""]) == ["cat", "dog", "car"]
+    assert found(assistant, "") == ["cat", "dog", "car"]
+    assert asked == [[Words("cat"), Words("dog"), Words("car", ("automobile",))]]
+
+
+def test_nothing_given_and_nothing_typed_is_everything(fake: Cascade) -> None:
     """With the classes of the detector, which are found as such; no words are looked for."""
+    asked: list[list[Words]] = []
+
+    def labeler_of(words: Sequence[Words]) -> Any:
+        asked.append(list(words))
+        return Finder(["object"])
+
+    assistant = Assistant(fake, labeler_of=labeler_of)
     assert assistant.spelled([""]) == ["cat", "dog", "object"]
     assert found(assistant, "") == ["object"]
-    assert asked == [[]]
+    assert found(assistant, "object, dog") == ["object"]
+    assert asked == [[], []]
+
+
+def test_object_and_unsure_say_what_they_need(assistant: Assistant, fake: Cascade) -> None:
+    assert found(assistant, "unsure") == ["unsure"]
+    with pytest.raises(InputError, match="object stands for masks without names; type it alone"):
+        assistant.by_text(IMAGE, ["tree", "object"])
+    bare = Assistant(fake, labeler_of=lambda words: Finder([]))
+    with pytest.raises(InputError, match="unsure is what fits none of your words"):
+        bare.by_text(IMAGE, ["unsure"])
+
+
+def test_names_of_classes_are_never_torn_apart() -> None:
+    cascade = Cascade(None, None, names={0: "a||b", 1: "car|van", 2: "x,y"})
+    assistant = Assistant(cascade, labeler_of=lambda words: Finder(["car|van"]))
+    assert assistant.spelled([""]) == ["a||b", "car|van", "object"]
+    assert assistant.spelled(["Car|Van", "bus|coach"]) == ["car|van", "bus"]
 
 
 def test_names_are_offered_once(assistant: Assistant) -> None:

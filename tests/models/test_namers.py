@@ -20,7 +20,7 @@ from backend.core.views import alone, in_context
 from backend.errors import ConfigError
 from backend.models.clip import SPECK
 from backend.models.namers import DEFAULT_NAMER, load_namer, namer_of
-from tests.support.namers import write_clip, write_processor
+from tests.support.namers import write_classifier, write_clip
 
 CLASSES = (Words("car"), Words("bus", ("red bus",)))
 
@@ -177,23 +177,8 @@ def test_what_cannot_name_is_told_in_a_sentence(
 @pytest.fixture(scope="module")
 def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A person's own: a small ViT that knows four things."""
-    from transformers import ViTConfig, ViTForImageClassification
-
-    torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("own") / "own-classifier"
-    names = {0: "cat", 1: "dog", 2: "Car", 3: "tree"}
-    config = ViTConfig(
-        hidden_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=32,
-        image_size=32,
-        id2label=names,
-        label2id={name: k for k, name in names.items()},
-    )
-    ViTForImageClassification(config).save_pretrained(folder)
-    write_processor(folder, 32, cropped=False)
-    return folder
+    return write_classifier(folder, ("cat", "dog", "Car", "tree"))
 
 
 def test_a_classifier_of_ones_own_names_masks(classifier: Path) -> None:

@@ -136,7 +136,7 @@ def words(window: Any) -> Iterator[int]:
     SEEN["typed"] = window._ai_text._text_input.text()
     SEEN["tip"] = window._ai_text._text_input.toolTip()
     window.grab().save(str(OUT / "before.png"))
-    for name, typed in (("named", SEEN["typed"]), ("synonyms", "carton|box"), ("all", "")):
+    for name, typed in (("named", SEEN["typed"]), ("synonyms", "carton|box"), ("all", "object")):
         canvas.shapes[:] = []
         canvas.backup_shapes()
         run_text(window, typed)

@@ -5,6 +5,7 @@ are loaded and run as the real ones are.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,4 +68,23 @@ def write_clip(
     config = configs(text_config=text, vision_config=vision, **more)
     models(config).half().save_pretrained(folder)
     write_processor(folder, config.vision_config.image_size, cropped=kind == "clip")
+    return folder
+
+
+def write_classifier(folder: Path, names: Sequence[str]) -> Path:
+    """A small image classifier without training."""
+    from transformers import ViTConfig, ViTForImageClassification
+
+    torch.manual_seed(0)
+    config = ViTConfig(
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        image_size=32,
+        id2label=dict(enumerate(names)),
+        label2id={name: k for k, name in enumerate(names)},
+    )
+    ViTForImageClassification(config).save_pretrained(folder)
+    write_processor(folder, 32, cropped=False)
     return folder

@@ -34,13 +34,13 @@ def panoptic_files(folder: Path) -> list[Path]:
 
 
 def is_coco(path: Path) -> bool:
-    """True if the beginning of a file looks like instance annotations of COCO."""
+    """True for a file that looks like instance annotations of COCO."""
     head = _head(path)
     return _is_any_coco(head) and not _is_panoptic(path, head)
 
 
 def is_panoptic(path: Path) -> bool:
-    """True if the beginning of a file, or its name, looks like panoptic annotations of COCO."""
+    """True for a file that looks like panoptic annotations of COCO."""
     head = _head(path)
     return _is_any_coco(head) and _is_panoptic(path, head)
 
@@ -56,9 +56,17 @@ def _head(path: Path) -> bytes:
 
 
 def _is_panoptic(path: Path, head: bytes) -> bool:
-    # The files of the COCO site begin with the images, so that only their name tells.
-    told = b'"segments_info"' in head or b'"isthing"' in head
-    return told or path.name.startswith(f"{PANOPTIC}_")
+    if b'"segments_info"' in head:
+        return True
+    is_called_so = PANOPTIC in path.name.lower()
+    if not is_called_so and b'"isthing"' not in head:
+        return False
+    try:
+        with path.open("rb") as stream:
+            first = next(read_list(stream, path, "annotations"), None)
+    except (InputError, OSError):
+        first = None
+    return "segments_info" in first if isinstance(first, dict) else is_called_so
 
 
 def _is_any_coco(head: bytes) -> bool:

@@ -5,13 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 
 from backend.formats.base import Format
-from backend.formats.coco.files import category_names, is_panoptic, panoptic_files
+from backend.formats.coco.files import (
+    category_names,
+    coco_files,
+    is_panoptic,
+    panoptic_files,
+)
 from backend.formats.coco.panoptic import PanopticReader, PanopticWriter
 from backend.formats.png import made_by_us
 
 
 def _is_folder(folder: Path) -> bool:
-    return (folder / "annotations").is_dir() and bool(panoptic_files(folder))
+    """Where instances are there as well, these are read unless ``--from`` says otherwise."""
+    return (
+        (folder / "annotations").is_dir()
+        and bool(panoptic_files(folder))
+        and not coco_files(folder)
+    )
 
 
 def _names_in(out: Path) -> tuple[str, ...]:

@@ -12,13 +12,10 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, ClassVar
 
 from backend.errors import ConfigError, InputError, Unavailable, json_kind
-from backend.files.addresses import name_in, uploaded_name
-from backend.files.images import SUFFIXES
-from backend.files.names import safe_name
 from backend.files.text import open_utf8
 from backend.formats.base import ReadRequest
 from backend.formats.coco import parts
@@ -27,10 +24,11 @@ from backend.formats.coco.files import (
     INSTANCES,
     coco_files,
     id_text,
-    list_of,
+    panoptic_files,
     read_categories,
     split_of,
 )
+from backend.formats.coco.pictures import find_picture
 from backend.formats.coco.writer import OUR_MARK
 from backend.formats.json_stream import read_list
 from backend.formats.sample import (
@@ -91,7 +89,7 @@ class CocoReader:
         self._trusted: dict[Path, bool] = {}  # whether ``iscrowd`` of a file means what it says
         self._broken: list[Fault] = []
         self.total: int | None = 0
-        self.remarks: list[str] = []
+        self.remarks: list[str] = self._also(source)
         for path in files:
             try:
                 if path != source:
@@ -117,6 +115,12 @@ class CocoReader:
     def files_in(self, folder: Path) -> list[Path]:
         """The annotation files of a dataset."""
         return coco_files(folder)
+
+    def _also(self, source: Path) -> list[str]:
+        """What else is in a folder, and how to read it."""
+        if source.is_dir() and panoptic_files(source):
+            return [f"{source}: has panoptic annotations too, which --from coco-panoptic reads"]
+        return []
 
     def _tell_repeated(self, categories: Mapping[str, str], path: Path) -> None:
         counts = Counter(categories.values())
@@ -220,7 +224,9 @@ class CocoReader:
                 f"{where}.file_name: expected a name, got {json_kind(image.get('file_name'))}"
             )
         split = self._split or split_of(path)
-        name, picture = self._picture(path, image["file_name"], f"{where}.file_name", split)
+        name, picture = find_picture(
+            self._pictures, path, self._root, image["file_name"], f"{where}.file_name", split
+        )
         size_hw = image_size(image, picture, rows, where)
         left_out: Counter[str] = Counter()
         faults: list[str] = []
@@ -278,6 +284,8 @@ class CocoReader:
                 continue
             seen.add(body)
             try:
+                if "segments_info" in row:
+                    raise InputError(f"{at}: is panoptic; say --from coco-panoptic")
                 label = self._label(path, row, at)
                 mask = annotation_mask(row, size_hw, at, left_out)
             except Exception as error:  # whatever a row holds, it costs only itself
@@ -300,41 +308,3 @@ class CocoReader:
             shown = str(row.get("category_id"))[:40]
             raise InputError(f"{at}.category_id: {shown} is none of the categories")
         return label
-
-    def _picture(
-        self, path: Path, text: str, where: str, split: str | None
-    ) -> tuple[PurePosixPath, Path | None]:
-        """What the picture is called, and where it is.
-
-        A name that leads elsewhere only helps to find it below ``--images``.
-        """
-        is_address = "://" in text or "?" in text or "/upload/" in text or text.startswith("/data/")
-        if is_address:
-            text = name_in(text)
-        try:
-            name = safe_name(text, where)
-        except InputError:
-            last = PurePosixPath(text.replace("\\", "/")).name
-            found = self._pictures.find(None, last) if last and "\0" not in last else None
-            if found is None:
-                raise
-            return safe_name(last, where), found
-        called = list_of(path)
-        direct = next(
-            (
-                place
-                for folder in dict.fromkeys((path.parent, self._root, path.parent.parent))
-                if (
-                    place := self._pictures.beside(
-                        folder, str(name), list(dict.fromkeys(filter(None, (split, called))))
-                    )
-                )
-            ),
-            None,
-        )
-        found = self._pictures.find(direct, str(name))
-        if direct is None and found is not None and uploaded_name(name.name) != name.name:
-            name = name.with_name(uploaded_name(name.name))
-        if name.suffix.lower() not in SUFFIXES:
-            name = name.with_name(name.name + (found.suffix if found is not None else ".jpg"))
-        return name, found

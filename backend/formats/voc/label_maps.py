@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import PIL.Image
@@ -28,29 +28,16 @@ ReadColours: TypeAlias = Callable[[NDArray[np.uint8]], LabelMap]
 
 @cache
 def palette() -> NDArray[np.uint8]:
-    """The VOC palette, (256, 3) uint8 RGB.
+    """The VOC palette, (256, 3) uint8 RGB: bit k of the index goes to bit 7 - k // 3 of channel k %
+    3 (VOC devkit).
 
     >>> palette()[:3].tolist()
     [[0, 0, 0], [128, 0, 0], [0, 128, 0]]
     """
-    return colours_of_values(np.arange(256))
-
-
-def colours_of_values(values: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
-    """The colour of each value: bit k goes to bit 7 - k // 3 of channel k % 3 (VOC devkit).
-
-    Args:
-        values: (N,), 0 to 2**24 - 1; no two have the same colour.
-
-    Returns:
-        (N, 3) uint8 RGB.
-
-    >>> colours_of_values(np.array([1, 256])).tolist()
-    [[128, 0, 0], [0, 0, 32]]
-    """
-    colours = np.zeros((len(values), 3), np.uint8)
-    for bit in range(24):
-        colours[:, bit % 3] |= ((values >> bit & 1) << (7 - bit // 3)).astype(np.uint8)
+    index = np.arange(256)
+    colours = np.zeros((256, 3), np.uint8)
+    for bit in range(8):
+        colours[:, bit % 3] |= ((index >> bit & 1) << (7 - bit // 3)).astype(np.uint8)
     return colours
 
 

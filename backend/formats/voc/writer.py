@@ -69,7 +69,10 @@ class VocWriter:
         """Class and object values, and what of instances others cover."""
         index, hidden = paint_instances(instances, sample.known_size())
         values = np.array([0, *(self._value(one.label, sample) for one in instances)], np.uint8)
-        numbers = np.array([0, *_numbers(instances)], np.uint16)
+        found = _numbers(instances)
+        if max(found, default=0) >= 1 << 16:
+            raise InputError(f"{sample.where}: has more objects than the 65535 of a map")
+        numbers = np.array([0, *found], np.uint16)
         objects: LabelMap = numbers[index]
         narrow = objects.max(initial=0) <= IGNORE
         return (
