@@ -1,0 +1,154 @@
+"""Dividing a dataset into what is trained on and what is held out, so that no picture lies on one
+side whose near duplicate lies on the other: else a model looks better than it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from backend.datasets.similar import Similar
+from backend.errors import ConfigError
+
+_TRIES = 64
+_LEAST_OF_SHARE = 0.5  # a part may be smaller or larger than was asked for by so much
+_MOST_OF_SHARE = 1.6
+SEQUENCES = "whole videos, bursts and folders are held out"
+LOOKS = "pictures are held out with all that look like them"
+BLOCKS = (
+    "no whole video or folder could be held out; the last part of each is, and pictures between"
+    " are left out"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Holdout:
+    """A dataset in two parts, by the places of its pictures.
+
+    Attributes:
+        train: to be trained on.
+        held_out: to be judged by, and never trained on.
+        left_out: in neither part, as they look like held-out ones.
+        how: what was kept together, in a sentence.
+    """
+
+    train: tuple[int, ...]
+    held_out: tuple[int, ...]
+    left_out: tuple[int, ...]
+    how: str
+
+
+def leak(train: Collection[int], held_out: Collection[int], similar: Similar) -> float:
+    """The share of held-out pictures that have a near duplicate among those trained on, 0..1."""
+    trained = set(train)
+    found = {place for pair in similar.pairs.tolist() for place in pair if set(pair) & trained}
+    return len(found & set(held_out)) / max(1, len(held_out))
+
+
+def hold_out(
+    similar: Similar,
+    classes: Sequence[Collection[str]],
+    share: float,
+    seed: int,
+    before: Collection[int] = (),
+) -> Holdout:
+    """Choose what is held out.
+
+    Args:
+        similar: which pictures look alike.
+        classes: of each picture's objects; a picture without any may be on either side.
+        share: to hold out, 0..1.
+        seed: chooses among what fits equally well.
+        before: places that were held out in an earlier run, and stay so.
+
+    Raises:
+        ConfigError: fewer than two pictures, or all of them look alike.
+    """
+    count = len(classes)
+    if count < 2:
+        raise ConfigError("one picture cannot be trained on and held out; at least two are needed")
+    rng = np.random.default_rng(seed)
+    wanted = share * count
+    moving = [
+        one for one, is_moving in zip(similar.sequences, similar.moving, strict=True) if is_moving
+    ]
+    for together, how in ((similar.sequences, SEQUENCES), (moving, LOOKS)):
+        groups = _groups(count, [*together, *similar.pairs.tolist()])
+        chosen = _choice(groups, classes, wanted, set(before), rng)
+        if chosen is not None:
+            return _divided(count, chosen, similar, how)
+    return _divided(count, _blocks(similar, share, before), similar, BLOCKS)
+
+
+def _groups(count: int, together: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Pictures that must stay together, directly or through others."""
+    parent = list(range(count))
+
+    def root(place: int) -> int:
+        while parent[place] != place:
+            parent[place] = parent[parent[place]]
+            place = parent[place]
+        return place
+
+    for one in together:
+        for other in one[1:]:
+            parent[root(other)] = root(one[0])
+    found: dict[int, list[int]] = {}
+    for place in range(count):
+        found.setdefault(root(place), []).append(place)
+    return list(found.values())
+
+
+def _choice(
+    groups: Sequence[Sequence[int]],
+    classes: Sequence[Collection[str]],
+    wanted: float,
+    before: set[int],
+    rng: np.random.Generator,
+) -> list[int] | None:
+    """Groups that come closest to the share with all classes on both sides; None if none fits."""
+    fixed = [place for group in groups if before & set(group) for place in group]
+    free = [group for group in groups if not before & set(group)]
+    every = {name for one in classes for name in one}
+    best: tuple[float, list[int]] | None = None
+    for _ in range(_TRIES):
+        chosen = list(fixed)
+        for k in rng.permutation(len(free)):
+            if len(chosen) + len(free[k]) <= wanted * _MOST_OF_SHARE and len(chosen) < wanted:
+                chosen += free[k]
+        if not max(1, wanted * _LEAST_OF_SHARE) <= len(chosen) < len(classes):
+            continue
+        held = {name for place in chosen for name in classes[place]}
+        rest = set(range(len(classes))) - set(chosen)
+        trained = {name for place in rest for name in classes[place]}
+        missing = len(every - held) + 2 * len(every - trained)
+        cost = missing + abs(len(chosen) - wanted) / max(1.0, wanted)
+        if best is None or cost < best[0]:
+            best = cost, chosen
+    return None if best is None else best[1]
+
+
+def _blocks(similar: Similar, share: float, before: Collection[int]) -> list[int]:
+    """The last part of each sequence."""
+    chosen = set(before)
+    for one in similar.sequences:
+        chosen.update(one[len(one) - round(share * len(one)) :])
+    if not chosen:
+        longest = max(similar.sequences, key=len)
+        chosen.add(longest[-1])
+    return sorted(chosen)
+
+
+def _divided(count: int, chosen: Sequence[int], similar: Similar, how: str) -> Holdout:
+    held_out = set(chosen)
+    near = similar.near(count)
+    left_out = {other for place in held_out for other in near[place]} - held_out
+    train = [k for k in range(count) if k not in held_out and k not in left_out]
+    if not train:
+        raise ConfigError(
+            "all pictures look alike, so that none can be held out from training; add others, or"
+            " divide them by --split"
+        )
+    return Holdout(tuple(train), tuple(sorted(held_out)), tuple(sorted(left_out)), how)
