@@ -19,6 +19,7 @@ _OPTIONS = {
     "points": ("--points-per-batch", "--segmenter"),
     "views": ("", "--namer"),
     "pictures": ("--batch", "--detector"),
+    "objects": ("", "--segmenter"),
 }
 _OTHERS = ("--batch", "--segmenter")
 

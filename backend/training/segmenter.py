@@ -1,0 +1,257 @@
+"""Fine-tune a SAM 2 on masks that people accepted, step by step.
+
+What turns features and prompts into masks learns, on features that were encoded once. The image
+encoder, the prompt encoder and everything that videos remember stay as they are, to the bit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from backend.core.masks import mask_iou, mask_xyxy
+from backend.core.upsample import crop_mask
+from backend.errors import LabelingError
+from backend.models.chunks import in_chunks
+from backend.models.sam2.preprocess import decoded, decoded_tokens
+from backend.training.losses import answer_loss
+from backend.training.prompting import box_prompts, click_prompts, corrections
+from backend.training.views import EncodedViews, Judged, View
+
+_MASK_LIMIT = 32.0  # of a mask that is given as a prompt
+_ENCODED = ("conv_s0", "conv_s1")  # of the decoder, but part of what is encoded once
+_JUDGED = 32  # boxes at once
+_CORRECTED = 0.5  # weight of an answer after a correction
+_SMALL = 10_000_000  # parameters; a smaller model learns at a higher rate
+
+
+class NotFinite(LabelingError):
+    """A loss that is no number."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How to train.
+
+    Attributes:
+        rate: the highest; None for what suits the size of the model.
+        prompts: objects of a step.
+        warm_up: share of the training in which the rate rises.
+        decay: of the weights.
+        clip: most length of a gradient.
+        average: most share of the old in the running average of the weights.
+        seed: of chance.
+    """
+
+    rate: float | None = None
+    prompts: int = 24
+    warm_up: float = 0.05
+    decay: float = 0.01
+    clip: float = 1.0
+    average: float = 0.995
+    seed: int = 0
+
+    def rate_for(self, model: nn.Module) -> float:
+        """The highest rate for a model."""
+        if self.rate is not None:
+            return self.rate
+        return 6e-4 if sum(one.numel() for one in model.parameters()) < _SMALL else 1e-4
+
+
+def thaw_decoder(model: Any) -> dict[str, nn.Parameter]:
+    """Let what turns features and prompts into masks change, and nothing else: its parameters by
+    name.
+    """
+    model.requires_grad_(False)
+    found = {
+        f"sam_mask_decoder.{name}": parameter
+        for name, parameter in model.sam_mask_decoder.named_parameters()
+        if not name.startswith(_ENCODED)
+    }
+    for parameter in found.values():
+        parameter.requires_grad_(True)
+    return found
+
+
+class SegmenterTrainer:
+    """Training of one model.
+
+    Args:
+        model: a ``SAM2Base`` on its device; training changes it.
+        views: what it learns from, at least one.
+        recipe: how.
+        device: where the model is; CUDA trains in bf16.
+    """
+
+    def __init__(
+        self, model: Any, views: EncodedViews, recipe: Recipe, device: torch.device
+    ) -> None:
+        self._model = model
+        self._views = views
+        self._recipe = recipe
+        self._device = device
+        self._parameters = thaw_decoder(model)
+        self._averaged = {name: value.detach().clone() for name, value in self._parameters.items()}
+        self._highest = recipe.rate_for(model)
+        self._optimiser = torch.optim.AdamW(
+            self._parameters.values(), lr=self._highest, weight_decay=recipe.decay
+        )
+        self._generator = torch.Generator().manual_seed(recipe.seed)
+        self._rng = np.random.default_rng(recipe.seed)
+        self._order: list[int] = []
+        self._chunk = recipe.prompts
+        self.step = 0
+
+    def advance(self, progress: float) -> float:
+        """One step of the optimiser.
+
+        Args:
+            progress: of the whole training, 0..1; the rate falls with it to nothing.
+
+        Returns:
+            The loss.
+
+        Raises:
+            NotFinite: the loss is no number; no weight was changed.
+            Unavailable: out of memory even with one object.
+        """
+        warm = min(1.0, (progress + 1e-3) / max(1e-3, self._recipe.warm_up))
+        for group in self._optimiser.param_groups:
+            group["lr"] = self._highest * warm * (1 + math.cos(math.pi * progress)) / 2
+        self._optimiser.zero_grad(set_to_none=True)
+        if not self._order:
+            self._order = self._rng.permutation(len(self._views)).tolist()
+        view = self._views.view(self._order.pop())
+        count, wanted = len(view.boxes), self._recipe.prompts
+        rows = torch.from_numpy(self._rng.choice(count, wanted, replace=count < wanted))
+
+        fitting: list[int] = []
+
+        def run(start: int, stop: int) -> float:
+            share = (stop - start) / len(rows)
+            with self._precision():
+                loss = self._loss(view, rows[start:stop]) * share
+            if torch.isfinite(loss):
+                torch.autograd.backward(loss)
+            fitting.append(stop - start)
+            return float(loss.detach())
+
+        total = sum(in_chunks(self._device, len(rows), self._chunk, "objects", run))
+        self._chunk = max(fitting)  # what memory held, so that it is not tried in vain again
+        if not math.isfinite(total):
+            raise NotFinite(
+                f"the loss became {total} at step {self.step + 1}; a lower --rate may help"
+            )
+        nn.utils.clip_grad_norm_(self._parameters.values(), self._recipe.clip)
+        self._optimiser.step()
+        self.step += 1
+        self._average()
+        return total
+
+    def _average(self) -> None:
+        share = min(self._recipe.average, self.step / (self.step + 20))
+        with torch.no_grad():
+            for name, value in self._parameters.items():
+                self._averaged[name].lerp_(value, 1 - share)
+
+    def _precision(self) -> AbstractContextManager[Any]:
+        on_cuda = self._device.type == "cuda"
+        return torch.autocast(self._device.type, torch.bfloat16, enabled=on_cuda)
+
+    def _loss(self, view: View, rows: Tensor) -> Tensor:
+        """Two thirds of the objects are asked for by boxes, the others by a click."""
+        by_click = len(rows) // 3
+        parts = [(rows[by_click:], False), (rows[:by_click], True)]
+        losses = [
+            self._answers(view, part, ambiguous=ambiguous) * (len(part) / len(rows))
+            for part, ambiguous in parts
+            if len(part)
+        ]
+        return torch.stack(losses).sum()
+
+    def _answers(self, view: View, rows: Tensor, *, ambiguous: bool) -> Tensor:
+        """The loss of first answers, and of those to half of the objects after a correction."""
+        goal = view.targets[rows]
+        real = torch.ones(len(goal), device=goal.device)
+        side = int(self._model.image_size)
+        if ambiguous:
+            points, labels = click_prompts(goal, side, self._generator)
+        else:
+            points, labels = box_prompts(view.boxes[rows], side, self._generator)
+        first = decoded_tokens(self._model, view.features, points, labels)
+        loss = answer_loss(first, goal, real, ambiguous=ambiguous)
+        some = slice(0, (len(rows) + 1) // 2)
+        every = torch.arange(len(goal), device=goal.device)
+        best = first.quality[:, 1:].argmax(1) + 1 if ambiguous else torch.zeros_like(every)
+        before = first.logits.detach().float()[every, best][some]
+        more, kinds = corrections(before, goal[some], side, self._generator)
+        second = decoded_tokens(
+            self._model,
+            view.features,
+            torch.cat([points[some], more], 1),
+            torch.cat([labels[some], kinds], 1),
+            before[:, None].clamp(-_MASK_LIMIT, _MASK_LIMIT),
+        )
+        again = answer_loss(second, goal[some], real[some], ambiguous=False)
+        return loss + _CORRECTED * again
+
+    def averaged(self) -> dict[str, Tensor]:
+        """The running average of the weights that learn, by their names, on the CPU."""
+        return {name: mean.to("cpu", copy=True) for name, mean in self._averaged.items()}
+
+    def state(self) -> dict[str, Any]:
+        """What ``restore`` needs to go on as if nothing had happened."""
+        return {
+            "step": self.step,
+            "order": list(self._order),
+            "parameters": {name: value.detach().cpu() for name, value in self._parameters.items()},
+            "averaged": {name: value.cpu() for name, value in self._averaged.items()},
+            "optimiser": self._optimiser.state_dict(),
+            "generator": self._generator.get_state(),
+            "rng": self._rng.bit_generator.state,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on where ``state`` was taken, with the same views and recipe."""
+        self.step = state["step"]
+        self._order = list(state["order"])
+        with torch.no_grad():
+            for name, value in self._parameters.items():
+                value.copy_(state["parameters"][name])
+                self._averaged[name].copy_(state["averaged"][name])
+        self._optimiser.load_state_dict(state["optimiser"])
+        self._generator.set_state(state["generator"])
+        self._rng.bit_generator.state = state["rng"]
+
+
+def box_ious(model: Any, judged: Iterable[Judged]) -> Iterator[list[float]]:
+    """How well the object in each true box is outlined: IoU in pixels, picture by picture.
+
+    Args:
+        model: a ``SAM2Base``.
+        judged: pictures with at least one object each.
+    """
+    side = float(model.image_size)
+    labels = torch.tensor([[2, 3]], dtype=torch.int)
+    for one in judged:
+        device = one.features.image.device
+        scale = np.array([side / one.size_hw[1], side / one.size_hw[0]] * 2, np.float32)
+        boxes = np.stack([mask_xyxy(mask) for mask in one.masks]) * scale
+        found: list[float] = []
+        for start in range(0, len(boxes), _JUDGED):
+            corners = torch.from_numpy(boxes[start : start + _JUDGED].reshape(-1, 2, 2)).to(device)
+            kinds = labels.to(device).expand(len(corners), 2)
+            with torch.no_grad():
+                answer = decoded(model, one.features, corners, kinds)
+            grids = answer.logits[:, 0].float().cpu().numpy()
+            for mask, grid in zip(one.masks[start : start + _JUDGED], grids, strict=True):
+                outline = crop_mask(grid, one.size_hw)
+                found.append(0.0 if outline is None else mask_iou(outline, mask))
+        yield found

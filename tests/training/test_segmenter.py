@@ -1,0 +1,186 @@
+"""A segmenter learns from masks, and only where it may."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from backend.core.masks import mask_from_full
+from backend.models.sam2.preprocess import Decoded, load_model
+from backend.models.weights import DEMO_SAM2, DEMO_SAM2_CONFIG
+from backend.training.losses import answer_loss, dice_loss, focal_loss, true_iou
+from backend.training.prompting import box_prompts, click_prompts, corrections
+from backend.training.segmenter import (
+    NotFinite,
+    Recipe,
+    SegmenterTrainer,
+    box_ious,
+    thaw_decoder,
+)
+from backend.training.views import EncodedPictures, EncodedViews
+from tests.support.cells import cells
+
+CPU = torch.device("cpu")
+QUICK = Recipe(prompts=6, seed=3)
+
+
+@pytest.fixture
+def model() -> Any:
+    return load_model(str(DEMO_SAM2_CONFIG), DEMO_SAM2)
+
+
+def encoded(folder: Path, model: Any, seeds: Sequence[int], count: int = 2) -> EncodedViews:
+    views = EncodedViews(folder, model, CPU)
+    for seed in seeds:
+        views.add(*cells(seed), count, seed)
+    return views
+
+
+def judged(folder: Path, model: Any, seeds: Sequence[int]) -> EncodedPictures:
+    folder.mkdir()
+    pictures = EncodedPictures(folder, model, CPU)
+    for seed in seeds:
+        pictures.add(*cells(seed))
+    return pictures
+
+
+def mean_iou(model: Any, pictures: EncodedPictures) -> float:
+    return float(np.mean([iou for of_one in box_ious(model, pictures) for iou in of_one]))
+
+
+def test_it_learns_what_it_never_saw_and_nothing_else_changes(model: Any, tmp_path: Path) -> None:
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    held_out = judged(tmp_path / "judged", model, (11, 12))
+    base = mean_iou(model, held_out)
+    trainer = SegmenterTrainer(model, encoded(tmp_path, model, range(4)), QUICK, CPU)
+    losses = [trainer.advance(k / 40) for k in range(40)]
+    assert np.mean(losses[-8:]) < np.mean(losses[:8])
+    model.load_state_dict(trainer.averaged(), strict=False)
+    assert mean_iou(model, held_out) > base + 0.08
+    after = model.state_dict()
+    changed = {name for name, value in before.items() if not torch.equal(value, after[name])}
+    assert changed
+    assert all(name.startswith("sam_mask_decoder.") for name in changed)
+    assert not any("conv_s" in name for name in changed)
+
+
+def test_a_training_goes_on_as_if_nothing_had_happened(model: Any, tmp_path: Path) -> None:
+    views = encoded(tmp_path, model, (0,))
+    start = {name: value.clone() for name, value in model.state_dict().items()}
+    whole = SegmenterTrainer(model, views, QUICK, CPU)
+    for k in range(4):
+        whole.advance(k / 4)
+    wanted = whole.averaged()
+    model.load_state_dict(start)
+    first = SegmenterTrainer(model, views, QUICK, CPU)
+    for k in range(2):
+        first.advance(k / 4)
+    torch.save(first.state(), tmp_path / "state")
+    model.load_state_dict(start)
+    second = SegmenterTrainer(model, views, QUICK, CPU)
+    second.restore(torch.load(tmp_path / "state", weights_only=True))
+    for k in range(2, 4):
+        second.advance(k / 4)
+    found = second.averaged()
+    assert all(torch.equal(value, found[name]) for name, value in wanted.items())
+
+
+def test_a_loss_that_is_no_number_changes_nothing(model: Any, tmp_path: Path) -> None:
+    trainer = SegmenterTrainer(
+        model, encoded(tmp_path, model, (0,), 1), Recipe(rate=1.0, prompts=4), CPU
+    )
+    parameters = thaw_decoder(model)
+    name = "sam_mask_decoder.mask_tokens.weight"
+    with torch.no_grad():
+        parameters[name].fill_(float("nan"))
+    others = {key: value.clone() for key, value in parameters.items() if key != name}
+    with pytest.raises(NotFinite, match="the loss became nan at step 1; a lower --rate may help"):
+        trainer.advance(0)
+    assert all(torch.equal(value, parameters[key]) for key, value in others.items())
+
+
+def test_less_memory_takes_fewer_objects_at_once(
+    model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    trainer = SegmenterTrainer(model, encoded(tmp_path, model, (0,), 1), Recipe(prompts=8), CPU)
+    asked: list[int] = []
+    loss_of = trainer._loss
+
+    def limited(view: Any, rows: torch.Tensor) -> torch.Tensor:
+        asked.append(len(rows))
+        if len(rows) > 4:
+            raise torch.OutOfMemoryError("out of memory")
+        return loss_of(view, rows)
+
+    monkeypatch.setattr(trainer, "_loss", limited)
+    trainer.advance(0)
+    assert "out of memory with 8 objects at once, going on with 4" in caplog.text
+    trainer.advance(0.5)
+    assert asked == [8, 4, 4, 4, 4]
+
+
+def test_views_hold_what_can_be_learned(model: Any, tmp_path: Path) -> None:
+    """Boxes fit their objects in every view, the mirror too; what is too small is no question."""
+    image, masks = cells(5)
+    tiny = mask_from_full(np.pad(np.ones((1, 1), bool), ((3, 156), (3, 196))))
+    assert tiny is not None
+    views = EncodedViews(tmp_path, model, CPU)
+    assert views.add(image, [*masks, tiny], 4, 0) == len(masks)
+    assert views.add(image, [], 4, 0) == 0
+    assert len(views) == 4
+    for place in range(4):
+        view = views.view(place)
+        assert view.targets.shape[1:] == (224, 224)
+        assert len(view.targets) == len(view.boxes) > 4
+        for target, box in zip(view.targets.numpy(), view.boxes.numpy(), strict=True):
+            x, y, w, h = cv2.boundingRect((target > 0.5).astype(np.uint8))
+            assert np.allclose(box, [2 * x, 2 * y, 2 * (x + w), 2 * (y + h)])
+    whole, mirrored = views.view(0).targets, views.view(1).targets
+    assert torch.equal(whole.flip(2), mirrored)
+
+
+def test_prompts_show_what_they_should() -> None:
+    generator = torch.Generator().manual_seed(0)
+    targets = torch.zeros(2, 20, 20)
+    targets[0, 2:6, 3:9] = 1
+    targets[1, 10:18, 12:15] = 1
+    for _ in range(20):
+        points, labels = click_prompts(targets, 40, generator)
+        assert labels.tolist() == [[1], [1]]
+        for target, (x, y) in zip(targets, points[:, 0].tolist(), strict=True):
+            assert target[int(y / 2), int(x / 2)] == 1
+        answer = torch.full((2, 5, 5), -1.0)
+        answer[0] = 1.0  # far too much; of the second nothing was found
+        points, labels = corrections(answer, targets, 40, generator)
+        assert labels.tolist() == [[0], [1]]
+        for target, label, (x, y) in zip(targets, labels, points[:, 0].tolist(), strict=True):
+            assert target[int(y / 2), int(x / 2)] == label
+    boxes = torch.tensor([[6.0, 4.0, 18.0, 12.0]])
+    corners, kinds = box_prompts(boxes, 40, generator)
+    assert corners.shape == (1, 2, 2)
+    assert kinds.tolist() == [[2, 3]]
+    assert (corners.view(-1) - boxes[0]).abs().max() < 8
+
+
+def test_losses_are_small_for_what_is_right() -> None:
+    target = torch.zeros(2, 8, 8)
+    target[:, 2:6, 2:6] = 1
+    right = (target * 40 - 20)[:, None].expand(2, 4, 8, 8)
+    goal = target[:, None].expand_as(right)
+    assert torch.all(focal_loss(right, goal) < 1e-6)
+    assert torch.all(dice_loss(right, goal) < 1e-4)
+    assert torch.equal(true_iou(right, goal), torch.ones(2, 4))
+    assert torch.all(focal_loss(-right, goal) > 1)
+    sure = torch.full((2, 1), 20.0)
+    answer = Decoded(right, torch.ones(2, 4), sure, torch.zeros(2, 4, 1))
+    real = torch.ones(2)
+    assert answer_loss(answer, target, real, ambiguous=False) < 1e-3
+    assert answer_loss(answer, target, real, ambiguous=True) < 1e-3
+    nothing = answer_loss(answer, target, torch.zeros(2), ambiguous=False)
+    assert nothing > 15, "sure of an object and of its mask, where there is none"
