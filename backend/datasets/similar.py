@@ -102,6 +102,25 @@ class Similar:
             found[other].add(one)
         return found
 
+    def among(self, places: Sequence[int]) -> Similar:
+        """The same of some of the pictures, which are numbered anew in their order."""
+        new = {place: k for k, place in enumerate(places)}
+        pairs = [
+            (new[one], new[other])
+            for one, other in self.pairs.tolist()
+            if one in new and other in new
+        ]
+        kept = [
+            (tuple(new[place] for place in one if place in new), is_moving)
+            for one, is_moving in zip(self.sequences, self.moving, strict=True)
+        ]
+        kept = [(one, is_moving) for one, is_moving in kept if one]
+        return Similar(
+            np.array(pairs, np.intp).reshape(-1, 2),
+            tuple(one for one, _ in kept),
+            tuple(is_moving for _, is_moving in kept),
+        )
+
 
 def find_similar(names: Sequence[PurePosixPath], hashes: NDArray[np.uint64]) -> Similar:
     """Compare all pictures of a dataset.

@@ -14,6 +14,8 @@ from typing import Any
 from backend.config.models import Settings
 from backend.core.protocols import BoxSegmenter, Detector, Proposer
 from backend.errors import ConfigError
+from backend.models.devices import resolve_device
+from backend.models.tuned import is_tuned, read_tuned
 from backend.models.weights import (
     DEMO_SAM2,
     DEMO_SAM2_CONFIG,
@@ -211,12 +213,25 @@ def check_names(settings: Settings) -> None:
         _find(kind, name, settings.model_root)
 
 
+def _tuned_folder(kind: str, name: str, root: Path) -> Path | None:
+    """The folder of a run that tuned a model of this kind, where the name is one."""
+    places = (Path(name), root / name)
+    return next((path for path in places if is_tuned(path, kind)), None)
+
+
 def _is_folder(kind: str, name: str, root: Path) -> bool:
+    if _tuned_folder(kind, name, root) is not None:
+        return True
     return kind == "detector" and any(path.is_dir() for path in (Path(name), root / name))
 
 
 def _find(kind: str, name: str, root: Path) -> Path:
     """The weights that a person named; those of a detector may be a folder."""
+    run = _tuned_folder(kind, name, root)
+    if run is not None:
+        return read_tuned(run, kind).path
+    if kind == "segmenter" and any(path.is_dir() for path in (Path(name), root / name)):
+        raise ConfigError(f"--segmenter: {name}: holds no tuned segmenter, such as finetune makes")
     return find_weights(name, root, f"--{kind}", folders=kind == "detector")
 
 
@@ -242,13 +257,44 @@ def _load(kind: str, settings: Settings, device: str) -> Any:
         config = config or model.config
     elif looks_like_file(name) or _is_folder(kind, name, settings.model_root):
         path = _find(kind, name, settings.model_root)
-        published = MODELS.get((kind, path.stem))
-        config = config or (published.config if published is not None else None)
+        config = config or _config_of(kind, name, path, settings.model_root)
     else:
         raise ConfigError(_unknown(kind, name))
     own = _WORDS if kind == "detector" and path.is_dir() else _FILE_MODULES[kind]
     module = import_module(model.module if model is not None else own)
     return module.load(path, config, settings, device)
+
+
+def _config_of(kind: str, name: str, path: Path, root: Path) -> str | None:
+    """What a file's module needs beside it, where its name or its run tells."""
+    run = _tuned_folder(kind, name, root)
+    if run is not None:
+        tuned = read_tuned(run, kind)
+        base = MODELS.get((kind, tuned.base))
+        return tuned.config or (base.config if base is not None else None)
+    published = MODELS.get((kind, path.stem))
+    return published.config if published is not None else None
+
+
+def is_published(kind: str, name: str) -> bool:
+    """Whether a model is known by name."""
+    return (kind, name) in MODELS
+
+
+def segmenter_recipe(settings: Settings) -> tuple[str, str | None]:
+    """The name of the segmenter that the settings name, and what its module needs beside its
+    weights. A tuned one goes by its base.
+    """
+    name = _name("segmenter", settings, resolve_device(settings.device))
+    run = _tuned_folder("segmenter", name, settings.model_root)
+    if run is not None:
+        name = read_tuned(run, "segmenter").base
+    model = MODELS.get(("segmenter", name))
+    if model is not None:
+        return name, settings.segmenter_config or model.config
+    return name, settings.segmenter_config or _config_of(
+        "segmenter", name, Path(name), settings.model_root
+    )
 
 
 def load_detector(settings: Settings, device: str) -> Detector:

@@ -1,0 +1,94 @@
+"""Weights that ``yolosam2 finetune`` made: a folder with a JSON file for each kind of model, which
+tells the file of weights, its digest, and what it was made of.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from backend.errors import ConfigError
+from backend.files.atomic import file_digest, write_atomic
+
+_FORMAT = 1  # of the JSON file
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tuned:
+    """One model of a run.
+
+    Attributes:
+        path: of its weights.
+        base: the model it began as, by name or file.
+        config: what its module needs beside the weights; None for what the base has.
+        about: everything else that the JSON file tells.
+    """
+
+    path: Path
+    base: str
+    config: str | None
+    about: Mapping[str, Any]
+
+
+def describe_tuned(
+    folder: Path, kind: str, weights: Path, base: str, config: str | None, about: Mapping[str, Any]
+) -> None:
+    """Write the JSON file of a model, which makes it the one that the folder offers.
+
+    Args:
+        folder: of the run.
+        kind: ``detector`` or ``segmenter``.
+        weights: a file in it.
+        base: see ``Tuned``.
+        config: see ``Tuned``.
+        about: settings, data and figures, for people.
+
+    Raises:
+        Unavailable: the disk refuses.
+    """
+    document = {
+        "format": _FORMAT,
+        "weights": weights.name,
+        "sha256": file_digest(weights),
+        "base": base,
+        "config": config,
+        **about,
+    }
+    text = json.dumps(document, indent=1, ensure_ascii=False)
+    write_atomic(folder / f"{kind}.json", text.encode())
+
+
+def is_tuned(folder: Path, kind: str) -> bool:
+    """Whether a folder holds a tuned model of a kind."""
+    return (folder / f"{kind}.json").is_file()
+
+
+def read_tuned(folder: Path, kind: str) -> Tuned:
+    """The model that a folder offers.
+
+    Raises:
+        ConfigError: none is there, or its weights are not those that were written.
+    """
+    where = folder / f"{kind}.json"
+    try:
+        document = json.loads(where.read_text(encoding="utf-8"))
+        name, digest = document["weights"], document["sha256"]
+        base, config = document["base"], document["config"]
+    except FileNotFoundError:
+        raise ConfigError(f"{folder}: holds no tuned {kind}; there is no {where.name}") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{where}: does not describe a tuned {kind}: {error}") from None
+    path = folder / Path(str(name)).name
+    if not path.is_file():
+        raise ConfigError(f"{where}: its weights are missing: {path}")
+    if file_digest(path) != digest:
+        raise ConfigError(f"{path}: is not the file that was trained; it was cut or changed")
+    return Tuned(
+        path=path,
+        base=str(base),
+        config=None if config is None else str(config),
+        about=document,
+    )
