@@ -21,6 +21,7 @@ from backend.cli import (
     demo,
     doctor,
     evaluate,
+    finetune,
     frames,
     labelme,
     make_config,
@@ -58,6 +59,7 @@ _EPILOG = f"""examples:
   yolosam2 prelabel --url http://localhost:8080 --project 1  masks for every task of a project
   yolosam2 evaluate VOC/ --report report.html       masks against ground truth: mIoU, AP, PQ
   yolosam2 score export.json --report report.html   accepted annotations against predictions
+  yolosam2 finetune labels/ --out tuned/            a segmenter that learned from accepted masks
   yolosam2 view coco/ --out page.html               what a dataset holds, and what is odd in it
   yolosam2 convert export.json yolo/ --to yolo --images photos/
                                                     and between labelme, Label Studio, COCO,
@@ -80,6 +82,7 @@ _COMMANDS = (
     prelabel,
     evaluate,
     score,
+    finetune,
     view,
     convert,
     labelme,

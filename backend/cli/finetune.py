@@ -1,0 +1,176 @@
+"""``yolosam2 finetune``: learn from what was accepted, and prove it on what was held out."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tqdm import tqdm
+
+from backend.cli.common import (
+    INTERRUPTED,
+    Commands,
+    add_command,
+    add_settings,
+    model_settings,
+    print_json,
+    print_result,
+    print_status,
+    stop_on_interrupt,
+)
+from backend.config.models import Settings
+from backend.errors import ConfigError
+
+if TYPE_CHECKING:
+    from backend.training.finetune import FinetuneSummary
+    from backend.training.tune_segmenter import Progress
+
+_EPILOG = """Learns from pictures and masks that people accepted: a labelme folder, an export of
+Label Studio, or a COCO, VOC or YOLO dataset. Predictions that nobody changed are left out.
+
+Pictures that look alike, such as frames of a video, stay on one side. What is held out is recorded
+in RUN and never learned from, in later runs into the same RUN too.
+
+examples:
+  yolosam2 finetune labels/ --out tuned/ --segmenter sam2.1_hiera_small --minutes 30
+  yolosam2 finetune VOC/ --out tuned/ --held-out val
+  yolosam2 annotate photos/ --out out/ --segmenter tuned/
+
+Ctrl-C keeps the best weights so far; the same command goes on after a kill."""
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    parser = add_command(
+        commands,
+        "finetune",
+        help="learn from accepted masks, proved on held-out pictures",
+        about="Fine-tune the segmenter on accepted masks, and compare it with what it began as.",
+        run=run,
+        epilog=_EPILOG,
+    )
+    about = "accepted annotations, in any format that convert reads"
+    parser.add_argument("source", type=Path, metavar="SRC", help=about)
+    about = "folder of the run: weights, log, and what is held out"
+    parser.add_argument("--out", type=Path, required=True, metavar="RUN", help=about)
+    about = "where the pictures are, if not beside SRC"
+    parser.add_argument("--images", type=Path, metavar="DIR", help=about)
+    group = parser.add_argument_group("what is held out")
+    about = "list of SRC that judges (default: val or test, where SRC has it beside others)"
+    group.add_argument("--held-out", metavar="LIST", help=about)
+    about = "share of the pictures that judges where no list does (default: 0.2)"
+    group.add_argument("--share", type=float, default=0.2, metavar="0..1", help=about)
+    group = parser.add_argument_group("training")
+    about = "limit of the training itself (default: none)"
+    group.add_argument("--minutes", type=float, metavar="N", help=about)
+    about = "most passes over the pictures (default: 60)"
+    group.add_argument("--epochs", type=int, default=60, metavar="N", help=about)
+    about = "views of each picture: whole, mirrored, then parts (default: 6)"
+    group.add_argument("--views", type=int, default=6, metavar="N", help=about)
+    about = "highest learning rate (default: what suits the size of the model)"
+    group.add_argument("--rate", type=float, metavar="R", help=about)
+    group.add_argument("--seed", type=int, default=0, metavar="N", help="of chance (default: 0)")
+    about = "offer the weights even if they are not shown to be better"
+    group.add_argument("--accept", action="store_true", help=about)
+    group = parser.add_argument_group("models")
+    names = ("segmenter", "segmenter_config", "model_root", "device", "classes", "max_pixels")
+    add_settings(group, Settings, names)
+    parser.add_argument("--json", action="store_true", help="print the summary as JSON")
+    parser.add_argument("--no-progress", action="store_true", help="no progress bar")
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Refuse numbers that mean nothing.
+
+    Raises:
+        ConfigError: naming the option.
+    """
+    if not 0 < args.share < 1:
+        raise ConfigError(f"--share: expected a number between 0 and 1, got {args.share}")
+    for name in ("minutes", "rate"):
+        value = getattr(args, name)
+        if value is not None and not 0 < value < float("inf"):
+            raise ConfigError(f"--{name}: expected a number above 0, got {value}")
+    for name in ("epochs", "views"):
+        if getattr(args, name) < 1:
+            raise ConfigError(f"--{name}: expected at least 1, got {getattr(args, name)}")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Fine-tune."""
+    from backend.files.atomic import ensure_writable
+    from backend.training.finetune import FinetuneRequest, finetune
+
+    _check(args)
+    settings = model_settings(args)
+    ensure_writable(args.out)
+    stop = stop_on_interrupt()
+    with tqdm(
+        total=100,
+        unit="%",
+        desc="training",
+        disable=args.no_progress or None,
+        file=sys.stderr,
+        dynamic_ncols=True,
+        bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}",
+    ) as bar:
+
+        def tell(progress: Progress) -> None:
+            bar.n = round(100 * min(1.0, progress.done))
+            bar.set_postfix_str(
+                f"epoch {progress.epoch}, loss {progress.loss:.3f}, validation IoU"
+                f" {progress.validation:.3f} (best {progress.best:.3f})"
+            )
+
+        summary = finetune(
+            FinetuneRequest(
+                source=args.source,
+                images=args.images,
+                out=args.out,
+                classes=settings.classes,
+                share=args.share,
+                held_out_list=args.held_out,
+                minutes=args.minutes,
+                epochs=args.epochs,
+                views=args.views,
+                rate=args.rate,
+                seed=args.seed,
+                accept=args.accept,
+            ),
+            settings,
+            stop=stop,
+            tell=tell,
+            remark=print_status,
+        )
+    if args.json:
+        print_json(summary.as_dict())
+    else:
+        print_result(_text(summary, args.out))
+    if summary.segmenter.stopped == "interrupted":
+        return INTERRUPTED
+    return 1 if summary.segmenter.faults or summary.segmenter.stopped else 0
+
+
+def _text(summary: FinetuneSummary, out: Path) -> str:
+    from backend.training.compare import differences_text
+
+    one = summary.segmenter
+    lines = [
+        f"learned from {summary.train} pictures, chose by {summary.validation},"
+        f" judged by {summary.held_out} held-out ones; {one.epochs} epochs",
+        "mean IoU from true boxes on held-out pictures:",
+        differences_text(one.every, one.classes),
+    ]
+    if one.stopped is not None:
+        lines.append(f"stopped: {one.stopped}")
+    lines += [f"failed: {sentence}" for sentence in one.faults]
+    if summary.offered:
+        lines.append(f"wrote {one.path}; use it with --segmenter {out}")
+    else:
+        lines.append(
+            f"wrote {one.path}, which is not shown to be better, so --segmenter {out} does not"
+            " take it; --accept does"
+        )
+    return "\n".join(lines)
