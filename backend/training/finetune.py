@@ -18,7 +18,7 @@ from backend.models.sam2.image import Sam2Segmenter
 from backend.models.tuned import describe_tuned
 from backend.training.accepted import read_accepted
 from backend.training.compare import BETTER
-from backend.training.division import divide, hashes_of
+from backend.training.division import Parts, divide, hashes_of
 from backend.training.segmenter import Recipe
 from backend.training.tune_segmenter import Progress, TunedSegmenter, TuneOptions, tune_segmenter
 
@@ -104,6 +104,27 @@ def _figures(one: TunedSegmenter) -> dict[str, Any]:
     }
 
 
+def _about(request: FinetuneRequest, parts: Parts, found: TunedSegmenter) -> dict[str, Any]:
+    """What weights were made of, and how good they are."""
+    return {
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        "source": str(request.source),
+        "pictures": {
+            "train": [one.digest for one in parts.train],
+            "validation": [one.digest for one in parts.validation],
+            "held_out": [one.digest for one in parts.held_out],
+        },
+        "settings": {
+            "minutes": request.minutes,
+            "epochs": found.epochs,
+            "views": request.views,
+            "rate": request.rate,
+            "seed": request.seed,
+        },
+        "figures": _figures(found),
+    }
+
+
 def finetune(
     request: FinetuneRequest,
     settings: Settings,
@@ -162,23 +183,7 @@ def finetune(
     )
     offered = request.accept or found.every.verdict == BETTER
     if offered:
-        about = {
-            "made": datetime.now(UTC).isoformat(timespec="seconds"),
-            "source": str(request.source),
-            "pictures": {
-                "train": [one.digest for one in parts.train],
-                "validation": [one.digest for one in parts.validation],
-                "held_out": [one.digest for one in parts.held_out],
-            },
-            "settings": {
-                "minutes": request.minutes,
-                "epochs": found.epochs,
-                "views": request.views,
-                "rate": request.rate,
-                "seed": request.seed,
-            },
-            "figures": _figures(found),
-        }
+        about = _about(request, parts, found)
         own = settings.segmenter_config is not None or not is_published("segmenter", base)
         describe_tuned(request.out, "segmenter", found.path, base, config if own else None, about)
     return FinetuneSummary(
