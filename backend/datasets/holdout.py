@@ -15,11 +15,10 @@ from backend.errors import ConfigError
 _TRIES = 64
 _LEAST_OF_SHARE = 0.5  # a part may be smaller or larger than was asked for by so much
 _MOST_OF_SHARE = 1.6
-SEQUENCES = "whole videos, bursts and folders are held out"
+SEQUENCES = "whole videos and bursts are held out, by their names and looks"
 LOOKS = "pictures are held out with all that look like them"
 BLOCKS = (
-    "no whole video or folder could be held out; the last part of each is, and pictures between"
-    " are left out"
+    "no whole video could be held out; the last part of each is, and pictures between are left out"
 )
 
 
@@ -53,6 +52,7 @@ def hold_out(
     share: float,
     seed: int,
     before: Collection[int] = (),
+    trained: Collection[int] = (),
 ) -> Holdout:
     """Choose what is held out.
 
@@ -62,6 +62,7 @@ def hold_out(
         share: to hold out, 0..1.
         seed: chooses among what fits equally well.
         before: places that were held out in an earlier run, and stay so.
+        trained: places that were trained on in an earlier run, and are never held out.
 
     Raises:
         ConfigError: fewer than two pictures, or all of them look alike.
@@ -76,10 +77,22 @@ def hold_out(
     ]
     for together, how in ((similar.sequences, SEQUENCES), (moving, LOOKS)):
         groups = _groups(count, [*together, *similar.pairs.tolist()])
-        chosen = _choice(groups, classes, wanted, set(before), rng)
+        chosen = _choice(groups, classes, wanted, set(before), set(trained), rng)
         if chosen is not None:
-            return _divided(count, chosen, similar, how)
-    return _divided(count, _blocks(similar, share, before), similar, BLOCKS)
+            return _divided(count, chosen, similar, how, _beside(groups, set(before), set(trained)))
+    blocks = set(before) if before else set(_blocks(similar, share)) - set(trained)
+    return _divided(count, sorted(blocks), similar, BLOCKS, ())
+
+
+def _beside(groups: Sequence[Sequence[int]], before: set[int], trained: set[int]) -> list[int]:
+    """Pictures that are new, and of a group of which some were held out before."""
+    return [
+        place
+        for group in groups
+        if before & set(group)
+        for place in group
+        if place not in before and place not in trained
+    ]
 
 
 def _groups(count: int, together: Sequence[Sequence[int]]) -> list[list[int]]:
@@ -106,11 +119,16 @@ def _choice(
     classes: Sequence[Collection[str]],
     wanted: float,
     before: set[int],
+    trained: set[int],
     rng: np.random.Generator,
 ) -> list[int] | None:
-    """Groups that come closest to the share with all classes on both sides; None if none fits."""
-    fixed = [place for group in groups if before & set(group) for place in group]
-    free = [group for group in groups if not before & set(group)]
+    """Groups that come closest to the share with all classes on both sides, beside what was held
+    out before; None if none fits.
+    """
+    fixed = sorted(before)
+    free = [group for group in groups if not (before | trained) & set(group)]
+    if len(fixed) >= wanted * _LEAST_OF_SHARE and not free:
+        return fixed
     every = {name for one in classes for name in one}
     best: tuple[float, list[int]] | None = None
     for _ in range(_TRIES):
@@ -120,19 +138,19 @@ def _choice(
                 chosen += free[k]
         if not max(1, wanted * _LEAST_OF_SHARE) <= len(chosen) < len(classes):
             continue
-        held = {name for place in chosen for name in classes[place]}
+        names = {name for place in chosen for name in classes[place]}
         rest = set(range(len(classes))) - set(chosen)
-        trained = {name for place in rest for name in classes[place]}
-        missing = len(every - held) + 2 * len(every - trained)
+        learned = {name for place in rest for name in classes[place]}
+        missing = len(every - names) + 2 * len(every - learned)
         cost = missing + abs(len(chosen) - wanted) / max(1.0, wanted)
         if best is None or cost < best[0]:
             best = cost, chosen
     return None if best is None else best[1]
 
 
-def _blocks(similar: Similar, share: float, before: Collection[int]) -> list[int]:
+def _blocks(similar: Similar, share: float) -> list[int]:
     """The last part of each sequence."""
-    chosen = set(before)
+    chosen: set[int] = set()
     for one in similar.sequences:
         chosen.update(one[len(one) - round(share * len(one)) :])
     if not chosen:
@@ -141,14 +159,17 @@ def _blocks(similar: Similar, share: float, before: Collection[int]) -> list[int
     return sorted(chosen)
 
 
-def _divided(count: int, chosen: Sequence[int], similar: Similar, how: str) -> Holdout:
+def _divided(
+    count: int, chosen: Sequence[int], similar: Similar, how: str, beside: Collection[int]
+) -> Holdout:
     held_out = set(chosen)
     near = similar.near(count)
-    left_out = {other for place in held_out for other in near[place]} - held_out
+    left_out = ({other for place in held_out for other in near[place]} | set(beside)) - held_out
+    if not held_out:
+        raise ConfigError("all pictures were trained on before; new ones are needed to judge by")
     train = [k for k in range(count) if k not in held_out and k not in left_out]
     if not train:
         raise ConfigError(
-            "all pictures look alike, so that none can be held out from training; add others, or"
-            " divide them by --split"
+            "all pictures look alike, so that none can be held out from training; add others"
         )
     return Holdout(tuple(train), tuple(sorted(held_out)), tuple(sorted(left_out)), how)

@@ -29,6 +29,7 @@ _IS_SEQUENCE = 104  # median of neighbours by name: less is no chance
 _NEAR = 2  # places in a sequence
 _ROWS = 512  # whose distances to all others are looked at in one go
 _NUMBER = re.compile(r"\d+(?!.*\d)")
+_EXPORTED = re.compile(r"_(jpe?g|png|bmp|webp)\.rf\.[0-9a-f]+$")  # what Roboflow adds to names
 
 
 def picture_hash(image: Image) -> NDArray[np.uint64]:
@@ -69,11 +70,12 @@ def sequences(names: Sequence[PurePosixPath]) -> list[list[int]]:
     """
     found: defaultdict[tuple[str, str, str], list[tuple[int, int]]] = defaultdict(list)
     for place, name in enumerate(names):
-        match = _NUMBER.search(name.stem)
+        stem = _EXPORTED.sub("", name.stem)
+        match = _NUMBER.search(stem)
         if match is None:
-            found[(str(name.parent), name.stem, "")].append((0, place))
+            found[(str(name.parent), stem, "")].append((0, place))
             continue
-        around = name.stem[: match.start()], name.stem[match.end() :]
+        around = stem[: match.start()], stem[match.end() :]
         found[(str(name.parent), *around)].append((int(match[0]), place))
     return [[place for _, place in sorted(one)] for one in found.values()]
 

@@ -132,12 +132,15 @@ class SegmenterTrainer:
         count, wanted = len(view.boxes), self._recipe.prompts
         rows = torch.from_numpy(self._rng.choice(count, wanted, replace=count < wanted))
 
+        by_click = torch.zeros(len(rows), dtype=torch.bool)
+        by_click[torch.randperm(len(rows), generator=self._generator)[: len(rows) // 3]] = True
         fitting: list[int] = []
 
         def run(start: int, stop: int) -> float:
             share = (stop - start) / len(rows)
+            part = slice(start, stop)
             with self._precision():
-                loss = self._loss(view, rows[start:stop]) * share
+                loss = self._loss(view, rows[part], by_click[part]) * share
             if torch.isfinite(loss):
                 torch.autograd.backward(loss)
             fitting.append(stop - start)
@@ -165,10 +168,9 @@ class SegmenterTrainer:
         on_cuda = self._device.type == "cuda"
         return torch.autocast(self._device.type, torch.bfloat16, enabled=on_cuda)
 
-    def _loss(self, view: View, rows: Tensor) -> Tensor:
-        """Two thirds of the objects are asked for by boxes, the others by a click."""
-        by_click = len(rows) // 3
-        parts = [(rows[by_click:], False), (rows[:by_click], True)]
+    def _loss(self, view: View, rows: Tensor, by_click: Tensor) -> Tensor:
+        """The mean loss of some objects, each asked for by a box or by a click."""
+        parts = [(rows[~by_click], False), (rows[by_click], True)]
         losses = [
             self._answers(view, part, ambiguous=ambiguous) * (len(part) / len(rows))
             for part, ambiguous in parts

@@ -7,6 +7,7 @@ pictures fits into memory.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from backend.core.masks import PackedMask, pack_mask, unpack_mask
 from backend.core.types import Image, Mask
+from backend.errors import disk_error
 from backend.models.sam2.preprocess import Features, embedded, prepared
 
 _LEAST_SIDE = 3.0  # cells of the target that an object must have a side; less is no fair question
@@ -80,10 +82,21 @@ def _target(
     if np.count_nonzero(seen) < _LEAST_LEFT * np.count_nonzero(mask.crop):
         return None
     part[top - y0 : bottom - y0, left - x0 : right - x0] = seen
-    small = cv2.resize(part * 255, (side, side), interpolation=cv2.INTER_AREA)
+    small = _resized(part * 255, side)
     if window.mirrored:
         small = small[:, ::-1]
     return np.ascontiguousarray(small).astype(np.float32) / np.float32(255)
+
+
+def _resized(part: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """To (side, side), one side after the other: where only one of them shrinks, OpenCV's way for
+    areas takes single pixels.
+    """
+    for size in ((side, part.shape[0]), (side, side)):
+        shrinks = size[0] < part.shape[1] or size[1] < part.shape[0]
+        way = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        part = cv2.resize(part, size, interpolation=way).astype(np.uint8)
+    return part
 
 
 def _box(target: NDArray[np.float32], cell: float) -> list[float] | None:
@@ -158,16 +171,14 @@ class EncodedViews:
         self, features: Features, pairs: Sequence[tuple[NDArray[np.float32], list[float]]]
     ) -> None:
         path = self._folder / f"{len(self._paths):06d}.pt"
-        torch.save(
-            {
-                "levels": _held(features),
-                "targets": torch.from_numpy(
-                    np.stack([np.round(one * 255).astype(np.uint8) for one, _ in pairs])
-                ),
-                "boxes": torch.tensor([box for _, box in pairs]),
-            },
-            path,
-        )
+        document = {
+            "levels": _held(features),
+            "targets": torch.from_numpy(
+                np.stack([np.round(one * 255).astype(np.uint8) for one, _ in pairs])
+            ),
+            "boxes": torch.tensor([box for _, box in pairs]),
+        }
+        _write(path, document)
         self._paths.append(path)
 
     def view(self, place: int) -> View:
@@ -176,6 +187,20 @@ class EncodedViews:
         targets = held["targets"].to(self._device).float() / 255
         features = _features(held["levels"], self._device)
         return View(features, targets, held["boxes"].to(self._device))
+
+
+def _write(path: Path, document: Any) -> None:
+    """Save tensors.
+
+    Raises:
+        Unavailable: the disk refuses.
+    """
+    stream = io.BytesIO()
+    torch.save(document, stream)
+    try:
+        path.write_bytes(stream.getbuffer())
+    except OSError as error:
+        raise disk_error(error, path) from error
 
 
 def _held(features: Features) -> list[Tensor]:
@@ -220,7 +245,7 @@ class EncodedPictures:
             pixels = prepared([image], self._model.image_size, self._device)
             features = embedded(self._model, pixels)
         path = self._folder / f"{len(self._held):06d}.pt"
-        torch.save(_held(features), path)
+        _write(path, _held(features))
         packed = tuple(pack_mask(mask) for mask in masks)
         self._held.append((path, packed, (image.shape[0], image.shape[1])))
 

@@ -130,8 +130,26 @@ def test_what_was_held_out_stays_so() -> None:
     for seed in range(5):
         found = hold_out(similar, [CAT] * 20, 0.2, seed, before=(7, 1))
         check(found, 20, similar)
-        assert {0, 1, 7} <= set(found.held_out)
+        assert {1, 7} <= set(found.held_out)
+        assert 0 in found.left_out, "it looks like one that is held out"
         assert len(found.held_out) == 4
+
+
+def test_what_was_trained_on_is_never_held_out() -> None:
+    """Also not where a grown dataset is divided in another way than it was."""
+    album = made([], tuple(range(100)), tuple(range(100, 130)))
+    first = hold_out(made([], tuple(range(100))), [CAT] * 100, 0.2, 0)
+    again = hold_out(album, [CAT] * 130, 0.2, 0, before=first.held_out, trained=first.train)
+    assert set(first.held_out) <= set(again.held_out)
+    assert not set(first.train) & set(again.held_out)
+    assert set(first.train) <= set(again.train)
+    with pytest.raises(ConfigError, match="new ones are needed to judge by"):
+        hold_out(made([], tuple(range(20)), moving=True), [CAT] * 20, 0.2, 0, trained=range(20))
+
+
+def test_names_of_exports_are_sequences_too() -> None:
+    names = [f"frame_{k:03}_jpg.rf.{k * 7919:032x}.jpg" for k in (2, 0, 1)]
+    assert sequences([PurePosixPath(name) for name in names]) == [[1, 2, 0]]
 
 
 def test_what_cannot_be_divided_is_told() -> None:

@@ -112,11 +112,11 @@ def test_less_memory_takes_fewer_objects_at_once(
     asked: list[int] = []
     loss_of = trainer._loss
 
-    def limited(view: Any, rows: torch.Tensor) -> torch.Tensor:
+    def limited(view: Any, rows: torch.Tensor, by_click: torch.Tensor) -> torch.Tensor:
         asked.append(len(rows))
         if len(rows) > 4:
             raise torch.OutOfMemoryError("out of memory")
-        return loss_of(view, rows)
+        return loss_of(view, rows, by_click)
 
     monkeypatch.setattr(trainer, "_loss", limited)
     trainer.advance(0)
@@ -143,6 +143,35 @@ def test_views_hold_what_can_be_learned(model: Any, tmp_path: Path) -> None:
             assert np.allclose(box, [2 * x, 2 * y, 2 * (x + w), 2 * (y + h)])
     whole, mirrored = views.view(0).targets, views.view(1).targets
     assert torch.equal(whole.flip(2), mirrored)
+
+
+@pytest.mark.parametrize("size_hw", [(120, 900), (700, 100), (448, 448), (90, 90)])
+def test_targets_are_the_shares_that_objects_cover(
+    model: Any, tmp_path: Path, size_hw: tuple[int, int]
+) -> None:
+    """Against areas by arithmetic, in pictures of any shape."""
+    height, width = size_hw
+    full = np.zeros(size_hw, bool)
+    full[height // 5 : height - height // 3, width // 7 : width - width // 4] = True
+    mask = mask_from_full(full)
+    assert mask is not None
+    views = EncodedViews(tmp_path, model, CPU)
+    views.add(np.zeros((*size_hw, 3), np.uint8), [mask], 1, 0)
+    target = views.view(0).targets[0].numpy()
+    edges = [
+        [np.clip((np.arange(225) * size / 224), low, high) for size, low, high in one]
+        for one in (
+            [(height, height // 5, height - height // 3)],
+            [(width, width // 7, width - width // 4)],
+        )
+    ]
+    rows, columns = (np.diff(one[0]) * 224 / size for one, size in zip(edges, size_hw, strict=True))
+    shrinking = (height >= 224, width >= 224)
+    exact = np.outer(rows, columns)
+    if all(shrinking):
+        assert np.abs(target - exact).max() < 0.02
+    assert abs(target.sum() - exact.sum()) < 0.02 * exact.sum()
+    assert ((target > 0.5) != (exact > 0.5)).mean() < 0.02
 
 
 def test_prompts_show_what_they_should() -> None:
