@@ -21,7 +21,7 @@ from backend.cli.common import (
     stop_on_interrupt,
 )
 from backend.config.models import Settings
-from backend.errors import ConfigError
+from backend.errors import ConfigError, Unavailable
 
 if TYPE_CHECKING:
     from backend.training.finetune import FinetuneSummary
@@ -58,14 +58,14 @@ def add(commands: Commands) -> None:
     about = "where the pictures are, if not beside SRC"
     parser.add_argument("--images", type=Path, metavar="DIR", help=about)
     group = parser.add_argument_group("what is held out")
-    about = "list of SRC that judges (default: val or test, where SRC has it beside others)"
+    about = "list of SRC that judges (default: test or val, where SRC has it beside others)"
     group.add_argument("--held-out", metavar="LIST", help=about)
     about = "share of the pictures that judges where no list does (default: 0.2)"
     group.add_argument("--share", type=float, default=0.2, metavar="0..1", help=about)
     group = parser.add_argument_group("training")
     about = "limit of the training itself (default: none)"
     group.add_argument("--minutes", type=float, metavar="N", help=about)
-    about = "most passes over the pictures (default: 60)"
+    about = "most epochs: passes over the views, or 200 steps (default: 60)"
     group.add_argument("--epochs", type=int, default=60, metavar="N", help=about)
     about = "views of each picture: whole, mirrored, then parts (default: 6)"
     group.add_argument("--views", type=int, default=6, metavar="N", help=about)
@@ -124,26 +124,27 @@ def run(args: argparse.Namespace) -> int:
                 f" {progress.validation:.3f} (best {progress.best:.3f})"
             )
 
-        summary = finetune(
-            FinetuneRequest(
-                source=args.source,
-                images=args.images,
-                out=args.out,
-                classes=settings.classes,
-                share=args.share,
-                held_out_list=args.held_out,
-                minutes=args.minutes,
-                epochs=args.epochs,
-                views=args.views,
-                rate=args.rate,
-                seed=args.seed,
-                accept=args.accept,
-            ),
-            settings,
-            stop=stop,
-            tell=tell,
-            remark=print_status,
+        request = FinetuneRequest(
+            source=args.source,
+            images=args.images,
+            out=args.out,
+            classes=settings.classes,
+            share=args.share,
+            held_out_list=args.held_out,
+            minutes=args.minutes,
+            epochs=args.epochs,
+            views=args.views,
+            rate=args.rate,
+            seed=args.seed,
+            accept=args.accept,
         )
+        try:
+            summary = finetune(request, settings, stop=stop, tell=tell, remark=print_status)
+        except Unavailable as error:
+            if not stop.is_set():
+                raise
+            print_status(str(error))
+            return INTERRUPTED
     if args.json:
         print_json(summary.as_dict())
     else:
@@ -170,7 +171,11 @@ def _text(summary: FinetuneSummary, out: Path) -> str:
         lines.append(f"wrote {one.path}; use it with --segmenter {out}")
     else:
         lines.append(
-            f"wrote {one.path}, which is not shown to be better, so --segmenter {out} does not"
-            " take it; --accept does"
+            f"wrote {one.path}, which is not shown to be better{_than(one.rival)}, so --segmenter"
+            f" {out} does not take it; a run with --accept does"
         )
     return "\n".join(lines)
+
+
+def _than(rival: float | None) -> str:
+    return "" if rival is None else f" than what is offered there (mean IoU {rival:.3f})"

@@ -15,7 +15,7 @@ from backend.config.models import Settings
 from backend.core.protocols import BoxSegmenter, Detector, Proposer
 from backend.errors import ConfigError
 from backend.models.devices import resolve_device
-from backend.models.tuned import is_tuned, read_tuned
+from backend.models.tuned import Tuned, is_tuned, read_tuned
 from backend.models.weights import (
     DEMO_SAM2,
     DEMO_SAM2_CONFIG,
@@ -286,15 +286,21 @@ def segmenter_recipe(settings: Settings) -> tuple[str, str | None]:
     weights. A tuned one goes by its base.
     """
     name = _name("segmenter", settings, resolve_device(settings.device))
-    run = _tuned_folder("segmenter", name, settings.model_root)
-    if run is not None:
-        name = read_tuned(run, "segmenter").base
     model = MODELS.get(("segmenter", name))
     if model is not None:
-        return name, settings.segmenter_config or model.config
-    return name, settings.segmenter_config or _config_of(
-        "segmenter", name, Path(name), settings.model_root
-    )
+        return name, model.config if model.embedded else settings.segmenter_config or model.config
+    root = settings.model_root
+    path = _find("segmenter", name, root)
+    config = settings.segmenter_config or _config_of("segmenter", name, path, root)
+    run = _tuned_folder("segmenter", name, root)
+    return (name if run is None else read_tuned(run, "segmenter").base), config
+
+
+def tuned_of(kind: str, settings: Settings) -> Tuned | None:
+    """The tuned model that the settings name; None where they name another."""
+    name = getattr(settings, kind)
+    run = None if name is None else _tuned_folder(kind, name, settings.model_root)
+    return None if run is None else read_tuned(run, kind)
 
 
 def load_detector(settings: Settings, device: str) -> Detector:

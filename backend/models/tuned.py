@@ -14,6 +14,7 @@ from backend.errors import ConfigError
 from backend.files.atomic import file_digest, write_atomic
 
 _FORMAT = 1  # of the JSON file
+_PACKAGED = "configs/"  # what names inside the sam2 package begin with
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,18 +44,23 @@ def describe_tuned(
         kind: ``detector`` or ``segmenter``.
         weights: a file in it.
         base: see ``Tuned``.
-        config: see ``Tuned``.
+        config: a name inside the sam2 package, or a file, of which the folder gets a copy.
         about: settings, data and figures, for people.
 
     Raises:
         Unavailable: the disk refuses.
     """
+    own = None if config is None or config.startswith(_PACKAGED) else f"{kind}.yaml"
+    if own is not None and config is not None:
+        write_atomic(folder / own, Path(config).read_bytes())
+        config = own
     document = {
         "format": _FORMAT,
         "weights": weights.name,
         "sha256": file_digest(weights),
         "base": base,
         "config": config,
+        "config_sha256": None if own is None else file_digest(folder / own),
         **about,
     }
     text = json.dumps(document, indent=1, ensure_ascii=False)
@@ -89,6 +95,16 @@ def read_tuned(folder: Path, kind: str) -> Tuned:
     return Tuned(
         path=path,
         base=str(base),
-        config=None if config is None else str(config),
+        config=None if config is None else _config(folder, str(config), document),
         about=document,
     )
+
+
+def _config(folder: Path, name: str, document: Mapping[str, Any]) -> str:
+    """A name inside the sam2 package, or the copy in the folder."""
+    if name.startswith(_PACKAGED) and ".." not in name:
+        return name
+    path = folder / Path(name).name
+    if not path.is_file() or file_digest(path) != document.get("config_sha256"):
+        raise ConfigError(f"{path}: is not the configuration that the weights were trained with")
+    return str(path)

@@ -70,11 +70,13 @@ class Accepted:
         pictures: in the order of the source.
         left_out: what is not among them, and how often.
         faults: a sentence for each picture or region that cannot be used.
+        remarks: of the reader.
     """
 
     pictures: tuple[AcceptedPicture, ...]
     left_out: Counter[str]
     faults: tuple[str, ...]
+    remarks: tuple[str, ...]
 
 
 def _reader(source: Path, images: Path | None) -> Reader:
@@ -107,11 +109,13 @@ def read_accepted(
     left_out: Counter[str] = Counter()
     faults: list[str] = []
     seen: set[str] = set()
-    for sample in _reader(source, images).samples():
+    reader = _reader(source, images)
+    for sample in reader.samples():
         if isinstance(sample, Fault):
             faults.append(sample.sentence)
             continue
         faults += sample.faults
+        left_out.update(sample.left_out)
         if sample.model_version is not None:
             left_out["pictures whose predictions nobody changed"] += 1
             continue
@@ -126,9 +130,10 @@ def read_accepted(
         seen.add(one.digest)
         found.append(one)
     if not found:
-        told = ", ".join(f"{n} {text}" for text, n in left_out.items()) or "; ".join(faults[:1])
+        told = ", ".join(f"{n} {text}" for text, n in left_out.items())
+        told = "; ".join([*[told] * bool(told), *faults[:1], *reader.remarks[:1]])
         raise ConfigError(f"{source}: holds no accepted picture ({told or 'it is empty'})")
-    return Accepted(tuple(found), left_out, tuple(faults))
+    return Accepted(tuple(found), left_out, tuple(faults), tuple(reader.remarks))
 
 
 def _accepted(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import norm, t
 
 _RESAMPLES = 1000
 _LEVEL = 0.95
@@ -60,7 +62,9 @@ def paired_difference(
     """The mean over objects before and after, and the interval of its difference.
 
     Pictures are drawn with replacement with all their objects, the same ones before and after
-    (Efron and Tibshirani, "An introduction to the bootstrap", 1993).
+    (Efron and Tibshirani, "An introduction to the bootstrap", 1993). As that is too sure of few
+    pictures, the interval is widened by what Student's t asks for (Hesterberg, "What teachers
+    should know about the bootstrap", 2015).
 
     Args:
         before: of each picture the figure of each object.
@@ -92,7 +96,10 @@ def _interval(sums: NDArray[np.float64]) -> tuple[float, float]:
     differences = (tables[:, 2] - tables[:, 1]) / tables[:, 0]
     tail = (1 - _LEVEL) / 2
     low, high = np.quantile(differences, [tail, 1 - tail])
-    return float(low), float(high)
+    middle = float((sums[:, 2] - sums[:, 1]).sum() / sums[:, 0].sum())
+    count = len(sums)
+    wider = math.sqrt(count / (count - 1)) * float(t.ppf(1 - tail, count - 1) / norm.ppf(1 - tail))
+    return middle - wider * (middle - float(low)), middle + wider * (float(high) - middle)
 
 
 def by_class(

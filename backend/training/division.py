@@ -5,22 +5,23 @@ was once held out in a folder stays so, by the digest of its file.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from backend.core.types import Image
 from backend.datasets.holdout import hold_out, leak
 from backend.datasets.similar import Similar, find_similar, picture_hash
-from backend.errors import ConfigError
+from backend.errors import ConfigError, InputError
 from backend.files.atomic import write_atomic
 from backend.files.images import ImageLimits
 from backend.training.accepted import AcceptedPicture
 
-_FILE = "held_out.json"
-_LISTS = ("val", "test")  # of a dataset that is divided already, in the order of preference
+_FILE = "pictures.json"  # what each picture was for, by its digest
+_TRAIN = "train"
+_HELD_OUT = "held out"
+_TEST, _VAL = "test", "val"  # lists of a dataset that is divided already
 _WARN = 0.02  # leak
 
 
@@ -43,14 +44,31 @@ class Parts:
     leak: float
 
 
-def hashes_of(pictures: Sequence[AcceptedPicture], limits: ImageLimits) -> np.ndarray:
-    """The perceptual hash of every picture, (N, 4) uint64."""
+def with_hashes(
+    pictures: Sequence[AcceptedPicture], limits: ImageLimits, faults: list[str]
+) -> tuple[list[AcceptedPicture], np.ndarray]:
+    """The pictures that can be read, and their perceptual hashes, (N, 4) uint64.
 
-    def of(one: AcceptedPicture) -> np.ndarray:
-        image: Image = one.image(limits)
-        return picture_hash(image)
+    Args:
+        pictures: at least one.
+        limits: of pictures.
+        faults: takes a sentence for each that cannot be read.
 
-    return np.stack([of(one) for one in pictures])
+    Raises:
+        ConfigError: none can be read.
+    """
+    found: list[AcceptedPicture] = []
+    hashes: list[np.ndarray] = []
+    for one in pictures:
+        try:
+            hashes.append(picture_hash(one.image(limits)))
+        except InputError as error:
+            faults.append(str(error))
+            continue
+        found.append(one)
+    if not found:
+        raise ConfigError(f"no picture can be read: {faults[0]}")
+    return found, np.stack(hashes)
 
 
 def divide(
@@ -61,88 +79,124 @@ def divide(
     share: float,
     seed: int,
     held_out_list: str | None = None,
+    trained: Collection[str] = (),
 ) -> Parts:
-    """Divide accepted pictures, and record in the folder what is held out.
+    """Divide accepted pictures. What an earlier run into the folder was for, a picture stays for.
 
     Args:
         pictures: at least three.
-        hashes: of ``hashes_of``.
+        hashes: of ``with_hashes``.
         out: folder of the run.
         share: to hold out where no list says which, 0..1.
         seed: of chance.
-        held_out_list: the list of the source that is held out; None for val or test where there is
+        held_out_list: the list of the source that is held out; None for test or val where there is
             one beside others, else the share.
+        trained: digests of pictures that the base learned from, which judge nothing.
 
     Raises:
         ConfigError: too few pictures, an unknown list, or pictures that all look alike.
     """
     similar = find_similar([one.name for one in pictures], hashes)
-    before = _held_before(out)
-    places = {k for k, one in enumerate(pictures) if one.digest in before}
+    known = _read(out)
+    learned = {k for k, one in enumerate(pictures) if known.get(one.digest) == _TRAIN}
+    learned |= {k for k, one in enumerate(pictures) if one.digest in trained}
+    before = {k for k, one in enumerate(pictures) if known.get(one.digest) == _HELD_OUT} - learned
     remarks: list[str] = []
     listed = _listed(pictures, held_out_list)
     if listed is not None:
-        held = sorted(set(listed) | places)
-        rest = [k for k in range(len(pictures)) if k not in set(held)]
-        lost = 0.0 if not rest else leak(rest, held, similar)
+        held = sorted((set(listed.held_out) | before) - learned)
+        rest = [k for k in listed.train if k not in set(held)]
+        validation = [k for k in listed.validation if k not in set(held)]
+        lost = leak([*rest, *validation], held, similar)
+        remarks += listed.remarks
+        if moved := len(set(listed.held_out) & learned):
+            remarks.append(f"{moved} pictures of that list were learned from before, and judge not")
         if lost > _WARN:
             remarks.append(
                 f"{lost:.0%} of the held-out pictures look like one that is trained on, so the"
                 " figures flatter; without lists, pictures that look alike are kept together"
             )
     else:
-        division = hold_out(similar, [set(one.labels) for one in pictures], share, seed, places)
-        held, rest, lost = list(division.held_out), list(division.train), 0.0
+        classes = [set(one.labels) for one in pictures]
+        division = hold_out(similar, classes, share, seed, before, learned)
+        held, rest, validation, lost = list(division.held_out), list(division.train), [], 0.0
         remarks.append(division.how)
         if division.left_out:
             remarks.append(f"{len(division.left_out)} pictures are left out, as they look alike")
+    if not held:
+        raise ConfigError("nothing is left to judge by; all pictures were learned from before")
     if not rest:
         raise ConfigError("nothing is left to train on; all pictures are held out")
-    train, validation = _validation(pictures, rest, similar, seed)
-    if train == validation:
+    if not any(pictures[k].objects for k in validation):
+        rest, validation = _validation(pictures, rest, similar, seed)
+    if rest == validation:
         remarks.append(
             "too few pictures to choose the best weights by some of their own; all that are trained"
             " on choose"
         )
-    _record(out, [pictures[k] for k in held], before)
 
     def chosen(places: Sequence[int]) -> tuple[AcceptedPicture, ...]:
         return tuple(pictures[k] for k in places)
 
-    return Parts(chosen(train), chosen(validation), chosen(held), tuple(remarks), lost)
+    return Parts(chosen(rest), chosen(validation), chosen(held), tuple(remarks), lost)
 
 
-def _listed(pictures: Sequence[AcceptedPicture], wanted: str | None) -> list[int] | None:
-    """The places of the list that is held out; None where no list decides."""
+@dataclass(frozen=True, eq=False)
+class _Lists:
+    """The places of a source that is divided already."""
+
+    train: list[int]
+    validation: list[int]
+    held_out: list[int]
+    remarks: list[str]
+
+
+def _listed(pictures: Sequence[AcceptedPicture], wanted: str | None) -> _Lists | None:
+    """The parts that lists make; None where no list decides."""
     lists = {one.split for one in pictures}
     if wanted is None:
-        wanted = next((name for name in _LISTS if name in lists and len(lists) > 1), None)
+        wanted = next((name for name in (_TEST, _VAL) if name in lists and len(lists) > 1), None)
         if wanted is None:
             return None
     if wanted not in lists:
         known = ", ".join(sorted(str(name) for name in lists if name)) or "none"
         raise ConfigError(f"--held-out: there is no list {wanted!r}; lists are {known}")
-    return [k for k, one in enumerate(pictures) if one.split == wanted]
+
+    def of(*names: str | None) -> list[int]:
+        return [k for k, one in enumerate(pictures) if one.split in names]
+
+    others = [name for name in lists if name not in (wanted, _TEST, _VAL)]
+    if not others:
+        remarks = [f"the list {wanted} is held out, and all others are learned from"]
+        return _Lists(of(*(lists - {wanted})), [], of(wanted), remarks)
+    validation = of(_VAL) if wanted != _VAL else []
+    remarks = [f"the list {wanted} is held out"]
+    if wanted != _VAL and validation:
+        remarks.append(f"the list {_VAL} chooses the best weights")
+    if wanted != _TEST and _TEST in lists:
+        remarks.append(f"the list {_TEST} is left out")
+    return _Lists(of(*others), validation, of(wanted), remarks)
 
 
 def _validation(
     pictures: Sequence[AcceptedPicture], rest: Sequence[int], similar: Similar, seed: int
 ) -> tuple[list[int], list[int]]:
     """A part of what is trained on, to choose the best weights by; all of it where it is too
-    little or too much alike to be divided.
+    little or too much alike to be divided. Pictures without objects choose nothing.
     """
-    inner = similar.among(rest)
+    shown = [k for k in rest if pictures[k].objects]
     try:
-        found = hold_out(inner, [set(pictures[k].labels) for k in rest], 0.15, seed + 1)
+        found = hold_out(similar.among(shown), [set(pictures[k].labels) for k in shown], 0.15, seed)
     except ConfigError:
         return list(rest), list(rest)
-    return [rest[k] for k in found.train], [rest[k] for k in found.held_out]
+    left = {shown[k] for k in (*found.held_out, *found.left_out)}
+    return [k for k in rest if k not in left], [shown[k] for k in found.held_out]
 
 
-def _held_before(out: Path) -> dict[str, str]:
+def _read(out: Path) -> dict[str, str]:
     try:
         found = json.loads((out / _FILE).read_text(encoding="utf-8"))
-        return {str(digest): str(name) for digest, name in found.items()}
+        return {str(digest): str(part) for digest, part in found.items()}
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, AttributeError) as error:
@@ -152,7 +206,13 @@ def _held_before(out: Path) -> dict[str, str]:
         ) from None
 
 
-def _record(out: Path, held: Sequence[AcceptedPicture], before: dict[str, str]) -> None:
-    every = {**before, **{one.digest: str(one.name) for one in held}}
-    text = json.dumps(every, indent=1, ensure_ascii=False)
-    write_atomic(out / _FILE, text.encode())
+def record(out: Path, parts: Parts) -> None:
+    """Write down what each picture is for, so that it stays so in later runs.
+
+    Raises:
+        Unavailable: the disk refuses.
+    """
+    every = _read(out)
+    every |= {one.digest: _TRAIN for one in (*parts.train, *parts.validation)}
+    every |= {one.digest: _HELD_OUT for one in parts.held_out}
+    write_atomic(out / _FILE, json.dumps(every, indent=1).encode())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,12 @@ from backend.config.models import Settings
 from backend.errors import ConfigError
 from backend.files.images import ImageLimits
 from backend.models.devices import resolve_device
-from backend.models.registry import is_published, load_segmenter, segmenter_recipe
+from backend.models.registry import is_published, load_segmenter, segmenter_recipe, tuned_of
 from backend.models.sam2.image import Sam2Segmenter
-from backend.models.tuned import describe_tuned
+from backend.models.tuned import Tuned, describe_tuned, is_tuned, read_tuned
 from backend.training.accepted import read_accepted
 from backend.training.compare import BETTER
-from backend.training.division import Parts, divide, hashes_of
+from backend.training.division import Parts, divide, record, with_hashes
 from backend.training.segmenter import Recipe
 from backend.training.tune_segmenter import Progress, TunedSegmenter, TuneOptions, tune_segmenter
 
@@ -125,6 +125,27 @@ def _about(request: FinetuneRequest, parts: Parts, found: TunedSegmenter) -> dic
     }
 
 
+def _learned(tuned: Tuned) -> list[str]:
+    """The digests of all pictures that a tuned model learned from, and its bases before it."""
+    pictures = tuned.about.get("pictures", {})
+    return [
+        *pictures.get("train", []),
+        *pictures.get("validation", []),
+        *tuned.about.get("learned_before", []),
+    ]
+
+
+def _base(settings: Settings) -> tuple[Sam2Segmenter, str, str]:
+    """The model to begin with, its name, and what its module needs beside its weights."""
+    segmenter = load_segmenter(settings, resolve_device(settings.device))
+    if not isinstance(segmenter, Sam2Segmenter):
+        raise ConfigError("--segmenter: only a SAM 2 can be fine-tuned")
+    base, config = segmenter_recipe(settings)
+    if config is None:
+        raise ConfigError("--segmenter-config: is needed for a checkpoint of your own")
+    return segmenter, base, config
+
+
 def finetune(
     request: FinetuneRequest,
     settings: Settings,
@@ -147,25 +168,29 @@ def finetune(
         Unavailable: the disk refuses, or memory does not hold even one object.
     """
     limits = ImageLimits(max_pixels=settings.max_pixels)
+    begun = tuned_of("segmenter", settings)
+    trained = [] if begun is None else _learned(begun)
     accepted = read_accepted(request.source, request.images, request.classes)
-    remarks = [f"left out: {n} {text}" for text, n in accepted.left_out.items()]
+    faults = list(accepted.faults)
+    remarks = [*accepted.remarks, *(f"left out: {n} {t}" for t, n in accepted.left_out.items())]
+    pictures, hashes = with_hashes(accepted.pictures, limits, faults)
     parts = divide(
-        accepted.pictures,
-        hashes_of(accepted.pictures, limits),
+        pictures,
+        hashes,
         request.out,
         share=request.share,
         seed=request.seed,
         held_out_list=request.held_out_list,
+        trained=trained,
     )
     remarks += parts.remarks
     for text in remarks:
         remark(text)
-    segmenter = load_segmenter(settings, resolve_device(settings.device))
-    if not isinstance(segmenter, Sam2Segmenter):
-        raise ConfigError("--segmenter: only a SAM 2 can be fine-tuned")
-    base, config = segmenter_recipe(settings)
-    if config is None:
-        raise ConfigError("--segmenter-config: is needed for a checkpoint of your own")
+    segmenter, base, config = _base(settings)
+    if not any(one.objects for one in parts.train):
+        raise ConfigError("no picture to train on has an object")
+    record(request.out, parts)
+    rival = read_tuned(request.out, "segmenter") if is_tuned(request.out, "segmenter") else None
     found = tune_segmenter(
         segmenter,
         config,
@@ -180,10 +205,13 @@ def finetune(
         ),
         stop=stop,
         tell=tell,
+        rival=None if rival is None else rival.path,
     )
-    offered = request.accept or found.every.verdict == BETTER
+    is_best = found.rival is None or found.every.after >= found.rival
+    offered = request.accept or (found.every.verdict == BETTER and is_best)
     if offered:
-        about = _about(request, parts, found)
+        about = {**_about(request, parts, found), "learned_before": trained}
+        about["started_from"] = segmenter.version
         own = settings.segmenter_config is not None or not is_published("segmenter", base)
         describe_tuned(request.out, "segmenter", found.path, base, config if own else None, about)
     return FinetuneSummary(
@@ -191,6 +219,6 @@ def finetune(
         validation=len(parts.validation),
         held_out=len(parts.held_out),
         remarks=tuple(remarks),
-        segmenter=found,
+        segmenter=replace(found, faults=(*faults, *found.faults)),
         offered=offered,
     )

@@ -11,6 +11,7 @@ import shutil
 import tempfile
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 
 from backend.errors import ConfigError, InputError, Unavailable
 from backend.files.atomic import write_atomic
@@ -35,6 +37,9 @@ from backend.training.views import EncodedPictures, EncodedViews
 logger = logging.getLogger(__name__)
 _LOG = "segmenter-log.jsonl"
 _STATE = "segmenter-state.pt"
+_VIEWS = ".yolosam2-views-"  # what the names of folders with encoded pictures begin with
+INTERRUPTED = "interrupted"
+_MOST_STEPS = 200  # of an epoch: so often the weights are judged and kept at least
 _PATIENCE = 12  # epochs without a better one
 _LEAST_STEPS = 20  # of an epoch
 _SAME = 1e-6  # of figures before and after a file was written and read
@@ -92,6 +97,7 @@ class TunedSegmenter:
         epochs: that were trained.
         stopped: why it ended before its time; None where it did not.
         faults: a sentence for each picture that could not be used.
+        rival: the mean IoU of the weights that the folder offered until then.
     """
 
     path: Path
@@ -100,6 +106,7 @@ class TunedSegmenter:
     epochs: int
     stopped: str | None
     faults: tuple[str, ...]
+    rival: float | None = None
 
 
 def tune_segmenter(
@@ -111,6 +118,7 @@ def tune_segmenter(
     *,
     stop: threading.Event,
     tell: Callable[[Progress], None],
+    rival: Path | None = None,
 ) -> TunedSegmenter:
     """Fine-tune the mask decoder of a SAM 2.
 
@@ -122,24 +130,33 @@ def tune_segmenter(
         options: how long.
         stop: ends after the step in hand, and keeps the best so far.
         tell: hears of every epoch.
+        rival: weights that the folder offers until now, to be compared with.
 
     Raises:
         ConfigError: no picture has an object to learn from.
         Unavailable: the disk refuses, or memory does not hold even one object.
     """
     model, device = segmenter.model, segmenter.device
-    for left in out.glob("views-*"):  # of a run that was killed
-        shutil.rmtree(left, ignore_errors=True)
     faults: list[str] = []
-    with tempfile.TemporaryDirectory(prefix="views-", dir=out) as folder:
+    with _alone(out), tempfile.TemporaryDirectory(prefix=_VIEWS, dir=out) as folder:
         root = Path(folder)
+        small = 0
         views = EncodedViews(_made(root / "train"), model, device)
-        for k, (one, image) in enumerate(_readable(parts.train, options.limits, faults)):
-            views.add(image, one.masks, options.views, k)
+        for k, (one, image) in enumerate(_readable(parts.train, options, faults, stop)):
+            most = views.add(image, one.masks, options.views, k)
+            small += len(one.objects) - most
         if not len(views):
             raise ConfigError("no picture to train on has an object that is large enough")
-        validation, _ = _encoded(root / "validation", segmenter, parts.validation, options, faults)
-        held_out, labels = _encoded(root / "held-out", segmenter, parts.held_out, options, faults)
+        if small:
+            logger.warning("%d objects are too small to be learned from", small)
+        validation, _ = _encoded(
+            root / "validation", segmenter, parts.validation, options, faults, stop
+        )
+        if not len(validation):
+            raise ConfigError("no picture that is to choose the best weights has an object")
+        held_out, labels = _encoded(
+            root / "held-out", segmenter, parts.held_out, options, faults, stop
+        )
         if not len(held_out):
             raise ConfigError("no held-out picture has an object, so nothing can be proved")
         before = list(box_ious(model, held_out))
@@ -148,7 +165,11 @@ def tune_segmenter(
         with _weights(model, trained.weights):
             path = _write(model, out)
             after = _checked(path, config, model, held_out)
-    (out / _STATE).unlink(missing_ok=True)
+        figure = (
+            None if rival is None else _mean(box_ious(_loaded(config, rival, device), held_out))
+        )
+    if trained.stopped != INTERRUPTED:
+        (out / _STATE).unlink(missing_ok=True)
     return TunedSegmenter(
         path=path,
         every=paired_difference(before, after),
@@ -156,15 +177,43 @@ def tune_segmenter(
         epochs=trained.epochs,
         stopped=trained.stopped,
         faults=tuple(faults),
+        rival=figure,
     )
 
 
 def _key(segmenter: Sam2Segmenter, parts: Parts, options: TuneOptions) -> str:
     """What must be the same for a training to be gone on with."""
     digests = [one.digest for one in (*parts.train, *parts.validation)]
-    labels = [one.labels for one in (*parts.train, *parts.validation)]
+    labels = [
+        [(label, zlib.crc32(mask.data)) for label, mask in one.objects]
+        for one in (*parts.train, *parts.validation)
+    ]
     recipe = [segmenter.version, digests, labels, options.views, repr(options.recipe)]
     return sha256(json.dumps(recipe).encode()).hexdigest()
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Nobody else trains in the folder meanwhile; what a killed run left is removed.
+
+    Raises:
+        ConfigError: somebody does.
+    """
+    lock = FileLock(out / ".finetune.lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise ConfigError(f"{out}: another training runs there; wait for its end") from None
+    try:
+        for left in out.glob(f"{_VIEWS}*"):
+            shutil.rmtree(left, ignore_errors=True)
+        yield
+    finally:
+        lock.release()
+
+
+def _loaded(config: str, path: Path, device: torch.device) -> Any:
+    return load_model(config, path).to(device)
 
 
 def _made(folder: Path) -> Path:
@@ -173,13 +222,18 @@ def _made(folder: Path) -> Path:
 
 
 def _readable(
-    pictures: Sequence[AcceptedPicture], limits: ImageLimits, faults: list[str]
+    pictures: Sequence[AcceptedPicture],
+    options: TuneOptions,
+    faults: list[str],
+    stop: threading.Event,
 ) -> Iterator[tuple[AcceptedPicture, Any]]:
     for one in pictures:
+        if stop.is_set():
+            raise Unavailable("interrupted before training began")
         if not one.objects:
             continue
         try:
-            yield one, one.image(limits)
+            yield one, one.image(options.limits)
         except InputError as error:
             faults.append(str(error))
 
@@ -190,10 +244,11 @@ def _encoded(
     pictures: Sequence[AcceptedPicture],
     options: TuneOptions,
     faults: list[str],
+    stop: threading.Event,
 ) -> tuple[EncodedPictures, list[list[str]]]:
     found = EncodedPictures(_made(folder), segmenter.model, segmenter.device)
     labels = []
-    for one, image in _readable(pictures, options.limits, faults):
+    for one, image in _readable(pictures, options, faults, stop):
         found.add(image, one.masks)
         labels.append(one.labels)
     return found, labels
@@ -267,11 +322,11 @@ def _epoch(
     stop: threading.Event,
 ) -> tuple[list[float], str | None]:
     """The losses of an epoch, and why it ended early."""
-    steps = max(_LEAST_STEPS, len(views))
+    steps = min(max(_LEAST_STEPS, len(views)), _MOST_STEPS)
     losses: list[float] = []
     for k in range(steps):
         if stop.is_set():
-            return losses, "interrupted"
+            return losses, INTERRUPTED
         start = time.monotonic()
         share = _done(trained, options, (trained.epochs + k / steps) / options.epochs)
         try:
@@ -375,7 +430,7 @@ def _checked(path: Path, config: str, model: Any, held_out: EncodedPictures) -> 
         ConfigError: they are not.
     """
     wanted = list(box_ious(model, held_out))
-    loaded = load_model(config, path).to(next(model.parameters()).device)
+    loaded = _loaded(config, path, next(model.parameters()).device)
     found = list(box_ious(loaded, held_out))
     differences = [
         abs(a - b)

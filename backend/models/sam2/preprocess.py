@@ -6,7 +6,9 @@ The arithmetic is that of ``sam2.sam2_image_predictor.SAM2ImagePredictor`` (sam2
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -43,10 +45,35 @@ def _build(config: str, checkpoint: Path) -> Any:
     from omegaconf import OmegaConf
 
     recipe = OmegaConf.load(config).model
+    _check_targets(OmegaConf.to_container(recipe), config)
     recipe.setdefault("sam_mask_decoder_extra_args", _BUILD_SAM2_EXTRAS)
     model = instantiate(recipe, _recursive_=True)
     model.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True)["model"])
     return model
+
+
+def _check_targets(node: Any, config: str) -> None:
+    """Refuse a configuration that names anything but the modules of sam2: it would be run.
+
+    Raises:
+        ConfigError: naming it.
+    """
+    if isinstance(node, list):
+        for one in node:
+            _check_targets(one, config)
+    if not isinstance(node, dict):
+        return
+    target = node.get("_target_")
+    if target is not None:
+        module, _, name = str(target).rpartition(".")
+        found = None
+        if module.startswith("sam2.modeling."):
+            with suppress(ImportError):
+                found = getattr(import_module(module), name, None)
+        if not isinstance(found, type) or not found.__module__.startswith("sam2."):
+            raise ConfigError(f"{config}: {target} is no module of sam2, and is not run")
+    for one in node.values():
+        _check_targets(one, config)
 
 
 def load_model(config: str, checkpoint: Path) -> Any:
@@ -62,6 +89,8 @@ def load_model(config: str, checkpoint: Path) -> Any:
     """
     try:
         return _build(config, checkpoint).eval()
+    except ConfigError:
+        raise
     # sam2 raises a RuntimeError without text for wrong keys; hydra has a tree of its own.
     except Exception as error:
         if checkpoint.is_file():
