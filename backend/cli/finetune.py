@@ -25,7 +25,7 @@ from backend.errors import ConfigError, Unavailable
 
 if TYPE_CHECKING:
     from backend.training.finetune import FinetuneSummary
-    from backend.training.tune_segmenter import Progress
+    from backend.training.segmenter_loop import Progress
 
 _EPILOG = """Learns from pictures and masks that people accepted: a labelme folder, an export of
 Label Studio, or a COCO, VOC or YOLO dataset. Predictions that nobody changed are left out.

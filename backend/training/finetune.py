@@ -16,11 +16,12 @@ from backend.models.devices import resolve_device
 from backend.models.registry import is_published, load_segmenter, segmenter_recipe, tuned_of
 from backend.models.sam2.image import Sam2Segmenter
 from backend.models.tuned import Tuned, describe_tuned, is_tuned, read_tuned
-from backend.training.accepted import read_accepted
+from backend.training.accepted import Accepted, read_accepted
 from backend.training.compare import BETTER
 from backend.training.division import Parts, divide, record, with_hashes
 from backend.training.segmenter import Recipe
-from backend.training.tune_segmenter import Progress, TunedSegmenter, TuneOptions, tune_segmenter
+from backend.training.segmenter_loop import Progress, TuneOptions
+from backend.training.tune_segmenter import TunedSegmenter, tune_segmenter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,6 +136,25 @@ def _learned(tuned: Tuned) -> list[str]:
     ]
 
 
+def _parts(
+    request: FinetuneRequest,
+    accepted: Accepted,
+    limits: ImageLimits,
+    trained: Sequence[str],
+    faults: list[str],
+) -> Parts:
+    pictures, hashes = with_hashes(accepted.pictures, limits, faults)
+    return divide(
+        pictures,
+        hashes,
+        request.out,
+        share=request.share,
+        seed=request.seed,
+        held_out_list=request.held_out_list,
+        trained=trained,
+    )
+
+
 def _base(settings: Settings) -> tuple[Sam2Segmenter, str, str]:
     """The model to begin with, its name, and what its module needs beside its weights."""
     segmenter = load_segmenter(settings, resolve_device(settings.device))
@@ -173,16 +193,7 @@ def finetune(
     accepted = read_accepted(request.source, request.images, request.classes)
     faults = list(accepted.faults)
     remarks = [*accepted.remarks, *(f"left out: {n} {t}" for t, n in accepted.left_out.items())]
-    pictures, hashes = with_hashes(accepted.pictures, limits, faults)
-    parts = divide(
-        pictures,
-        hashes,
-        request.out,
-        share=request.share,
-        seed=request.seed,
-        held_out_list=request.held_out_list,
-        trained=trained,
-    )
+    parts = _parts(request, accepted, limits, trained, faults)
     remarks += parts.remarks
     for text in remarks:
         remark(text)
@@ -191,18 +202,19 @@ def finetune(
         raise ConfigError("no picture to train on has an object")
     record(request.out, parts)
     rival = read_tuned(request.out, "segmenter") if is_tuned(request.out, "segmenter") else None
+    options = TuneOptions(
+        minutes=request.minutes,
+        epochs=request.epochs,
+        views=request.views,
+        recipe=Recipe(rate=request.rate, seed=request.seed),
+        limits=limits,
+    )
     found = tune_segmenter(
         segmenter,
         config,
         parts,
         request.out,
-        TuneOptions(
-            minutes=request.minutes,
-            epochs=request.epochs,
-            views=request.views,
-            recipe=Recipe(rate=request.rate, seed=request.seed),
-            limits=limits,
-        ),
+        options,
         stop=stop,
         tell=tell,
         rival=None if rival is None else rival.path,

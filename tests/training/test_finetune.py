@@ -20,13 +20,13 @@ from backend.files.images import ImageLimits
 from backend.models.registry import load_segmenter
 from backend.models.tuned import read_tuned
 from backend.models.weights import DEMO_SAM2, DEMO_SAM2_CONFIG
-from backend.training import tune_segmenter
+from backend.training import segmenter_loop
 from backend.training.accepted import Accepted, read_accepted
 from backend.training.compare import NOT_SHOWN, WORSE, by_class, paired_difference
 from backend.training.division import divide, record, with_hashes
 from backend.training.finetune import FinetuneRequest, FinetuneSummary, finetune
 from backend.training.segmenter import Recipe, SegmenterTrainer
-from backend.training.tune_segmenter import Progress
+from backend.training.segmenter_loop import Progress
 from tests.support.cells import cells, write_cells
 
 DEMO = Settings(segmenter="demo", device="cpu")
@@ -47,7 +47,7 @@ def accepted(dataset: Path) -> Accepted:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few steps of few objects."""
-    monkeypatch.setattr(tune_segmenter, "_LEAST_STEPS", 5)
+    monkeypatch.setattr(segmenter_loop, "_LEAST_STEPS", 5)
     monkeypatch.setattr(
         "backend.training.finetune.Recipe", lambda **given: Recipe(prompts=4, **given)
     )
@@ -232,7 +232,7 @@ def test_a_full_disk_in_between_ends_nothing(
     def full(*_: Any) -> None:
         raise Unavailable("the disk is full")
 
-    monkeypatch.setattr(tune_segmenter, "_save_state", full)
+    monkeypatch.setattr(segmenter_loop, "_save_state", full)
     found = run(dataset, tmp_path / "run", epochs=1)
     assert "epoch 1 is not kept for a later run: the disk is full" in caplog.text
     assert found.segmenter.path.is_file()
