@@ -46,7 +46,7 @@ def test_i01_too_many_pixels_are_refused_on_the_header() -> None:
         decode_image(bare_png(20_000, 20_000), "big.png")
     with pytest.raises(InputError, match="60.0 megapixels, the limit is 50"):
         decode_image(bare_png(10_000, 6_000))
-    assert time.process_time() - start < 0.05
+    assert time.process_time() - start < 0.5
     assert before == PIL.Image.MAX_IMAGE_PIXELS
 
 
