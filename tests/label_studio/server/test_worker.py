@@ -106,7 +106,7 @@ def test_c02_more_than_the_queue_is_refused_at_once() -> None:
         start = time.perf_counter()
         with pytest.raises(Busy, match="try again"), inference.admit():
             pass
-        assert time.perf_counter() - start < 0.05
+        assert time.perf_counter() - start < 0.5
     with inference.admit():
         assert inference.waiting == 1
 
