@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -56,6 +57,19 @@ def demo() -> Cascade:
 @pytest.fixture(scope="session")
 def scenes() -> list[Scene]:
     return [generate(TEST_SEEDS[5000 + k]) for k in range(4)]
+
+
+@pytest.fixture
+def without_collector() -> Iterator[None]:
+    """No garbage collection meanwhile: in a process of thousands of tests it takes longer than what
+    a test measures.
+    """
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 @pytest.fixture

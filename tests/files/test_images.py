@@ -39,6 +39,7 @@ def bare_png(width: int, height: int) -> bytes:
     )
 
 
+@pytest.mark.usefixtures("without_collector")
 def test_i01_too_many_pixels_are_refused_on_the_header() -> None:
     before = PIL.Image.MAX_IMAGE_PIXELS
     start = time.process_time()
@@ -46,7 +47,7 @@ def test_i01_too_many_pixels_are_refused_on_the_header() -> None:
         decode_image(bare_png(20_000, 20_000), "big.png")
     with pytest.raises(InputError, match="60.0 megapixels, the limit is 50"):
         decode_image(bare_png(10_000, 6_000))
-    assert time.process_time() - start < 0.5
+    assert time.process_time() - start < 0.05
     assert before == PIL.Image.MAX_IMAGE_PIXELS
 
 

@@ -1123,6 +1123,7 @@ def progressive(n_scans: int) -> bytes:
     return data[:last] + data[last:-2] * n_scans + data[-2:]
 
 
+@pytest.mark.usefixtures("without_collector")
 def test_a_jpeg_of_many_scans_is_refused_at_once() -> None:
     from backend.files.images import decode_image, jpeg_scans
 
@@ -1130,7 +1131,7 @@ def test_a_jpeg_of_many_scans_is_refused_at_once() -> None:
     start = time.process_time()
     with pytest.raises(InputError, match="is a JPEG of 2.... scans, the limit is 500"):
         decode_image(progressive(20_000), "bomb.jpg")
-    assert time.process_time() - start < 2
+    assert time.process_time() - start < 0.5
     assert jpeg_scans(progressive(3)) > 3
 
 

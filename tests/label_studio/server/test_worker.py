@@ -100,13 +100,14 @@ def test_models_that_do_not_load_are_reported(error: Exception, said: str) -> No
         pass
 
 
+@pytest.mark.usefixtures("without_collector")
 def test_c02_more_than_the_queue_is_refused_at_once() -> None:
     inference = started(queue_size=2)
     with inference.admit(), inference.admit(), inference.admit():
         start = time.perf_counter()
         with pytest.raises(Busy, match="try again"), inference.admit():
             pass
-        assert time.perf_counter() - start < 0.5
+        assert time.perf_counter() - start < 0.05
     with inference.admit():
         assert inference.waiting == 1
 
