@@ -51,7 +51,11 @@ def http_server(
                 return
             status, more, content = result
             self.send_response(status)
-            for name, value in {"Content-Length": str(len(content)), **more}.items():
+            for name, value in {
+                "Content-Length": str(len(content)),
+                "Connection": "close",
+                **more,
+            }.items():
                 self.send_header(name, value)
             self.end_headers()
             self.wfile.write(content)

@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
 from backend.config.secret import Secret
-from backend.errors import AuthError, ConfigError, InputError, Unavailable, json_kind
+from backend.errors import InputError, Unavailable, json_kind
+from backend.label_studio.api.answers import Ambiguous, judge
 from backend.label_studio.api.filters import after, among, with_version
-from backend.label_studio.api.retry import AskedToWait, Waits, patiently, seconds_asked
+from backend.label_studio.api.retry import Waits, patiently
 from backend.label_studio.api.rows import ProjectInfo, StoredPrediction, TaskRow
 from backend.label_studio.api.tokens import Tokens
 
@@ -25,22 +26,6 @@ _FULL_PAGE = 20  # with everything that belongs to them
 _TIMEOUT_S = 300.0
 _CALL_PATIENCE_S = 20.0
 PATIENCE_S = 600.0  # for a Label Studio that restarts
-
-
-class Ambiguous(Unavailable):
-    """A request may have been carried out or not; look before it is repeated."""
-
-
-def _said(reply: Any) -> str:
-    """What Label Studio says in an answer: the sentence in its JSON, if there is one."""
-    text = str(reply.text)
-    try:
-        found = json.loads(text)
-    except ValueError:
-        return text[:300]
-    detail = found.get("detail") if isinstance(found, dict) else None
-    told = found.get("validation_errors") if isinstance(found, dict) else None
-    return f"{detail}{f' {told}' if told else ''}"[:300] if detail else text[:300]
 
 
 class Client:
@@ -72,11 +57,19 @@ class Client:
         self._url = url.rstrip("/")
         # By a redirection what is sent would be sent twice, or lost.
         self._http = httpx.Client(timeout=_TIMEOUT_S, follow_redirects=False)
+        # What makes something goes over a new connection each time: one that is kept may just be
+        # closed by the server, and then nobody knows whether the thing was made.
+        self._making = httpx.Client(
+            timeout=_TIMEOUT_S,
+            follow_redirects=False,
+            limits=httpx.Limits(max_keepalive_connections=0),
+        )
         self._tokens = Tokens(key, self._exchange)
 
     def close(self) -> None:
         """Close its connections."""
         self._http.close()
+        self._making.close()
 
     def _send(self, method: str, path: str, **content: Any) -> Any:
         """One request without a look at its status.
@@ -89,7 +82,8 @@ class Client:
 
         self.n_requests += 1
         try:
-            return self._http.request(method, f"{self._url}/{path}", **content)
+            http = self._making if method == "POST" else self._http
+            return http.request(method, f"{self._url}/{path}", **content)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             raise Unavailable(f"Label Studio at {self._url} cannot be reached: {error}") from None
         except (httpx.HTTPError, OSError) as error:
@@ -102,7 +96,7 @@ class Client:
             reply = self._send("POST", path, json={"refresh": personal})
         except Ambiguous as error:  # asking again does no harm
             raise Unavailable(f"the access token could not be renewed: {error}") from None
-        self._judge(reply, f"POST {path}")
+        judge(reply, f"POST {path}")
         try:
             return str(reply.json()["access"])
         except (ValueError, KeyError, TypeError):  # as while Label Studio restarts behind a proxy
@@ -128,33 +122,8 @@ class Client:
             if reply.status_code != 401 or is_last or self._tokens.kind != "personal":
                 break
             header = self._tokens.renew(header, deadline)
-        self._judge(reply, f"{method} {path}")
+        judge(reply, f"{method} {path}")
         return reply
-
-    def _judge(self, reply: Any, what: str) -> None:
-        """Raise what a status means."""
-        status = int(reply.status_code)
-        if status < 300:
-            return
-        if status < 400:
-            where = str(reply.headers.get("location", ""))
-            raise ConfigError(
-                f"Label Studio redirects {what} to {where[:200]}; give the address that this leads"
-                " to as --url"
-            )
-        text = _said(reply)
-        if status in (401, 403):
-            raise AuthError(
-                f"Label Studio answered {status} to {what}: {text}; check the token (Account &"
-                " Settings, Personal Access Token, makes a new one) and that its user may see the"
-                " project"
-            )
-        if status == 429:
-            asked = seconds_asked(reply.headers.get("retry-after"))
-            raise AskedToWait(f"Label Studio asks to slow down ({what})", asked)
-        if status >= 500 or status in (408, 425):
-            raise Ambiguous(f"Label Studio answered {status} to {what}")
-        raise InputError(f"Label Studio answered {status} to {what}: {text}")
 
     def _patiently(self, call: Callable[[], Any]) -> Any:
         """Try until there is an answer, for calls that may be repeated."""
@@ -209,7 +178,7 @@ class Client:
             ) as reply:
                 if reply.status_code >= 300:
                     reply.read()
-                self._judge(reply, f"GET {path}")
+                judge(reply, f"GET {path}")
                 for part in reply.iter_bytes():
                     target.write(part)
         except httpx.HTTPError as error:
@@ -224,7 +193,7 @@ class Client:
         """
         header = self._tokens.header(time.monotonic() + _TIMEOUT_S) or ""
         reply = self._send("POST", path, files=dict(files), headers={"authorization": header})
-        self._judge(reply, f"POST {path}")
+        judge(reply, f"POST {path}")
         return reply.json()
 
     def project(self, project: int) -> ProjectInfo:

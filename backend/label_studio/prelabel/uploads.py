@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from backend.errors import AuthError, InputError, LabelingError, Unavailable
-from backend.label_studio.api.client import Ambiguous
+from backend.label_studio.api.answers import Ambiguous
 from backend.label_studio.api.retry import Pauses, Waits
 from backend.label_studio.prelabel.journal import Journal
 
