@@ -320,6 +320,7 @@ def _instance(found: LabelledMask, shapes: Sequence[Mapping[str, Any]]) -> Datas
         crowd=first.get("iscrowd") in (1, True),
         number=object_value(number),
         notes=_notes(first),
+        is_box=all(shapes[part.order].get("shape_type") == "rectangle" for part in found.held),
     )
 
 

@@ -24,12 +24,12 @@ ROWS = (
     ("backend.labeling", "backend.datasets", "backend.label_studio.api"),
     (
         "backend.evaluation",
-        "backend.training",
         "backend.label_studio.server",
         "backend.label_studio.prelabel",
         "backend.doctor",
         "labelme_plugin",
     ),
+    ("backend.training",),
     ("backend.demo", "backend.benchmarks"),
     ("backend.cli",),
     ("backend.__main__",),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
@@ -24,9 +25,14 @@ from backend.config.models import Settings
 from backend.errors import ConfigError, Unavailable
 
 if TYPE_CHECKING:
-    from backend.training.finetune import FinetuneSummary
+    from backend.training.request import FinetuneSummary
     from backend.training.segmenter_loop import Progress
 
+_WHAT = {
+    "both": ("detector", "segmenter"),
+    "detector": ("detector",),
+    "segmenter": ("segmenter",),
+}
 _EPILOG = """Learns from pictures and masks that people accepted: a labelme folder, an export of
 Label Studio, or a COCO, VOC or YOLO dataset. Predictions that nobody changed are left out.
 
@@ -34,9 +40,9 @@ Pictures that look alike, such as frames of a video, stay on one side. What is h
 in RUN and never learned from, in later runs into the same RUN too.
 
 examples:
-  yolosam2 finetune labels/ --out tuned/ --segmenter sam2.1_hiera_small --minutes 30
-  yolosam2 finetune VOC/ --out tuned/ --held-out val
-  yolosam2 annotate photos/ --out out/ --segmenter tuned/
+  yolosam2 finetune labels/ --out tuned/ --minutes 60
+  yolosam2 finetune VOC/ --out tuned/ --held-out val --what segmenter
+  yolosam2 annotate photos/ --out out/ --detector tuned/ --segmenter tuned/
 
 Ctrl-C keeps the best weights so far; the same command goes on after a kill."""
 
@@ -46,8 +52,9 @@ def add(commands: Commands) -> None:
     parser = add_command(
         commands,
         "finetune",
-        help="learn from accepted masks, proved on held-out pictures",
-        about="Fine-tune the segmenter on accepted masks, and compare it with what it began as.",
+        help="learn from accepted masks and boxes, proved on held-out pictures",
+        about="Fine-tune detector and segmenter on what was accepted, and compare them with what"
+        " they began as.",
         run=run,
         epilog=_EPILOG,
     )
@@ -75,7 +82,19 @@ def add(commands: Commands) -> None:
     about = "offer the weights even if they are not shown to be better"
     group.add_argument("--accept", action="store_true", help=about)
     group = parser.add_argument_group("models")
-    names = ("segmenter", "segmenter_config", "model_root", "device", "classes", "max_pixels")
+    about = "which models learn (default: both)"
+    group.add_argument("--what", choices=_WHAT, default="both", help=about)
+    about = "begin the detector's weights anew, with the architecture of --detector"
+    group.add_argument("--scratch", action="store_true", help=about)
+    names = (
+        "detector",
+        "segmenter",
+        "segmenter_config",
+        "model_root",
+        "device",
+        "classes",
+        "max_pixels",
+    )
     add_settings(group, Settings, names)
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
     parser.add_argument("--no-progress", action="store_true", help="no progress bar")
@@ -101,7 +120,8 @@ def _check(args: argparse.Namespace) -> None:
 def run(args: argparse.Namespace) -> int:
     """Fine-tune."""
     from backend.files.atomic import ensure_writable
-    from backend.training.finetune import FinetuneRequest, finetune
+    from backend.training.finetune import finetune
+    from backend.training.request import FinetuneRequest
 
     _check(args)
     settings = model_settings(args)
@@ -118,10 +138,11 @@ def run(args: argparse.Namespace) -> int:
     ) as bar:
 
         def tell(progress: Progress) -> None:
+            bar.set_description_str(progress.what, refresh=False)
             bar.n = round(100 * min(1.0, progress.done))
             bar.set_postfix_str(
-                f"epoch {progress.epoch}, loss {progress.loss:.3f}, validation IoU"
-                f" {progress.validation:.3f} (best {progress.best:.3f})"
+                f"epoch {progress.epoch}, loss {progress.loss:.3f}, validation"
+                f" {progress.figure} {progress.validation:.3f} (best {progress.best:.3f})"
             )
 
         request = FinetuneRequest(
@@ -137,6 +158,8 @@ def run(args: argparse.Namespace) -> int:
             rate=args.rate,
             seed=args.seed,
             accept=args.accept,
+            kinds=_WHAT[args.what],
+            scratch=args.scratch,
         )
         try:
             summary = finetune(request, settings, stop=stop, tell=tell, remark=print_status)
@@ -149,33 +172,50 @@ def run(args: argparse.Namespace) -> int:
         print_json(summary.as_dict())
     else:
         print_result(_text(summary, args.out))
-    if summary.segmenter.stopped == "interrupted":
+    if stop.is_set():
         return INTERRUPTED
-    return 1 if summary.segmenter.faults or summary.segmenter.stopped else 0
+    return 1 if summary.faults or summary.stopped else 0
 
 
 def _text(summary: FinetuneSummary, out: Path) -> str:
     from backend.training.compare import differences_text
 
-    one = summary.segmenter
     lines = [
         f"learned from {summary.train} pictures, chose by {summary.validation},"
-        f" judged by {summary.held_out} held-out ones; {one.epochs} epochs",
-        "mean IoU from true boxes on held-out pictures:",
-        differences_text(one.every, one.classes),
+        f" judged by {summary.held_out} held-out ones"
     ]
-    if one.stopped is not None:
-        lines.append(f"stopped: {one.stopped}")
-    lines += [f"failed: {sentence}" for sentence in one.faults]
-    if summary.offered:
-        lines.append(f"wrote {one.path}; use it with --segmenter {out}")
-    else:
-        lines.append(
-            f"wrote {one.path}, which is not shown to be better{_than(one.rival)}, so --segmenter"
-            f" {out} does not take it; a run with --accept does"
-        )
+    one, detector = summary.segmenter, summary.detector
+    if one is not None:
+        lines += [
+            "",
+            f"segmenter, {one.epochs} epochs; mean IoU from true boxes on held-out pictures:",
+            differences_text(one.every, one.classes),
+        ]
+    if detector is not None:
+        lines += ["", f"detector, {detector.epochs} epochs; validation mAP {detector.best:.3f}"]
+    if summary.together is not None:
+        lines += ["both together on held-out pictures:", _together(summary.together)]
+    lines += [""] + [f"failed: {sentence}" for sentence in summary.faults]
+    if summary.stopped is not None:
+        lines.append(f"stopped: {summary.stopped}")
+    for kind, found in (("detector", detector), ("segmenter", one)):
+        if found is not None:
+            lines.append(_offer(kind, found.path, out, offered=kind in summary.offered))
+    if summary.together is not None:
+        lines.append(f"the worst pictures: {out / 'report.html'}")
     return "\n".join(lines)
 
 
-def _than(rival: float | None) -> str:
-    return "" if rival is None else f" than what is offered there (mean IoU {rival:.3f})"
+def _together(document: Mapping[str, Any]) -> str:
+    from backend.evaluation.comparison_text import comparison_text
+
+    return comparison_text(document["comparison"])
+
+
+def _offer(kind: str, path: Path, out: Path, *, offered: bool) -> str:
+    if offered:
+        return f"wrote {path}; use it with --{kind} {out}"
+    return (
+        f"wrote {path}, which is not shown to be better than what it began as or what {out}"
+        f" offers, so --{kind} {out} does not take it; a run with --accept does"
+    )

@@ -240,7 +240,10 @@ def _unknown(kind: str, name: str) -> str:
     return f"--{kind}: unknown model {name!r}; known are {names}, or a file"
 
 
-def _load(kind: str, settings: Settings, device: str) -> Any:
+def _place(kind: str, settings: Settings, device: str) -> tuple[Model | None, Path, str | None]:
+    """The row of a model, its weights, which are fetched where they must be, and what its module
+    needs beside them.
+    """
     name = _name(kind, settings, device)
     model = MODELS.get((kind, name))
     config = settings.segmenter_config if kind == "segmenter" else None
@@ -260,6 +263,11 @@ def _load(kind: str, settings: Settings, device: str) -> Any:
         config = config or _config_of(kind, name, path, settings.model_root)
     else:
         raise ConfigError(_unknown(kind, name))
+    return model, path, config
+
+
+def _load(kind: str, settings: Settings, device: str) -> Any:
+    model, path, config = _place(kind, settings, device)
     own = _WORDS if kind == "detector" and path.is_dir() else _FILE_MODULES[kind]
     module = import_module(model.module if model is not None else own)
     return module.load(path, config, settings, device)
@@ -294,6 +302,21 @@ def segmenter_recipe(settings: Settings) -> tuple[str, str | None]:
     config = settings.segmenter_config or _config_of("segmenter", name, path, root)
     run = _tuned_folder("segmenter", name, root)
     return (name if run is None else read_tuned(run, "segmenter").base), config
+
+
+def detector_file(settings: Settings) -> tuple[str, Path]:
+    """The name and the weights of the detector that the settings name. A tuned one goes by its
+    base.
+
+    Raises:
+        ConfigError: there is none, or it is no file of Ultralytics.
+    """
+    device = resolve_device(settings.device)
+    model, path, _ = _place("detector", settings, device)
+    if path.is_dir() or (model is not None and model.module != _YOLO):
+        raise ConfigError("--detector: only a YOLO of Ultralytics can be fine-tuned")
+    tuned = tuned_of("detector", settings)
+    return _name("detector", settings, device) if tuned is None else tuned.base, path
 
 
 def tuned_of(kind: str, settings: Settings) -> Tuned | None:

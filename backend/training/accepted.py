@@ -9,7 +9,7 @@ from hashlib import sha256
 from pathlib import Path, PurePosixPath
 
 from backend.core.classes import NOT_CLASSES, ClassNames
-from backend.core.masks import PackedMask, pack_mask, unpack_mask
+from backend.core.masks import PackedMask, mask_xyxy, pack_mask, unpack_mask
 from backend.core.types import Image, Mask
 from backend.errors import ConfigError, InputError
 from backend.files.atomic import file_digest
@@ -31,6 +31,7 @@ class AcceptedPicture:
         picture: its file, or its bytes.
         digest: SHA-256 of these, hexadecimal.
         objects: label and mask of each; none for a picture that shows nothing.
+        boxes: label and xyxy, in pixels, of objects whose outline nobody drew.
         split: the list it is in, where the source tells.
     """
 
@@ -39,12 +40,18 @@ class AcceptedPicture:
     picture: Path | bytes
     digest: str
     objects: tuple[tuple[str, PackedMask], ...]
+    boxes: tuple[tuple[str, tuple[float, float, float, float]], ...]
     split: str | None
 
     @property
     def masks(self) -> list[Mask]:
         """The masks of the objects."""
         return [unpack_mask(mask) for _, mask in self.objects]
+
+    @property
+    def every_label(self) -> list[str]:
+        """The labels of the objects, and of those that have a box alone."""
+        return [*self.labels, *(label for label, _ in self.boxes)]
 
     @property
     def labels(self) -> list[str]:
@@ -143,16 +150,21 @@ def _accepted(
         raise InputError(
             f"{sample.where}: its picture is not at hand; --images names the folder of the pictures"
         )
-    objects = []
+    objects, boxes = [], []
     for one in sample.instances:
-        if not one.parts:
-            left_out["boxes without a mask"] += 1
-        elif one.crowd or one.label in NOT_CLASSES:
+        if one.crowd or one.label in NOT_CLASSES:
             left_out["crowds and regions to ignore"] += 1
         elif classes is not None and one.label not in classes:
             left_out["objects of other classes"] += 1
-        else:
+        elif one.parts and not one.is_box:
             objects.append((one.label, pack_mask(one.mask)))
+        else:
+            box = one.xyxy if one.xyxy is not None else tuple(mask_xyxy(one.mask).tolist())
+            boxes.append((one.label, box))
+    if boxes:
+        left_out["boxes without an outline, from which only a detector learns"] += len(boxes)
     picture = sample.picture
     digest = sha256(picture).hexdigest() if isinstance(picture, bytes) else file_digest(picture)
-    return AcceptedPicture(sample.name, sample.where, picture, digest, tuple(objects), sample.split)
+    return AcceptedPicture(
+        sample.name, sample.where, picture, digest, tuple(objects), tuple(boxes), sample.split
+    )

@@ -117,7 +117,7 @@ def divide(
                 " figures flatter; without lists, pictures that look alike are kept together"
             )
     else:
-        classes = [set(one.labels) for one in pictures]
+        classes = [set(one.every_label) for one in pictures]
         division = hold_out(similar, classes, share, seed, before, learned)
         held, rest, validation, lost = list(division.held_out), list(division.train), [], 0.0
         remarks.append(division.how)
@@ -127,7 +127,7 @@ def divide(
         raise ConfigError("nothing is left to judge by; all pictures were learned from before")
     if not rest:
         raise ConfigError("nothing is left to train on; all pictures are held out")
-    if not any(pictures[k].objects for k in validation):
+    if not any(pictures[k].every_label for k in validation):
         rest, validation = _validation(pictures, rest, similar, seed)
     if rest == validation:
         remarks.append(
@@ -184,9 +184,11 @@ def _validation(
     """A part of what is trained on, to choose the best weights by; all of it where it is too
     little or too much alike to be divided. Pictures without objects choose nothing.
     """
-    shown = [k for k in rest if pictures[k].objects]
+    shown = [k for k in rest if pictures[k].every_label]
     try:
-        found = hold_out(similar.among(shown), [set(pictures[k].labels) for k in shown], 0.15, seed)
+        found = hold_out(
+            similar.among(shown), [set(pictures[k].every_label) for k in shown], 0.15, seed
+        )
     except ConfigError:
         return list(rest), list(rest)
     left = {shown[k] for k in (*found.held_out, *found.left_out)}

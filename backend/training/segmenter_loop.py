@@ -62,9 +62,10 @@ class Progress:
         done: of the whole, 0..1.
         epoch: that ended, from 1.
         loss: mean of the epoch.
-        validation: mean IoU from true boxes of the validation part; the best weights are those
-            where it is highest.
+        validation: of the validation part; the best weights are those where it is highest.
         best: the highest so far.
+        what: the model that is trained.
+        figure: what ``validation`` is: of a segmenter the mean IoU from true boxes.
     """
 
     done: float
@@ -72,6 +73,8 @@ class Progress:
     loss: float
     validation: float
     best: float
+    what: str = "segmenter"
+    figure: str = "IoU"
 
 
 @dataclass(eq=False)

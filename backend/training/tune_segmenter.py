@@ -6,19 +6,16 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 import tempfile
 import threading
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 
 from backend.errors import ConfigError, InputError, Unavailable
 from backend.files.atomic import write_atomic
@@ -41,7 +38,7 @@ from backend.training.segmenter_loop import (
 from backend.training.views import EncodedPictures, EncodedViews
 
 logger = logging.getLogger(__name__)
-_VIEWS = ".yolosam2-views-"  # what the names of folders with encoded pictures begin with
+VIEWS = ".yolosam2-views-"  # what the names of folders with encoded pictures begin with
 _SAME = 1e-6  # of figures before and after a file was written and read
 
 
@@ -85,7 +82,7 @@ def tune_segmenter(
         segmenter: loaded; its weights are changed.
         config: what ``load_model`` needs beside a file of weights.
         parts: accepted pictures.
-        out: folder of the run.
+        out: folder of the run, locked by the caller.
         options: how long.
         stop: ends after the step in hand, and keeps the best so far.
         tell: hears of every epoch.
@@ -97,7 +94,7 @@ def tune_segmenter(
     """
     model, device = segmenter.model, segmenter.device
     faults: list[str] = []
-    with _alone(out), tempfile.TemporaryDirectory(prefix=_VIEWS, dir=out) as folder:
+    with tempfile.TemporaryDirectory(prefix=VIEWS, dir=out) as folder:
         root = Path(folder)
         small = 0
         views = EncodedViews(_made(root / "train"), model, device)
@@ -149,26 +146,6 @@ def _key(segmenter: Sam2Segmenter, parts: Parts, options: TuneOptions) -> str:
     ]
     recipe = [segmenter.version, digests, labels, options.views, repr(options.recipe)]
     return sha256(json.dumps(recipe).encode()).hexdigest()
-
-
-@contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    """Nobody else trains in the folder meanwhile; what a killed run left is removed.
-
-    Raises:
-        ConfigError: somebody does.
-    """
-    lock = FileLock(out / ".finetune.lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise ConfigError(f"{out}: another training runs there; wait for its end") from None
-    try:
-        for left in out.glob(f"{_VIEWS}*"):
-            shutil.rmtree(left, ignore_errors=True)
-        yield
-    finally:
-        lock.release()
 
 
 def _loaded(config: str, path: Path, device: torch.device) -> Any:

@@ -24,7 +24,8 @@ from backend.training import segmenter_loop
 from backend.training.accepted import Accepted, read_accepted
 from backend.training.compare import NOT_SHOWN, WORSE, by_class, paired_difference
 from backend.training.division import divide, record, with_hashes
-from backend.training.finetune import FinetuneRequest, FinetuneSummary, finetune
+from backend.training.finetune import finetune
+from backend.training.request import FinetuneRequest, FinetuneSummary
 from backend.training.segmenter import Recipe, SegmenterTrainer
 from backend.training.segmenter_loop import Progress
 from tests.support.cells import cells, write_cells
@@ -68,6 +69,7 @@ def run(source: Path, out: Path, settings: Settings = DEMO, **changed: Any) -> F
         rate=None,
         seed=0,
         accept=False,
+        kinds=("segmenter",),
     )
     told: list[Progress] = []
     stop = changed.pop("stop", threading.Event())
@@ -406,6 +408,7 @@ def test_what_makes_no_sense_is_told(
     run_cli, dataset: Path, tmp_path: Path, more: tuple[str, ...], said: str
 ) -> None:
     arguments = ("finetune", dataset, "--out", tmp_path / "run", "--segmenter", "demo")
+    arguments = (*arguments, "--what", "segmenter")
     code, _, err = run_cli(*arguments, "--device", "cpu", *more)
     assert (code, said in err) == (2, True), err
 
@@ -414,9 +417,11 @@ def test_what_makes_no_sense_is_told(
 def test_the_command_prints_what_was_proved(run_cli, dataset: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     arguments = ("finetune", dataset, "--out", out, "--segmenter", "demo", "--device", "cpu")
+    arguments = (*arguments, "--what", "segmenter")
     code, text, err = run_cli(*arguments, "--epochs", "3", "--views", "1", "--no-progress")
     assert code == 0, err
-    assert "learned from 4 pictures, chose by 1, judged by 3 held-out ones; 3 epochs" in text
+    assert "learned from 4 pictures, chose by 1, judged by 3 held-out ones" in text
+    assert "segmenter, 3 epochs" in text
     assert "all " in text
     assert "cell " in text
     assert f"--segmenter {out}" in text

@@ -328,5 +328,6 @@ class YoloReader:
                 left_out["lines that cover no pixel"] += 1
                 continue
             part = Part(row.mask, len(instances))
-            instances.append(DatasetInstance(self._names[row.class_id], (part,), row.score))
+            label = self._names[row.class_id]
+            instances.append(DatasetInstance(label, (part,), row.score, is_box=row.is_box))
         return instances

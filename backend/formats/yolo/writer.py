@@ -16,7 +16,7 @@ from backend.formats.sample import Sample, count_notes, with_masks
 from backend.formats.yolo import labels as yolo
 from backend.formats.yolo.labels import data_yaml
 
-_READ = (
+READ_BY_ULTRALYTICS = (
     ".bmp",
     ".jpeg",
     ".jpg",
@@ -111,7 +111,10 @@ class YoloWriter:
             ):
                 losses["pixels changed"] += changed
         split = sample.split or self._split
-        if sample.name.suffix.lower() not in _READ or min(sample.size_hw or (_LEAST,)) < _LEAST:
+        if (
+            sample.name.suffix.lower() not in READ_BY_ULTRALYTICS
+            or min(sample.size_hw or (_LEAST,)) < _LEAST
+        ):
             losses[
                 f"pictures below {_LEAST} pixels a side, or of a kind that Ultralytics leaves out"
             ] += 1

@@ -1,0 +1,161 @@
+"""The models of one run of fine-tuning: trained, judged, and offered if they are better."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from backend.config.models import Settings
+from backend.errors import ConfigError, Unavailable
+from backend.models.devices import resolve_device
+from backend.models.registry import (
+    detector_file,
+    is_published,
+    load_segmenter,
+    segmenter_recipe,
+)
+from backend.models.sam2.image import Sam2Segmenter
+from backend.models.tuned import describe_tuned, is_tuned, read_tuned
+from backend.training.cascades import (
+    AFTER,
+    BEFORE,
+    OFFERED,
+    compare_cascades,
+    figure_of,
+    verdict_of,
+)
+from backend.training.compare import BETTER
+from backend.training.division import Parts
+from backend.training.request import (
+    DETECTOR,
+    SEGMENTER,
+    FinetuneRequest,
+    segmenter_figures,
+    together_figures,
+)
+from backend.training.segmenter_loop import Progress, TuneOptions
+from backend.training.tune_detector import TunedDetector, tune_detector
+from backend.training.tune_segmenter import TunedSegmenter, tune_segmenter
+
+
+def _base(settings: Settings) -> tuple[Sam2Segmenter, str, str]:
+    """The model to begin with, its name, and what its module needs beside its weights."""
+    segmenter = load_segmenter(settings, resolve_device(settings.device))
+    if not isinstance(segmenter, Sam2Segmenter):
+        raise ConfigError("--segmenter: only a SAM 2 can be fine-tuned")
+    base, config = segmenter_recipe(settings)
+    if config is None:
+        raise ConfigError("--segmenter-config: is needed for a checkpoint of your own")
+    return segmenter, base, config
+
+
+@dataclass(eq=False)
+class ModelsRun:
+    """The models of a run, one after the other; what is better is offered by the folder."""
+
+    request: FinetuneRequest
+    settings: Settings
+    parts: Parts
+    options: TuneOptions
+    trained: Mapping[str, Sequence[str]]
+    stop: threading.Event
+    tell: Callable[[Progress], None]
+    segmenter: TunedSegmenter | None = None
+    detector: TunedDetector | None = None
+    together: dict[str, Any] | None = None
+    offered: list[str] = field(default_factory=list)
+
+    def train(self) -> None:
+        if self.stop.is_set():
+            raise Unavailable("interrupted before training began")
+        # The bases are looked at before the first of them learns for an hour.
+        base = _base(self.settings) if SEGMENTER in self.request.kinds else None
+        file = detector_file(self.settings) if DETECTOR in self.request.kinds else None
+        if file is not None:
+            self.detector = tune_detector(
+                file[1],
+                self.parts,
+                self.request.out,
+                self.options,
+                device=resolve_device(self.settings.device),
+                scratch=self.request.scratch,
+                stop=self.stop,
+                tell=self.tell,
+            )
+        if base is not None and not self.stop.is_set():
+            self._segmenter(*base)
+        if file is not None and not self.stop.is_set():
+            self._detector(file[0])
+
+    def _segmenter(self, segmenter: Sam2Segmenter, base: str, config: str) -> None:
+        out = self.request.out
+        rival = read_tuned(out, SEGMENTER) if is_tuned(out, SEGMENTER) else None
+        version = segmenter.version
+        found = self.segmenter = tune_segmenter(
+            segmenter,
+            config,
+            self.parts,
+            out,
+            self.options,
+            stop=self.stop,
+            tell=self.tell,
+            rival=None if rival is None else rival.path,
+        )
+        is_best = found.rival is None or found.every.after >= found.rival
+        if self.request.accept or (found.every.verdict == BETTER and is_best):
+            own = self.settings.segmenter_config is not None or not is_published(SEGMENTER, base)
+            about = self._about(SEGMENTER, found.epochs, segmenter_figures(found))
+            about["started_from"] = version
+            describe_tuned(out, SEGMENTER, found.path, base, config if own else None, about)
+            self.offered.append(SEGMENTER)
+
+    def _detector(self, base: str) -> None:
+        """Judge the detector, with what outlines its boxes."""
+        found, out = self.detector, self.request.out
+        if found is None:
+            return
+        before = replace(self.settings, classes=None)
+        outlines = before.segmenter if SEGMENTER not in self.offered else str(out)
+        versions = {
+            BEFORE: before,
+            AFTER: replace(before, detector=str(found.path), segmenter=outlines),
+        }
+        if is_tuned(out, DETECTOR):
+            versions[OFFERED] = replace(before, detector=str(out), segmenter=outlines)
+        report = out / "report.html"
+        self.together = compare_cascades(
+            versions, self.parts.held_out, self.options.limits, report, self.stop
+        )
+        is_best = OFFERED not in versions or (
+            figure_of(self.together, AFTER) >= figure_of(self.together, OFFERED)
+        )
+        if self.request.accept or (verdict_of(self.together) == BETTER and is_best):
+            about = self._about(DETECTOR, found.epochs, together_figures(self.together))
+            about["classes"] = list(found.names)
+            describe_tuned(out, DETECTOR, found.path, base, None, about)
+            self.offered.append(DETECTOR)
+
+    def _about(self, kind: str, epochs: int, figures: Mapping[str, Any]) -> dict[str, Any]:
+        """What weights were made of, and how good they are."""
+        request, parts = self.request, self.parts
+        return {
+            "made": datetime.now(UTC).isoformat(timespec="seconds"),
+            "source": str(request.source),
+            "pictures": {
+                "train": [one.digest for one in parts.train],
+                "validation": [one.digest for one in parts.validation],
+                "held_out": [one.digest for one in parts.held_out],
+            },
+            "settings": {
+                "minutes": self.options.minutes,
+                "epochs": epochs,
+                "views": request.views,
+                "rate": request.rate,
+                "seed": request.seed,
+            },
+            "figures": figures,
+            "learned_before": list(self.trained[kind]),
+        }

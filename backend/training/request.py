@@ -1,0 +1,130 @@
+"""What a run of fine-tuning is asked for, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from backend.training.tune_detector import TunedDetector
+from backend.training.tune_segmenter import TunedSegmenter
+
+DETECTOR, SEGMENTER = "detector", "segmenter"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneRequest:
+    """What to train on, and how long.
+
+    Attributes:
+        source: accepted annotations, in any format that ``convert`` reads.
+        images: where the pictures are, if not beside it.
+        out: folder of the run.
+        classes: whose objects count; None for all.
+        share: of the pictures that is held out where no list says which, 0..1.
+        held_out_list: the list of the source that is held out.
+        minutes: of training; None for no limit.
+        epochs: at most.
+        views: of each picture.
+        rate: highest learning rate; None for what suits the model.
+        seed: of chance.
+        accept: whether weights that are not better are offered all the same.
+        kinds: of models that learn.
+        scratch: whether the weights of the detector begin anew.
+    """
+
+    source: Path
+    images: Path | None
+    out: Path
+    classes: Sequence[str] | None
+    share: float
+    held_out_list: str | None
+    minutes: float | None
+    epochs: int
+    views: int
+    rate: float | None
+    seed: int
+    accept: bool
+    kinds: tuple[str, ...] = (DETECTOR, SEGMENTER)
+    scratch: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneSummary:
+    """What came of a run.
+
+    Attributes:
+        train: pictures that were learned from.
+        validation: pictures that chose the best weights.
+        held_out: pictures that judged.
+        remarks: how pictures were divided and what was left out, for people.
+        segmenter: its figures and weights; None where it did not learn.
+        detector: its weights; None where it did not learn.
+        together: both before and after, see ``compare_cascades``; None where the detector did not
+            learn.
+        offered: the kinds that ``--detector`` and ``--segmenter`` take from the folder now.
+        faults: a sentence for each picture or region that could not be used.
+    """
+
+    train: int
+    validation: int
+    held_out: int
+    remarks: tuple[str, ...]
+    segmenter: TunedSegmenter | None
+    detector: TunedDetector | None
+    together: dict[str, Any] | None
+    offered: tuple[str, ...]
+    faults: tuple[str, ...]
+
+    @property
+    def stopped(self) -> str | None:
+        """Why a training ended before its time; None where none did."""
+        found = (one.stopped for one in (self.detector, self.segmenter) if one is not None)
+        return next((reason for reason in found if reason is not None), None)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        found: dict[str, Any] = {
+            "pictures": {
+                "train": self.train,
+                "validation": self.validation,
+                "held_out": self.held_out,
+            },
+            "remarks": list(self.remarks),
+        }
+        for kind, one in (("detector", self.detector), ("segmenter", self.segmenter)):
+            if one is not None:
+                found[kind] = {
+                    "weights": str(one.path),
+                    "offered": kind in self.offered,
+                    "epochs": one.epochs,
+                    "stopped": one.stopped,
+                }
+        if self.segmenter is not None:
+            found["segmenter"] |= segmenter_figures(self.segmenter)
+        if self.together is not None:
+            found["together"] = together_figures(self.together)
+        return {**found, "failed": list(self.faults)}
+
+
+def together_figures(document: Mapping[str, Any]) -> dict[str, Any]:
+    """What is kept of a comparison of both models."""
+    compared = document["comparison"]
+    views = {
+        view["model_version"]: {name: one["value"] for name, one in view["figures"].items()}
+        for view in document["views"]
+        if view["model_version"] is not None
+    }
+    return {
+        "figures": compared["figures"],
+        "iou_by_class": compared["iou_by_class"],
+        "versions": views,
+    }
+
+
+def segmenter_figures(one: TunedSegmenter) -> dict[str, Any]:
+    return {
+        "iou_from_true_boxes": one.every.as_dict(),
+        "classes": {name: found.as_dict() for name, found in one.classes.items()},
+    }

@@ -1,0 +1,250 @@
+"""A detector that learns classes it never saw, by Ultralytics' trainer, and what may befall it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import threading
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from backend.config.models import Settings
+from backend.errors import ConfigError, Unavailable
+from backend.files.images import ImageLimits
+from backend.files.picture_data import header_of
+from backend.formats.yolo.labels import read_line
+from backend.models.registry import detector_file, load_detector
+from backend.models.tuned import read_tuned
+from backend.models.weights import DEMO_YOLO
+from backend.training.accepted import AcceptedPicture, read_accepted
+from backend.training.detector_data import write_detector_data
+from backend.training.division import Parts, divide, with_hashes
+from backend.training.finetune import finetune
+from backend.training.request import FinetuneRequest, FinetuneSummary
+from backend.training.segmenter_loop import Progress, TuneOptions
+from backend.training.tune_detector import STATE_FOLDER, TunedDetector, tune_detector
+from tests.support.cells import write_cells
+
+LIMITS = ImageLimits()
+DEMO = Settings(detector="demo", segmenter="demo", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("cells")
+    return write_cells(root / "voc", {"train": range(8), "val": (11, 12, 13)})
+
+
+@pytest.fixture(scope="module")
+def parts(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Parts:
+    pictures, hashes = with_hashes(read_accepted(dataset).pictures, LIMITS, [])
+    return divide(pictures, hashes, tmp_path_factory.mktemp("run"), share=0.3, seed=0)
+
+
+def tuned(
+    parts: Parts, out: Path, epochs: int, stop_after: int | None = None, **more: Any
+) -> tuple[TunedDetector, list[Progress]]:
+    out.mkdir(exist_ok=True)
+    told: list[Progress] = []
+    stop = threading.Event()
+
+    def tell(progress: Progress) -> None:
+        told.append(progress)
+        if progress.epoch == stop_after:
+            stop.set()
+
+    found = tune_detector(
+        DEMO_YOLO,
+        parts,
+        out,
+        TuneOptions(epochs=epochs, limits=LIMITS, **more),
+        device="cpu",
+        scratch=False,
+        stop=stop,
+        tell=tell,
+    )
+    return found, told
+
+
+def test_it_learns_without_a_network_and_is_told_of(
+    parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("somebody reaches for the network")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.chdir(tmp_path)
+    found, told = tuned(parts, tmp_path / "run", epochs=2)
+    assert found.names == ("cell",)
+    assert [one.epoch for one in told] == [1, 2]
+    assert all(one.what == "detector" and np.isfinite(one.loss) for one in told)
+    assert (found.epochs, found.stopped, told[-1].done) == (2, None, 1.0)
+    lines = (tmp_path / "run/detector-log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["validation"] for line in lines] == [one.validation for one in told]
+    detector = load_detector(Settings(detector=str(found.path), device="cpu"), "cpu")
+    assert dict(detector.names) == {0: "cell"}
+    assert [path.name for path in tmp_path.iterdir()] == ["run"], "nothing lies about elsewhere"
+
+
+def test_what_was_cut_off_goes_on(parts: Parts, tmp_path: Path) -> None:
+    found, told = tuned(parts, tmp_path / "run", epochs=3, stop_after=1)
+    assert (found.epochs, found.stopped, found.path.is_file()) == (1, "interrupted", True)
+    again, more = tuned(parts, tmp_path / "run", epochs=3)
+    assert [one.epoch for one in (*told, *more)] == [1, 2, 3]
+    assert again.stopped is None
+    third, none = tuned(parts, tmp_path / "run", epochs=3)
+    assert (third, none) == (again, []), "what ended is not done again"
+    last = tmp_path / "run" / STATE_FOLDER / "run/weights/last.pt"
+    (tmp_path / "run" / STATE_FOLDER / "done.json").unlink()
+    last.write_bytes(last.read_bytes()[:1000])
+    _, more = tuned(parts, tmp_path / "run", epochs=3)
+    assert [one.epoch for one in more] == [1, 2, 3], "a cut file begins anew"
+
+
+def test_a_time_is_kept(parts: Parts, tmp_path: Path) -> None:
+    found, told = tuned(parts, tmp_path / "run", epochs=500, minutes=0.15)
+    assert 1 <= found.epochs < 100
+    assert (told[-1].done, found.stopped) == (1.0, None)
+
+
+def test_a_stop_before_the_first_epoch_is_told(parts: Parts, tmp_path: Path) -> None:
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(Unavailable, match="stopped before its first epoch"):
+        tune_detector(
+            DEMO_YOLO,
+            parts,
+            tmp_path,
+            TuneOptions(epochs=2),
+            device="cpu",
+            scratch=True,
+            stop=stop,
+            tell=lambda _: None,
+        )
+
+
+def test_boxes_alone_teach_a_detector_and_no_segmenter(tmp_path: Path, dataset: Path) -> None:
+    """A line of four numbers is a box that somebody drew, not the outline of an object."""
+    labels = tmp_path / "yolo"
+    for folder in ("images/train", "labels/train"):
+        (labels / folder).mkdir(parents=True)
+    (labels / "data.yaml").write_text("names: [cell, wall]\ntrain: images/train\n")
+    for k in range(2):
+        source = dataset / f"JPEGImages/{k}_cells.png"
+        (labels / f"images/train/{k}.png").write_bytes(source.read_bytes())
+        (labels / f"labels/train/{k}.txt").write_text(
+            "0 0.5 0.5 0.2 0.25\n1 0.1 0.1 0.3 0.1 0.3 0.3 0.1 0.3\n"
+        )
+    found = read_accepted(labels)
+    assert [one.labels for one in found.pictures] == [["wall"]] * 2
+    assert [one.every_label for one in found.pictures] == [["wall", "cell"]] * 2
+    (label, xyxy), *_ = found.pictures[0].boxes
+    assert (label, xyxy) == ("cell", (80, 60, 120, 100))
+    parts = Parts(found.pictures[:1], found.pictures[1:], (), (), 0.0)
+    listed = write_detector_data(parts, ["cell", "wall"], tmp_path / "out", LIMITS, [])
+    [path] = (listed.parent / "labels/train").iterdir()
+    rows = [read_line(text, (160, 200), 2, "") for text in path.read_text().splitlines()]
+    assert sorted(row.class_id for row in rows) == [0, 1]
+    areas = {row.class_id: int(row.mask.crop.sum()) for row in rows if row.mask is not None}
+    assert areas[0] == 40 * 40
+
+
+def test_rectangles_of_labelme_are_boxes(tmp_path: Path, dataset: Path) -> None:
+    source = dataset / "JPEGImages/1_cells.png"
+    (tmp_path / "a.png").write_bytes(source.read_bytes())
+    shapes = [
+        {"label": "cell", "shape_type": "rectangle", "points": [[10, 10], [50, 40]]},
+        {"label": "cell", "shape_type": "polygon", "points": [[60, 10], [90, 10], [90, 40]]},
+    ]
+    document = {"imagePath": "a.png", "imageHeight": 160, "imageWidth": 200, "shapes": shapes}
+    (tmp_path / "a.json").write_text(json.dumps({**document, "imageData": None, "flags": {}}))
+    [one] = read_accepted(tmp_path).pictures
+    assert (len(one.objects), len(one.boxes)) == (1, 1)
+
+
+def test_pictures_of_other_formats_become_what_ultralytics_reads(
+    parts: Parts, tmp_path: Path
+) -> None:
+    first: AcceptedPicture = parts.train[0]
+    gif = tmp_path / "a.gif"
+    assert isinstance(first.picture, Path)
+    with Image.open(first.picture) as held:
+        held.save(gif)
+    odd = replace(first, name=PurePosixPath("a.gif"), picture=gif, digest="f" * 64)
+    faults: list[str] = []
+    write_detector_data(
+        Parts((odd,), parts.validation, (), (), 0.0), ["cell"], tmp_path / "out", LIMITS, faults
+    )
+    assert faults == []
+    [path] = (tmp_path / "out/images/train").iterdir()
+    assert path.suffix == ".png"
+    assert header_of(path, "").size_hw == (160, 200)
+
+
+@pytest.fixture(scope="module")
+def both(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[FinetuneSummary, Path]:
+    out = tmp_path_factory.mktemp("both")
+    request = FinetuneRequest(
+        source=dataset,
+        images=None,
+        out=out,
+        classes=None,
+        share=0.3,
+        held_out_list=None,
+        minutes=None,
+        epochs=12,
+        views=1,
+        rate=None,
+        seed=0,
+        accept=True,
+    )
+    stop = threading.Event()
+    found = finetune(request, DEMO, stop=stop, tell=lambda _: None, remark=lambda _: None)
+    return found, out
+
+
+def test_both_models_are_judged_together_and_named_by_their_folder(
+    both: tuple[FinetuneSummary, Path],
+) -> None:
+    found, out = both
+    assert set(found.offered) == {"detector", "segmenter"}
+    assert found.together is not None
+    compared = found.as_dict()["together"]
+    assert {row["name"] for row in compared["iou_by_class"]} == {"background", "cell"}
+    assert set(compared["versions"]) == {"before", "after"}
+    for name in ("boundary_f", "AP", "recall_50"):
+        assert name in compared["versions"]["after"]
+    tuned = read_tuned(out, "detector")
+    assert (tuned.base, tuned.about["classes"]) == ("demo", ["cell"])
+    assert tuned.about["figures"]["versions"] == compared["versions"]
+    assert "before" in (out / "report.html").read_text()
+    assert not (out / STATE_FOLDER).exists()
+    detector = load_detector(Settings(detector=str(out), device="cpu"), "cpu")
+    assert dict(detector.names) == {0: "cell"}
+
+
+def test_a_cut_file_of_weights_is_refused_by_name(
+    both: tuple[FinetuneSummary, Path], tmp_path: Path
+) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(both[1], copy)
+    path = read_tuned(copy, "detector").path
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(ConfigError, match=path.name):
+        load_detector(Settings(detector=str(copy), device="cpu"), "cpu")
+
+
+def test_what_finds_words_does_not_learn(tmp_path: Path) -> None:
+    folder = tmp_path / "words"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(b"")
+    with pytest.raises(ConfigError, match="only a YOLO of Ultralytics can be fine-tuned"):
+        detector_file(Settings(detector=str(folder), device="cpu"))
