@@ -82,6 +82,11 @@ def add(commands: Commands) -> None:
     about = "offer the weights even if they are not shown to be better"
     group.add_argument("--accept", action="store_true", help=about)
     group = parser.add_argument_group("models")
+    about = (
+        "of the segmenter that learn: what turns features into masks, which takes minutes on a CPU;"
+        " the neck of its image encoder too; or all of that encoder (default: decoder)"
+    )
+    group.add_argument("--parts", choices=("decoder", "neck", "all"), default="decoder", help=about)
     about = "which models learn (default: both)"
     group.add_argument("--what", choices=_WHAT, default="both", help=about)
     about = "begin the detector's weights anew, with the architecture of --detector"
@@ -160,6 +165,7 @@ def run(args: argparse.Namespace) -> int:
             accept=args.accept,
             kinds=_WHAT[args.what],
             scratch=args.scratch,
+            parts=args.parts,
         )
         try:
             summary = finetune(request, settings, stop=stop, tell=tell, remark=print_status)

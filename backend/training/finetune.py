@@ -92,7 +92,7 @@ def finetune(
         minutes=each,
         epochs=request.epochs,
         views=request.views,
-        recipe=Recipe(rate=request.rate, seed=request.seed),
+        recipe=Recipe(rate=request.rate, seed=request.seed, parts=request.parts),
         limits=limits,
     )
     run = ModelsRun(request, settings, parts, options, trained, stop, tell)

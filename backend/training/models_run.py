@@ -154,6 +154,7 @@ class ModelsRun:
                 "epochs": epochs,
                 "views": request.views,
                 "rate": request.rate,
+                "parts": request.parts,
                 "seed": request.seed,
             },
             "figures": figures,

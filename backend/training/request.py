@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from backend.training.segmenter import DECODER as MASK_DECODER
 from backend.training.tune_detector import TunedDetector
 from backend.training.tune_segmenter import TunedSegmenter
 
@@ -31,6 +32,7 @@ class FinetuneRequest:
         seed: of chance.
         accept: whether weights that are not better are offered all the same.
         kinds: of models that learn.
+        parts: of the segmenter that learn, see ``segmenter.PARTS``.
         scratch: whether the weights of the detector begin anew.
     """
 
@@ -47,6 +49,7 @@ class FinetuneRequest:
     seed: int
     accept: bool
     kinds: tuple[str, ...] = (DETECTOR, SEGMENTER)
+    parts: str = MASK_DECODER
     scratch: bool = False
 
 

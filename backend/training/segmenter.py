@@ -7,7 +7,7 @@ encoder, the prompt encoder and everything that videos remember stay as they are
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -20,13 +20,18 @@ from backend.core.masks import mask_iou, mask_xyxy
 from backend.core.upsample import crop_mask
 from backend.errors import LabelingError
 from backend.models.chunks import in_chunks
-from backend.models.sam2.preprocess import decoded, decoded_tokens
+from backend.models.sam2.preprocess import Features, decoded, decoded_tokens, embedded
 from backend.training.losses import answer_loss
 from backend.training.prompting import box_prompts, click_prompts, corrections
-from backend.training.views import EncodedViews, Judged, View
+from backend.training.views import EncodedPictures, EncodedViews, View
 
 _MASK_LIMIT = 32.0  # of a mask that is given as a prompt
-_ENCODED = ("conv_s0", "conv_s1")  # of the decoder, but part of what is encoded once
+_DECODER = "sam_mask_decoder."
+# Of the decoder, but part of what is encoded once.
+_ENCODED = (f"{_DECODER}conv_s0", f"{_DECODER}conv_s1")
+_ENCODER_RATE = 0.5  # of the rate of the decoder
+DECODER, NECK, ALL = "decoder", "neck", "all"
+PARTS = (DECODER, NECK, ALL)
 _JUDGED = 32  # boxes at once
 _CORRECTED = 0.5  # weight of an answer after a correction
 _SMALL = 10_000_000  # parameters; a smaller model learns at a higher rate
@@ -48,6 +53,7 @@ class Recipe:
         clip: most length of a gradient.
         average: most share of the old in the running average of the weights.
         seed: of chance.
+        parts: of ``PARTS``, that learn.
     """
 
     rate: float | None = None
@@ -57,6 +63,7 @@ class Recipe:
     clip: float = 1.0
     average: float = 0.995
     seed: int = 0
+    parts: str = DECODER
 
     def rate_for(self, model: nn.Module) -> float:
         """The highest rate for a model."""
@@ -65,19 +72,56 @@ class Recipe:
         return 6e-4 if sum(one.numel() for one in model.parameters()) < _SMALL else 1e-4
 
 
-def thaw_decoder(model: Any) -> dict[str, nn.Parameter]:
-    """Let what turns features and prompts into masks change, and nothing else: its parameters by
-    name.
+def thaw(model: Any, parts: str = DECODER) -> dict[str, nn.Parameter]:
+    """Let some parameters change, and nothing else: these by name.
+
+    Args:
+        model: a ``SAM2Base``.
+        parts: of ``PARTS``: what turns features and prompts into masks; the neck of the image
+            encoder too; or all of that encoder.
     """
     model.requires_grad_(False)
+    encoder = {NECK: "image_encoder.neck.", ALL: "image_encoder."}.get(parts)
     found = {
-        f"sam_mask_decoder.{name}": parameter
-        for name, parameter in model.sam_mask_decoder.named_parameters()
-        if not name.startswith(_ENCODED)
+        name: parameter
+        for name, parameter in model.named_parameters()
+        if (name.startswith(_DECODER) and (encoder is not None or not name.startswith(_ENCODED)))
+        or (encoder is not None and name.startswith(encoder))
     }
     for parameter in found.values():
         parameter.requires_grad_(True)
     return found
+
+
+class _Seen:
+    """The features of a view. Where the encoder learns, what objects ask of them is gathered, and
+    goes through the encoder once.
+
+    Args:
+        model: a ``SAM2Base``.
+        held: features, or pixels.
+    """
+
+    def __init__(self, model: Any, held: Features | Tensor) -> None:
+        self._made: list[Tensor] = []
+        self._asked: list[Tensor] = []
+        if isinstance(held, Features):
+            self.features = held
+            return
+        made = embedded(model, held)
+        self._made = [made.image, *made.fine]
+        self._asked = [one.detach().requires_grad_(one.requires_grad) for one in self._made]
+        self.features = Features(self._asked[0], tuple(self._asked[1:]))
+
+    def backward(self) -> None:
+        """Let the encoder learn from what was asked."""
+        pairs = [
+            (made, asked.grad)
+            for made, asked in zip(self._made, self._asked, strict=True)
+            if asked.grad is not None
+        ]
+        if pairs:
+            torch.autograd.backward([made for made, _ in pairs], [grad for _, grad in pairs])
 
 
 class SegmenterTrainer:
@@ -97,11 +141,17 @@ class SegmenterTrainer:
         self._views = views
         self._recipe = recipe
         self._device = device
-        self._parameters = thaw_decoder(model)
+        self._parameters = thaw(model, recipe.parts)
         self._averaged = {name: value.detach().clone() for name, value in self._parameters.items()}
         self._highest = recipe.rate_for(model)
+        groups: dict[float, list[nn.Parameter]] = {}
+        for name, parameter in self._parameters.items():
+            share = _ENCODER_RATE if name.startswith("image_encoder.") else 1.0
+            groups.setdefault(share, []).append(parameter)
         self._optimiser = torch.optim.AdamW(
-            self._parameters.values(), lr=self._highest, weight_decay=recipe.decay
+            [{"params": members, "share": share} for share, members in groups.items()],
+            lr=self._highest,
+            weight_decay=recipe.decay,
         )
         self._generator = torch.Generator().manual_seed(recipe.seed)
         self._rng = np.random.default_rng(recipe.seed)
@@ -124,11 +174,14 @@ class SegmenterTrainer:
         """
         warm = min(1.0, (progress + 1e-3) / max(1e-3, self._recipe.warm_up))
         for group in self._optimiser.param_groups:
-            group["lr"] = self._highest * warm * (1 + math.cos(math.pi * progress)) / 2
+            falling = warm * (1 + math.cos(math.pi * progress)) / 2
+            group["lr"] = group["share"] * self._highest * falling
         self._optimiser.zero_grad(set_to_none=True)
         if not self._order:
             self._order = self._rng.permutation(len(self._views)).tolist()
         view = self._views.view(self._order.pop())
+        with self._precision():
+            seen = _Seen(self._model, view.features)
         count, wanted = len(view.boxes), self._recipe.prompts
         rows = torch.from_numpy(self._rng.choice(count, wanted, replace=count < wanted))
 
@@ -140,7 +193,7 @@ class SegmenterTrainer:
             share = (stop - start) / len(rows)
             part = slice(start, stop)
             with self._precision():
-                loss = self._loss(view, rows[part], by_click[part]) * share
+                loss = self._loss(view, seen.features, rows[part], by_click[part]) * share
             if torch.isfinite(loss):
                 torch.autograd.backward(loss)
             fitting.append(stop - start)
@@ -152,6 +205,7 @@ class SegmenterTrainer:
             raise NotFinite(
                 f"the loss became {total} at step {self.step + 1}; a lower --rate may help"
             )
+        seen.backward()
         nn.utils.clip_grad_norm_(self._parameters.values(), self._recipe.clip)
         self._optimiser.step()
         self.step += 1
@@ -168,17 +222,17 @@ class SegmenterTrainer:
         on_cuda = self._device.type == "cuda"
         return torch.autocast(self._device.type, torch.bfloat16, enabled=on_cuda)
 
-    def _loss(self, view: View, rows: Tensor, by_click: Tensor) -> Tensor:
+    def _loss(self, view: View, features: Features, rows: Tensor, by_click: Tensor) -> Tensor:
         """The mean loss of some objects, each asked for by a box or by a click."""
         parts = [(rows[~by_click], False), (rows[by_click], True)]
         losses = [
-            self._answers(view, part, ambiguous=ambiguous) * (len(part) / len(rows))
+            self._answers(view, features, part, ambiguous=ambiguous) * (len(part) / len(rows))
             for part, ambiguous in parts
             if len(part)
         ]
         return torch.stack(losses).sum()
 
-    def _answers(self, view: View, rows: Tensor, *, ambiguous: bool) -> Tensor:
+    def _answers(self, view: View, features: Features, rows: Tensor, *, ambiguous: bool) -> Tensor:
         """The loss of first answers, and of those to half of the objects after a correction."""
         goal = view.targets[rows]
         real = torch.ones(len(goal), device=goal.device)
@@ -187,7 +241,7 @@ class SegmenterTrainer:
             points, labels = click_prompts(goal, side, self._generator)
         else:
             points, labels = box_prompts(view.boxes[rows], side, self._generator)
-        first = decoded_tokens(self._model, view.features, points, labels)
+        first = decoded_tokens(self._model, features, points, labels)
         loss = answer_loss(first, goal, real, ambiguous=ambiguous)
         some = slice(0, (len(rows) + 1) // 2)
         every = torch.arange(len(goal), device=goal.device)
@@ -196,7 +250,7 @@ class SegmenterTrainer:
         more, kinds = corrections(before, goal[some], side, self._generator)
         second = decoded_tokens(
             self._model,
-            view.features,
+            features,
             torch.cat([points[some], more], 1),
             torch.cat([labels[some], kinds], 1),
             before[:, None].clamp(-_MASK_LIMIT, _MASK_LIMIT),
@@ -233,16 +287,16 @@ class SegmenterTrainer:
         self._rng.bit_generator.state = state["rng"]
 
 
-def box_ious(model: Any, judged: Iterable[Judged]) -> Iterator[list[float]]:
+def box_ious(model: Any, pictures: EncodedPictures) -> Iterator[list[float]]:
     """How well the object in each true box is outlined: IoU in pixels, picture by picture.
 
     Args:
         model: a ``SAM2Base``.
-        judged: pictures with at least one object each.
+        pictures: with at least one object each.
     """
     side = float(model.image_size)
     labels = torch.tensor([[2, 3]], dtype=torch.int)
-    for one in judged:
+    for one in pictures.seen_by(model):
         device = one.features.image.device
         scale = np.array([side / one.size_hw[1], side / one.size_hw[0]] * 2, np.float32)
         boxes = np.stack([mask_xyxy(mask) for mask in one.masks]) * scale

@@ -27,7 +27,8 @@ _LOG = "detector-log.jsonl"
 _TASKS = ("detect", "segment")
 _BATCH = 16
 _SIDE = 640  # pixels, of models that do not tell what they were trained with
-_PATIENCE = 30  # epochs without a better one
+_PATIENCE = 30  # epochs without a better one, at least
+_PATIENT = 0.3  # of all epochs; the figure of few pictures goes up and down
 _CLOSING = 0.15  # share of the epochs at the end that see pictures as they are, not as mosaics
 
 
@@ -136,7 +137,7 @@ def _recipe(options: TuneOptions, side: int, device: str, n_pictures: int) -> di
     """What Ultralytics' trainer is told; all else is as it chooses."""
     return {
         "epochs": options.epochs,
-        "patience": _PATIENCE,
+        "patience": max(_PATIENCE, round(_PATIENT * options.epochs)),
         "batch": min(_BATCH, max(2, n_pictures)),
         "imgsz": side,
         "device": device,

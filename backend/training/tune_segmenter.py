@@ -24,7 +24,7 @@ from backend.models.sam2.preprocess import load_model
 from backend.training.accepted import AcceptedPicture
 from backend.training.compare import Difference, by_class, paired_difference
 from backend.training.division import Parts
-from backend.training.segmenter import box_ious
+from backend.training.segmenter import DECODER, box_ious
 from backend.training.segmenter_loop import (
     INTERRUPTED,
     STATE,
@@ -76,7 +76,7 @@ def tune_segmenter(
     tell: Callable[[Progress], None],
     rival: Path | None = None,
 ) -> TunedSegmenter:
-    """Fine-tune the mask decoder of a SAM 2.
+    """Fine-tune a SAM 2; what it remembers of videos stays as it is.
 
     Args:
         segmenter: loaded; its weights are changed.
@@ -97,7 +97,8 @@ def tune_segmenter(
     with tempfile.TemporaryDirectory(prefix=VIEWS, dir=out) as folder:
         root = Path(folder)
         small = 0
-        views = EncodedViews(_made(root / "train"), model, device)
+        live = options.recipe.parts != DECODER
+        views = EncodedViews(_made(root / "train"), model, device, live=live)
         for k, (one, image) in enumerate(_readable(parts.train, options, faults, stop)):
             most = views.add(image, one.masks, options.views, k)
             small += len(one.objects) - most
@@ -106,12 +107,12 @@ def tune_segmenter(
         if small:
             logger.warning("%d objects are too small to be learned from", small)
         validation, _ = _encoded(
-            root / "validation", segmenter, parts.validation, options, faults, stop
+            root / "validation", segmenter, parts.validation, options, faults, stop, live=live
         )
         if not len(validation):
             raise ConfigError("no picture that is to choose the best weights has an object")
         held_out, labels = _encoded(
-            root / "held-out", segmenter, parts.held_out, options, faults, stop
+            root / "held-out", segmenter, parts.held_out, options, faults, stop, live=True
         )
         if not len(held_out):
             raise ConfigError("no held-out picture has an object, so nothing can be proved")
@@ -181,8 +182,10 @@ def _encoded(
     options: TuneOptions,
     faults: list[str],
     stop: threading.Event,
+    *,
+    live: bool,
 ) -> tuple[EncodedPictures, list[list[str]]]:
-    found = EncodedPictures(_made(folder), segmenter.model, segmenter.device)
+    found = EncodedPictures(_made(folder), segmenter.model, segmenter.device, live=live)
     labels = []
     for one, image in _readable(pictures, options, faults, stop):
         found.add(image, one.masks)

@@ -34,12 +34,12 @@ class View:
     """What is known of one view of a picture.
 
     Attributes:
-        features: of one image.
+        features: of one image; its pixels, (1, 3, S, S) normalised, where the encoder learns too.
         targets: (N, h, w) float32, the share of each cell that each object covers.
         boxes: (N, 4) float32 xyxy in pixels of the model's input.
     """
 
-    features: Features
+    features: Features | Tensor
     targets: Tensor
     boxes: Tensor
 
@@ -115,14 +115,18 @@ class EncodedViews:
 
     Args:
         folder: exists; takes a file for each view.
-        model: a ``SAM2Base`` whose image encoder stays as it is.
+        model: a ``SAM2Base``.
         device: where it is.
+        live: whether its image encoder learns, so that pixels are kept in the place of features.
     """
 
-    def __init__(self, folder: Path, model: Any, device: torch.device) -> None:
+    def __init__(
+        self, folder: Path, model: Any, device: torch.device, *, live: bool = False
+    ) -> None:
         self._folder = folder
         self._model = model
         self._device = device
+        self._live = live
         self._side = int(model.image_size) // 2  # of targets
         self._paths: list[Path] = []
 
@@ -160,19 +164,16 @@ class EncodedViews:
                 x : round((window.x + window.width) * width),
             ]
             part = part[:, ::-1] if window.mirrored else part
-            with torch.no_grad():
-                pixels = prepared([part], self._model.image_size, self._device)
-                features = embedded(self._model, pixels)
-            self._save(features, pairs)
+            self._save(_levels(self._model, part, self._device, live=self._live), pairs)
             most = max(most, len(pairs))
         return most
 
     def _save(
-        self, features: Features, pairs: Sequence[tuple[NDArray[np.float32], list[float]]]
+        self, levels: list[Tensor], pairs: Sequence[tuple[NDArray[np.float32], list[float]]]
     ) -> None:
         path = self._folder / f"{len(self._paths):06d}.pt"
         document = {
-            "levels": _held(features),
+            "levels": levels,
             "targets": torch.from_numpy(
                 np.stack([np.round(one * 255).astype(np.uint8) for one, _ in pairs])
             ),
@@ -185,8 +186,7 @@ class EncodedViews:
         """One of the views."""
         held = torch.load(self._paths[place], weights_only=True)
         targets = held["targets"].to(self._device).float() / 255
-        features = _features(held["levels"], self._device)
-        return View(features, targets, held["boxes"].to(self._device))
+        return View(_held(held["levels"], self._device), targets, held["boxes"].to(self._device))
 
 
 def _write(path: Path, document: Any) -> None:
@@ -203,13 +203,19 @@ def _write(path: Path, document: Any) -> None:
         raise disk_error(error, path) from error
 
 
-def _held(features: Features) -> list[Tensor]:
+def _levels(model: Any, image: Image, device: torch.device, *, live: bool) -> list[Tensor]:
+    """What is kept of a picture: its features, or its pixels alone."""
+    with torch.no_grad():
+        pixels = prepared([image], model.image_size, device)
+        if live:
+            return [pixels.half().cpu()]
+        features = embedded(model, pixels)
     return [level.half().cpu() for level in (features.image, *features.fine)]
 
 
-def _features(held: Sequence[Tensor], device: torch.device) -> Features:
-    levels = [level.float().to(device) for level in held]
-    return Features(levels[0], tuple(levels[1:]))
+def _held(levels: Sequence[Tensor], device: torch.device) -> Features | Tensor:
+    found = [level.float().to(device) for level in levels]
+    return found[0] if len(found) == 1 else Features(found[0], tuple(found[1:]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -226,14 +232,19 @@ class EncodedPictures:
 
     Args:
         folder: exists; takes a file for each picture.
-        model: a ``SAM2Base`` whose image encoder stays as it is.
+        model: a ``SAM2Base``.
         device: where it is.
+        live: whether pictures are to be judged by models with other image encoders, so that pixels
+            are kept in the place of features.
     """
 
-    def __init__(self, folder: Path, model: Any, device: torch.device) -> None:
+    def __init__(
+        self, folder: Path, model: Any, device: torch.device, *, live: bool = False
+    ) -> None:
         self._folder = folder
         self._model = model
         self._device = device
+        self._live = live
         self._held: list[tuple[Path, tuple[PackedMask, ...], tuple[int, int]]] = []
 
     def __len__(self) -> int:
@@ -241,15 +252,16 @@ class EncodedPictures:
 
     def add(self, image: Image, masks: Sequence[Mask]) -> None:
         """Encode a picture with at least one object."""
-        with torch.no_grad():
-            pixels = prepared([image], self._model.image_size, self._device)
-            features = embedded(self._model, pixels)
         path = self._folder / f"{len(self._held):06d}.pt"
-        _write(path, _held(features))
+        _write(path, _levels(self._model, image, self._device, live=self._live))
         packed = tuple(pack_mask(mask) for mask in masks)
         self._held.append((path, packed, (image.shape[0], image.shape[1])))
 
-    def __iter__(self) -> Iterator[Judged]:
+    def seen_by(self, model: Any) -> Iterator[Judged]:
+        """The pictures with the features that a model sees in them."""
         for path, packed, size_hw in self._held:
-            features = _features(torch.load(path, weights_only=True), self._device)
+            features = _held(torch.load(path, weights_only=True), self._device)
+            if isinstance(features, Tensor):
+                with torch.no_grad():
+                    features = embedded(model, features)
             yield Judged(features, tuple(unpack_mask(one) for one in packed), size_hw)

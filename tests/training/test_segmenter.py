@@ -11,8 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from backend.core.masks import mask_from_full
-from backend.models.sam2.preprocess import Decoded, load_model
+from backend.core.masks import mask_from_full, mask_iou, mask_xyxy
+from backend.core.types import Prompts
+from backend.core.upsample import crop_masks
+from backend.demo.scenes.clips import Clip
+from backend.models.sam2.image import Sam2Segmenter
+from backend.models.sam2.preprocess import Decoded, decoded_tokens, load_model
 from backend.models.weights import DEMO_SAM2, DEMO_SAM2_CONFIG
 from backend.training.losses import answer_loss, dice_loss, focal_loss, true_iou
 from backend.training.prompting import box_prompts, click_prompts, corrections
@@ -21,7 +25,7 @@ from backend.training.segmenter import (
     Recipe,
     SegmenterTrainer,
     box_ious,
-    thaw_decoder,
+    thaw,
 )
 from backend.training.views import EncodedPictures, EncodedViews
 from tests.support.cells import cells
@@ -95,7 +99,7 @@ def test_a_loss_that_is_no_number_changes_nothing(model: Any, tmp_path: Path) ->
     trainer = SegmenterTrainer(
         model, encoded(tmp_path, model, (0,), 1), Recipe(rate=1.0, prompts=4), CPU
     )
-    parameters = thaw_decoder(model)
+    parameters = thaw(model)
     name = "sam_mask_decoder.mask_tokens.weight"
     with torch.no_grad():
         parameters[name].fill_(float("nan"))
@@ -112,17 +116,107 @@ def test_less_memory_takes_fewer_objects_at_once(
     asked: list[int] = []
     loss_of = trainer._loss
 
-    def limited(view: Any, rows: torch.Tensor, by_click: torch.Tensor) -> torch.Tensor:
+    def limited(view: Any, seen: Any, rows: torch.Tensor, by_click: torch.Tensor) -> torch.Tensor:
         asked.append(len(rows))
         if len(rows) > 4:
             raise torch.OutOfMemoryError("out of memory")
-        return loss_of(view, rows, by_click)
+        return loss_of(view, seen, rows, by_click)
 
     monkeypatch.setattr(trainer, "_loss", limited)
     trainer.advance(0)
     assert "out of memory with 8 objects at once, going on with 4" in caplog.text
     trainer.advance(0.5)
     assert asked == [8, 4, 4, 4, 4]
+
+
+@pytest.mark.parametrize("parts", ["neck", "all"])
+def test_more_parts_learn_and_what_videos_need_stays(
+    model: Any, tmp_path: Path, parts: str
+) -> None:
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    views = EncodedViews(tmp_path, model, CPU, live=True)
+    for seed in range(2):
+        views.add(*cells(seed), 1, seed)
+    trainer = SegmenterTrainer(model, views, Recipe(prompts=4, parts=parts), CPU)
+    for k in range(3):
+        trainer.advance((k + 1) / 4)
+    after = model.state_dict()
+    changed = {name for name, value in before.items() if not torch.equal(value, after[name])}
+    encoder = "image_encoder.neck." if parts == "neck" else "image_encoder."
+    assert all(name.startswith(("sam_mask_decoder.", encoder)) for name in changed)
+    for name in ("image_encoder.neck.convs.0.conv.weight", "sam_mask_decoder.conv_s0.weight"):
+        assert name in changed
+    assert any("trunk" in name for name in changed) == (parts == "all")
+
+
+def test_an_encoder_learns_the_same_from_few_objects_at_once(model: Any, tmp_path: Path) -> None:
+    """What parts of the objects ask of the features is gathered before it goes through them."""
+    start = {name: value.clone() for name, value in model.state_dict().items()}
+    views = EncodedViews(tmp_path, model, CPU, live=True)
+    views.add(*cells(3), 1, 0)
+    found = []
+    for chunk in (6, 2):
+        model.load_state_dict(start)
+        trainer = SegmenterTrainer(model, views, Recipe(prompts=6, parts="all", clip=1e9), CPU)
+        trainer._chunk = chunk
+        # Prompts are drawn by chance, chunk by chunk: here all are the same.
+        trainer._loss = _plain_loss(trainer)  # type: ignore[method-assign]
+        trainer.advance(0.1)
+        parameters = dict(model.named_parameters())
+        weight = parameters["image_encoder.trunk.patch_embed.proj.weight"].grad
+        assert weight is not None
+        found.append(weight.clone())
+    torch.testing.assert_close(found[0], found[1], rtol=2e-3, atol=1e-6)
+    assert float(found[0].abs().max()) > 0
+
+
+def _plain_loss(trainer: SegmenterTrainer) -> Any:
+    """True boxes, one answer each."""
+
+    def loss(view: Any, seen: Any, rows: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
+        corners = view.boxes[rows].reshape(-1, 2, 2)
+        labels = torch.tensor([[2, 3]], dtype=torch.int).expand(len(rows), 2)
+        answer = decoded_tokens(trainer._model, seen, corners, labels)
+        real = torch.ones(len(rows))
+        return answer_loss(answer, view.targets[rows], real, ambiguous=False)
+
+    return loss
+
+
+def test_a_tuned_encoder_still_follows_objects(model: Any, tmp_path: Path) -> None:
+    """The memory is not trained, and goes on understanding what the encoder says."""
+    clip = Clip(7_000_003)
+    frames = list(clip.frames(6))
+    views = EncodedViews(tmp_path, model, CPU, live=True)
+    for k, frame in enumerate(frames[:3]):
+        found = [mask_from_full(frame.objects == n) for n in np.unique(frame.objects)[1:]]
+        views.add(frame.image, [one for one in found if one is not None], 1, k)
+    segmenter = Sam2Segmenter(DEMO_SAM2, str(DEMO_SAM2_CONFIG), device="cpu")
+    number = int(np.bincount(frames[0].objects.ravel())[1:].argmax()) + 1
+    before = followed(segmenter, frames, number)
+    trainer = SegmenterTrainer(model, views, Recipe(prompts=8, parts="all"), CPU)
+    for k in range(12):
+        trainer.advance((k + 1) / 13)
+    segmenter.model.load_state_dict(model.state_dict())
+    after = followed(segmenter, frames, number)
+    assert before > 0.7
+    assert after > before - 0.1
+
+
+def followed(segmenter: Sam2Segmenter, frames: Sequence[Any], number: int) -> float:
+    """Mean IoU of an object, from its box on the first frame."""
+    truth = [mask_from_full(frame.objects == number) for frame in frames]
+    session = segmenter.start([frame.image for frame in frames])
+    first = truth[0]
+    assert first is not None
+    session.prompt(0, 1, Prompts(mask_xyxy(first).astype(np.float32)))
+    ious = []
+    while (one := session.step()) is not None:
+        [mask] = crop_masks(one.masks)
+        wanted = truth[one.frame]
+        if wanted is not None:
+            ious.append(0.0 if mask is None else mask_iou(mask, wanted))
+    return float(np.mean(ious))
 
 
 def test_views_hold_what_can_be_learned(model: Any, tmp_path: Path) -> None:
