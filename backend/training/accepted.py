@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
 
-from backend.core.classes import NOT_CLASSES, ClassNames
+from backend.core.classes import BACKGROUND_LABEL, NOT_CLASSES, ClassNames
 from backend.core.masks import PackedMask, mask_xyxy, pack_mask, unpack_mask
 from backend.core.types import Image, Mask
 from backend.errors import ConfigError, InputError
@@ -32,6 +32,7 @@ class AcceptedPicture:
         digest: SHA-256 of these, hexadecimal.
         objects: label and mask of each; none for a picture that shows nothing.
         boxes: label and xyxy, in pixels, of objects whose outline nobody drew.
+        ignored: masks of crowds and of regions that count neither for nor against.
         split: the list it is in, where the source tells.
     """
 
@@ -41,6 +42,7 @@ class AcceptedPicture:
     digest: str
     objects: tuple[tuple[str, PackedMask], ...]
     boxes: tuple[tuple[str, tuple[float, float, float, float]], ...]
+    ignored: tuple[PackedMask, ...]
     split: str | None
 
     @property
@@ -150,10 +152,12 @@ def _accepted(
         raise InputError(
             f"{sample.where}: its picture is not at hand; --images names the folder of the pictures"
         )
-    objects, boxes = [], []
+    objects, boxes, ignored = [], [], []
     for one in sample.instances:
         if one.crowd or one.label in NOT_CLASSES:
             left_out["crowds and regions to ignore"] += 1
+            if one.parts and one.label != BACKGROUND_LABEL:
+                ignored.append(pack_mask(one.mask))
         elif classes is not None and one.label not in classes:
             left_out["objects of other classes"] += 1
         elif one.parts and not one.is_box:
@@ -166,5 +170,12 @@ def _accepted(
     picture = sample.picture
     digest = sha256(picture).hexdigest() if isinstance(picture, bytes) else file_digest(picture)
     return AcceptedPicture(
-        sample.name, sample.where, picture, digest, tuple(objects), tuple(boxes), sample.split
+        sample.name,
+        sample.where,
+        picture,
+        digest,
+        tuple(objects),
+        tuple(boxes),
+        tuple(ignored),
+        sample.split,
     )

@@ -13,7 +13,7 @@ import numpy as np
 
 from backend.config.models import Settings
 from backend.core.classes import ClassIndex
-from backend.core.masks import mask_xyxy
+from backend.core.masks import mask_xyxy, unpack_mask
 from backend.core.rasterize import box_mask
 from backend.core.types import Image, Instance
 from backend.errors import InputError
@@ -40,7 +40,8 @@ def compare_cascades(
 
     Args:
         versions: ``BEFORE``, ``AFTER``, and perhaps ``OFFERED``, and the models of each.
-        pictures: held out; regions with a box alone count neither for nor against.
+        pictures: held out; regions with a box alone, and those to ignore, count neither for nor
+            against.
         limits: of pictures.
         report: takes a page with pictures of the worst; None for none.
         stop: ends early.
@@ -101,6 +102,7 @@ def _pair(
         if each.label in numbers
     ]
     void = [box_mask(*xyxy, size_hw) for _, xyxy in one.boxes]
+    void += [unpack_mask(mask) for mask in one.ignored]
     return Pair(
         unit=one.digest,
         name=str(one.name),
