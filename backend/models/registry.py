@@ -284,6 +284,14 @@ def _config_of(kind: str, name: str, path: Path, root: Path) -> str | None:
     return published.config if published is not None else None
 
 
+def licence_of(kind: str, name: str) -> str | None:
+    """The licence of a model's weights, and of what is made from them; None where it is not known
+    by name.
+    """
+    model = MODELS.get((kind, name))
+    return None if model is None else model.licence
+
+
 def is_published(kind: str, name: str) -> bool:
     """Whether a model is known by name."""
     return (kind, name) in MODELS

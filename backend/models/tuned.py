@@ -63,8 +63,59 @@ def describe_tuned(
         "config_sha256": None if own is None else file_digest(folder / own),
         **about,
     }
+    document["previous"] = _set_aside(folder, kind, weights.name)
     text = json.dumps(document, indent=1, ensure_ascii=False)
     write_atomic(folder / f"{kind}.json", text.encode())
+
+
+def _set_aside(folder: Path, kind: str, but: str | None = None) -> str | None:
+    """Keep what a folder offers under the name of its weights, unless these are ``but``.
+
+    Returns:
+        What is there to go back to; None where there is nothing.
+    """
+    where = folder / f"{kind}.json"
+    try:
+        data = where.read_bytes()
+        document = json.loads(data)
+        weights = Path(str(document["weights"]))
+        if weights.name == but:
+            previous = document.get("previous")
+            return None if previous is None else str(previous)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    name = weights.with_suffix(".json").name
+    write_atomic(folder / name, data)
+    return name
+
+
+def roll_back(folder: Path, kind: str) -> Tuned | None:
+    """Offer what a folder offered before. What it offers now stays in it under the name of its
+    weights.
+
+    Args:
+        folder: of a run.
+        kind: ``detector`` or ``segmenter``.
+
+    Returns:
+        What it offers now; None where it offered nothing before, so that the base is to be named.
+
+    Raises:
+        ConfigError: it offers nothing, or what it offered before is not there whole.
+        Unavailable: the disk refuses.
+    """
+    now = read_tuned(folder, kind)
+    named = now.about.get("previous")
+    where = folder / f"{kind}.json"
+    if named is None:
+        _set_aside(folder, kind)
+        where.unlink()
+        return None
+    earlier = folder / Path(str(named)).name
+    found = _tuned(folder, kind, earlier)
+    _set_aside(folder, kind)
+    write_atomic(where, earlier.read_bytes())
+    return found
 
 
 def is_tuned(folder: Path, kind: str) -> bool:
@@ -78,7 +129,10 @@ def read_tuned(folder: Path, kind: str) -> Tuned:
     Raises:
         ConfigError: none is there, or its weights are not those that were written.
     """
-    where = folder / f"{kind}.json"
+    return _tuned(folder, kind, folder / f"{kind}.json")
+
+
+def _tuned(folder: Path, kind: str, where: Path) -> Tuned:
     try:
         document = json.loads(where.read_text(encoding="utf-8"))
         name, digest = document["weights"], document["sha256"]

@@ -14,6 +14,7 @@ from backend.models.devices import resolve_device
 from backend.models.registry import (
     detector_file,
     is_published,
+    licence_of,
     load_segmenter,
     segmenter_recipe,
 )
@@ -107,7 +108,7 @@ class ModelsRun:
         is_best = found.rival is None or found.every.after >= found.rival
         if self.request.accept or (found.every.verdict == BETTER and is_best):
             own = self.settings.segmenter_config is not None or not is_published(SEGMENTER, base)
-            about = self._about(SEGMENTER, found.epochs, segmenter_figures(found))
+            about = self._about(SEGMENTER, base, found.epochs, segmenter_figures(found))
             about["started_from"] = version
             describe_tuned(out, SEGMENTER, found.path, base, config if own else None, about)
             self.offered.append(SEGMENTER)
@@ -133,17 +134,21 @@ class ModelsRun:
             figure_of(self.together, AFTER) >= figure_of(self.together, OFFERED)
         )
         if self.request.accept or (verdict_of(self.together) == BETTER and is_best):
-            about = self._about(DETECTOR, found.epochs, together_figures(self.together))
+            figures = together_figures(self.together)
+            about = self._about(DETECTOR, base, found.epochs, figures)
             about["classes"] = list(found.names)
             describe_tuned(out, DETECTOR, found.path, base, None, about)
             self.offered.append(DETECTOR)
 
-    def _about(self, kind: str, epochs: int, figures: Mapping[str, Any]) -> dict[str, Any]:
+    def _about(
+        self, kind: str, base: str, epochs: int, figures: Mapping[str, Any]
+    ) -> dict[str, Any]:
         """What weights were made of, and how good they are."""
         request, parts = self.request, self.parts
         return {
             "made": datetime.now(UTC).isoformat(timespec="seconds"),
             "source": str(request.source),
+            "licence": licence_of(kind, base),
             "pictures": {
                 "train": [one.digest for one in parts.train],
                 "validation": [one.digest for one in parts.validation],
