@@ -7,7 +7,7 @@ encoder, the prompt encoder and everything that videos remember stay as they are
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +33,7 @@ _ENCODER_RATE = 0.5  # of the rate of the decoder
 DECODER, NECK, ALL = "decoder", "neck", "all"
 PARTS = (DECODER, NECK, ALL)
 _JUDGED = 32  # boxes at once
+_TIMES = 2  # so often an object is asked for in a step at most; views differ more than prompts
 _CORRECTED = 0.5  # weight of an answer after a correction
 _SMALL = 10_000_000  # parameters; a smaller model learns at a higher rate
 
@@ -47,7 +48,7 @@ class Recipe:
 
     Attributes:
         rate: the highest; None for what suits the size of the model.
-        prompts: objects of a step.
+        prompts: objects of a step at most.
         warm_up: share of the training in which the rate rises.
         decay: of the weights.
         clip: most length of a gradient.
@@ -93,6 +94,14 @@ def thaw(model: Any, parts: str = DECODER) -> dict[str, nn.Parameter]:
     return found
 
 
+def _learn(loss: Tensor, tensors: Sequence[Tensor]) -> None:
+    """Add the gradients of a loss; all of them or, where memory ends in the midst, none."""
+    found = torch.autograd.grad(loss, tensors, allow_unused=True)
+    for one, gradient in zip(tensors, found, strict=True):
+        if gradient is not None:
+            one.grad = gradient if one.grad is None else one.grad + gradient
+
+
 class _Seen:
     """The features of a view. Where the encoder learns, what objects ask of them is gathered, and
     goes through the encoder once.
@@ -104,20 +113,22 @@ class _Seen:
 
     def __init__(self, model: Any, held: Features | Tensor) -> None:
         self._made: list[Tensor] = []
-        self._asked: list[Tensor] = []
+        self.asked: list[Tensor] = []
         if isinstance(held, Features):
             self.features = held
             return
         made = embedded(model, held)
         self._made = [made.image, *made.fine]
-        self._asked = [one.detach().requires_grad_(one.requires_grad) for one in self._made]
-        self.features = Features(self._asked[0], tuple(self._asked[1:]))
+        leaves = [one.detach().requires_grad_(one.requires_grad) for one in self._made]
+        self.asked = [one for one in leaves if one.requires_grad]
+        self._made = [one for one in self._made if one.requires_grad]
+        self.features = Features(leaves[0], tuple(leaves[1:]))
 
     def backward(self) -> None:
         """Let the encoder learn from what was asked."""
         pairs = [
             (made, asked.grad)
-            for made, asked in zip(self._made, self._asked, strict=True)
+            for made, asked in zip(self._made, self.asked, strict=True)
             if asked.grad is not None
         ]
         if pairs:
@@ -182,7 +193,8 @@ class SegmenterTrainer:
         view = self._views.view(self._order.pop())
         with self._precision():
             seen = _Seen(self._model, view.features)
-        count, wanted = len(view.boxes), self._recipe.prompts
+        count = len(view.boxes)
+        wanted = min(self._recipe.prompts, _TIMES * count)
         rows = torch.from_numpy(self._rng.choice(count, wanted, replace=count < wanted))
 
         by_click = torch.zeros(len(rows), dtype=torch.bool)
@@ -195,12 +207,13 @@ class SegmenterTrainer:
             with self._precision():
                 loss = self._loss(view, seen.features, rows[part], by_click[part]) * share
             if torch.isfinite(loss):
-                torch.autograd.backward(loss)
+                _learn(loss, [*self._parameters.values(), *seen.asked])
             fitting.append(stop - start)
             return float(loss.detach())
 
         total = sum(in_chunks(self._device, len(rows), self._chunk, "objects", run))
-        self._chunk = max(fitting)  # what memory held, so that it is not tried in vain again
+        if max(fitting) < min(self._chunk, len(rows)):
+            self._chunk = max(fitting)  # what memory held: no more is tried in vain
         if not math.isfinite(total):
             raise NotFinite(
                 f"the loss became {total} at step {self.step + 1}; a lower --rate may help"

@@ -219,6 +219,47 @@ def followed(segmenter: Sam2Segmenter, frames: Sequence[Any], number: int) -> fl
     return float(np.mean(ious))
 
 
+def test_objects_that_memory_did_not_hold_count_once(
+    model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    views = encoded(tmp_path, model, (0,), 1)
+    start = {name: value.clone() for name, value in model.state_dict().items()}
+    gradient_of, found = torch.autograd.grad, []
+    for failing in ([], [1]):
+        model.load_state_dict(start)
+        trainer = SegmenterTrainer(model, views, Recipe(prompts=4, clip=1e9), CPU)
+        trainer._chunk = 4 if failing else 2
+        trainer._loss = _plain_loss(trainer)  # type: ignore[method-assign]
+
+        def gradient(*given: Any, failing: list[int] = failing, **more: Any) -> Any:
+            made = gradient_of(*given, **more)
+            if failing:
+                failing.pop()
+                raise torch.OutOfMemoryError("out of memory")
+            return made
+
+        monkeypatch.setattr(torch.autograd, "grad", gradient)
+        trainer.advance(0.1)
+        assert failing == []
+        found.append(dict(model.named_parameters())["sam_mask_decoder.mask_tokens.weight"].grad)
+    assert torch.equal(found[0], found[1])
+
+
+def test_losses_are_those_of_others() -> None:
+    """Against torchvision's focal loss, and the F1 that a soft Dice coefficient is."""
+    from torchvision.ops import sigmoid_focal_loss
+
+    generator = torch.Generator().manual_seed(5)
+    logits = 4 * torch.randn((3, 2, 8, 8), generator=generator)
+    goal = (torch.rand((3, 1, 8, 8), generator=generator) > 0.6).float().expand(3, 2, 8, 8)
+    wanted = sigmoid_focal_loss(logits, goal, alpha=0.25, gamma=2.0).mean((2, 3))
+    torch.testing.assert_close(focal_loss(logits, goal), wanted)
+    hard = torch.where(logits > 0, 50.0, -50.0)
+    hits = ((logits > 0) & (goal > 0)).sum((2, 3))
+    total = (logits > 0).sum((2, 3)) + (goal > 0).sum((2, 3))
+    torch.testing.assert_close(dice_loss(hard, goal), 1 - (2 * hits + 1) / (total + 1))
+
+
 def test_views_hold_what_can_be_learned(model: Any, tmp_path: Path) -> None:
     """Boxes fit their objects in every view, the mirror too; what is too small is no question."""
     image, masks = cells(5)
