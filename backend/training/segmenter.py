@@ -7,7 +7,7 @@ encoder, the prompt encoder and everything that videos remember stay as they are
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -16,14 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from backend.core.masks import mask_iou, mask_xyxy
-from backend.core.upsample import crop_mask
 from backend.errors import LabelingError
 from backend.models.chunks import in_chunks
-from backend.models.sam2.preprocess import Features, decoded, decoded_tokens, embedded
+from backend.models.sam2.preprocess import Features, decoded_tokens, embedded
 from backend.training.losses import answer_loss
 from backend.training.prompting import box_prompts, click_prompts, corrections
-from backend.training.views import EncodedPictures, EncodedViews, View
+from backend.training.views import EncodedViews, View
 
 _MASK_LIMIT = 32.0  # of a mask that is given as a prompt
 _DECODER = "sam_mask_decoder."
@@ -32,7 +30,6 @@ _ENCODED = (f"{_DECODER}conv_s0", f"{_DECODER}conv_s1")
 _ENCODER_RATE = 0.5  # of the rate of the decoder
 DECODER, NECK, ALL = "decoder", "neck", "all"
 PARTS = (DECODER, NECK, ALL)
-_JUDGED = 32  # boxes at once
 _TIMES = 2  # so often an object is asked for in a step at most; views differ more than prompts
 _CORRECTED = 0.5  # weight of an answer after a correction
 _SMALL = 10_000_000  # parameters; a smaller model learns at a higher rate
@@ -298,29 +295,3 @@ class SegmenterTrainer:
         self._optimiser.load_state_dict(state["optimiser"])
         self._generator.set_state(state["generator"])
         self._rng.bit_generator.state = state["rng"]
-
-
-def box_ious(model: Any, pictures: EncodedPictures) -> Iterator[list[float]]:
-    """How well the object in each true box is outlined: IoU in pixels, picture by picture.
-
-    Args:
-        model: a ``SAM2Base``.
-        pictures: with at least one object each.
-    """
-    side = float(model.image_size)
-    labels = torch.tensor([[2, 3]], dtype=torch.int)
-    for one in pictures.seen_by(model):
-        device = one.features.image.device
-        scale = np.array([side / one.size_hw[1], side / one.size_hw[0]] * 2, np.float32)
-        boxes = np.stack([mask_xyxy(mask) for mask in one.masks]) * scale
-        found: list[float] = []
-        for start in range(0, len(boxes), _JUDGED):
-            corners = torch.from_numpy(boxes[start : start + _JUDGED].reshape(-1, 2, 2)).to(device)
-            kinds = labels.to(device).expand(len(corners), 2)
-            with torch.no_grad():
-                answer = decoded(model, one.features, corners, kinds)
-            grids = answer.logits[:, 0].float().cpu().numpy()
-            for mask, grid in zip(one.masks[start : start + _JUDGED], grids, strict=True):
-                outline = crop_mask(grid, one.size_hw)
-                found.append(0.0 if outline is None else mask_iou(outline, mask))
-        yield found

@@ -21,7 +21,8 @@ import torch
 from backend.errors import Unavailable
 from backend.files.atomic import write_atomic
 from backend.files.images import ImageLimits
-from backend.training.segmenter import NotFinite, Recipe, SegmenterTrainer, box_ious
+from backend.training.judging import box_ious
+from backend.training.segmenter import NotFinite, Recipe, SegmenterTrainer
 from backend.training.views import EncodedPictures, EncodedViews
 
 logger = logging.getLogger(__name__)
@@ -98,6 +99,7 @@ def train_segmenter(
     stop: threading.Event,
     tell: Callable[[Progress], None],
     key: str,
+    show: Callable[[], None] = lambda: None,
 ) -> Trained:
     device = next(model.parameters()).device
     trainer = SegmenterTrainer(model, views, options.recipe, device)
@@ -112,6 +114,8 @@ def train_segmenter(
         averaged = trainer.averaged()
         with with_weights(model, averaged):
             figure = mean_of(box_ious(model, validation))
+            if figure > trained.best:
+                show()
         trained.since += 1
         if figure > trained.best:
             trained.best, trained.since = figure, 0

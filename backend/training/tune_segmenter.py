@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from backend.drawing.overlays import encode_picture
 from backend.errors import ConfigError, InputError, Unavailable
 from backend.files.atomic import write_atomic
 from backend.models.sam2.image import Sam2Segmenter
@@ -24,7 +25,8 @@ from backend.models.sam2.preprocess import load_model
 from backend.training.accepted import AcceptedPicture
 from backend.training.compare import Difference, by_class, paired_difference
 from backend.training.division import Parts
-from backend.training.segmenter import DECODER, box_ious
+from backend.training.judging import box_ious, sheet_of
+from backend.training.segmenter import DECODER
 from backend.training.segmenter_loop import (
     INTERRUPTED,
     STATE,
@@ -39,6 +41,8 @@ from backend.training.views import EncodedPictures, EncodedViews
 
 logger = logging.getLogger(__name__)
 VIEWS = ".yolosam2-views-"  # what the names of folders with encoded pictures begin with
+_SHEET = "segmenter-validation.jpg"
+_SHOWN = 6  # pictures in it
 _SAME = 1e-6  # of figures before and after a file was written and read
 
 
@@ -106,19 +110,29 @@ def tune_segmenter(
             raise ConfigError("no picture to train on has an object that is large enough")
         if small:
             logger.warning("%d objects are too small to be learned from", small)
-        validation, _ = _encoded(
+        validation, choosing = _encoded(
             root / "validation", segmenter, parts.validation, options, faults, stop, live=live
         )
         if not len(validation):
             raise ConfigError("no picture that is to choose the best weights has an object")
-        held_out, labels = _encoded(
+        held_out, judging = _encoded(
             root / "held-out", segmenter, parts.held_out, options, faults, stop, live=True
         )
         if not len(held_out):
             raise ConfigError("no held-out picture has an object, so nothing can be proved")
         before = list(box_ious(model, held_out))
         key = _key(segmenter, parts, options)
-        trained = train_segmenter(model, views, validation, out, options, stop, tell, key)
+        images = [one.image(options.limits) for one in choosing[:_SHOWN]]
+        names = [one.labels for one in choosing]
+
+        def show() -> None:
+            sheet = sheet_of(model, validation, images, names)
+            try:
+                write_atomic(out / _SHEET, encode_picture(sheet))
+            except Unavailable as error:  # nothing ends for the lack of a picture
+                logger.warning("%s", error)
+
+        trained = train_segmenter(model, views, validation, out, options, stop, tell, key, show)
         with with_weights(model, trained.weights):
             path = _write(model, out)
             after = _checked(path, config, model, held_out)
@@ -130,7 +144,7 @@ def tune_segmenter(
     return TunedSegmenter(
         path=path,
         every=paired_difference(before, after),
-        classes=by_class(labels, before, after),
+        classes=by_class([one.labels for one in judging], before, after),
         epochs=trained.epochs,
         stopped=trained.stopped,
         faults=tuple(faults),
@@ -184,13 +198,13 @@ def _encoded(
     stop: threading.Event,
     *,
     live: bool,
-) -> tuple[EncodedPictures, list[list[str]]]:
+) -> tuple[EncodedPictures, list[AcceptedPicture]]:
     found = EncodedPictures(_made(folder), segmenter.model, segmenter.device, live=live)
-    labels = []
+    kept = []
     for one, image in _readable(pictures, options, faults, stop):
         found.add(image, one.masks)
-        labels.append(one.labels)
-    return found, labels
+        kept.append(one)
+    return found, kept
 
 
 def _write(model: Any, out: Path) -> Path:

@@ -105,7 +105,7 @@ def test_tuned_weights_are_better_and_taken_by_their_folder(dataset: Path, tmp_p
     )
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == sorted(
         [
-            *("pictures.json", "segmenter.json", "segmenter-log.jsonl"),
+            *("pictures.json", "segmenter.json", "segmenter-log.jsonl", "segmenter-validation.jpg"),
             *(".finetune.lock", tuned.path.name),
         ]
     )

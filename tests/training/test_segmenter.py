@@ -18,13 +18,13 @@ from backend.demo.scenes.clips import Clip
 from backend.models.sam2.image import Sam2Segmenter
 from backend.models.sam2.preprocess import Decoded, decoded_tokens, load_model
 from backend.models.weights import DEMO_SAM2, DEMO_SAM2_CONFIG
+from backend.training.judging import box_ious
 from backend.training.losses import answer_loss, dice_loss, focal_loss, true_iou
 from backend.training.prompting import box_prompts, click_prompts, corrections
 from backend.training.segmenter import (
     NotFinite,
     Recipe,
     SegmenterTrainer,
-    box_ious,
     thaw,
 )
 from backend.training.views import EncodedPictures, EncodedViews
