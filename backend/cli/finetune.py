@@ -200,13 +200,15 @@ def _text(summary: FinetuneSummary, out: Path) -> str:
     if detector is not None:
         lines += ["", f"detector, {detector.epochs} epochs; validation mAP {detector.best:.3f}"]
     if summary.together is not None:
-        lines += ["both together on held-out pictures:", _together(summary.together)]
+        lines += ["both together on held-out pictures:", _together(summary.together.document)]
     lines += [""] + [f"failed: {sentence}" for sentence in summary.faults]
     if summary.stopped is not None:
         lines.append(f"stopped: {summary.stopped}")
     for kind, found in (("detector", detector), ("segmenter", one)):
         if found is not None:
-            lines.append(_offer(kind, found.path, out, offered=kind in summary.offered))
+            judged = kind == "segmenter" or summary.together is not None
+            offered = kind in summary.offered
+            lines.append(_offer(kind, found.path, out, offered=offered, judged=judged))
     if summary.together is not None:
         lines.append(f"the worst pictures: {out / 'report.html'}")
     return "\n".join(lines)
@@ -218,9 +220,11 @@ def _together(document: Mapping[str, Any]) -> str:
     return comparison_text(document["comparison"])
 
 
-def _offer(kind: str, path: Path, out: Path, *, offered: bool) -> str:
+def _offer(kind: str, path: Path, out: Path, *, offered: bool, judged: bool) -> str:
     if offered:
         return f"wrote {path}; use it with --{kind} {out}"
+    if not judged:
+        return f"wrote {path}, which is not judged yet; the same command goes on"
     return (
         f"wrote {path}, which is not shown to be better than what it began as or what {out}"
         f" offers, so --{kind} {out} does not take it; a run with --accept does"

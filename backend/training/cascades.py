@@ -5,7 +5,8 @@ figures, the verdicts and the page of ``yolosam2 evaluate``.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,74 +14,156 @@ import numpy as np
 
 from backend.config.models import Settings
 from backend.core.classes import ClassIndex
-from backend.core.masks import mask_xyxy, unpack_mask
+from backend.core.masks import PackedMask, mask_xyxy, pack_mask, unpack_mask
 from backend.core.rasterize import box_mask
 from backend.core.types import Image, Instance
-from backend.errors import InputError
+from backend.errors import InputError, Unavailable
+from backend.evaluation.paired import compare_versions
 from backend.evaluation.pairs import Pair, Picture, Region
 from backend.evaluation.results import Outputs, finish
 from backend.evaluation.scoring import Scoring
 from backend.files.images import ImageLimits
 from backend.formats.sample import Fault
-from backend.labeling.load import CASCADE, load_labeler
+from backend.labeling.load import BOXES, CASCADE, load_labeler
 from backend.training.accepted import AcceptedPicture
+from backend.training.compare import BETTER, NOT_SHOWN, WORSE, widened
 
-BEFORE, AFTER, OFFERED = "before", "after", "offered until now"
-FIGURE = "mean_iou_without_background"  # that decides
+BEFORE, AFTER = "before", "after"
+ALONE = "before, with the outlines of after"  # what the detector alone is compared with
+OFFERED = "offered until now"
+_OF_MASKS, _OF_BOXES = "mean_iou_without_background", "f1_50"  # figures that decide
+
+
+@dataclass(frozen=True, eq=False)
+class Together:
+    """What came of a comparison.
+
+    Attributes:
+        document: of a scoring; its ``comparison`` is of ``BEFORE`` and ``AFTER``.
+        deciding: the comparison of the old detector and the new one, with the same outlines.
+        of_boxes: whether boxes are compared, because few held-out objects have an outline.
+    """
+
+    document: dict[str, Any]
+    deciding: dict[str, Any]
+    of_boxes: bool
+
+    @property
+    def figure(self) -> str:
+        """The name of the figure that decides."""
+        return _OF_BOXES if self.of_boxes else _OF_MASKS
+
+    def value(self, version: str) -> float:
+        """That figure of a version that was compared; 0 where it found nothing."""
+        [view] = [
+            one
+            for one in self.document["views"]
+            if one["model_version"] == version and one["annotator"] is None
+        ]
+        return float(view["figures"][self.figure]["value"] or 0.0)
+
+    @property
+    def verdict(self) -> str:
+        """Whether the new detector is better, with the certainty that so many pictures give."""
+        rows = {row["name"]: row for row in self.deciding["figures"]}
+        row = rows[self.figure]
+        if row["interval"] is None:
+            return NOT_SHOWN
+        low, high = widened(row["interval"], row["difference"], self.deciding["images"])
+        if low <= 0 <= high:
+            return NOT_SHOWN
+        return BETTER if low > 0 else WORSE
 
 
 def compare_cascades(
     versions: Mapping[str, Settings],
     pictures: Sequence[AcceptedPicture],
+    names: Collection[str],
     limits: ImageLimits,
     report: Path | None,
     stop: threading.Event,
-) -> dict[str, Any]:
+) -> Together:
     """Label held-out pictures with several pairs of models, and compare with what was accepted.
 
     Args:
-        versions: ``BEFORE``, ``AFTER``, and perhaps ``OFFERED``, and the models of each.
+        versions: ``BEFORE``, ``AFTER``, and perhaps ``ALONE`` and ``OFFERED``, and the models of
+            each.
         pictures: held out; regions with a box alone, and those to ignore, count neither for nor
-            against.
+            against. Where most objects have a box alone, boxes are compared.
+        names: of all classes.
         limits: of pictures.
         report: takes a page with pictures of the worst; None for none.
         stop: ends early.
 
-    Returns:
-        The document of a scoring; its ``comparison`` is of ``BEFORE`` and ``AFTER``.
-
     Raises:
         ConfigError: the models do not load, or nothing could be compared.
+        Unavailable: it was stopped, so that there is no fair comparison.
     """
-    names = sorted({label for one in pictures for label in one.labels})
+    names = sorted({*names, *(label for one in pictures for label in one.every_label)})
     numbers = {name: k for k, name in enumerate(names)}
+    of_boxes = sum(len(one.boxes) for one in pictures) > sum(len(one.objects) for one in pictures)
     run = Scoring(ClassIndex(names), "score", with_gallery=report is not None)
     run.compare = (BEFORE, AFTER)
     for version, settings in versions.items():
-        labeler = load_labeler(settings, CASCADE, None).labeler
+        labeler = load_labeler(settings, BOXES if of_boxes else CASCADE, None).labeler
         for one in pictures:
             if stop.is_set():
-                break
+                raise Unavailable("interrupted while the detector was judged")
             try:
                 image = one.image(limits)
                 prediction = labeler.finish(labeler.infer([image], None)[0])
             except InputError as error:
                 run.take(Fault(str(one.name), str(error)))
                 continue
-            run.take(_pair(one, version, prediction.instances, numbers, image))
+            make = _boxes if of_boxes else _pair
+            run.take(make(one, version, prediction.instances, numbers, image))
     by_digest = {one.digest: one for one in pictures}
 
     def load(picture: Picture) -> Image:
         return by_digest[str(picture.uri)].image(limits)
 
-    return finish(
+    document = finish(
         run,
         Outputs(report=report, progress=False),
-        {"stopped": "interrupted" if stop.is_set() else None},
+        {},
         title="Held-out pictures before and after learning",
         captions=("prediction", "accepted"),
         load=load,
     )
+    deciding = (ALONE if ALONE in versions else BEFORE, AFTER)
+    return Together(document, compare_versions(run.tally, names, deciding), of_boxes)
+
+
+def _boxes(
+    one: AcceptedPicture,
+    version: str,
+    found: Sequence[Instance],
+    numbers: Mapping[str, int],
+    image: Image,
+) -> Pair:
+    """The boxes of what was accepted in a picture, beside those that a version found."""
+    size_hw = (image.shape[0], image.shape[1])
+    accepted = [
+        *(
+            (label, mask_xyxy(mask).tolist())
+            for label, mask in zip(one.labels, one.masks, strict=True)
+        ),
+        *one.boxes,
+    ]
+
+    def region(label: str, xyxy: Sequence[float], score: float | None) -> Region | None:
+        x0, y0, x1, y1 = xyxy
+        mask = box_mask(x0, y0, x1, y1, size_hw)
+        if mask is None or label not in numbers:
+            return None
+        corners = np.asarray(xyxy, np.float32)
+        sure = 1.0 if score is None else score
+        instance = Instance(label, numbers[label], sure, corners, mask)
+        return Region(key=None, instance=instance, scored=score is not None, is_box=True)
+
+    truth = [region(label, xyxy, None) for label, xyxy in accepted]
+    made = [region(each.label, each.xyxy.tolist(), each.score) for each in found]
+    return _of(one, version, truth, made, one.ignored, size_hw)
 
 
 def _pair(
@@ -101,36 +184,30 @@ def _pair(
         for each in found
         if each.label in numbers
     ]
-    void = [box_mask(*xyxy, size_hw) for _, xyxy in one.boxes]
-    void += [unpack_mask(mask) for mask in one.ignored]
+    boxes = [box_mask(*xyxy, size_hw) for _, xyxy in one.boxes]
+    void = [pack_mask(mask) for mask in boxes if mask is not None]
+    truth = [Region(key=None, instance=each, scored=False) for each in accepted]
+    made = [Region(key=None, instance=each) for each in known]
+    return _of(one, version, truth, made, (*void, *one.ignored), size_hw)
+
+
+def _of(
+    one: AcceptedPicture,
+    version: str,
+    truth: Sequence[Region | None],
+    made: Sequence[Region | None],
+    void: Sequence[PackedMask],
+    size_hw: tuple[int, int],
+) -> Pair:
     return Pair(
         unit=one.digest,
         name=str(one.name),
         size_hw=size_hw,
-        accepted=tuple(Region(key=None, instance=each, scored=False) for each in accepted),
-        predicted=tuple(Region(key=None, instance=each) for each in known),
-        void=tuple(mask for mask in void if mask is not None),
+        accepted=tuple(each for each in truth if each is not None),
+        predicted=tuple(each for each in made if each is not None),
+        void=tuple(unpack_mask(mask) for mask in void),
         model_version=version,
         started_here=False,
         first=version == AFTER,
         picture=Picture(uri=one.digest),
     )
-
-
-def figure_of(document: Mapping[str, Any], version: str) -> float:
-    """The figure that decides, of one version; 0 where there is none.
-
-    Args:
-        document: of ``compare_cascades``.
-        version: one that was compared.
-    """
-    for view in document["views"]:
-        if view["model_version"] == version and view["annotator"] is None:
-            return float(view["figures"][FIGURE]["value"] or 0.0)
-    return 0.0
-
-
-def verdict_of(document: Mapping[str, Any]) -> str:
-    """Whether what learned is better, by the figure that decides; see ``paired.judged``."""
-    rows = {row["name"]: row for row in document["comparison"]["figures"]}
-    return str(rows[FIGURE]["verdict"])

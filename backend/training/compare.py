@@ -97,9 +97,23 @@ def _interval(sums: NDArray[np.float64]) -> tuple[float, float]:
     tail = (1 - _LEVEL) / 2
     low, high = np.quantile(differences, [tail, 1 - tail])
     middle = float((sums[:, 2] - sums[:, 1]).sum() / sums[:, 0].sum())
-    count = len(sums)
+    return widened((float(low), float(high)), middle, len(sums))
+
+
+def widened(interval: Sequence[float], middle: float, count: int) -> tuple[float, float]:
+    """An interval by bootstrap over few pictures, as wide as Student's t asks for.
+
+    Args:
+        interval: lower and upper edge.
+        middle: the figure itself.
+        count: pictures, at least two.
+
+    >>> [round(edge, 3) for edge in widened((-0.1, 0.1), 0.0, 3)]
+    [-0.269, 0.269]
+    """
+    tail = (1 - _LEVEL) / 2
     wider = math.sqrt(count / (count - 1)) * float(t.ppf(1 - tail, count - 1) / norm.ppf(1 - tail))
-    return middle - wider * (middle - float(low)), middle + wider * (float(high) - middle)
+    return middle - wider * (middle - interval[0]), middle + wider * (interval[1] - middle)
 
 
 def by_class(

@@ -11,7 +11,7 @@ from backend.core.rasterize import box_mask
 from backend.core.types import Mask
 from backend.datasets.copying import Copies
 from backend.drawing.overlays import encode_picture
-from backend.errors import InputError, disk_error
+from backend.errors import ConfigError, InputError, disk_error
 from backend.files.images import ImageLimits
 from backend.files.picture_data import header_of, upright_bytes
 from backend.files.pictures import Pictures
@@ -39,6 +39,7 @@ def write_detector_data(
         Its ``data.yaml``.
 
     Raises:
+        ConfigError: of one of the parts no picture can be used.
         Unavailable: the disk refuses.
     """
     pictures = Pictures([], None)
@@ -51,15 +52,18 @@ def write_detector_data(
     )
     writer = YoloWriter(request)
     for split, members in (("train", parts.train), ("val", parts.validation)):
+        count = len(faults)
         for one in members:
             try:
-                encoded = writer.encode(_sample(one, split, limits), one.digest[:20])
+                encoded = writer.encode(_sample(one, split, limits, names), one.digest[:20])
             except InputError as error:
                 faults.append(str(error))
                 continue
             for path, content in encoded.files:
                 _put(out / path, content)
             writer.add(encoded)
+        if len(faults) - count == len(members):
+            raise ConfigError(f"no picture of the part {split} can be used: {faults[-1]}")
     for path, data in writer.close():
         _put(out / path, data)
     return out / "data.yaml"
@@ -78,8 +82,8 @@ def _put(path: Path, content: bytes | Path) -> None:
         raise disk_error(error, path) from None
 
 
-def _sample(one: AcceptedPicture, split: str, limits: ImageLimits) -> Sample:
-    """A picture upright, in a format that Ultralytics reads."""
+def _sample(one: AcceptedPicture, split: str, limits: ImageLimits, names: Sequence[str]) -> Sample:
+    """A picture upright, in a format that Ultralytics reads, with the objects of known classes."""
     header = header_of(one.picture, one.where, limits)
     name, picture = one.name, one.picture
     if name.suffix.lower() not in READ_BY_ULTRALYTICS:
@@ -98,7 +102,9 @@ def _sample(one: AcceptedPicture, split: str, limits: ImageLimits) -> Sample:
         where=one.where,
         size_hw=size_hw,
         instances=tuple(
-            DatasetInstance(label, (Part(mask, k),)) for k, (label, mask) in enumerate(masks)
+            DatasetInstance(label, (Part(mask, k),))
+            for k, (label, mask) in enumerate(masks)
+            if label in names
         ),
         picture=picture,
         split=split,

@@ -4,6 +4,7 @@ every epoch, goes on after a kill, and reaches no network.
 
 from __future__ import annotations
 
+import csv
 import logging
 import math
 import threading
@@ -21,6 +22,7 @@ from backend.models.yolo import load_ultralytics, quiet_ultralytics
 from backend.training.segmenter_loop import INTERRUPTED, Progress
 
 logger = logging.getLogger(__name__)
+CLOSING = 0.15  # share of the epochs at the end that see pictures as they are, not as mosaics
 _TASKS = {"detect": "DetectionTrainer", "segment": "SegmentationTrainer"}
 
 
@@ -46,16 +48,19 @@ class DetectorRun:
 
 
 @contextmanager
-def _no_fonts() -> Iterator[None]:
-    """Without the font for pictures that nobody draws, which is fetched otherwise."""
+def _no_network() -> Iterator[None]:
+    """Without the font for pictures that nobody draws, which is fetched otherwise, and without a
+    question to the package index, which is asked where the process was online before.
+    """
     from ultralytics.data import utils
+    from ultralytics.utils import checks
 
-    held = utils.check_font
-    utils.check_font = lambda *_: None
+    held = utils.check_font, checks.ONLINE
+    utils.check_font, checks.ONLINE = (lambda *_: None), False
     try:
         yield
     finally:
-        utils.check_font = held
+        utils.check_font, checks.ONLINE = held
 
 
 class _Watch:
@@ -64,6 +69,7 @@ class _Watch:
     Args:
         epochs: at most.
         minutes: at most; None for no limit.
+        spent: seconds of them that are over.
         stop: ends after the step in hand.
         tell: hears of every epoch.
         keep: takes a row of the log for every epoch.
@@ -73,6 +79,7 @@ class _Watch:
         self,
         epochs: int,
         minutes: float | None,
+        spent: float,
         stop: threading.Event,
         tell: Callable[[Progress], None],
         keep: Callable[[Mapping[str, Any]], None],
@@ -82,13 +89,17 @@ class _Watch:
         self._stop = stop
         self._tell = tell
         self._keep = keep
+        self._spent = spent
         self._start = 0.0
         self._first = 0
+        self._ended = False
         self.epochs = 0
         self.best = 0.0
 
     def on_train_start(self, trainer: Any) -> None:
-        self._start = time.monotonic()
+        self._start = time.monotonic() - self._spent
+        # A run that goes on may have another limit than the one that was cut off.
+        self._schedule(trainer, self._most, int(trainer.start_epoch) - 1)
         self._first = self.epochs = int(trainer.start_epoch)
         self.best = float(trainer.best_fitness or 0.0)
 
@@ -99,16 +110,15 @@ class _Watch:
             raise _Ended
 
     def on_fit_epoch_end(self, trainer: Any) -> None:
-        if trainer.epoch < self.epochs:  # once more after the end, for the best weights
-            return
-        if int(trainer.epoch) >= trainer.epochs:
+        if self._ended:  # once more, for the best weights
             return
         self.epochs = int(trainer.epoch) + 1
         figure = float(trainer.fitness or 0.0)
         self.best = max(self.best, figure)
         seconds = time.monotonic() - self._start
         self._fit_in(trainer, seconds)
-        done = max(self.epochs / trainer.epochs, seconds / self._seconds)
+        self._ended = bool(trainer.stop)
+        done = 1.0 if self._ended else max(self.epochs / trainer.epochs, seconds / self._seconds)
         loss = sum(float(value) for value in trainer.tloss.values())
         self._tell(
             Progress(
@@ -128,14 +138,49 @@ class _Watch:
         """As many epochs as there is time for, so that the rate has fallen by its end."""
         if self._seconds == math.inf:
             return
-        each = seconds / (self.epochs - self._first)
+        each = (seconds - self._spent) / (self.epochs - self._first)
         fitting = self.epochs + int((self._seconds - seconds) / each)
         wanted = max(self.epochs, min(self._most, fitting))
         if wanted != trainer.epochs:
-            trainer.epochs = trainer.args.epochs = wanted
-            trainer._setup_scheduler()
-            trainer.scheduler.last_epoch = trainer.epoch
+            self._schedule(trainer, wanted, trainer.epoch)
         trainer.stop = trainer.stop or self.epochs >= wanted
+
+    def _schedule(self, trainer: Any, epochs: int, last: int) -> None:
+        trainer.epochs = trainer.args.epochs = epochs
+        trainer.args.close_mosaic = max(1, round(CLOSING * epochs))
+        trainer._setup_scheduler()
+        trainer.scheduler.last_epoch = last
+
+
+def _ended(folder: Path, last: Path) -> DetectorRun | None:
+    """A training that a kill cut off behind its last epoch; None for any other."""
+    rows = _results(folder / "results.csv")
+    try:
+        model = load_ultralytics(last, tuple(_TASKS))
+    except (ConfigError, OSError):
+        return None
+    checkpoint = model.ckpt or {}
+    wanted = int((checkpoint.get("train_args") or {}).get("epochs", 0))
+    is_last = checkpoint.get("optimizer") is None or int(checkpoint["epoch"]) + 1 >= wanted
+    if not rows or not is_last:
+        return None
+    return DetectorRun(
+        weights=folder / "weights" / "best.pt", epochs=len(rows), best=max(rows), stopped=None
+    )
+
+
+def _results(path: Path) -> list[float]:
+    """The figure of every epoch, as Ultralytics writes it down."""
+    try:
+        with path.open(newline="") as stream:
+            return [
+                float(value)
+                for row in csv.DictReader(stream)
+                for name, value in row.items()
+                if name.strip() == "metrics/mAP50-95(B)"
+            ]
+    except (OSError, ValueError, AttributeError):
+        return []
 
 
 def _unfinished(last: Path) -> Any:
@@ -164,6 +209,7 @@ def train_detector(
     options: Mapping[str, Any],
     *,
     minutes: float | None = None,
+    spent: float = 0.0,
     scratch: bool = False,
     stop: threading.Event | None = None,
     tell: Callable[[Progress], None] = lambda _: None,
@@ -178,6 +224,7 @@ def train_detector(
         folder: of the training; Ultralytics writes into it.
         options: of Ultralytics' ``train``, among them ``epochs``.
         minutes: of wall time, from the first epoch on; None for no limit.
+        spent: seconds of that which are over.
         scratch: whether weights begin anew, with the architecture of the base.
         stop: ends after the step in hand.
         tell: hears of every epoch.
@@ -191,16 +238,19 @@ def train_detector(
     from ultralytics.utils.torch_utils import unset_deterministic
 
     last, best = (folder / "weights" / f"{name}.pt" for name in ("last", "best"))
+    if best.is_file() and (ended := _ended(folder, last)) is not None:
+        return ended
     held = _unfinished(last)
     model = held or YOLO(str(base))
-    watch = _Watch(int(options["epochs"]), minutes, stop or threading.Event(), tell, keep)
+    watch = _Watch(int(options["epochs"]), minutes, spent, stop or threading.Event(), tell, keep)
     for event in ("on_train_start", "on_train_batch_end", "on_fit_epoch_end"):
         model.add_callback(event, getattr(watch, event))
-    given = {"resume": True} if held is not None else {**options, "pretrained": not scratch}
+    going_on = {"resume": True, "device": options["device"]}
+    given = going_on if held is not None else {**options, "pretrained": not scratch}
     stopped = None
     threads = torch.get_num_threads()
     try:
-        with _no_fonts():
+        with _no_network():
             model.train(
                 trainer=_trainer(model.task),
                 data=str(data),
@@ -218,7 +268,7 @@ def train_detector(
             raise Unavailable(f"the detector does not fit into memory: {error}") from None
         if "NaN" not in str(error):
             raise
-        stopped = f"the loss of the detector is no number ({error}); a lower rate may help"
+        stopped = f"the loss of the detector is no number ({error})"
     finally:
         unset_deterministic()
         torch.set_num_threads(threads)

@@ -5,9 +5,11 @@ was once held out in a folder stays so, by the digest of its file.
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -80,6 +82,7 @@ def divide(
     seed: int,
     held_out_list: str | None = None,
     trained: Collection[str] = (),
+    outlines: bool = True,
 ) -> Parts:
     """Divide accepted pictures. What an earlier run into the folder was for, a picture stays for.
 
@@ -92,6 +95,8 @@ def divide(
         held_out_list: the list of the source that is held out; None for test or val where there is
             one beside others, else the share.
         trained: digests of pictures that the base learned from, which judge nothing.
+
+        outlines: whether pictures that choose must show an outlined object; else a box will do.
 
     Raises:
         ConfigError: too few pictures, an unknown list, or pictures that all look alike.
@@ -127,8 +132,9 @@ def divide(
         raise ConfigError("nothing is left to judge by; all pictures were learned from before")
     if not rest:
         raise ConfigError("nothing is left to train on; all pictures are held out")
-    if not any(pictures[k].every_label for k in validation):
-        rest, validation = _validation(pictures, rest, similar, seed)
+    shown = {k for k, one in enumerate(pictures) if (one.objects if outlines else one.every_label)}
+    if shown.isdisjoint(validation):
+        rest, validation = _validation(pictures, rest, similar, seed, shown)
     if rest == validation:
         remarks.append(
             "too few pictures to choose the best weights by some of their own; all that are trained"
@@ -179,12 +185,16 @@ def _listed(pictures: Sequence[AcceptedPicture], wanted: str | None) -> _Lists |
 
 
 def _validation(
-    pictures: Sequence[AcceptedPicture], rest: Sequence[int], similar: Similar, seed: int
+    pictures: Sequence[AcceptedPicture],
+    rest: Sequence[int],
+    similar: Similar,
+    seed: int,
+    wanted: Collection[int],
 ) -> tuple[list[int], list[int]]:
     """A part of what is trained on, to choose the best weights by; all of it where it is too
     little or too much alike to be divided. Pictures without objects choose nothing.
     """
-    shown = [k for k in rest if pictures[k].every_label]
+    shown = [k for k in rest if k in wanted]
     try:
         found = hold_out(
             similar.among(shown), [set(pictures[k].every_label) for k in shown], 0.15, seed
@@ -193,6 +203,23 @@ def _validation(
         return list(rest), list(rest)
     left = {shown[k] for k in (*found.held_out, *found.left_out)}
     return [k for k in rest if k not in left], [shown[k] for k in found.held_out]
+
+
+def key_of(parts: Parts) -> list[Any]:
+    """All that is learned from, for JSON: another list where a picture, an object or a part is
+    another.
+    """
+    return [
+        [
+            [
+                one.digest,
+                [(label, m.x, m.y, m.shape, zlib.crc32(m.data)) for label, m in one.objects],
+                one.boxes,
+            ]
+            for one in members
+        ]
+        for members in (parts.train, parts.validation)
+    ]
 
 
 def _read(out: Path) -> dict[str, str]:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import shutil
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from backend.config.models import Settings
 from backend.errors import ConfigError
 from backend.files.images import ImageLimits
 from backend.models.registry import tuned_of
 from backend.models.tuned import Tuned
-from backend.training.accepted import Accepted, read_accepted
+from backend.training.accepted import Accepted, AcceptedPicture, read_accepted
 from backend.training.division import Parts, divide, record, with_hashes
 from backend.training.lock import alone
 from backend.training.models_run import ModelsRun
-from backend.training.request import DETECTOR, FinetuneRequest, FinetuneSummary
+from backend.training.request import DETECTOR, SEGMENTER, FinetuneRequest, FinetuneSummary
 from backend.training.segmenter import Recipe
 from backend.training.segmenter_loop import Progress, TuneOptions
 from backend.training.tune_detector import STATE_FOLDER
@@ -47,7 +48,34 @@ def _parts(
         seed=request.seed,
         held_out_list=request.held_out_list,
         trained=trained,
+        outlines=SEGMENTER in request.kinds,
     )
+
+
+def _possible(request: FinetuneRequest, accepted: Accepted, remarks: list[str]) -> FinetuneRequest:
+    """The request without the segmenter, where both are to learn and nothing is outlined."""
+    if len(request.kinds) == 1 or any(one.objects for one in accepted.pictures):
+        return request
+    remarks.append("nothing is outlined, so only the detector learns")
+    return replace(request, kinds=(DETECTOR,))
+
+
+def _check(parts: Parts, request: FinetuneRequest) -> None:
+    """Refuse parts that nothing can be learned from or proved by, before an hour of training.
+
+    Raises:
+        ConfigError: naming the part.
+    """
+    outlines = SEGMENTER in request.kinds
+    kind = "outlined object" if outlines else "object"
+
+    def shown(members: Sequence[AcceptedPicture]) -> bool:
+        return any(one.objects if outlines else one.every_label for one in members)
+
+    if not shown(parts.train):
+        raise ConfigError(f"no picture to train on has an {kind}")
+    if not shown(parts.held_out):
+        raise ConfigError(f"no held-out picture has an {kind}, so nothing can be proved")
 
 
 def finetune(
@@ -74,19 +102,18 @@ def finetune(
     limits = ImageLimits(max_pixels=settings.max_pixels)
     trained = {
         kind: [] if (begun := tuned_of(kind, settings)) is None else _learned(begun)
-        for kind in request.kinds
+        for kind in (DETECTOR, SEGMENTER)
     }
     accepted = read_accepted(request.source, request.images, request.classes)
     faults = list(accepted.faults)
     remarks = [*accepted.remarks, *(f"left out: {n} {t}" for t, n in accepted.left_out.items())]
+    request = _possible(request, accepted, remarks)
     learned = [digest for digests in trained.values() for digest in digests]
     parts = _parts(request, accepted, limits, learned, faults)
     remarks += parts.remarks
     for text in remarks:
         remark(text)
-    wanted = "every_label" if DETECTOR in request.kinds else "objects"
-    if not any(getattr(one, wanted) for one in parts.train):
-        raise ConfigError("no picture to train on has an object")
+    _check(parts, request)
     each = None if request.minutes is None else request.minutes / len(request.kinds)
     options = TuneOptions(
         minutes=each,
@@ -103,6 +130,7 @@ def finetune(
             shutil.rmtree(request.out / STATE_FOLDER, ignore_errors=True)
     for one in (run.detector, run.segmenter):
         faults += () if one is None else one.faults
+    faults += run.faults
     return FinetuneSummary(
         train=len(parts.train),
         validation=len(parts.validation),

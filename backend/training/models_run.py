@@ -22,11 +22,11 @@ from backend.models.sam2.image import Sam2Segmenter
 from backend.models.tuned import describe_tuned, is_tuned, read_tuned
 from backend.training.cascades import (
     AFTER,
+    ALONE,
     BEFORE,
     OFFERED,
+    Together,
     compare_cascades,
-    figure_of,
-    verdict_of,
 )
 from backend.training.compare import BETTER
 from backend.training.division import Parts
@@ -66,7 +66,8 @@ class ModelsRun:
     tell: Callable[[Progress], None]
     segmenter: TunedSegmenter | None = None
     detector: TunedDetector | None = None
-    together: dict[str, Any] | None = None
+    together: Together | None = None
+    faults: list[str] = field(default_factory=list)
     offered: list[str] = field(default_factory=list)
 
     def train(self) -> None:
@@ -124,18 +125,28 @@ class ModelsRun:
             BEFORE: before,
             AFTER: replace(before, detector=str(found.path), segmenter=outlines),
         }
+        if outlines != before.segmenter:
+            versions[ALONE] = replace(before, segmenter=outlines)
         if is_tuned(out, DETECTOR):
             versions[OFFERED] = replace(before, detector=str(out), segmenter=outlines)
         report = out / "report.html"
-        self.together = compare_cascades(
-            versions, self.parts.held_out, self.options.limits, report, self.stop
-        )
-        is_best = OFFERED not in versions or (
-            figure_of(self.together, AFTER) >= figure_of(self.together, OFFERED)
-        )
-        if self.request.accept or (verdict_of(self.together) == BETTER and is_best):
-            figures = together_figures(self.together)
-            about = self._about(DETECTOR, base, found.epochs, figures)
+        try:
+            together = self.together = compare_cascades(
+                versions,
+                self.parts.held_out,
+                found.names,
+                self.options.limits,
+                report,
+                self.stop,
+            )
+        except Unavailable:
+            if not self.stop.is_set():
+                raise
+            return  # not judged, so not offered
+        self.faults += [one["reason"] for one in together.document["failed"]]
+        is_best = OFFERED not in versions or together.value(AFTER) >= together.value(OFFERED)
+        if self.request.accept or (together.verdict == BETTER and is_best):
+            about = self._about(DETECTOR, base, found.epochs, together_figures(together))
             about["classes"] = list(found.names)
             describe_tuned(out, DETECTOR, found.path, base, None, about)
             self.offered.append(DETECTOR)
@@ -145,6 +156,11 @@ class ModelsRun:
     ) -> dict[str, Any]:
         """What weights were made of, and how good they are."""
         request, parts = self.request, self.parts
+        own = (
+            {"views": request.views, "rate": request.rate, "parts": request.parts}
+            if kind == SEGMENTER
+            else {"scratch": request.scratch}
+        )
         return {
             "made": datetime.now(UTC).isoformat(timespec="seconds"),
             "source": str(request.source),
@@ -157,10 +173,8 @@ class ModelsRun:
             "settings": {
                 "minutes": self.options.minutes,
                 "epochs": epochs,
-                "views": request.views,
-                "rate": request.rate,
-                "parts": request.parts,
                 "seed": request.seed,
+                **own,
             },
             "figures": figures,
             "learned_before": list(self.trained[kind]),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from backend.training.cascades import Together
 from backend.training.segmenter import DECODER as MASK_DECODER
 from backend.training.tune_detector import TunedDetector
 from backend.training.tune_segmenter import TunedSegmenter
@@ -76,7 +77,7 @@ class FinetuneSummary:
     remarks: tuple[str, ...]
     segmenter: TunedSegmenter | None
     detector: TunedDetector | None
-    together: dict[str, Any] | None
+    together: Together | None
     offered: tuple[str, ...]
     faults: tuple[str, ...]
 
@@ -111,15 +112,17 @@ class FinetuneSummary:
         return {**found, "failed": list(self.faults)}
 
 
-def together_figures(document: Mapping[str, Any]) -> dict[str, Any]:
+def together_figures(together: Together) -> dict[str, Any]:
     """What is kept of a comparison of both models."""
-    compared = document["comparison"]
+    compared = together.document["comparison"]
     views = {
         view["model_version"]: {name: one["value"] for name, one in view["figures"].items()}
-        for view in document["views"]
+        for view in together.document["views"]
         if view["model_version"] is not None
     }
     return {
+        "decides": together.figure,
+        "verdict": together.verdict,
         "figures": compared["figures"],
         "iou_by_class": compared["iou_by_class"],
         "versions": views,

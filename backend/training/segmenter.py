@@ -7,8 +7,8 @@ encoder, the prompt encoder and everything that videos remember stay as they are
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from backend.errors import LabelingError
+from backend.errors import LabelingError, Unavailable
 from backend.models.chunks import in_chunks
 from backend.models.sam2.preprocess import Features, decoded_tokens, embedded
 from backend.training.losses import answer_loss
@@ -97,6 +97,22 @@ def _learn(loss: Tensor, tensors: Sequence[Tensor]) -> None:
     for one, gradient in zip(tensors, found, strict=True):
         if gradient is not None:
             one.grad = gradient if one.grad is None else one.grad + gradient
+
+
+@contextmanager
+def _in_memory() -> Iterator[None]:
+    """What cannot be done in smaller parts.
+
+    Raises:
+        Unavailable: it does not fit.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise Unavailable(
+            f"out of memory while the image encoder learns ({error}); --parts decoder, or a smaller"
+            " --segmenter, needs less"
+        ) from None
 
 
 class _Seen:
@@ -188,7 +204,7 @@ class SegmenterTrainer:
         if not self._order:
             self._order = self._rng.permutation(len(self._views)).tolist()
         view = self._views.view(self._order.pop())
-        with self._precision():
+        with _in_memory(), self._precision():
             seen = _Seen(self._model, view.features)
         count = len(view.boxes)
         wanted = min(self._recipe.prompts, _TIMES * count)
@@ -215,7 +231,8 @@ class SegmenterTrainer:
             raise NotFinite(
                 f"the loss became {total} at step {self.step + 1}; a lower --rate may help"
             )
-        seen.backward()
+        with _in_memory():
+            seen.backward()
         nn.utils.clip_grad_norm_(self._parameters.values(), self._recipe.clip)
         self._optimiser.step()
         self.step += 1

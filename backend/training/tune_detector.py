@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import threading
-import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from hashlib import sha256
@@ -16,20 +15,20 @@ from backend.errors import ConfigError, Unavailable, disk_error
 from backend.files.atomic import file_digest, write_atomic
 from backend.models.yolo import load_ultralytics
 from backend.training.detector_data import write_detector_data
-from backend.training.detector_loop import DetectorRun, train_detector
-from backend.training.division import Parts
+from backend.training.detector_loop import CLOSING, DetectorRun, train_detector
+from backend.training.division import Parts, key_of
 from backend.training.segmenter_loop import INTERRUPTED, Progress, TuneOptions
 
 STATE_FOLDER = ".detector"  # of a training under way
 _KEY = "key"
 _DONE = "done.json"
+_SECONDS = "seconds"
 _LOG = "detector-log.jsonl"
 _TASKS = ("detect", "segment")
 _BATCH = 16
 _SIDE = 640  # pixels, of models that do not tell what they were trained with
 _PATIENCE = 30  # epochs without a better one, at least
 _PATIENT = 0.3  # of all epochs; the figure of few pictures goes up and down
-_CLOSING = 0.15  # share of the epochs at the end that see pictures as they are, not as mosaics
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +89,7 @@ def tune_detector(
     side = int(model.overrides.get("imgsz") or _SIDE)
     faults: list[str] = []
     folder = _prepared(out / STATE_FOLDER, _key(base, parts, options, side, scratch=scratch))
-    if (done := _done(folder / _DONE, out)) is not None:
+    if (done := _done(folder / _DONE, out, options.minutes)) is not None:
         return done
     data = folder / "data"
     if data.exists():
@@ -102,10 +101,11 @@ def tune_detector(
         folder / "run",
         _recipe(options, side, device, len(parts.train)),
         minutes=options.minutes,
+        spent=_spent(folder / _SECONDS),
         scratch=scratch,
         stop=stop,
         tell=tell,
-        keep=lambda row: _keep(out / _LOG, row),
+        keep=lambda row: _keep(out / _LOG, folder / _SECONDS, row),
     )
     path = _written(run, out)
     found = TunedDetector(
@@ -117,15 +117,17 @@ def tune_detector(
         faults=tuple(faults),
     )
     if run.stopped != INTERRUPTED:
-        told = {**asdict(found), "path": path.name}
+        told = {**asdict(found), "path": path.name, "minutes": options.minutes}
         write_atomic(folder / _DONE, json.dumps(told).encode())
     return found
 
 
-def _done(path: Path, out: Path) -> TunedDetector | None:
+def _done(path: Path, out: Path, minutes: float | None) -> TunedDetector | None:
     """The same training, where an earlier run that was interrupted later ended it."""
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
+        if told.pop("minutes") != minutes:
+            return None
         lists = {name: tuple(told[name]) for name in ("names", "faults")}
         found = TunedDetector(**{**told, **lists, "path": out / told["path"]})
     except (OSError, ValueError, KeyError, TypeError):
@@ -144,18 +146,15 @@ def _recipe(options: TuneOptions, side: int, device: str, n_pictures: int) -> di
         "workers": 0,
         "seed": options.recipe.seed,
         "amp": False,
-        "close_mosaic": max(1, round(_CLOSING * options.epochs)),
+        "close_mosaic": max(1, round(CLOSING * options.epochs)),
+        "warmup_epochs": min(1.0 if options.minutes else 3.0, 0.1 * options.epochs),
         "exist_ok": True,
     }
 
 
 def _key(base: Path, parts: Parts, options: TuneOptions, side: int, *, scratch: bool) -> str:
     """What must be the same for a training to be gone on with."""
-    pictures = [
-        [one.digest, [(label, zlib.crc32(mask.data)) for label, mask in one.objects], one.boxes]
-        for one in (*parts.train, *parts.validation)
-    ]
-    told = [file_digest(base), pictures, options.epochs, options.recipe.seed, side, scratch]
+    told = [file_digest(base), key_of(parts), options.epochs, options.recipe.seed, side, scratch]
     return sha256(json.dumps(told).encode()).hexdigest()
 
 
@@ -172,7 +171,16 @@ def _prepared(folder: Path, key: str) -> Path:
     return folder
 
 
-def _keep(path: Path, row: Mapping[str, Any]) -> None:
+def _spent(path: Path) -> float:
+    """Seconds that a training which is gone on with took so far."""
+    try:
+        return float(path.read_text())
+    except (OSError, ValueError):
+        return 0.0
+
+
+def _keep(path: Path, seconds: Path, row: Mapping[str, Any]) -> None:
+    seconds.write_text(str(row["seconds"]))
     with path.open("a", encoding="utf-8") as stream:
         stream.write(json.dumps(row) + "\n")
 

@@ -8,9 +8,9 @@ import json
 import logging
 import tempfile
 import threading
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,12 @@ import torch
 from backend.drawing.overlays import encode_picture
 from backend.errors import ConfigError, InputError, Unavailable
 from backend.files.atomic import write_atomic
+from backend.files.images import ImageLimits
 from backend.models.sam2.image import Sam2Segmenter
 from backend.models.sam2.preprocess import load_model
 from backend.training.accepted import AcceptedPicture
 from backend.training.compare import Difference, by_class, paired_difference
-from backend.training.division import Parts
+from backend.training.division import Parts, key_of
 from backend.training.judging import box_ious, sheet_of
 from backend.training.segmenter import DECODER
 from backend.training.segmenter_loop import (
@@ -100,16 +101,9 @@ def tune_segmenter(
     faults: list[str] = []
     with tempfile.TemporaryDirectory(prefix=VIEWS, dir=out) as folder:
         root = Path(folder)
-        small = 0
         live = options.recipe.parts != DECODER
         views = EncodedViews(_made(root / "train"), model, device, live=live)
-        for k, (one, image) in enumerate(_readable(parts.train, options, faults, stop)):
-            most = views.add(image, one.masks, options.views, k)
-            small += len(one.objects) - most
-        if not len(views):
-            raise ConfigError("no picture to train on has an object that is large enough")
-        if small:
-            logger.warning("%d objects are too small to be learned from", small)
+        _add(views, parts.train, options, faults, stop)
         validation, choosing = _encoded(
             root / "validation", segmenter, parts.validation, options, faults, stop, live=live
         )
@@ -122,16 +116,7 @@ def tune_segmenter(
             raise ConfigError("no held-out picture has an object, so nothing can be proved")
         before = list(box_ious(model, held_out))
         key = _key(segmenter, parts, options)
-        images = [one.image(options.limits) for one in choosing[:_SHOWN]]
-        names = [one.labels for one in choosing]
-
-        def show() -> None:
-            sheet = sheet_of(model, validation, images, names)
-            try:
-                write_atomic(out / _SHEET, encode_picture(sheet))
-            except Unavailable as error:  # nothing ends for the lack of a picture
-                logger.warning("%s", error)
-
+        show = partial(_show, model, validation, choosing[:_SHOWN], out / _SHEET, options.limits)
         trained = train_segmenter(model, views, validation, out, options, stop, tell, key, show)
         with with_weights(model, trained.weights):
             path = _write(model, out)
@@ -152,14 +137,42 @@ def tune_segmenter(
     )
 
 
+def _add(
+    views: EncodedViews,
+    pictures: Sequence[AcceptedPicture],
+    options: TuneOptions,
+    faults: list[str],
+    stop: threading.Event,
+) -> None:
+    """Encode what is learned from."""
+    small = 0
+    for k, (one, image) in enumerate(_readable(pictures, options, faults, stop)):
+        small += len(one.objects) - views.add(image, one.masks, options.views, k)
+    if not len(views):
+        raise ConfigError("no picture to train on has an object that is large enough")
+    if small:
+        logger.warning("%d objects are too small to be learned from", small)
+
+
+def _show(
+    model: Any,
+    encoded: EncodedPictures,
+    pictures: Sequence[AcceptedPicture],
+    path: Path,
+    limits: ImageLimits,
+) -> None:
+    """Write a picture of the masks of the best weights so far."""
+    images = [one.image(limits) for one in pictures]
+    sheet = sheet_of(model, encoded, images, [one.labels for one in pictures])
+    try:
+        write_atomic(path, encode_picture(sheet))
+    except Unavailable as error:  # nothing ends for the lack of a picture
+        logger.warning("%s", error)
+
+
 def _key(segmenter: Sam2Segmenter, parts: Parts, options: TuneOptions) -> str:
     """What must be the same for a training to be gone on with."""
-    digests = [one.digest for one in (*parts.train, *parts.validation)]
-    labels = [
-        [(label, zlib.crc32(mask.data)) for label, mask in one.objects]
-        for one in (*parts.train, *parts.validation)
-    ]
-    recipe = [segmenter.version, digests, labels, options.views, repr(options.recipe)]
+    recipe = [segmenter.version, key_of(parts), options.views, repr(options.recipe)]
     return sha256(json.dumps(recipe).encode()).hexdigest()
 
 

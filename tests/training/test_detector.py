@@ -6,6 +6,7 @@ import json
 import shutil
 import socket
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 from PIL import Image
 
 from backend.config.models import Settings
+from backend.core.masks import mask_xyxy
 from backend.errors import ConfigError, Unavailable
 from backend.files.images import ImageLimits
 from backend.files.picture_data import header_of
@@ -22,11 +24,14 @@ from backend.formats.yolo.labels import read_line
 from backend.models.registry import detector_file, load_detector
 from backend.models.tuned import read_tuned
 from backend.models.weights import DEMO_YOLO
+from backend.training import segmenter_loop
 from backend.training.accepted import AcceptedPicture, read_accepted
+from backend.training.cascades import AFTER, ALONE, BEFORE, OFFERED
 from backend.training.detector_data import write_detector_data
 from backend.training.division import Parts, divide, with_hashes
 from backend.training.finetune import finetune
 from backend.training.request import FinetuneRequest, FinetuneSummary
+from backend.training.segmenter import Recipe
 from backend.training.segmenter_loop import Progress, TuneOptions
 from backend.training.tune_detector import STATE_FOLDER, TunedDetector, tune_detector
 from tests.support.cells import write_cells
@@ -106,6 +111,10 @@ def test_what_was_cut_off_goes_on(parts: Parts, tmp_path: Path) -> None:
     last.write_bytes(last.read_bytes()[:1000])
     _, more = tuned(parts, tmp_path / "run", epochs=3)
     assert [one.epoch for one in more] == [1, 2, 3], "a cut file begins anew"
+    (tmp_path / "run" / STATE_FOLDER / "done.json").unlink()
+    ended, none = tuned(parts, tmp_path / "run", epochs=3)
+    assert (ended.epochs, none) == (3, []), "a kill behind the last epoch loses none"
+    assert ended.best == pytest.approx(max(one.validation for one in more), abs=1e-4)
 
 
 def test_a_time_is_kept(parts: Parts, tmp_path: Path) -> None:
@@ -191,23 +200,33 @@ def test_pictures_of_other_formats_become_what_ultralytics_reads(
 @pytest.fixture(scope="module")
 def both(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[FinetuneSummary, Path]:
     out = tmp_path_factory.mktemp("both")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(segmenter_loop, "_LEAST_STEPS", 4)
+        patch.setattr(
+            "backend.training.finetune.Recipe", lambda **given: Recipe(prompts=4, **given)
+        )
+        return finetuned(dataset, out, epochs=4), out
+
+
+def finetuned(source: Path, out: Path, **changed: Any) -> FinetuneSummary:
+    out.mkdir(exist_ok=True)
+    stop = changed.pop("stop", threading.Event())
+    tell = changed.pop("tell", lambda _: None)
     request = FinetuneRequest(
-        source=dataset,
+        source=source,
         images=None,
         out=out,
         classes=None,
         share=0.3,
         held_out_list=None,
         minutes=None,
-        epochs=12,
+        epochs=1,
         views=1,
         rate=None,
         seed=0,
         accept=True,
     )
-    stop = threading.Event()
-    found = finetune(request, DEMO, stop=stop, tell=lambda _: None, remark=lambda _: None)
-    return found, out
+    return finetune(replace(request, **changed), DEMO, stop=stop, tell=tell, remark=lambda _: None)
 
 
 def test_both_models_are_judged_together_and_named_by_their_folder(
@@ -218,16 +237,82 @@ def test_both_models_are_judged_together_and_named_by_their_folder(
     assert found.together is not None
     compared = found.as_dict()["together"]
     assert {row["name"] for row in compared["iou_by_class"]} == {"background", "cell"}
-    assert set(compared["versions"]) == {"before", "after"}
+    assert set(compared["versions"]) == {BEFORE, AFTER, ALONE}, "one of them for what decides"
     for name in ("boundary_f", "AP", "recall_50"):
         assert name in compared["versions"]["after"]
     tuned = read_tuned(out, "detector")
     assert (tuned.base, tuned.about["classes"]) == ("demo", ["cell"])
     assert tuned.about["figures"]["versions"] == compared["versions"]
-    assert "before" in (out / "report.html").read_text()
+    assert "untouched" in (out / "report.html").read_text()
+    assert compared["decides"] == "mean_iou_without_background"
     assert not (out / STATE_FOLDER).exists()
     detector = load_detector(Settings(detector=str(out), device="cpu"), "cpu")
     assert dict(detector.names) == {0: "cell"}
+
+
+def test_what_is_not_better_is_kept_and_not_offered(
+    both: tuple[FinetuneSummary, Path], dataset: Path, tmp_path: Path
+) -> None:
+    """An epoch from nothing cannot be better than what a folder offers."""
+    out = tmp_path / "run"
+    shutil.copytree(both[1], out)
+    before = (out / "detector.json").read_text()
+    found = finetuned(dataset, out, epochs=1, kinds=("detector",), scratch=True, accept=False)
+    assert found.detector is not None
+    assert (found.detector.path.is_file(), found.offered) == (True, ())
+    assert (out / "detector.json").read_text() == before
+    assert found.together is not None
+    assert found.together.value(OFFERED) == pytest.approx(
+        json.loads(before)["figures"]["versions"]["after"]["mean_iou_without_background"], abs=1e-6
+    )
+
+
+def test_a_stop_while_judging_offers_nothing(dataset: Path, tmp_path: Path) -> None:
+    stop = threading.Event()
+
+    def tell(_: Progress) -> None:
+        stop.set()  # at the end of the only epoch
+
+    found = finetuned(dataset, tmp_path, epochs=1, kinds=("detector",), stop=stop, tell=tell)
+    assert (found.together, found.offered) == (None, ())
+    assert found.detector is not None
+    assert found.detector.path.is_file()
+    assert not (tmp_path / "detector.json").exists()
+    assert (tmp_path / STATE_FOLDER / "done.json").is_file(), "the same command judges it"
+
+
+def test_boxes_are_judged_as_boxes(dataset: Path, tmp_path: Path) -> None:
+    labels = write_boxes(tmp_path / "yolo", dataset, {"train": range(6), "val": (11, 12, 13)})
+    found = finetuned(labels, tmp_path / "run", epochs=2)
+    assert found.segmenter is None
+    assert "nothing is outlined, so only the detector learns" in found.remarks
+    assert found.together is not None
+    assert (found.together.of_boxes, found.together.figure) == (True, "f1_50")
+    assert found.as_dict()["together"]["versions"]["after"]["f1_50"] is not None
+    [view] = [v for v in found.together.document["views"] if v["model_version"] == BEFORE]
+    cells = sum(len(one.boxes) for one in read_accepted(labels).pictures if one.split == "val")
+    assert (
+        sum(row["instances"]["true"] for row in view["classes"] if row["name"] == "cell") == cells
+    )
+
+
+def write_boxes(root: Path, dataset: Path, lists: dict[str, Sequence[int]]) -> Path:
+    """The cells of a dataset as boxes of YOLO."""
+    accepted = {one.name.stem: one for one in read_accepted(dataset).pictures}
+    for name, seeds in lists.items():
+        for folder in ("images", "labels"):
+            (root / folder / name).mkdir(parents=True)
+        for seed in seeds:
+            one = accepted[f"{seed}_cells"]
+            assert isinstance(one.picture, Path)
+            shutil.copy(one.picture, root / "images" / name)
+            corners = [mask_xyxy(mask) / (200, 160, 200, 160) for mask in one.masks]
+            rows = [(*(c[:2] + c[2:]) / 2, *(c[2:] - c[:2])) for c in corners]
+            text = "".join("0 " + " ".join(f"{v:.6f}" for v in row) + "\n" for row in rows)
+            (root / "labels" / name / f"{seed}_cells.txt").write_text(text)
+    splits = "".join(f"{name}: images/{name}\n" for name in lists)
+    (root / "data.yaml").write_text(f"names: [cell]\n{splits}")
+    return root
 
 
 def test_a_cut_file_of_weights_is_refused_by_name(

@@ -401,7 +401,7 @@ def test_verdicts_need_an_interval_without_zero() -> None:
         (("--rate", "-1"), "--rate: expected a number above 0"),
         (("--epochs", "0"), "--epochs: expected at least 1"),
         (("--held-out", "nosuch"), "there is no list 'nosuch'"),
-        (("--classes", "nosuch"), "no picture to train on has an object"),
+        (("--classes", "nosuch"), "no picture to train on has an outlined object"),
     ],
 )
 def test_what_makes_no_sense_is_told(
