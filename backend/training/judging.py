@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -62,7 +63,7 @@ def sheet_of(
     shown: list[Image] = []
     for one, image, names in zip(pictures.seen_by(model), images, labels, strict=False):
         found = list(_outlined(model, one))
-        accepted = [_drawn(*each, 1.0) for each in zip(names, one.masks, strict=True)]
+        accepted = [_drawn(*each, math.nan) for each in zip(names, one.masks, strict=True)]
         made = [
             _drawn(name, mask, iou)
             for name, (mask, iou) in zip(names, found, strict=True)
