@@ -71,7 +71,7 @@ def test_whatever_ends_it_ends_its_servers(tmp_path: Path, number: signal.Signal
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    for _ in range(100):
+    for _ in range(600):
         children = psutil.Process(process.pid).children()
         if children and "sleep" in children[0].name():
             break
