@@ -312,6 +312,11 @@ def segmenter_recipe(settings: Settings) -> tuple[str, str | None]:
     return (name if run is None else read_tuned(run, "segmenter").base), config
 
 
+def weights_of(kind: str, settings: Settings) -> Path:
+    """The weights of the model of a kind that the settings name; a folder where they are one."""
+    return _place(kind, settings, resolve_device(settings.device))[1]
+
+
 def detector_file(settings: Settings) -> tuple[str, Path]:
     """The name and the weights of the detector that the settings name. A tuned one goes by its
     base.

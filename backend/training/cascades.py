@@ -5,8 +5,8 @@ figures, the verdicts and the page of ``yolosam2 evaluate``.
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,9 @@ import numpy as np
 
 from backend.config.models import Settings
 from backend.core.classes import ClassIndex
-from backend.core.masks import PackedMask, mask_xyxy, pack_mask, unpack_mask
+from backend.core.masks import mask_xyxy, unpack_mask
 from backend.core.rasterize import box_mask
-from backend.core.types import Image, Instance
+from backend.core.types import Image, Instance, Mask, Prediction
 from backend.errors import InputError, Unavailable
 from backend.evaluation.paired import compare_versions
 from backend.evaluation.pairs import Pair, Picture, Region
@@ -75,6 +75,15 @@ class Together:
         return BETTER if low > 0 else WORSE
 
 
+@dataclass(frozen=True, eq=False)
+class _Sides:
+    """What was accepted in a picture, what was found, and masks that count for neither."""
+
+    truth: Sequence[Region]
+    made: Sequence[Region]
+    void: Sequence[Mask]
+
+
 def compare_cascades(
     versions: Mapping[str, Settings],
     pictures: Sequence[AcceptedPicture],
@@ -115,8 +124,9 @@ def compare_cascades(
             except InputError as error:
                 run.take(Fault(str(one.name), str(error)))
                 continue
-            make = _boxes if of_boxes else _pair
-            run.take(make(one, version, prediction.instances, numbers, image))
+            size_hw = (image.shape[0], image.shape[1])
+            sides = _boxes if of_boxes else _masks
+            run.take(_pair(one, version, size_hw, sides(one, prediction, numbers, size_hw)))
     by_digest = {one.digest: one for one in pictures}
 
     def load(picture: Picture) -> Image:
@@ -135,77 +145,60 @@ def compare_cascades(
 
 
 def _boxes(
-    one: AcceptedPicture,
-    version: str,
-    found: Sequence[Instance],
-    numbers: Mapping[str, int],
-    image: Image,
-) -> Pair:
-    """The boxes of what was accepted in a picture, beside those that a version found."""
-    size_hw = (image.shape[0], image.shape[1])
-    accepted = [
-        *(
-            (label, mask_xyxy(mask).tolist())
-            for label, mask in zip(one.labels, one.masks, strict=True)
-        ),
-        *one.boxes,
-    ]
+    one: AcceptedPicture, found: Prediction, numbers: Mapping[str, int], size_hw: tuple[int, int]
+) -> _Sides:
+    """The boxes of what was accepted in a picture, beside those that were found."""
 
-    def region(label: str, xyxy: Sequence[float], score: float | None) -> Region | None:
+    def region(label: str, xyxy: Sequence[float], score: float | None) -> Iterator[Region]:
         x0, y0, x1, y1 = xyxy
         mask = box_mask(x0, y0, x1, y1, size_hw)
-        if mask is None or label not in numbers:
-            return None
-        corners = np.asarray(xyxy, np.float32)
-        sure = 1.0 if score is None else score
-        instance = Instance(label, numbers[label], sure, corners, mask)
-        return Region(key=None, instance=instance, scored=score is not None, is_box=True)
+        if mask is not None and label in numbers:
+            corners = np.asarray(xyxy, np.float32)
+            sure = 1.0 if score is None else score
+            instance = Instance(label, numbers[label], sure, corners, mask)
+            yield Region(key=None, instance=instance, scored=score is not None, is_box=True)
 
-    truth = [region(label, xyxy, None) for label, xyxy in accepted]
-    made = [region(each.label, each.xyxy.tolist(), each.score) for each in found]
-    return _of(one, version, truth, made, one.ignored, size_hw)
+    outlined = [
+        (label, mask_xyxy(mask).tolist()) for label, mask in zip(one.labels, one.masks, strict=True)
+    ]
+    truth = [each for label, xyxy in (*outlined, *one.boxes) for each in region(label, xyxy, None)]
+    made = [
+        each
+        for each_found in found.instances
+        for each in region(each_found.label, each_found.xyxy.tolist(), each_found.score)
+    ]
+    return _Sides(truth, made, [])
 
 
-def _pair(
-    one: AcceptedPicture,
-    version: str,
-    found: Sequence[Instance],
-    numbers: Mapping[str, int],
-    image: Image,
-) -> Pair:
-    """What was accepted in a picture, beside what a version found of these classes."""
-    size_hw = (image.shape[0], image.shape[1])
-    accepted = [
+def _masks(
+    one: AcceptedPicture, found: Prediction, numbers: Mapping[str, int], size_hw: tuple[int, int]
+) -> _Sides:
+    """The outlines that were accepted in a picture, beside those that were found."""
+    truth = [
         Instance(label, numbers[label], 1.0, mask_xyxy(mask).astype(np.float32), mask)
         for label, mask in zip(one.labels, one.masks, strict=True)
     ]
-    known = [
-        Instance(each.label, numbers[each.label], each.score, each.xyxy, each.mask)
-        for each in found
+    made = [
+        replace(each, class_id=numbers[each.label])
+        for each in found.instances
         if each.label in numbers
     ]
     boxes = [box_mask(*xyxy, size_hw) for _, xyxy in one.boxes]
-    void = [pack_mask(mask) for mask in boxes if mask is not None]
-    truth = [Region(key=None, instance=each, scored=False) for each in accepted]
-    made = [Region(key=None, instance=each) for each in known]
-    return _of(one, version, truth, made, (*void, *one.ignored), size_hw)
+    return _Sides(
+        [Region(key=None, instance=each, scored=False) for each in truth],
+        [Region(key=None, instance=each) for each in made],
+        [mask for mask in boxes if mask is not None],
+    )
 
 
-def _of(
-    one: AcceptedPicture,
-    version: str,
-    truth: Sequence[Region | None],
-    made: Sequence[Region | None],
-    void: Sequence[PackedMask],
-    size_hw: tuple[int, int],
-) -> Pair:
+def _pair(one: AcceptedPicture, version: str, size_hw: tuple[int, int], sides: _Sides) -> Pair:
     return Pair(
         unit=one.digest,
         name=str(one.name),
         size_hw=size_hw,
-        accepted=tuple(each for each in truth if each is not None),
-        predicted=tuple(each for each in made if each is not None),
-        void=tuple(unpack_mask(mask) for mask in void),
+        accepted=tuple(sides.truth),
+        predicted=tuple(sides.made),
+        void=(*sides.void, *(unpack_mask(mask) for mask in one.ignored)),
         model_version=version,
         started_here=False,
         first=version == AFTER,

@@ -17,6 +17,7 @@ from backend.models.registry import (
     licence_of,
     load_segmenter,
     segmenter_recipe,
+    weights_of,
 )
 from backend.models.sam2.image import Sam2Segmenter
 from backend.models.tuned import describe_tuned, is_tuned, read_tuned
@@ -75,6 +76,10 @@ class ModelsRun:
             raise Unavailable("interrupted before training began")
         # The bases are looked at before the first of them learns for an hour.
         base = _base(self.settings) if SEGMENTER in self.request.kinds else None
+        before = replace(self.settings, classes=None)
+        if base is not None:  # by its file, as the folder it came from may offer another later
+            weights = weights_of(SEGMENTER, self.settings)
+            before = replace(before, segmenter=str(weights), segmenter_config=base[2])
         file = detector_file(self.settings) if DETECTOR in self.request.kinds else None
         if file is not None:
             self.detector = tune_detector(
@@ -90,7 +95,7 @@ class ModelsRun:
         if base is not None and not self.stop.is_set():
             self._segmenter(*base)
         if file is not None and not self.stop.is_set():
-            self._detector(file[0])
+            self._detector(file[0], before)
 
     def _segmenter(self, segmenter: Sam2Segmenter, base: str, config: str) -> None:
         out = self.request.out
@@ -114,21 +119,19 @@ class ModelsRun:
             describe_tuned(out, SEGMENTER, found.path, base, config if own else None, about)
             self.offered.append(SEGMENTER)
 
-    def _detector(self, base: str) -> None:
+    def _detector(self, base: str, before: Settings) -> None:
         """Judge the detector, with what outlines its boxes."""
         found, out = self.detector, self.request.out
         if found is None:
             return
-        before = replace(self.settings, classes=None)
-        outlines = before.segmenter if SEGMENTER not in self.offered else str(out)
-        versions = {
-            BEFORE: before,
-            AFTER: replace(before, detector=str(found.path), segmenter=outlines),
-        }
-        if outlines != before.segmenter:
-            versions[ALONE] = replace(before, segmenter=outlines)
+        alone = before
+        if SEGMENTER in self.offered:
+            alone = replace(before, segmenter=str(out), segmenter_config=None)
+        versions = {BEFORE: before, AFTER: replace(alone, detector=str(found.path))}
+        if alone is not before:
+            versions[ALONE] = alone
         if is_tuned(out, DETECTOR):
-            versions[OFFERED] = replace(before, detector=str(out), segmenter=outlines)
+            versions[OFFERED] = replace(alone, detector=str(out))
         report = out / "report.html"
         try:
             together = self.together = compare_cascades(

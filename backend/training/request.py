@@ -38,17 +38,17 @@ class FinetuneRequest:
     """
 
     source: Path
-    images: Path | None
     out: Path
-    classes: Sequence[str] | None
-    share: float
-    held_out_list: str | None
-    minutes: float | None
-    epochs: int
-    views: int
-    rate: float | None
-    seed: int
-    accept: bool
+    images: Path | None = None
+    classes: Sequence[str] | None = None
+    share: float = 0.2
+    held_out_list: str | None = None
+    minutes: float | None = None
+    epochs: int = 60
+    views: int = 6
+    rate: float | None = None
+    seed: int = 0
+    accept: bool = False
     kinds: tuple[str, ...] = (DETECTOR, SEGMENTER)
     parts: str = MASK_DECODER
     scratch: bool = False

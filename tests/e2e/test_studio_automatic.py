@@ -16,6 +16,7 @@ from backend.core.masks import mask_from_full, mask_xyxy
 from backend.core.types import Instance, Prediction
 from backend.demo.run import SAMPLES
 from backend.drawing.overlays import encode_picture
+from backend.errors import Unavailable
 from backend.formats.label_studio.make_config import make_config
 from backend.formats.label_studio.results import plain_outputs, result_of
 from tests.e2e.test_studio import editor, open_task
@@ -31,7 +32,7 @@ _SELECTED = "() => window.Htx.annotationStore.selected.regionStore.selection.siz
 def test_a_project_is_filled_with_masks_of_everything(lab: Lab) -> None:
     project = lab.studio.create_project("everything", make_config(NAMES, "automatic"))
     lab.studio.upload(project, [SAMPLES / "JPEGImages" / f"{UPRIGHT}.jpg"])
-    lab.studio.connect(project, lab.backend_url)
+    connected(lab, project)
     lab.studio.retrieve_predictions(project)
     (task,) = lab.studio.tasks(project)
     (prediction,) = task["predictions"]
@@ -44,6 +45,19 @@ def test_a_project_is_filled_with_masks_of_everything(lab: Lab) -> None:
         assert open_task(page, address, len(labels))
         page.screenshot(path=str(OUT / "everything.png"))
         assert sorted(page.evaluate(_LABELS)) == sorted(labels)
+
+
+def connected(lab: Lab, project: int) -> None:
+    """As a person does who is told that the namer is still loading: once more."""
+    for _ in range(30):
+        try:
+            lab.studio.connect(project, lab.backend_url)
+            return
+        except Unavailable as error:
+            if "still loading" not in str(error):
+                raise
+            time.sleep(2)
+    pytest.fail("the namer did not load")
 
 
 def many_masks(side: int = 10, size_hw: tuple[int, int] = (1000, 1000)) -> Prediction:

@@ -76,6 +76,8 @@ def test_whatever_ends_it_ends_its_servers(tmp_path: Path, number: signal.Signal
         if children and "sleep" in children[0].name():
             break
         time.sleep(0.1)
+    else:
+        pytest.fail("its servers did not start")
     process.send_signal(number)
     assert process.wait(30) == 130
     psutil.wait_procs(children, 5)

@@ -26,7 +26,7 @@ from backend.models.tuned import read_tuned
 from backend.models.weights import DEMO_YOLO
 from backend.training import segmenter_loop
 from backend.training.accepted import AcceptedPicture, read_accepted
-from backend.training.cascades import AFTER, ALONE, BEFORE, OFFERED
+from backend.training.cascades import AFTER, ALONE, BEFORE, OFFERED, compare_cascades
 from backend.training.detector_data import write_detector_data
 from backend.training.division import Parts, divide, with_hashes
 from backend.training.finetune import finetune
@@ -212,21 +212,11 @@ def finetuned(source: Path, out: Path, **changed: Any) -> FinetuneSummary:
     out.mkdir(exist_ok=True)
     stop = changed.pop("stop", threading.Event())
     tell = changed.pop("tell", lambda _: None)
-    request = FinetuneRequest(
-        source=source,
-        images=None,
-        out=out,
-        classes=None,
-        share=0.3,
-        held_out_list=None,
-        minutes=None,
-        epochs=1,
-        views=1,
-        rate=None,
-        seed=0,
-        accept=True,
+    settings = changed.pop("settings", DEMO)
+    request = FinetuneRequest(source=source, out=out, share=0.3, epochs=1, views=1, accept=True)
+    return finetune(
+        replace(request, **changed), settings, stop=stop, tell=tell, remark=lambda _: None
     )
-    return finetune(replace(request, **changed), DEMO, stop=stop, tell=tell, remark=lambda _: None)
 
 
 def test_both_models_are_judged_together_and_named_by_their_folder(
@@ -333,3 +323,24 @@ def test_what_finds_words_does_not_learn(tmp_path: Path) -> None:
     (folder / "model.safetensors").write_bytes(b"")
     with pytest.raises(ConfigError, match="only a YOLO of Ultralytics can be fine-tuned"):
         detector_file(Settings(detector=str(folder), device="cpu"))
+
+
+def test_what_a_folder_offers_anew_is_not_what_it_was(dataset: Path, tmp_path: Path) -> None:
+    """A run into the folder that its base lies in is compared with what lay there before."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(segmenter_loop, "_LEAST_STEPS", 4)
+        finetuned(dataset, tmp_path, epochs=1, kinds=("segmenter",))
+        first = read_tuned(tmp_path, "segmenter").path
+        seen: list[dict[str, Settings]] = []
+
+        def watched(versions: Any, *rest: Any) -> Any:
+            seen.append(dict(versions))
+            return compare_cascades(versions, *rest)
+
+        patch.setattr("backend.training.models_run.compare_cascades", watched)
+        again = replace(DEMO, segmenter=str(tmp_path))
+        finetuned(dataset, tmp_path, settings=again, epochs=1)
+    [versions] = seen
+    assert read_tuned(tmp_path, "segmenter").path != first
+    assert versions[BEFORE].segmenter == str(first)
+    assert versions[AFTER].segmenter == versions[ALONE].segmenter == str(tmp_path)

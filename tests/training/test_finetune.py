@@ -57,19 +57,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def run(source: Path, out: Path, settings: Settings = DEMO, **changed: Any) -> FinetuneSummary:
     out.mkdir(exist_ok=True)
     request = FinetuneRequest(
-        source=source,
-        images=None,
-        out=out,
-        classes=None,
-        share=0.3,
-        held_out_list=None,
-        minutes=None,
-        epochs=4,
-        views=2,
-        rate=None,
-        seed=0,
-        accept=False,
-        kinds=("segmenter",),
+        source=source, out=out, share=0.3, epochs=4, views=2, kinds=("segmenter",)
     )
     told: list[Progress] = []
     stop = changed.pop("stop", threading.Event())
