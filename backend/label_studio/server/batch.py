@@ -35,7 +35,7 @@ from backend.label_studio.server.prefetch import (
     Fetched,
     Unit,
 )
-from backend.label_studio.server.projects import Predictors, Project
+from backend.label_studio.server.projects import Project
 from backend.label_studio.server.worker import InferenceThread
 
 logger = logging.getLogger(__name__)
@@ -126,8 +126,7 @@ class BatchPredictor:
     """Predicts tasks.
 
     Args:
-        predictors: the models.
-        inference: the thread they run on.
+        inference: the thread that models run on.
         fetch: address, task id and deadline to image bytes.
         monitor: counts.
         cache_bytes: for results.
@@ -139,7 +138,6 @@ class BatchPredictor:
 
     def __init__(
         self,
-        predictors: Predictors,
         inference: InferenceThread,
         fetch: Fetch,
         monitor: Monitor,
@@ -151,7 +149,6 @@ class BatchPredictor:
         holdout: float = 0.0,
     ) -> None:
         self._holdout = holdout
-        self._predictors = predictors
         self._inference = inference
         self._monitor = monitor
         self._results: ByteLru[Result] = ByteLru(cache_bytes)
@@ -262,7 +259,7 @@ class BatchPredictor:
                         _key(wanted, project, units[0][0].group), result, len(result.regions) + 500
                     )
 
-        done = self._infer(list(images.items()), group, deadline, keep)
+        done = self._infer(list(images.items()), group, project, deadline, keep)
         keep(done)
         results.update(done)
         for unit, ready in units:
@@ -272,6 +269,7 @@ class BatchPredictor:
         self,
         images: Sequence[tuple[Wanted, Image]],
         group: Group,
+        project: Project,
         deadline: float,
         keep: Callable[[Found], None],
     ) -> Found:
@@ -285,7 +283,7 @@ class BatchPredictor:
             return {}
 
         def work() -> tuple[InteractiveLabeler, Sequence[Any]]:
-            predictor = self._predictors.get(group.model)
+            predictor = project.models.get(group.model)
             start = time.monotonic()
             with self._monitor.phase("models"):
                 raws = predictor.infer([image for _, image in images], thresholds=group.thresholds)
@@ -313,7 +311,7 @@ class BatchPredictor:
                 return {
                     d: r
                     for pair in images
-                    for d, r in self._infer([pair], group, deadline, keep).items()
+                    for d, r in self._infer([pair], group, project, deadline, keep).items()
                 }
             if not isinstance(error, LabelingError):
                 logger.exception(

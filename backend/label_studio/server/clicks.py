@@ -85,8 +85,7 @@ class InteractivePredictor:
     """Answers prompts.
 
     Args:
-        predictors: the models; prompts go to the default segmenter.
-        inference: the thread they run on.
+        inference: the thread that models run on; prompts go to a project's default segmenter.
         fetch: address, task id and deadline to image bytes.
         monitor: counts.
         cache_bytes: for encoded images.
@@ -95,7 +94,6 @@ class InteractivePredictor:
 
     def __init__(
         self,
-        predictors: Predictors,
         inference: InferenceThread,
         fetch: Fetch,
         monitor: Monitor,
@@ -103,7 +101,6 @@ class InteractivePredictor:
         cache_bytes: int = 1024 << 20,
         decode: Decode | None = None,
     ) -> None:
-        self._predictors = predictors
         self._inference = inference
         self._fetch = fetch
         self._monitor = monitor
@@ -141,8 +138,8 @@ class InteractivePredictor:
             by_image.setdefault(one.address(task), []).append(one)
         results: list[Result] = []
         for uri, on_image in by_image.items():
-            masks = self._masks(task, uri, on_image, deadline)
-            found = self._predictors.default().outline(masks)
+            masks = self._masks(task, uri, on_image, project, deadline)
+            found = project.models.default().outline(masks)
             for one, mask, quality in zip(on_image, found, masks.quality, strict=True):
                 if mask is not None:
                     prediction = _prediction(mask, float(quality), one.label, masks.size_hw)
@@ -150,28 +147,31 @@ class InteractivePredictor:
         self._monitor.prompts.inc(len(wanted))
         return RawJson(json_text(prediction_object(results, project.model_version)))
 
-    def _masks(self, task: Task, uri: str, wanted: Sequence[_Wanted], deadline: float) -> Masks:
-        digest = self._known(task.id, uri)
+    def _masks(
+        self, task: Task, uri: str, wanted: Sequence[_Wanted], project: Project, deadline: float
+    ) -> Masks:
+        version = project.models.default().model_version
+        digest = self._known(task.id, uri, version)
         image = None
         if digest is None:
             digest, image = self._load(task, uri, deadline)
-        masks = self._refine(digest, image, wanted, deadline)
+        masks = self._refine(digest, image, wanted, project.models, deadline)
         if masks is None:  # forgotten in the meantime
             digest, image = self._load(task, uri, deadline)
-            masks = self._refine(digest, image, wanted, deadline)
+            masks = self._refine(digest, image, wanted, project.models, deadline)
         if masks is None:
             raise Unavailable("the image was encoded, but forgotten at once; raise EMBED_CACHE_MB")
         return masks
 
-    def _known(self, task_id: int | None, uri: str) -> str | None:
+    def _known(self, task_id: int | None, uri: str, version: str) -> str | None:
         """Digest of the image if this address was fetched a short while ago and the image is still
-        encoded.
+        encoded by the models of a version.
         """
         with self._lock:
             digest, until = self._recent.get(_address(task_id, uri), ("", 0.0))
         return (
             digest
-            if until > time.monotonic() and self._embeddings.get(digest) is not None
+            if until > time.monotonic() and self._embeddings.get((version, digest)) is not None
             else None
         )
 
@@ -189,24 +189,30 @@ class InteractivePredictor:
         return digest, self._decode(data, shown(uri), deadline)
 
     def _refine(
-        self, digest: str, image: Image | None, wanted: Sequence[_Wanted], deadline: float
+        self,
+        digest: str,
+        image: Image | None,
+        wanted: Sequence[_Wanted],
+        models: Predictors,
+        deadline: float,
     ) -> Masks | None:
         """Masks of what is wanted; None if the image has to be fetched again."""
+        encoded = (models.default().model_version, digest)
 
         def work() -> Masks | None:
-            segmenter = self._predictors.get(DEFAULT_MODELS).point_segmenter
+            segmenter = models.get(DEFAULT_MODELS).point_segmenter
             if segmenter is None:
                 raise InputError(
                     "this backend has no segmenter, so clicks and boxes cannot become masks"
                 )
-            embedding = self._embeddings.get(digest)
+            embedding = self._embeddings.get(encoded)
             if embedding is None:
                 if image is None:
                     return None
                 embedding = segmenter.embed(image)
-                self._embeddings.put(digest, embedding, embedding.n_bytes)
+                self._embeddings.put(encoded, embedding, embedding.n_bytes)
             before = [
-                self._logits.get((digest, one.target.key(without_last=True))) for one in wanted
+                self._logits.get((*encoded, one.target.key(without_last=True))) for one in wanted
             ]
             prompts = [
                 to_prompts(one.target, embedding.size_hw, old)
@@ -218,7 +224,7 @@ class InteractivePredictor:
         if masks is not None:
             for one, logits in zip(wanted, masks.logits, strict=True):
                 self._logits.put(
-                    (digest, one.target.key()), logits.astype(np.float32), 4 * logits.size
+                    (*encoded, one.target.key()), logits.astype(np.float32), 4 * logits.size
                 )
         return masks
 

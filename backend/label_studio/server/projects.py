@@ -53,11 +53,12 @@ class StillLoading(Unavailable):
 
 @dataclass(frozen=True)
 class Project:
-    """A label config bound to the models."""
+    """A label config bound to the models, which stay the same for as long as a request runs."""
 
     config: LabelConfig
     binding: Binding
     model_version: str
+    models: Predictors
 
 
 class Predictors:
@@ -212,7 +213,7 @@ class Predictors:
                 lambda choice: names_for(choice, models[ModelChoice(choice.path)].names),
                 self._threshold,
             )
-            return Project(config, binding, self.default().model_version)
+            return Project(config, binding, self.default().model_version, self)
         key = sha256(label_config.encode("utf-8", "surrogatepass")).hexdigest()
         project = self._projects.get(key)
         if project is None:
@@ -242,6 +243,7 @@ class Predictors:
             config,
             binding,
             project_version((models[one].model_version for one in used), binding),
+            self,
         )
 
     def _announce(self, project: Project, models: Models) -> None:

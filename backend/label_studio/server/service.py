@@ -103,7 +103,6 @@ class Service:
         self.bodies = Budget(settings.max_body_bytes)
         fetch = self.fetcher.fetch
         self._batch = BatchPredictor(
-            self.predictors,
             self.inference,
             fetch,
             self.monitor,
@@ -114,7 +113,6 @@ class Service:
             holdout=settings.holdout,
         )
         self._interactive = InteractivePredictor(
-            self.predictors,
             self.inference,
             fetch,
             self.monitor,
@@ -128,9 +126,7 @@ class Service:
         self.versions: tuple[str, ...] = ()
 
     def _add_videos(self, limits: ImageLimits) -> None:
-        work = VideoWork(
-            self.predictors, self.inference, VideoFiles(self._save_video), self.monitor, limits
-        )
+        work = VideoWork(self.inference, VideoFiles(self._save_video), self.monitor, limits)
         self._video_files = work.files
         self._videos = VideoPredictor(work, holdout=self.settings.holdout)
         self._boxes = VideoBoxes(work)

@@ -62,7 +62,7 @@ class VideoBoxes:
         work = self._work
         uri = task.image(tag.data_key)
         run = work.runner(deadline, BATCH)  # a click on a picture does not wait for a video
-        labeler = LabelerOnThread(work.predictors.default(), run)
+        labeler = LabelerOnThread(project.models.default(), run)
         with (
             self._only_one((project.model_version, task.id, uri)) as is_newest,
             work.files.open(uri, task.id, deadline) as path,

@@ -15,7 +15,6 @@ from backend.formats.tracks.video_rectangle import rate_note
 from backend.label_studio.api.tasks import Task
 from backend.label_studio.server.models_on_thread import Run
 from backend.label_studio.server.monitor import Monitor
-from backend.label_studio.server.projects import Predictors
 from backend.label_studio.server.video_files import VideoFiles
 from backend.label_studio.server.worker import InferenceThread
 from backend.labeling.stream import Paused
@@ -28,17 +27,15 @@ _TELL_S = 5.0  # between lines about a video
 
 @dataclass(eq=False)
 class VideoWork:
-    """The models, the thread they run on, and the videos.
+    """The thread that models run on, and the videos.
 
     Attributes:
-        predictors: the models.
-        inference: their thread.
+        inference: that thread.
         files: the videos.
         monitor: counts.
         limits: frames that are larger are refused.
     """
 
-    predictors: Predictors
     inference: InferenceThread
     files: VideoFiles
     monitor: Monitor

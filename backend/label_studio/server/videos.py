@@ -90,7 +90,7 @@ class VideoPredictor:
         self._work.monitor.instances.inc(len(video.tracks))
         several = len(project.binding.videos) > 1
         prefix = f"{output.from_name}-" if several else ""
-        return to_regions(video, output, self._work.predictors.default().names, prefix)
+        return to_regions(video, output, project.models.default().names, prefix)
 
     def _followed(
         self, task: Task, output: VideoOutput, project: Project, deadline: float
@@ -99,7 +99,7 @@ class VideoPredictor:
         work = self._work
         uri = task.image(output.data_key)
         run = work.runner(deadline, BATCH)
-        labeler = LabelerOnThread(work.predictors.default(), run)
+        labeler = LabelerOnThread(project.models.default(), run)
         about = f"{uri}|{output.from_name}|{project.binding.digest}|{project.model_version}"
         made = sha256(about.encode("utf-8", "surrogatepass")).hexdigest()
         with work.files.open(uri, task.id, deadline) as path:
