@@ -21,7 +21,7 @@ from backend.models.chunks import in_chunks
 from backend.models.sam2.preprocess import Features, decoded_tokens, embedded
 from backend.training.losses import answer_loss
 from backend.training.prompting import box_prompts, click_prompts, corrections
-from backend.training.views import EncodedViews, View
+from backend.training.views import View, Views
 
 _MASK_LIMIT = 32.0  # of a mask that is given as a prompt
 _DECODER = "sam_mask_decoder."
@@ -158,9 +158,7 @@ class SegmenterTrainer:
         device: where the model is; CUDA trains in bf16.
     """
 
-    def __init__(
-        self, model: Any, views: EncodedViews, recipe: Recipe, device: torch.device
-    ) -> None:
+    def __init__(self, model: Any, views: Views, recipe: Recipe, device: torch.device) -> None:
         self._model = model
         self._views = views
         self._recipe = recipe
@@ -203,7 +201,7 @@ class SegmenterTrainer:
         self._optimiser.zero_grad(set_to_none=True)
         if not self._order:
             self._order = self._rng.permutation(len(self._views)).tolist()
-        view = self._views.view(self._order.pop())
+        view = self._views.view(self._order.pop(), self._rng)
         with _in_memory(), self._precision():
             seen = _Seen(self._model, view.features)
         count = len(view.boxes)

@@ -38,7 +38,7 @@ from backend.training.segmenter_loop import (
     train_segmenter,
     with_weights,
 )
-from backend.training.views import EncodedPictures, EncodedViews
+from backend.training.views import DrawnViews, EncodedPictures, EncodedViews, Views
 
 logger = logging.getLogger(__name__)
 VIEWS = ".yolosam2-views-"  # what the names of folders with encoded pictures begin with
@@ -102,7 +102,8 @@ def tune_segmenter(
     with tempfile.TemporaryDirectory(prefix=VIEWS, dir=out) as folder:
         root = Path(folder)
         live = options.recipe.parts != DECODER
-        views = EncodedViews(_made(root / "train"), model, device, live=live)
+        kind = DrawnViews if live else EncodedViews
+        views = kind(_made(root / "train"), model, device)
         _add(views, parts.train, options, faults, stop)
         validation, choosing = _encoded(
             root / "validation", segmenter, parts.validation, options, faults, stop, live=live
@@ -138,7 +139,7 @@ def tune_segmenter(
 
 
 def _add(
-    views: EncodedViews,
+    views: Views,
     pictures: Sequence[AcceptedPicture],
     options: TuneOptions,
     faults: list[str],

@@ -1,8 +1,9 @@
-"""Pictures with masks as a segmenter learns from them: a few views of each, encoded once.
+"""Pictures with masks as a segmenter learns from them.
 
-The decoder learns in minutes on a CPU because the image encoder, which takes nearly all of the
-time, never runs again. What it made of every view lies in one file for each, so that any number of
-pictures fits into memory.
+Where the decoder alone learns, a few views of each picture are encoded once: that takes minutes on
+a CPU because the image encoder, which takes nearly all of the time, never runs again. Where the
+encoder learns too it runs anyway, and every view is drawn anew, so that it does not learn a few
+views by heart. What is kept lies in files, so that any number of pictures fits into memory.
 """
 
 from __future__ import annotations
@@ -11,22 +12,32 @@ import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from backend.core.masks import PackedMask, pack_mask, unpack_mask
 from backend.core.types import Image, Mask
+from backend.drawing.overlays import encode_picture
 from backend.errors import disk_error
+from backend.files.images import read_image
 from backend.models.sam2.preprocess import Features, embedded, prepared
+from backend.training.windows import (
+    SMALLEST,
+    WHOLE,
+    Questions,
+    Window,
+    drawn_window,
+    in_other_light,
+    pixels_of,
+    questions_of,
+    some_windows,
+)
 
-_LEAST_SIDE = 3.0  # cells of the target that an object must have a side; less is no fair question
-_LEAST_LEFT = 0.4  # share of an object that must be inside a view
-_SMALLEST = 0.6  # a view shows so much of a side at least
+_TRIES = 8  # views that are drawn until one shows an object
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,133 +55,63 @@ class View:
     boxes: Tensor
 
 
-@dataclass(frozen=True)
-class _Window:
-    """A part of a picture, as shares of its sides, and whether it is seen in a mirror."""
+class Views(Protocol):
+    """What a segmenter learns from, view by view."""
 
-    x: float
-    y: float
-    width: float
-    height: float
-    mirrored: bool
+    def __len__(self) -> int: ...
 
+    def add(self, image: Image, masks: Sequence[Mask], count: int, seed: int) -> int:
+        """Take a picture.
 
-def _windows(count: int, rng: np.random.Generator) -> list[_Window]:
-    """The whole picture, its mirror image, then parts."""
-    found = [_Window(0, 0, 1, 1, False), _Window(0, 0, 1, 1, True)]
-    while len(found) < count:
-        width, height = rng.uniform(_SMALLEST, 1, 2).tolist()
-        x, y = float(rng.uniform(0, 1 - width)), float(rng.uniform(0, 1 - height))
-        found.append(_Window(x, y, width, height, bool(rng.random() < 0.5)))
-    return found[:count]
+        Args:
+            image: RGB uint8 (H, W, 3).
+            masks: of its objects.
+            count: views of it in an epoch, at least one.
+            seed: of chance.
 
+        Returns:
+            How many of its objects can be learned from: those that are large enough in a view.
+        """
+        ...
 
-def _target(
-    mask: Mask, size_hw: tuple[int, int], window: _Window, side: int
-) -> NDArray[np.float32] | None:
-    """The shares of (side, side) cells of a window that a mask covers; None for too little."""
-    height, width = size_hw
-    x0, y0 = round(window.x * width), round(window.y * height)
-    x1, y1 = round((window.x + window.width) * width), round((window.y + window.height) * height)
-    h, w = mask.crop.shape
-    part = np.zeros((y1 - y0, x1 - x0), np.uint8)
-    top, left = max(mask.y, y0), max(mask.x, x0)
-    bottom, right = min(mask.y + h, y1), min(mask.x + w, x1)
-    if top >= bottom or left >= right:
-        return None
-    seen = mask.crop[top - mask.y : bottom - mask.y, left - mask.x : right - mask.x]
-    if np.count_nonzero(seen) < _LEAST_LEFT * np.count_nonzero(mask.crop):
-        return None
-    part[top - y0 : bottom - y0, left - x0 : right - x0] = seen
-    small = _resized(part * 255, side)
-    if window.mirrored:
-        small = small[:, ::-1]
-    return np.ascontiguousarray(small).astype(np.float32) / np.float32(255)
-
-
-def _resized(part: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    """To (side, side), one side after the other: where only one of them shrinks, OpenCV's way for
-    areas takes single pixels.
-    """
-    for size in ((side, part.shape[0]), (side, side)):
-        shrinks = size[0] < part.shape[1] or size[1] < part.shape[0]
-        way = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-        part = cv2.resize(part, size, interpolation=way).astype(np.uint8)
-    return part
-
-
-def _box(target: NDArray[np.float32], cell: float) -> list[float] | None:
-    rows = np.flatnonzero((target > 0.5).any(1))
-    columns = np.flatnonzero((target > 0.5).any(0))
-    if not len(rows):
-        return None
-    box = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
-    if min(box[2] - box[0], box[3] - box[1]) < _LEAST_SIDE:
-        return None
-    return [float(value) * cell for value in box]
+    def view(self, place: int, rng: np.random.Generator) -> View:
+        """One of ``len`` views; ``rng`` is the chance by which it is drawn, where it is."""
+        ...
 
 
 class EncodedViews:
-    """Views of pictures on disk.
+    """Features of views, on disk; the first view of a picture is all of it.
 
     Args:
         folder: exists; takes a file for each view.
-        model: a ``SAM2Base``.
+        model: a ``SAM2Base`` whose image encoder does not learn.
         device: where it is.
-        live: whether its image encoder learns, so that pixels are kept in the place of features.
     """
 
-    def __init__(
-        self, folder: Path, model: Any, device: torch.device, *, live: bool = False
-    ) -> None:
+    def __init__(self, folder: Path, model: Any, device: torch.device) -> None:
         self._folder = folder
         self._model = model
         self._device = device
-        self._live = live
-        self._side = int(model.image_size) // 2  # of targets
         self._paths: list[Path] = []
 
     def __len__(self) -> int:
         return len(self._paths)
 
     def add(self, image: Image, masks: Sequence[Mask], count: int, seed: int) -> int:
-        """Encode some views of a picture.
-
-        Args:
-            image: RGB uint8 (H, W, 3).
-            masks: of its objects.
-            count: views, at least one; the first is the whole picture.
-            seed: of the others.
-
-        Returns:
-            How many of its objects can be learned from: those that are large enough in a view.
-        """
+        """See ``Views``."""
         rng = np.random.default_rng(seed)
-        height, width = image.shape[:2]
-        cell = self._model.image_size / self._side
+        size_hw = (image.shape[0], image.shape[1])
         most = 0
-        for window in _windows(count, rng):
-            found = [_target(mask, (height, width), window, self._side) for mask in masks]
-            pairs = [
-                (one, box)
-                for one in found
-                if one is not None and (box := _box(one, cell)) is not None
-            ]
+        for window in some_windows(count, rng):
+            pairs = questions_of(masks, size_hw, window, self._model.image_size)
             if not pairs:
                 continue
-            y, x = round(window.y * height), round(window.x * width)
-            part = image[
-                y : round((window.y + window.height) * height),
-                x : round((window.x + window.width) * width),
-            ]
-            part = part[:, ::-1] if window.mirrored else part
-            self._save(_levels(self._model, part, self._device, live=self._live), pairs)
+            part = pixels_of(image, window)
+            self._save(_levels(self._model, part, self._device, live=False), pairs)
             most = max(most, len(pairs))
         return most
 
-    def _save(
-        self, levels: list[Tensor], pairs: Sequence[tuple[NDArray[np.float32], list[float]]]
-    ) -> None:
+    def _save(self, levels: list[Tensor], pairs: Questions) -> None:
         path = self._folder / f"{len(self._paths):06d}.pt"
         document = {
             "levels": levels,
@@ -182,11 +123,88 @@ class EncodedViews:
         _write(path, document)
         self._paths.append(path)
 
-    def view(self, place: int) -> View:
-        """One of the views."""
+    def view(self, place: int, rng: np.random.Generator) -> View:
+        """See ``Views``."""
         held = torch.load(self._paths[place], weights_only=True)
         targets = held["targets"].to(self._device).float() / 255
         return View(_held(held["levels"], self._device), targets, held["boxes"].to(self._device))
+
+
+@dataclass(frozen=True, eq=False)
+class _Source:
+    """A picture that views are drawn from: its file, its masks, its height and width, and a window
+    that shows an object."""
+
+    path: Path
+    masks: tuple[PackedMask, ...]
+    size_hw: tuple[int, int]
+    good: Window
+
+
+class DrawnViews:
+    """Views that are drawn anew each time: another part, another light.
+
+    Args:
+        folder: exists; takes a file for each picture.
+        model: a ``SAM2Base``.
+        device: where it is.
+    """
+
+    def __init__(self, folder: Path, model: Any, device: torch.device) -> None:
+        self._folder = folder
+        self._model_side = int(model.image_size)
+        self._device = device
+        self._sources: list[_Source] = []
+        self._places: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def add(self, image: Image, masks: Sequence[Mask], count: int, seed: int) -> int:
+        """See ``Views``."""
+        size_hw = (image.shape[0], image.shape[1])
+        most, good = 0, WHOLE
+        for window in some_windows(count, np.random.default_rng(seed)):
+            found = len(questions_of(masks, size_hw, window, self._model_side))
+            if found > most:
+                most, good = found, window
+        if not most:
+            return 0
+        path = self._folder / f"{len(self._sources):06d}.png"
+        _keep_picture(path, image, round(self._model_side / SMALLEST))
+        self._places += [len(self._sources)] * count
+        packed = tuple(pack_mask(mask) for mask in masks)
+        self._sources.append(_Source(path, packed, size_hw, good))
+        return most
+
+    def view(self, place: int, rng: np.random.Generator) -> View:
+        """See ``Views``."""
+        source = self._sources[self._places[place]]
+        masks = [unpack_mask(one) for one in source.masks]
+        for window in (*(drawn_window(rng) for _ in range(_TRIES)), source.good):
+            pairs = questions_of(masks, source.size_hw, window, self._model_side)
+            if pairs:
+                break
+        image = read_image(source.path)
+        part = in_other_light(pixels_of(image, window), rng)
+        return View(
+            prepared([part], self._model_side, self._device),
+            torch.from_numpy(np.stack([one for one, _ in pairs])).to(self._device),
+            torch.tensor([box for _, box in pairs], device=self._device),
+        )
+
+
+def _keep_picture(path: Path, image: Image, most: int) -> None:
+    """Write a picture, no side of it longer than what a view can show.
+
+    Raises:
+        Unavailable: the disk refuses.
+    """
+    height, width = image.shape[:2]
+    size = (min(width, most), min(height, most))
+    if size != (width, height):
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.uint8)
+    _write_bytes(path, encode_picture(image, ".png"))
 
 
 def _write(path: Path, document: Any) -> None:
@@ -197,8 +215,12 @@ def _write(path: Path, document: Any) -> None:
     """
     stream = io.BytesIO()
     torch.save(document, stream)
+    _write_bytes(path, stream.getbuffer())
+
+
+def _write_bytes(path: Path, data: bytes | memoryview) -> None:
     try:
-        path.write_bytes(stream.getbuffer())
+        path.write_bytes(data)
     except OSError as error:
         raise disk_error(error, path) from error
 

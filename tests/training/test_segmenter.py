@@ -27,10 +27,11 @@ from backend.training.segmenter import (
     SegmenterTrainer,
     thaw,
 )
-from backend.training.views import EncodedPictures, EncodedViews
+from backend.training.views import DrawnViews, EncodedPictures, EncodedViews
 from tests.support.cells import cells
 
 CPU = torch.device("cpu")
+RNG = np.random.default_rng(0)
 QUICK = Recipe(prompts=6, seed=3)
 
 
@@ -134,7 +135,7 @@ def test_more_parts_learn_and_what_videos_need_stays(
     model: Any, tmp_path: Path, parts: str
 ) -> None:
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    views = EncodedViews(tmp_path, model, CPU, live=True)
+    views = DrawnViews(tmp_path, model, CPU)
     for seed in range(2):
         views.add(*cells(seed), 1, seed)
     trainer = SegmenterTrainer(model, views, Recipe(prompts=4, parts=parts), CPU)
@@ -152,7 +153,7 @@ def test_more_parts_learn_and_what_videos_need_stays(
 def test_an_encoder_learns_the_same_from_few_objects_at_once(model: Any, tmp_path: Path) -> None:
     """What parts of the objects ask of the features is gathered before it goes through them."""
     start = {name: value.clone() for name, value in model.state_dict().items()}
-    views = EncodedViews(tmp_path, model, CPU, live=True)
+    views = DrawnViews(tmp_path, model, CPU)
     views.add(*cells(3), 1, 0)
     found = []
     for chunk in (6, 2):
@@ -187,7 +188,7 @@ def test_a_tuned_encoder_still_follows_objects(model: Any, tmp_path: Path) -> No
     """The memory is not trained, and goes on understanding what the encoder says."""
     clip = Clip(7_000_003)
     frames = list(clip.frames(6))
-    views = EncodedViews(tmp_path, model, CPU, live=True)
+    views = DrawnViews(tmp_path, model, CPU)
     for k, frame in enumerate(frames[:3]):
         found = [mask_from_full(frame.objects == n) for n in np.unique(frame.objects)[1:]]
         views.add(frame.image, [one for one in found if one is not None], 1, k)
@@ -270,14 +271,45 @@ def test_views_hold_what_can_be_learned(model: Any, tmp_path: Path) -> None:
     assert views.add(image, [], 4, 0) == 0
     assert len(views) == 4
     for place in range(4):
-        view = views.view(place)
+        view = views.view(place, RNG)
         assert view.targets.shape[1:] == (224, 224)
         assert len(view.targets) == len(view.boxes) > 4
         for target, box in zip(view.targets.numpy(), view.boxes.numpy(), strict=True):
             x, y, w, h = cv2.boundingRect((target > 0.5).astype(np.uint8))
             assert np.allclose(box, [2 * x, 2 * y, 2 * (x + w), 2 * (y + h)])
-    whole, mirrored = views.view(0).targets, views.view(1).targets
+    whole, mirrored = views.view(0, RNG).targets, views.view(1, RNG).targets
     assert torch.equal(whole.flip(2), mirrored)
+
+
+def test_drawn_views_differ_and_their_boxes_fit(model: Any, tmp_path: Path) -> None:
+    """Each time another part in another light; the same chance draws the same."""
+    image, masks = cells(5)
+    views = DrawnViews(tmp_path, model, CPU)
+    assert views.add(image, [], 4, 0) == 0
+    assert views.add(image, masks, 4, 0) == len(masks)
+    assert len(views) == 4
+    drawn = [views.view(0, np.random.default_rng(seed)) for seed in (1, 1, 2, 3)]
+    pixels = [view.features for view in drawn]
+    assert torch.equal(pixels[0], pixels[1])
+    assert not torch.equal(pixels[0], pixels[2])
+    assert not torch.equal(pixels[2], pixels[3])
+    for view in drawn:
+        assert len(view.targets) == len(view.boxes) > 0
+        for target, box in zip(view.targets.numpy(), view.boxes.numpy(), strict=True):
+            x, y, w, h = cv2.boundingRect((target > 0.5).astype(np.uint8))
+            assert np.allclose(box, [2 * x, 2 * y, 2 * (x + w), 2 * (y + h)])
+
+
+def test_a_drawn_view_shows_an_object_wherever_it_is(model: Any, tmp_path: Path) -> None:
+    """In most windows there is none of it: then one that is known to show it is taken."""
+    full = np.zeros((400, 400), bool)
+    full[2:12, 2:12] = True
+    mask = mask_from_full(full)
+    assert mask is not None
+    views = DrawnViews(tmp_path, model, CPU)
+    views.add(np.full((400, 400, 3), 90, np.uint8), [mask], 1, 0)
+    rng = np.random.default_rng(4)
+    assert all(len(views.view(0, rng).boxes) == 1 for _ in range(30))
 
 
 @pytest.mark.parametrize("size_hw", [(120, 900), (700, 100), (448, 448), (90, 90)])
@@ -292,7 +324,7 @@ def test_targets_are_the_shares_that_objects_cover(
     assert mask is not None
     views = EncodedViews(tmp_path, model, CPU)
     views.add(np.zeros((*size_hw, 3), np.uint8), [mask], 1, 0)
-    target = views.view(0).targets[0].numpy()
+    target = views.view(0, RNG).targets[0].numpy()
     edges = [
         [np.clip((np.arange(225) * size / 224), low, high) for size, low, high in one]
         for one in (
