@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
+import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,18 +16,20 @@ from backend.cli.common import (
     INTERRUPTED,
     Commands,
     add_command,
+    add_label_studio_options,
     add_settings,
     model_settings,
     print_json,
     print_result,
     print_status,
+    service_settings,
     stop_on_interrupt,
 )
 from backend.config.models import Settings
 from backend.errors import ConfigError, Unavailable
 
 if TYPE_CHECKING:
-    from backend.training.request import FinetuneSummary
+    from backend.training.request import FinetuneRequest, FinetuneSummary
     from backend.training.segmenter_loop import Progress
 
 _WHAT = {
@@ -42,6 +46,7 @@ in RUN and never learned from, in later runs into the same RUN too.
 examples:
   yolosam2 finetune labels/ --out tuned/ --minutes 60
   yolosam2 finetune VOC/ --out tuned/ --held-out val --what segmenter
+  yolosam2 finetune --url http://localhost:8080 --project 3 --out tuned/ --minutes 60
   yolosam2 annotate photos/ --out out/ --detector tuned/ --segmenter tuned/
 
 Ctrl-C keeps the best weights so far; the same command goes on after a kill."""
@@ -58,17 +63,35 @@ def add(commands: Commands) -> None:
         run=run,
         epilog=_EPILOG,
     )
-    about = "accepted annotations, in any format that convert reads"
-    parser.add_argument("source", type=Path, metavar="SRC", help=about)
+    about = (
+        "accepted annotations, in any format that convert reads; without it, --url and --project"
+        " say what to fetch"
+    )
+    parser.add_argument("source", type=Path, nargs="?", metavar="SRC", help=about)
     about = "folder of the run: weights, log, and what is held out"
     parser.add_argument("--out", type=Path, required=True, metavar="RUN", help=about)
     about = "where the pictures are, if not beside SRC"
     parser.add_argument("--images", type=Path, metavar="DIR", help=about)
+    about = (
+        "whose annotations count, by e-mail address or number of the user; may be repeated"
+        " (default: everybody's)"
+    )
+    parser.add_argument("--annotator", metavar="WHO", action="append", default=[], help=about)
+    group = parser.add_argument_group("Label Studio, in the place of SRC")
+    add_label_studio_options(group)
+    about = "the number in the project's address; pictures and export go to RUN/project"
+    group.add_argument("--project", type=int, metavar="ID", help=about)
     group = parser.add_argument_group("what is held out")
     about = "list of SRC that judges (default: test or val, where SRC has it beside others)"
     group.add_argument("--held-out", metavar="LIST", help=about)
     about = "share of the pictures that judges where no list does (default: 0.2)"
     group.add_argument("--share", type=float, default=0.2, metavar="0..1", help=about)
+    _add_training(parser)
+    parser.add_argument("--json", action="store_true", help="print the summary as JSON")
+    parser.add_argument("--no-progress", action="store_true", help="no progress bar")
+
+
+def _add_training(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("training")
     about = "limit of the training itself (default: none)"
     group.add_argument("--minutes", type=float, metavar="N", help=about)
@@ -101,8 +124,6 @@ def add(commands: Commands) -> None:
         "max_pixels",
     )
     add_settings(group, Settings, names)
-    parser.add_argument("--json", action="store_true", help="print the summary as JSON")
-    parser.add_argument("--no-progress", action="store_true", help="no progress bar")
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -126,12 +147,18 @@ def run(args: argparse.Namespace) -> int:
     """Fine-tune."""
     from backend.files.atomic import ensure_writable
     from backend.training.finetune import finetune
-    from backend.training.request import FinetuneRequest
 
     _check(args)
     settings = model_settings(args)
     ensure_writable(args.out)
     stop = stop_on_interrupt()
+    try:
+        source, fetched = _source(args, stop)
+    except Unavailable as error:
+        if not stop.is_set():
+            raise
+        print_status(str(error))
+        return INTERRUPTED
     with tqdm(
         total=100,
         unit="%",
@@ -150,23 +177,7 @@ def run(args: argparse.Namespace) -> int:
                 f" {progress.figure} {progress.validation:.3f} (best {progress.best:.3f})"
             )
 
-        request = FinetuneRequest(
-            source=args.source,
-            images=args.images,
-            out=args.out,
-            classes=settings.classes,
-            share=args.share,
-            held_out_list=args.held_out,
-            minutes=args.minutes,
-            epochs=args.epochs,
-            views=args.views,
-            rate=args.rate,
-            seed=args.seed,
-            accept=args.accept,
-            kinds=_WHAT[args.what],
-            scratch=args.scratch,
-            parts=args.parts,
-        )
+        request = _request(args, source, settings)
         try:
             summary = finetune(request, settings, stop=stop, tell=tell, remark=print_status)
         except Unavailable as error:
@@ -174,13 +185,72 @@ def run(args: argparse.Namespace) -> int:
                 raise
             print_status(str(error))
             return INTERRUPTED
+    summary = replace(summary, faults=(*fetched, *summary.faults))
     if args.json:
-        print_json(summary.as_dict())
+        print_json({**summary.as_dict(), "interrupted": stop.is_set()})
     else:
         print_result(_text(summary, args.out))
     if stop.is_set():
         return INTERRUPTED
     return 1 if summary.faults or summary.stopped else 0
+
+
+def _request(args: argparse.Namespace, source: Path, settings: Settings) -> FinetuneRequest:
+    from backend.training.request import FinetuneRequest
+
+    return FinetuneRequest(
+        source=source,
+        images=args.images,
+        annotators=tuple(args.annotator),
+        out=args.out,
+        classes=settings.classes,
+        share=args.share,
+        held_out_list=args.held_out,
+        minutes=args.minutes,
+        epochs=args.epochs,
+        views=args.views,
+        rate=args.rate,
+        seed=args.seed,
+        accept=args.accept,
+        kinds=_WHAT[args.what],
+        scratch=args.scratch,
+        parts=args.parts,
+    )
+
+
+def _source(args: argparse.Namespace, stop: threading.Event) -> tuple[Path, tuple[str, ...]]:
+    """Where accepted annotations lie, fetched if need be; a sentence for each task that cannot be
+    fetched.
+
+    Raises:
+        ConfigError: both SRC and a project are named, or neither.
+        Unavailable: Label Studio does not answer, or the fetching was interrupted.
+    """
+    from backend.label_studio.api.accepted import fetch_accepted
+
+    if (args.source is None) == (args.project is None):
+        raise ConfigError("name SRC, or --project with --url; not both, and not neither")
+    if args.project is None:
+        return args.source, ()
+    with tqdm(
+        unit="task",
+        desc="fetching",
+        disable=args.no_progress or None,
+        file=sys.stderr,
+        dynamic_ncols=True,
+    ) as bar:
+
+        def tell(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        found = fetch_accepted(
+            service_settings(args), args.project, args.out / "project", stop=stop, tell=tell
+        )
+    if stop.is_set():
+        raise Unavailable("interrupted before training began")
+    print_status(f"project {args.project}: {found.n_tasks} annotated tasks")
+    return found.export, found.faults
 
 
 def _text(summary: FinetuneSummary, out: Path) -> str:

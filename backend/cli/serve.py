@@ -53,6 +53,8 @@ def add(commands: Commands) -> None:
         "log_format",
         "holdout",
         "label_studio_url",
+        "training",
+        "train_options",
     )
     add_settings(parser, ServiceSettings, names)
     add_model_options(parser)

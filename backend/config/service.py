@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import ip_network
@@ -83,6 +84,12 @@ def _log_format(value: Any) -> str:
     if value not in ("text", "json"):
         raise ValueError(f"expected text or json, got {value!r}")
     return str(value)
+
+
+def _options(value: Any) -> str:
+    options = str(value)
+    shlex.split(options)
+    return options
 
 
 @dataclass(frozen=True)
@@ -196,6 +203,30 @@ class ServiceSettings:
         help="the control group of prelabel --holdout: its tasks get no masks when they are opened",
         shown_default="",
     )
+    training: Path | None = setting(
+        None,
+        read=path,
+        flags=("--training",),
+        environment=("TRAINING_DIR",),
+        metavar="DIR",
+        help="where Start Training trains: a folder for each project, whose weights are used for it"
+        " when they are better",
+    )
+    train_options: str = setting(
+        "--minutes 60",
+        read=_options,
+        flags=("--train-options",),
+        environment=("TRAIN_OPTIONS",),
+        metavar="OPTIONS",
+        help="of yolosam2 finetune, for these trainings",
+    )
+    auto_train_after: int = setting(
+        0,
+        read=number(0, 10**9, int),
+        environment=("AUTO_TRAIN_AFTER",),
+        help="annotations after which a training begins by itself; 0 for never",
+        shown_default="0",
+    )
     queue_size: int = setting(
         4,
         read=number(0, 1000, int),
@@ -283,6 +314,8 @@ def load_service_settings(
             f"THREADS: {settings.threads} would leave none for /health; expected at least"
             f" QUEUE_SIZE + 4 = {settings.queue_size + 4}"
         )
+    if settings.auto_train_after and settings.training is None:
+        faults.append("AUTO_TRAIN_AFTER: also give --training DIR, where the trainings go")
     if faults:
         raise ConfigError("; ".join(faults))
     return settings

@@ -20,7 +20,6 @@ from backend.evaluation.chosen import (
     FetchPredictions,
     chosen_annotations,
     chosen_predictions,
-    person,
     stands_for,
     task_name,
     version,
@@ -35,6 +34,7 @@ from backend.evaluation.pairs import (
 from backend.evaluation.regions import RegionMaker, check_memory, mask_once
 from backend.evaluation.repeats import repeats
 from backend.evaluation.versions import VersionNames
+from backend.formats.label_studio.people import person
 from backend.formats.label_studio.reader import instance_of, of_one_size
 from backend.formats.label_studio.regions import StoredRegion, read_regions
 from backend.formats.label_studio.tasks import address_of

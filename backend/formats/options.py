@@ -18,10 +18,12 @@ class What:
     Attributes:
         kind: ``annotations``, ``predictions``, or ``best``: annotations, else predictions.
         model_version: of the predictions; None for any.
+        annotators: whose annotations count, by e-mail address or user's number; none for all.
     """
 
     kind: str
     model_version: str | None = None
+    annotators: frozenset[str] = frozenset()
 
 
 def parse_what(text: str) -> What:
@@ -30,8 +32,8 @@ def parse_what(text: str) -> What:
     Raises:
         ConfigError: anything else.
 
-    >>> parse_what("model_version=v2")
-    What(kind='predictions', model_version='v2')
+    >>> parse_what("model_version=v2").model_version
+    'v2'
     """
     key, sign, version = text.partition("=")
     if key == "model_version" and version:

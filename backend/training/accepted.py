@@ -16,7 +16,7 @@ from backend.files.atomic import file_digest
 from backend.files.images import ImageLimits, decode_image, read_image
 from backend.files.pictures import Pictures
 from backend.formats.base import Reader, ReadRequest
-from backend.formats.options import ReadOptions
+from backend.formats.options import ANNOTATIONS, ReadOptions, What
 from backend.formats.registry import detect_format, format_of
 from backend.formats.sample import Fault, Sample
 
@@ -88,7 +88,10 @@ class Accepted:
     remarks: tuple[str, ...]
 
 
-def _reader(source: Path, images: Path | None) -> Reader:
+_LABEL_STUDIO = "label-studio"
+
+
+def _reader(source: Path, images: Path | None, annotators: frozenset[str]) -> Reader:
     if not source.exists():
         raise ConfigError(f"{source}: no such file or folder")
     root = source if source.is_dir() else source.parent
@@ -96,13 +99,21 @@ def _reader(source: Path, images: Path | None) -> Reader:
         source=source,
         names=ClassNames(),
         pictures=Pictures([root], images),
-        options=ReadOptions(),
+        options=ReadOptions(what=What(ANNOTATIONS, annotators=annotators)),
     )
-    return format_of(detect_format(source)).read(request)
+    name = detect_format(source)
+    if annotators and name != _LABEL_STUDIO:
+        raise ConfigError(
+            f"--annotator: {source} does not tell who annotated; exports of Label Studio do"
+        )
+    return format_of(name).read(request)
 
 
 def read_accepted(
-    source: Path, images: Path | None = None, classes: Collection[str] | None = None
+    source: Path,
+    images: Path | None = None,
+    classes: Collection[str] | None = None,
+    annotators: Collection[str] = (),
 ) -> Accepted:
     """Read what people accepted. What a model predicted and nobody changed is no example.
 
@@ -110,6 +121,7 @@ def read_accepted(
         source: a folder or file in any format that ``convert`` reads.
         images: where the pictures are, if not beside it.
         classes: whose objects count; None for all.
+        annotators: whose annotations count, by e-mail address or number; none for everybody's.
 
     Raises:
         ConfigError: nothing is there, or nothing of it was accepted.
@@ -118,7 +130,7 @@ def read_accepted(
     left_out: Counter[str] = Counter()
     faults: list[str] = []
     seen: set[str] = set()
-    reader = _reader(source, images)
+    reader = _reader(source, images, frozenset(annotators))
     for sample in reader.samples():
         if isinstance(sample, Fault):
             faults.append(sample.sentence)

@@ -132,7 +132,7 @@ class _Watch:
             )
         )
         row = {"epoch": self.epochs, "loss": loss, "validation": figure, "best": self.best}
-        self._keep({**row, "seconds": round(seconds, 1)})
+        self._keep({**row, "seconds": round(seconds, 1), "done": round(min(1.0, done), 3)})
 
     def _fit_in(self, trainer: Any, seconds: float) -> None:
         """As many epochs as there is time for, so that the rate has fallen by its end."""

@@ -104,7 +104,7 @@ def finetune(
         kind: [] if (begun := tuned_of(kind, settings)) is None else _learned(begun)
         for kind in (DETECTOR, SEGMENTER)
     }
-    accepted = read_accepted(request.source, request.images, request.classes)
+    accepted = read_accepted(request.source, request.images, request.classes, request.annotators)
     faults = list(accepted.faults)
     remarks = [*accepted.remarks, *(f"left out: {n} {t}" for t, n in accepted.left_out.items())]
     request = _possible(request, accepted, remarks)

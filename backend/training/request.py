@@ -33,6 +33,7 @@ class FinetuneRequest:
         seed: of chance.
         accept: whether weights that are not better are offered all the same.
         kinds: of models that learn.
+        annotators: whose annotations count; none for everybody's.
         parts: of the segmenter that learn, see ``segmenter.PARTS``.
         scratch: whether the weights of the detector begin anew.
     """
@@ -52,6 +53,7 @@ class FinetuneRequest:
     kinds: tuple[str, ...] = (DETECTOR, SEGMENTER)
     parts: str = MASK_DECODER
     scratch: bool = False
+    annotators: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

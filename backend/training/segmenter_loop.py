@@ -23,7 +23,7 @@ from backend.files.atomic import write_atomic
 from backend.files.images import ImageLimits
 from backend.training.judging import box_ious
 from backend.training.segmenter import NotFinite, Recipe, SegmenterTrainer
-from backend.training.views import EncodedPictures, EncodedViews
+from backend.training.views import EncodedPictures, Views
 
 logger = logging.getLogger(__name__)
 _LOG = "segmenter-log.jsonl"
@@ -92,7 +92,7 @@ class Trained:
 
 def train_segmenter(
     model: Any,
-    views: EncodedViews,
+    views: Views,
     validation: EncodedPictures,
     out: Path,
     options: TuneOptions,
@@ -134,6 +134,7 @@ def train_segmenter(
             "validation": figure,
             "best": trained.best,
             "seconds": round(trained.seconds, 1),
+            "done": round(min(1.0, done), 3),
         }
         _keep(out, row, trainer, trained, key)
         if trained.stopped is not None or done >= 1:
@@ -144,7 +145,7 @@ def train_segmenter(
 def _epoch(
     trainer: SegmenterTrainer,
     trained: Trained,
-    views: EncodedViews,
+    views: Views,
     options: TuneOptions,
     stop: threading.Event,
 ) -> tuple[list[float], str | None]:

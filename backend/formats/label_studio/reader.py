@@ -21,6 +21,7 @@ from backend.files.text import open_utf8
 from backend.formats.base import ReadRequest
 from backend.formats.coco import parts
 from backend.formats.json_stream import read_tasks
+from backend.formats.label_studio.people import all_names, person
 from backend.formats.label_studio.region_masks import masks_of
 from backend.formats.label_studio.regions import StoredRegion, read_regions
 from backend.formats.label_studio.tasks import find_address, page_tags
@@ -110,6 +111,7 @@ class LabelStudioReader:
         self.remarks: list[str] = []
         self._n_several = self._n_unlabelled = self._n_predicted = 0
         self._versions: set[str] = set()  # of all predictions
+        self._people: set[str] = set()  # of all annotations, where some are chosen
 
     def samples(self) -> Iterator[Sample | Fault]:
         """Every picture of every task, or what is wrong with the task."""
@@ -128,12 +130,13 @@ class LabelStudioReader:
                 " taken, else the newest"
             )
         if self._n_unlabelled:
-            wanted = (
-                self._what.kind
-                if self._what.model_version is None
-                else f"predictions of {self._what.model_version}"
-            )
-            told = f"; there are {', '.join(sorted(self._versions)[:10])}" if self._versions else ""
+            wanted = self._what.kind
+            if self._what.model_version is not None:
+                wanted = f"predictions of {self._what.model_version}"
+            elif self._what.annotators:
+                wanted = f"annotations of {', '.join(sorted(self._what.annotators))}"
+            known = sorted(self._versions | self._people)
+            told = f"; there are {', '.join(known[:10])}" if known else ""
             if self._n_predicted and self._what.kind == ANNOTATIONS:
                 told = (
                     f"; {self._n_predicted} of them have predictions: --what predictions takes"
@@ -186,6 +189,13 @@ class LabelStudioReader:
                 for k, one in enumerate(found)
                 if isinstance(one, dict) and not one.get("was_cancelled")
             ]
+            if key == ANNOTATIONS and self._what.annotators:
+                self._people.update(person(one) for _, one in lists)
+                lists = [
+                    (at, one)
+                    for at, one in lists
+                    if not self._what.annotators.isdisjoint(all_names(one))
+                ]
             if self._what.model_version is not None:
                 self._versions.update(str(one.get("model_version")) for _, one in lists)
                 lists = [

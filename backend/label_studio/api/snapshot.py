@@ -11,18 +11,21 @@ from typing import BinaryIO
 from backend.errors import InputError, LabelingError, Unavailable
 from backend.label_studio.api.client import Client
 
-_TITLE = "made by yolosam2 score"
+_TITLE = "made by yolosam2"
 _PATIENCE_S = 900.0
 _LOOK_S = 1.0
 
 
-def write_snapshot(client: Client, project: int, target: BinaryIO) -> None:
+def write_snapshot(
+    client: Client, project: int, target: BinaryIO, *, predictions: bool = True
+) -> None:
     """Write the annotated tasks of a project as JSON.
 
     Args:
         client: of Label Studio.
         project: its number.
         target: of the text.
+        predictions: whether they are in it; else only their numbers.
 
     Raises:
         InputError: no such project, or Label Studio cannot export it.
@@ -31,7 +34,7 @@ def write_snapshot(client: Client, project: int, target: BinaryIO) -> None:
     body = {
         "title": _TITLE,
         "task_filter_options": {"annotated": "only"},
-        "serialization_options": {"predictions": {"only_id": False}},
+        "serialization_options": {"predictions": {"only_id": not predictions}},
     }
     path = f"api/projects/{project}/exports/"
     made = client.call("POST", path, body=body)

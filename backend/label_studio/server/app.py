@@ -14,6 +14,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from flask import Flask, Response, g, request
@@ -23,6 +24,7 @@ from backend.errors import AuthError, ConfigError, InputError, LabelingError
 from backend.label_studio.server.access import foreign_host, is_allowed
 from backend.label_studio.server.requests import read_json, read_predict, read_setup
 from backend.label_studio.server.service import Service
+from backend.label_studio.server.training_routes import add_training
 from backend.label_studio.server.worker import STUCK, Busy, DeadlineExceeded
 
 logger = logging.getLogger(__name__)
@@ -198,16 +200,15 @@ def _add_protocol(app: Flask, service: Service) -> None:
         )
         return Response(answer.text, mimetype="application/json")
 
-    @app.post("/webhook")
-    def webhook() -> Response:
-        # Label Studio waits for the answer inside the annotator's own request; nothing is learned
-        # from these events yet.
-        if b'"START_TRAINING"' in _body(service.settings.max_body_bytes)[:200]:
-            logger.warning("training from Label Studio is not supported; nothing was started")
-        return _reply({}, 201)
 
-
-_QUIET = ("health", "livez", "readyz", "metrics", "webhook")  # that come every few seconds
+_QUIET = (
+    "health",
+    "livez",
+    "readyz",
+    "metrics",
+    "webhook",
+    "training",
+)  # that come every few seconds
 
 
 def _tell(endpoint: str, status: int, took_s: float) -> None:
@@ -289,6 +290,7 @@ def create_app(service: Service, start: bool = True) -> Flask:
     parts: tuple[Callable[[Flask, Service], None], ...] = (_add_frame, _add_checks, _add_protocol)
     for add in parts:
         add(app, service)
+    add_training(app, service, partial(_body, service.settings.max_body_bytes), _reply)
     if start:
         service.start()
     return app

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from prometheus_client import (
     CollectorRegistry,
@@ -15,6 +16,8 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
+
+from backend.label_studio.server.jobs import STATES
 
 
 def _device_bytes() -> float:
@@ -101,6 +104,27 @@ class Monitor:
             "Requests in work or waiting for the model",
             registry=self.registry,
         ).set_function(waiting)
+
+    def add_training(self, n_in: Callable[[str], int], swaps: Callable[[], int]) -> None:
+        """Count trainings.
+
+        Args:
+            n_in: how many are in a state.
+            swaps: how often models were exchanged.
+        """
+        jobs = Gauge(
+            "yolosam2_training_jobs",
+            "Trainings by state",
+            ["state"],
+            registry=self.registry,
+        )
+        for state in STATES:
+            jobs.labels(state).set_function(partial(n_in, state))
+        Gauge(
+            "yolosam2_model_swaps",
+            "How often models were exchanged for tuned ones, or back, since the start",
+            registry=self.registry,
+        ).set_function(swaps)
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:

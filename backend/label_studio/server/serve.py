@@ -30,9 +30,11 @@ from backend.formats.label_studio.binding import listed
 from backend.formats.label_studio.label_config import ModelChoice
 from backend.label_studio.server.app import create_app
 from backend.label_studio.server.front import FrontWorker
-from backend.label_studio.server.service import Service
+from backend.label_studio.server.job_process import JobProcess, command_of, environment_of
+from backend.label_studio.server.service import Service, Training
 from backend.labeling.cascade import Cascade
 from backend.models.registry import check_names
+from backend.models.tuned import is_tuned
 
 logger = logging.getLogger(__name__)
 EXIT_STUCK = 70  # of sysexits.h: internal software error
@@ -116,16 +118,34 @@ def everything_loader(
     return load
 
 
+def with_tuned(settings: Settings, run: Path) -> Settings:
+    """Settings with the models that a run offers, in the place of those it began with."""
+    if is_tuned(run, "detector"):
+        settings = replace(settings, detector=str(run))
+    if is_tuned(run, "segmenter"):
+        settings = replace(settings, segmenter=str(run), segmenter_config=None)
+    return settings
+
+
 def build_service(
     settings: Settings,
     service_settings: ServiceSettings,
     on_stuck: Callable[[], None] | None = None,
 ) -> Service:
     """A service over the models that the settings name; nothing is loaded until it is started."""
+
+    def tuned(run: Path) -> Callable[[str | None], Cascade]:
+        return cascade_loader(with_tuned(settings, run))
+
+    def start(project: str, run: Path) -> JobProcess:
+        command = command_of(project, run, settings, service_settings.train_options)
+        return JobProcess.start(command, run, environment_of(service_settings))
+
     return Service(
         cascade_loader(settings),
         service_settings,
         everything_loader(settings),
+        training=Training(start, tuned),
         threshold=settings.conf,
         batch=settings.batch,
         limits=ImageLimits(max_pixels=settings.max_pixels),

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from backend.config.service import ServiceSettings
@@ -29,6 +30,8 @@ from backend.label_studio.server.projects import (
     warm_up,
 )
 from backend.label_studio.server.requests import PredictRequest, SetupRequest
+from backend.label_studio.server.trainer import Start, Trainer
+from backend.label_studio.server.tuned_models import TunedModels
 from backend.label_studio.server.video_boxes import VideoBoxes, is_of_video
 from backend.label_studio.server.video_files import VideoFiles
 from backend.label_studio.server.video_work import VideoWork
@@ -46,12 +49,28 @@ _SETUPS = 4  # that may wait for the models at once
 _PATIENCE_S = 5.0
 
 
+Load = Callable[[str | None], InteractiveLabeler]
+
+
 @dataclass(frozen=True)
 class Answer:
     """The body of a /predict answer, and how its tasks ended."""
 
     text: str
     items: tuple[TaskAnswer, ...] = ()
+
+
+@dataclass(frozen=True)
+class Training:
+    """How models learn.
+
+    Attributes:
+        start: starts the process of a training, see ``Trainer``.
+        load: the folder of a run to what ``load`` of a service is with its models.
+    """
+
+    start: Start
+    load: Callable[[Path], Load]
 
 
 class Service:
@@ -62,6 +81,7 @@ class Service:
             predictor; called on the inference thread only.
         settings: all of them.
         everything: see ``Predictors``.
+        training: how models learn; None where they do not.
         fetcher: gets image bytes; made from the settings if None.
         threshold: detections below are dropped where the label config does not say, 0..1.
         batch: images per model call.
@@ -72,10 +92,11 @@ class Service:
 
     def __init__(
         self,
-        load: Callable[[str | None], InteractiveLabeler],
+        load: Load,
         settings: ServiceSettings,
         everything: Everything | None = None,
         *,
+        training: Training | None = None,
         fetcher: Fetcher | None = None,
         threshold: float = 0.25,
         batch: int = 8,
@@ -85,12 +106,14 @@ class Service:
     ) -> None:
         self.settings = settings
         self.fetcher = fetcher or Fetcher(settings, patience_s=_PATIENCE_S)
-        self.predictors = Predictors(
-            partial(self._loaded, load, warm),
-            everything,
+        self._warm = warm
+        self._make = partial(
+            Predictors,
+            everything=everything,
             threshold=threshold,
             allow_paths=settings.allow_custom_model_path,
         )
+        self.predictors = self._make(partial(self._loaded, load))
         self.inference = InferenceThread(
             self.predictors.load_default,
             queue_size=settings.queue_size,
@@ -120,10 +143,25 @@ class Service:
             decode=self._decoder,
         )
         self._add_videos(limits or DEFAULT_LIMITS)
+        self._add_training(training)
         self._configs: ByteLru[str] = ByteLru(_CONFIG_BYTES)
         self._waiting_setups = threading.BoundedSemaphore(_SETUPS)
         self._lock = threading.Lock()
         self.versions: tuple[str, ...] = ()
+
+    def _add_training(self, training: Training | None) -> None:
+        self.trainer: Trainer | None = None
+        if self.settings.training is None or training is None:
+            self.models = TunedModels(self.predictors)
+            return
+
+        def take(project: str, run: Path | None) -> None:
+            load = None if run is None else partial(self._loaded, training.load(run))
+            self.models.take(project, None if load is None else self._make(load))
+
+        self.trainer = Trainer(self.settings.training, training.start, take)
+        self.models = TunedModels(self.predictors, self.trainer.offering())
+        self.monitor.add_training(self.trainer.jobs.n_in, lambda: self.models.n_swaps)
 
     def _add_videos(self, limits: ImageLimits) -> None:
         work = VideoWork(self.inference, VideoFiles(self._save_video), self.monitor, limits)
@@ -134,11 +172,9 @@ class Service:
     def _save_video(self, uri: str, task_id: int | None, deadline: float, file: BinaryIO) -> None:
         self.fetcher.download(uri, task_id, deadline, file, self.settings.max_video_bytes)
 
-    def _loaded(
-        self, load: Callable[[str | None], InteractiveLabeler], warm: bool, model_path: str | None
-    ) -> InteractiveLabeler:
+    def _loaded(self, load: Load, model_path: str | None) -> InteractiveLabeler:
         predictor = load(model_path)
-        if warm:
+        if self._warm:
             warm_up(predictor)
         self.monitor.models.labels(predictor.model_version).set(1)
         return predictor
@@ -146,10 +182,14 @@ class Service:
     def start(self) -> None:
         """Load the models in the background."""
         self.inference.start()
+        if self.trainer is not None:
+            self.trainer.begin()
 
     def stop(self, timeout_s: float) -> bool:
         """Finish what is in work, then stop; whether it was finished in time."""
         done = self.inference.drain(timeout_s)
+        if self.trainer is not None:
+            self.trainer.end()
         self._batch.close()
         self._decoder.close()
         self._video_files.close()
@@ -171,7 +211,7 @@ class Service:
         )  # only a few may keep an HTTP thread while models load
         try:
             wait_s = SETUP_WAIT_S if patient else 0.0
-            project = self.predictors.project(
+            project = self.models.of(request.project).project(
                 request.label_config, self.inference, wait_s, time.monotonic() + wait_s
             )
         except DeadlineExceeded:
@@ -186,6 +226,10 @@ class Service:
             self.versions = tuple(dict.fromkeys([project.model_version, *self.versions]))[:20]
         return project.model_version
 
+    def knows(self, project: str) -> bool:
+        """Whether a project was set up here."""
+        return self._configs.get(project) is not None
+
     def _project(self, request: PredictRequest, deadline: float) -> Project:
         """The project of a request; for clicks and boxes without its namer."""
         label_config = request.label_config or self._configs.get(request.project)
@@ -193,7 +237,7 @@ class Service:
             raise InputError(
                 "label_config: expected the labeling config, as this project was never set up here"
             )
-        return self.predictors.project(
+        return self.models.of(request.project).project(
             label_config,
             self.inference,
             max(0.0, deadline - time.monotonic()),

@@ -1,0 +1,98 @@
+"""What Label Studio says of trainings, and what people ask of them, over HTTP."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from flask import Flask, Response, request
+
+from backend.errors import InputError, json_kind
+from backend.label_studio.server.access import is_allowed
+from backend.label_studio.server.requests import read_json
+from backend.label_studio.server.service import Service
+from backend.label_studio.server.trainer import Trainer
+
+logger = logging.getLogger(__name__)
+START_TRAINING = "START_TRAINING"
+_ANNOTATED = ("ANNOTATION_CREATED", "ANNOTATIONS_CREATED", "ANNOTATION_UPDATED")
+_ACTIONS = ("start", "cancel")
+_OFF = "start the backend with --training DIR to train from Label Studio"
+
+
+def add_training(
+    app: Flask,
+    service: Service,
+    body: Callable[[], bytes],
+    reply: Callable[[object, int], Response],
+) -> None:
+    """Add the routes.
+
+    Args:
+        app: takes them.
+        service: whose trainer it is.
+        body: the body of the request in hand.
+        reply: JSON and a status to an answer.
+    """
+
+    @app.post("/webhook")
+    def webhook() -> Response:
+        # Label Studio waits for the answer inside the annotator's own request.
+        data = body()
+        if service.trainer is None and START_TRAINING.encode() not in data[:200]:
+            return reply({}, 201)
+        event = read_json(data)
+        action = event.get("action")
+        if action == START_TRAINING:
+            if not is_allowed(service.settings, "", request.headers.get("Authorization")):
+                return reply({"error": "user name or password is missing or wrong"}, 401)
+            return reply({"job": _trainer(service).ask(_project(event)).as_dict()}, 201)
+        after = service.settings.auto_train_after
+        if service.trainer is not None and after and action in _ANNOTATED:
+            project = _project(event)
+            if service.knows(project):  # set up here, for which a password is asked
+                service.trainer.annotated(project, _n_annotations(event), after)
+        return reply({}, 201)
+
+    @app.get("/training")
+    def training() -> Response:
+        found = {"folder": None, "jobs": []} if service.trainer is None else service.trainer.state()
+        return reply(found, 200)
+
+    @app.post("/training")
+    def change_training() -> Response:
+        asked = read_json(body())
+        action = asked.get("action")
+        if action not in _ACTIONS:
+            raise InputError(f"action: expected one of {', '.join(_ACTIONS)}")
+        trainer = _trainer(service)
+        do = trainer.ask if action == "start" else trainer.cancel
+        return reply({"job": do(_project(asked)).as_dict()}, 200)
+
+
+def _trainer(service: Service) -> Trainer:
+    """The trainer.
+
+    Raises:
+        InputError: the backend was started without.
+    """
+    if service.trainer is None:
+        logger.warning("a training was asked for: %s", _OFF)
+        raise InputError(_OFF)
+    return service.trainer
+
+
+def _project(content: Mapping[str, Any]) -> str:
+    """The number of the project that a request is about."""
+    project = content.get("project")
+    if isinstance(project, dict):
+        project = project.get("id")
+    if isinstance(project, bool) or not isinstance(project, int | str):
+        raise InputError(f"project: expected its number, got {json_kind(project)}")
+    return str(project)
+
+
+def _n_annotations(event: Mapping[str, Any]) -> int:
+    several = event.get("annotations")
+    return len(several) if isinstance(several, list) else 1
