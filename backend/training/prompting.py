@@ -10,16 +10,21 @@ from torch.nn import functional as F
 
 from backend.training.data import jittered, point_in
 
+_EXACT = 0.5  # share of the boxes that fit
+
 
 def box_prompts(boxes: Tensor, side: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Boxes as a detector gives them: (N, 2, 2) points and (N, 2) labels.
+    """Boxes as a detector gives them, and as many as people draw: (N, 2, 2) points and (N, 2)
+    labels. The latter fit, so that the model learns to end where they end.
 
     Args:
         boxes: (N, 4) xyxy in pixels of the model's input.
         side: of that input.
         generator: of chance.
     """
-    corners = jittered(boxes.cpu(), side, generator).to(boxes.device).view(-1, 2, 2)
+    exact = torch.rand(len(boxes), 1, generator=generator) < _EXACT
+    drawn = torch.where(exact, boxes.cpu(), jittered(boxes.cpu(), side, generator))
+    corners = drawn.to(boxes.device).view(-1, 2, 2)
     return corners, torch.tensor([[2, 3]], device=boxes.device).expand(len(boxes), 2)
 
 

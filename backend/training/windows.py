@@ -13,7 +13,7 @@ from backend.core.types import Image, Mask
 
 _LEAST_SIDE = 3.0  # cells of the target that an object must have a side; less is no fair question
 _LEAST_LEFT = 0.4  # share of an object that must be inside a view
-SMALLEST = 0.6  # a window shows so much of a side at least
+SMALLEST = 0.5  # a window shows so much of a side at least
 _ALL_OF_IT = 0.3  # share of drawn windows that show the whole picture
 _LIGHT = 0.25  # most change of brightness and contrast; of each colour's share a quarter of it
 

@@ -9,6 +9,7 @@ bundled samples come from here, and so does the ground truth of every test of th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -35,7 +36,7 @@ class Scene:
     Attributes:
         image: (H, W, 3) uint8 RGB.
         objects: (H, W) uint8, 0 = background, k = the k-th object where it is visible.
-        class_ids: index into ``CLASS_NAMES`` per object.
+        class_ids: index into ``CLASS_NAMES`` per object, or into the names that were asked for.
         clutter: (H, W) uint8, 0 = none, k = the k-th piece of clutter where it is visible.
         clutter_kinds: of each piece, of ``grounds.CLUTTER_KINDS``; they belong to no class.
     """
@@ -67,7 +68,12 @@ def place(
 
 
 def _compose(
-    rng: Rng, frame: Floats, objects: NDArray[np.uint8], light: Floats, shift: tuple[float, float]
+    rng: Rng,
+    frame: Floats,
+    objects: NDArray[np.uint8],
+    light: Floats,
+    shift: tuple[float, float],
+    names: Sequence[str],
 ) -> list[int]:
     """Lay objects into ``frame`` and ``objects`` in place, back to front; returns their classes."""
     height, width = objects.shape
@@ -78,9 +84,9 @@ def _compose(
     for _ in range(wanted * 4):
         if len(classes) == wanted:
             break
-        class_id = int(rng.integers(len(CLASS_NAMES)))
+        class_id = int(rng.integers(len(names)))
         radius = short * float(np.exp(rng.uniform(np.log(0.06), np.log(0.2))))
-        patch = draw_object(CLASS_NAMES[class_id], radius, light, rng)
+        patch = draw_object(names[class_id], radius, light, rng)
         n = patch.alpha.shape[0]
         x, y = (
             int(v)
@@ -162,12 +168,15 @@ def lamp(rng: Rng) -> tuple[Floats, tuple[float, float]]:
     return light, (-float(light[0]) * 7, -float(light[1]) * 7)
 
 
-def generate(seed: int, size_hw: tuple[int, int] | None = None) -> Scene:
+def generate(
+    seed: int, size_hw: tuple[int, int] | None = None, names: Sequence[str] = CLASS_NAMES
+) -> Scene:
     """Generate one scene.
 
     Args:
         seed: any non-negative integer; the same seed gives the same scene.
         size_hw: height and width in pixels; None draws one of ``SIZES_HW``.
+        names: of the objects in it, see ``draw_object``.
 
     Returns:
         A scene with 3 to 9 objects, each at least 60 % visible.
@@ -178,7 +187,7 @@ def generate(seed: int, size_hw: tuple[int, int] | None = None) -> Scene:
     ground = lay(rng, height, width, shift)
     frame = ground.light
     objects = np.zeros((height, width), np.uint8)
-    classes = _compose(rng, frame, objects, light, shift)
+    classes = _compose(rng, frame, objects, light, shift, names)
     camera = Camera.of(rng, (height, width))
     clutter = np.where(objects == 0, ground.clutter, 0).astype(np.uint8)
     image = camera.take(rng, frame)

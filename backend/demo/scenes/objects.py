@@ -300,6 +300,34 @@ def _sprinkled(icing: Floats, shape: tuple[int, ...], rng: Rng) -> Floats:
     return rgb
 
 
+def _heart(c: _Canvas, rng: Rng) -> tuple[Floats, NDArray[np.bool_]]:
+    u = c.u * 1.25
+    v = -c.v * 1.25 + 0.1
+    swell = u**2 + v**2 - 1
+    inside = swell**3 - u**2 * v**3 <= 0
+    height = np.sqrt(np.clip(-swell, 0, 1) + 0.05)
+    normal = _screen(c, c.u * 0.9, c.v * 0.9, height)
+    base = colour(rng, (0.5, 0.95), (0.5, 0.95))
+    stripe = np.abs(np.sin(c.u * rng.uniform(4, 9))) < rng.uniform(0, 0.3)
+    return _lit(_paint(stripe, base * 0.6, base), normal, c.light, rng.uniform(0.2, 0.6)), inside
+
+
+def _gear(c: _Canvas, rng: Rng) -> tuple[Floats, NDArray[np.bool_]]:
+    teeth = int(rng.integers(7, 13))
+    radius = np.hypot(c.u, c.v)
+    angle = np.arctan2(c.v, c.u)
+    edge = np.where(np.sin(teeth * angle) > rng.uniform(-0.2, 0.3), 0.98, rng.uniform(0.74, 0.82))
+    hole = rng.uniform(0.18, 0.34)
+    bevel = np.clip((radius - 0.55) / 0.4, 0, 1) * 0.5
+    safe = np.maximum(radius, 1e-3)
+    normal = _screen(c, bevel * c.u / safe, bevel * c.v / safe, np.sqrt(1 - bevel**2))
+    metal = colour(rng, (0.02, 0.35), (0.45, 0.9))
+    brushed = 0.92 + 0.16 * noise(rng, c.u.shape[0], c.u.shape[1], 3)[..., None]
+    rim = _paint(np.abs(radius - 0.5) < 0.04, metal * 0.55, metal)
+    rgb = _lit(np.asarray(rim * brushed, np.float32), normal, c.light, rng.uniform(0.3, 0.7))
+    return rgb, (radius <= edge) & (radius >= hole)
+
+
 _DRAW: dict[str, Callable[[_Canvas, Rng], tuple[Floats, NDArray[np.bool_]]]] = {
     "ball": _ball,
     "box": _box,
@@ -308,15 +336,18 @@ _DRAW: dict[str, Callable[[_Canvas, Rng], tuple[Floats, NDArray[np.bool_]]]] = {
     "leaf": _leaf,
     "ring": _ring,
 }
+# What the embedded models never saw, so that something is left to be learned.
+_DRAW_NOVEL = {"heart": _heart, "gear": _gear}
 _UPRIGHT = {"box", "cup"}
 CLASS_NAMES: tuple[str, ...] = tuple(_DRAW)
+NOVEL_NAMES: tuple[str, ...] = tuple(_DRAW_NOVEL)
 
 
 def draw_object(name: str, radius: float, light: Floats, rng: Rng) -> Patch:
     """Draw one object.
 
     Args:
-        name: one of ``CLASS_NAMES``.
+        name: one of ``CLASS_NAMES`` or ``NOVEL_NAMES``.
         radius: of the disc the outline fits into, in pixels.
         light: unit vector (3,) towards the lamp; x right, y down, z to the viewer.
         rng: everything random about the object comes from here.
@@ -335,7 +366,7 @@ def draw_object(name: str, radius: float, light: Floats, rng: Rng) -> Patch:
     u = np.asarray(x * cos + y * sin, np.float32)
     v = np.asarray(y * cos - x * sin, np.float32)
     canvas = _Canvas(x, y, u, v, turn, light)
-    rgb, inside = _DRAW[name](canvas, rng)
+    rgb, inside = (_DRAW | _DRAW_NOVEL)[name](canvas, rng)
     grain = 1 + 0.05 * (rng.random((big, big, 1), np.float32) - 0.5)
     full = np.dstack([np.clip(rgb * grain, 0, 1) * inside[..., None], inside]).astype(np.float32)
     small = cv2.resize(full, (n, n), interpolation=cv2.INTER_AREA)

@@ -108,6 +108,7 @@ class Binding:
     notes: tuple[str, ...]
     digest: str
     videos: tuple[VideoOutput, ...] = ()
+    is_unlearned: bool = False  # the models know none of the labels, and may learn them
 
 
 def _index(names: Mapping[int, str], fold: bool) -> dict[str, list[int]]:
@@ -244,7 +245,11 @@ def listed(names: Iterable[str], most: int = 12) -> str:
 
 
 def bind(
-    config: LabelConfig, names_of: Callable[[ModelChoice], Mapping[int, str]], threshold: float
+    config: LabelConfig,
+    names_of: Callable[[ModelChoice], Mapping[int, str]],
+    threshold: float,
+    *,
+    learns: bool = False,
 ) -> Binding:
     """Bind the tags that are to be filled to the classes of their models.
 
@@ -252,6 +257,8 @@ def bind(
         config: the tags.
         names_of: class index to name of the models that a tag asks for.
         threshold: for labels and tags without ``model_score_threshold``, 0..1.
+        learns: whether models can learn labels that they do not know, so that it is no fault when
+            they know none of them.
 
     Returns:
         The outputs, grouped by image and models; none at all where every tag says
@@ -303,7 +310,10 @@ def bind(
         notes.append("it shows pictures and videos; only the pictures get predictions")
         videos = []
     open_videos = [tag for tag in config.videos if not tag.skip]
-    if (filled or open_videos) and not groups and not videos:
+    is_unlearned = learns and bool(filled) and not groups and not videos
+    if is_unlearned:
+        notes.append("its labels are learned from what is accepted; until then clicks alone work")
+    elif (filled or open_videos) and not groups and not videos:
         theirs = [tag.labels for tag in filled] + [tag.labels for tag in open_videos]
         choices = [tag.model for tag in filled] or [DEFAULT_MODELS]
         raise _nothing_fits(theirs, [names_of(choice) for choice in choices])
@@ -315,7 +325,7 @@ def bind(
         repr(one) for one in (bare, pages, videos, modes) if one
     )
     digest = sha256(described.encode("utf-8", "backslashreplace")).hexdigest()
-    return Binding(tuple(groups.values()), tuple(notes), digest, tuple(videos))
+    return Binding(tuple(groups.values()), tuple(notes), digest, tuple(videos), is_unlearned)
 
 
 def _nothing_fits(

@@ -195,7 +195,7 @@ def _add_protocol(app: Flask, service: Service) -> None:
         ends = [item.outcome for item in answer.items]
         g.note += "".join(
             f" {name}={ends.count(name)}"
-            for name in ("done", "failed", "later", "held out")
+            for name in ("done", "failed", "later", "held out", "not learned")
             if name in ends
         )
         return Response(answer.text, mimetype="application/json")

@@ -59,6 +59,17 @@ HELD_OUT = TaskAnswer(
     RawJson(json_text({"score": 0.0, "error": "left without pre-labels, as a control group"})),
     "held out",
 )
+NOT_LEARNED = TaskAnswer(
+    RawJson(
+        json_text(
+            {
+                "score": 0.0,
+                "error": "the models know none of the labels yet; Start Training teaches them",
+            }
+        )
+    ),
+    "not learned",
+)
 Wanted = tuple[str, Place]  # digest of an image's bytes, and where in a task its result goes
 Found = dict[Wanted, Result | BaseException]
 OfTask = dict[tuple[int, int], Result | BaseException]  # by group of tags and number of the picture
@@ -171,6 +182,9 @@ class BatchPredictor:
             project: what to fill.
             deadline: of ``time.monotonic``; tasks not reached by then are for later.
         """
+        if project.binding.is_unlearned:
+            self._monitor.tasks.labels(NOT_LEARNED.outcome).inc(len(tasks))
+            return [NOT_LEARNED] * len(tasks)
         if not self._holdout:
             return self._predict(tasks, project, deadline)
         held = [is_held_out(task.id, self._holdout) for task in tasks]

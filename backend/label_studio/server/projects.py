@@ -72,6 +72,7 @@ class Predictors:
         threshold: detections below are dropped where the label config does not say.
         allow_paths: whether a label config may choose detectors.
         most: custom detectors kept at once.
+        learns: whether models can learn labels that they do not know.
     """
 
     def __init__(
@@ -82,7 +83,9 @@ class Predictors:
         threshold: float = 0.25,
         allow_paths: bool = False,
         most: int = 4,
+        learns: bool = False,
     ) -> None:
+        self._learns = learns
         self._load = load
         self._everything = everything
         self._threshold = threshold
@@ -212,6 +215,7 @@ class Predictors:
                 config,
                 lambda choice: names_for(choice, models[ModelChoice(choice.path)].names),
                 self._threshold,
+                learns=self._learns,
             )
             return Project(config, binding, self.default().model_version, self)
         key = sha256(label_config.encode("utf-8", "surrogatepass")).hexdigest()
@@ -237,7 +241,9 @@ class Predictors:
             raise StillLoading("The namer is still loading; try again in a few seconds") from None
 
     def _bound(self, config: LabelConfig, models: Models) -> Project:
-        binding = bind(config, lambda choice: models[choice].names, self._threshold)
+        binding = bind(
+            config, lambda choice: models[choice].names, self._threshold, learns=self._learns
+        )
         used = dict.fromkeys(group.model for group in binding.groups) or {DEFAULT_MODELS: None}
         return Project(
             config,

@@ -112,6 +112,7 @@ class Service:
             everything=everything,
             threshold=threshold,
             allow_paths=settings.allow_custom_model_path,
+            learns=settings.training is not None,
         )
         self.predictors = self._make(partial(self._loaded, load))
         self.inference = InferenceThread(
