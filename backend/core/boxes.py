@@ -20,6 +20,19 @@ def no_detections() -> Detections:
     return Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, np.float32))
 
 
+def box_iou(first: NDArray[Any], second: NDArray[Any]) -> float:
+    """The IoU of two boxes, (4,) xyxy each; 0 where both are empty.
+
+    >>> box_iou(np.array([0, 0, 2, 2]), np.array([0, 0, 2, 4]))
+    0.5
+    """
+    low = np.maximum(first[:2], second[:2])
+    high = np.minimum(first[2:], second[2:])
+    both = float(np.prod(np.clip(high - low, 0, None)))
+    either = float(np.prod(first[2:] - first[:2]) + np.prod(second[2:] - second[:2]) - both)
+    return both / either if either > 0 else 0.0
+
+
 def check_boxes(boxes: NDArray[Any], what: str = "boxes") -> Boxes:
     """Validate an array of boxes.
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
+from backend.core.boxes import box_iou
 from backend.evaluation.pairs import Region
 
 _SAME_BOX = 0.5  # overlap of boxes from which a rectangle shows what a mask shows
@@ -29,7 +27,7 @@ def repeats(regions: Sequence[Region], without: set[int]) -> dict[int, str]:
     {1: 'a'}
     """
     pairs = [
-        (_box_iou(regions[b].instance.xyxy, regions[m].instance.xyxy), b, m)
+        (box_iou(regions[b].instance.xyxy, regions[m].instance.xyxy), b, m)
         for b, box in enumerate(regions)
         for m, other in enumerate(regions)
         if box.is_box
@@ -44,12 +42,3 @@ def repeats(regions: Sequence[Region], without: set[int]) -> dict[int, str]:
             found[b] = regions[m].key or ""
             taken.add(m)
     return found
-
-
-def _box_iou(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
-    low = np.maximum(first[:2], second[:2])
-    high = np.minimum(first[2:], second[2:])
-    common = float(np.prod(np.maximum(high - low, 0)))
-    return common / (
-        float(np.prod(first[2:] - first[:2]) + np.prod(second[2:] - second[:2])) - common
-    )

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
+from backend.core.boxes import box_iou
 from backend.formats.tracks.video_rectangle import KeyFrame
 
 _MOVED = 0.5  # percent of the picture's sides, up to which a key frame counts as left alone
@@ -47,15 +48,6 @@ class Effort:
     tracks: Counter[str] = field(default_factory=Counter)
     key_frames: Counter[str] = field(default_factory=Counter)
     labels: int = 0
-
-
-def box_iou(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    """Of two boxes, XYXY."""
-    low = np.maximum(a[:2], b[:2])
-    high = np.minimum(a[2:], b[2:])
-    both = float(np.prod(np.clip(high - low, 0, None)))
-    either = float(np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - both)
-    return both / either if either > 0 else 0.0
 
 
 Pair = tuple[BoxTrack | None, BoxTrack | None]  # predicted, accepted

@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from backend.core.boxes import box_iou
 from backend.errors import ConfigError, InputError, Stopped
 from backend.evaluation.chosen import chosen_annotations, chosen_predictions, task_name
 from backend.evaluation.chosen import version as version_of
 from backend.evaluation.identity import IdentityCounts, Overlaps, count_identities, overlaps_in
 from backend.evaluation.pairs import Selection
-from backend.evaluation.video_effort import BoxTrack, Effort, box_iou, count_effort, pair_tracks
+from backend.evaluation.video_effort import BoxTrack, Effort, count_effort, pair_tracks
 from backend.evaluation.video_timeline import Timeline, timeline
 from backend.files.text import open_utf8
 from backend.formats.json_stream import read_tasks

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from backend.core.boxes import box_iou
 from backend.errors import counted
-from backend.evaluation.video_effort import BoxTrack, Pair, box_iou, key_frames, what_became
+from backend.evaluation.video_effort import BoxTrack, Pair, key_frames, what_became
 
 _GOOD = 0.75  # IoU from which on a box lies well
 _HALF = 0.5

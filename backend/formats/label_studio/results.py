@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from backend.core.effort import effort_of, expected_effort
 from backend.core.outlines import outlines
 from backend.core.types import Instance, Mask, Prediction
 from backend.formats.json_text import RawJson, json_text
@@ -116,17 +117,16 @@ def brush_value(mask: Mask, size_hw: tuple[int, int]) -> dict[str, Any]:
     return {"format": "rle", "rle": RawJson(rle.brush_json(rle.encode_brush(mask, size_hw)))}
 
 
-def prediction_score(instances: Sequence[Instance]) -> float:
-    """One number to sort tasks by, 0..1: the mean of detection score times mask quality.
+def prediction_score(effort: float) -> float:
+    """One number by which Label Studio sorts tasks, 0..1: low where there is much to correct.
 
-    0 without instances.
+    Args:
+        effort: expected number of corrections.
 
-    >>> box = np.zeros(4, np.float32)
-    >>> prediction_score([Instance("cat", 0, 0.9, box), Instance("cat", 0, 0.8, box, quality=0.5)])
-    0.65
+    >>> prediction_score(0), prediction_score(1), prediction_score(3)
+    (1.0, 0.5, 0.25)
     """
-    products = [i.score * (1.0 if i.quality is None else i.quality) for i in instances]
-    return round(float(np.clip(np.mean(products), 0, 1)), 4) if products else 0.0
+    return round(1 / (1 + max(0.0, effort)), 4)
 
 
 def box_percent(xyxy: ArrayLike, size_hw: tuple[int, int]) -> dict[str, Any]:
@@ -251,13 +251,13 @@ class Result:
 
     Attributes:
         regions: their JSON texts with commas between; text, so that it can be kept in memory.
-        score: to sort tasks by, 0..1.
+        effort: expected number of corrections, see ``core.effort``.
         n_instances: how many instances are shown.
         n_holed: how many polygons hide holes.
     """
 
     regions: str
-    score: float
+    effort: float
     n_instances: int
     n_holed: int
 
@@ -272,8 +272,8 @@ def result_of(prediction: Prediction, outputs: Sequence[Output]) -> Result:
     >>> cat = Instance("cat", 0, 0.9, np.array([0, 0, 4, 4], np.float32))
     >>> prediction = Prediction((cat,), (8, 8), "")
     >>> result = result_of(prediction, plain_outputs(prediction))
-    >>> result.n_instances, result.score, result.regions.count('"width":50.0')
-    (1, 0.9, 1)
+    >>> result.n_instances, round(result.effort, 3), result.regions.count('"width":50.0')
+    (1, 0.1, 1)
     """
     shown = [(output, shown_instances(prediction, output)) for output in outputs]
     regions = [
@@ -282,7 +282,7 @@ def result_of(prediction: Prediction, outputs: Sequence[Output]) -> Result:
     instances = sorted({k for _, indices in shown for k in indices})
     return Result(
         regions=json_text(regions)[1:-1],
-        score=prediction_score([prediction.instances[k] for k in instances]),
+        effort=expected_effort([prediction.instances[k] for k in instances]),
         n_instances=len(instances),
         n_holed=sum("text" in one.get("meta", {}) for one in regions),
     )
@@ -291,13 +291,13 @@ def result_of(prediction: Prediction, outputs: Sequence[Output]) -> Result:
 def result_of_regions(regions: Sequence[Mapping[str, Any]]) -> Result:
     """Regions that are made already, such as those of a video, as a result.
 
-    >>> result_of_regions([{"score": 0.5}, {"score": 1.0}]).score
-    0.75
+    >>> result_of_regions([{"score": 0.5}, {"score": 1.0}]).effort
+    0.5
     """
     scores = [float(one["score"]) for one in regions if "score" in one]
     return Result(
         regions=json_text(list(regions))[1:-1],
-        score=round(sum(scores) / len(scores), 4) if scores else 0.0,
+        effort=effort_of(scores),
         n_instances=len(regions),
         n_holed=0,
     )
@@ -310,15 +310,14 @@ def prediction_object(results: Sequence[Result], model_version: str) -> dict[str
         results: of all images of a task.
         model_version: of the prediction.
 
-    >>> result = Result(regions="{}", score=0.75, n_instances=1, n_holed=0)
+    >>> result = Result(regions="{}", effort=0.5, n_instances=1, n_holed=0)
     >>> prediction_object([result, result], "v1")
-    {'model_version': 'v1', 'score': 0.75, 'result': RawJson(text='[{},{}]')}
+    {'model_version': 'v1', 'score': 0.5, 'result': RawJson(text='[{},{}]')}
     """
     regions = ",".join(result.regions for result in results if result.regions)
-    score = float(np.mean([result.score for result in results])) if results else 0.0
     return {
         "model_version": model_version,
-        "score": round(score, 4),
+        "score": prediction_score(sum(result.effort for result in results)) if results else 0.0,
         "result": RawJson(f"[{regions}]"),
     }
 

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from backend.core.classes import NOT_CLASSES
+from backend.core.effort import effort_of
 from backend.files.spool import Spool
 from backend.formats.base import EMBEDDED, NOT_AT_HAND, Encoded, WriteRequest
 from backend.formats.coco import parts
@@ -22,6 +23,7 @@ from backend.formats.label_studio.results import (
     RECTANGLE,
     box_percent,
     brush_value,
+    prediction_score,
     region,
     task_object,
 )
@@ -108,7 +110,7 @@ class LabelStudioWriter:
         made: dict[str, Any] = {"model_version": wanted or sample.model_version or "converted"}
         scores = [one.score for one in instances if one.score is not None]
         if scores:
-            made["score"] = round(sum(scores) / len(scores), 4)
+            made["score"] = prediction_score(effort_of(scores))
         return {"data": data, "predictions": [{**made, "result": result}]}
 
     def add(self, encoded: Encoded) -> None:

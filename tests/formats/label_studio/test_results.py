@@ -95,7 +95,7 @@ def test_empty_prediction() -> None:
     assert regions_of(empty) == []
     assert json.loads(json_text(labelstudio.task_object(empty, "x")))["predictions"][0] == {
         "model_version": "v1",
-        "score": 0.0,
+        "score": 0.5,
         "result": [],
     }
 
