@@ -26,7 +26,7 @@ from backend.cli.common import (
     stop_on_interrupt,
 )
 from backend.config.models import Settings
-from backend.errors import ConfigError, Unavailable
+from backend.errors import ConfigError, LabelingError, Unavailable
 
 if TYPE_CHECKING:
     from backend.training.request import FinetuneRequest, FinetuneSummary
@@ -146,19 +146,30 @@ def _check(args: argparse.Namespace) -> None:
 def run(args: argparse.Namespace) -> int:
     """Fine-tune."""
     from backend.files.atomic import ensure_writable
-    from backend.training.finetune import finetune
+    from backend.training.lock import alone
 
-    _check(args)
-    settings = model_settings(args)
-    ensure_writable(args.out)
     stop = stop_on_interrupt()
     try:
-        source, fetched = _source(args, stop)
-    except Unavailable as error:
-        if not stop.is_set():
+        _check(args)
+        settings = model_settings(args)
+        ensure_writable(args.out)
+        with alone(args.out):
+            return _run(args, settings, stop)
+    except LabelingError as error:
+        interrupted = stop.is_set() and isinstance(error, Unavailable)
+        if args.json:
+            told = {"interrupted": True} if interrupted else {"error": str(error)}
+            print_json(told)
+        if not interrupted:
             raise
         print_status(str(error))
         return INTERRUPTED
+
+
+def _run(args: argparse.Namespace, settings: Settings, stop: threading.Event) -> int:
+    from backend.training.finetune import finetune
+
+    source, fetched = _source(args, stop)
     with tqdm(
         total=100,
         unit="%",
@@ -178,13 +189,7 @@ def run(args: argparse.Namespace) -> int:
             )
 
         request = _request(args, source, settings)
-        try:
-            summary = finetune(request, settings, stop=stop, tell=tell, remark=print_status)
-        except Unavailable as error:
-            if not stop.is_set():
-                raise
-            print_status(str(error))
-            return INTERRUPTED
+        summary = finetune(request, settings, stop=stop, tell=tell, remark=print_status)
     summary = replace(summary, faults=(*fetched, *summary.faults))
     if args.json:
         print_json({**summary.as_dict(), "interrupted": stop.is_set()})

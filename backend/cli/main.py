@@ -26,6 +26,7 @@ from backend.cli import (
     labelme,
     make_config,
     models,
+    next_tasks,
     prelabel,
     score,
     serve,
@@ -60,6 +61,7 @@ _EPILOG = f"""examples:
   yolosam2 evaluate VOC/ --report report.html       masks against ground truth: mIoU, AP, PQ
   yolosam2 score export.json --report report.html   accepted annotations against predictions
   yolosam2 finetune labels/ --out tuned/            a segmenter that learned from accepted masks
+  yolosam2 next export.json                         what to look at next, the hardest first
   yolosam2 view coco/ --out page.html               what a dataset holds, and what is odd in it
   yolosam2 convert export.json yolo/ --to yolo --images photos/
                                                     and between labelme, Label Studio, COCO,
@@ -83,6 +85,7 @@ _COMMANDS = (
     evaluate,
     score,
     finetune,
+    next_tasks,
     view,
     convert,
     labelme,

@@ -13,6 +13,7 @@ from typing import Any
 from backend.errors import ConfigError
 from backend.files.atomic import file_digest, write_atomic
 
+RUN_LOCK = ".finetune.lock"  # in the folder of a run, held by what trains there
 _FORMAT = 1  # of the JSON file
 _PACKAGED = "configs/"  # what names inside the sam2 package begin with
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from backend.errors import ConfigError
+from backend.models.tuned import RUN_LOCK
 from backend.training.tune_segmenter import VIEWS
 
 
@@ -20,7 +21,7 @@ def alone(out: Path) -> Iterator[None]:
     Raises:
         ConfigError: somebody does.
     """
-    lock = FileLock(out / ".finetune.lock", timeout=0)
+    lock = FileLock(out / RUN_LOCK, timeout=0, is_singleton=True)  # may be held twice by one run
     try:
         lock.acquire()
     except Timeout:

@@ -47,6 +47,9 @@ class FakeStudio:
     n_imports: int = 0
     about: dict[str, Any] = field(default_factory=lambda: {"model_version": ""})  # the project
     views: list[dict[str, Any]] = field(default_factory=list)
+    snapshot: list[dict[str, Any]] = field(default_factory=list)  # what an export holds
+    pictures: dict[str, bytes] = field(default_factory=dict)  # by path, where they are not alike
+    people: list[dict[str, Any]] = field(default_factory=list)
     written: list[tuple[str, str]] = field(default_factory=list)  # everything but GET
     _access: dict[str, int] = field(default_factory=dict)
     _next: int = 1
@@ -183,7 +186,17 @@ class FakeStudio:
         self, method: str, path: str, query: dict[str, list[str]], body: bytes
     ) -> tuple[int, Any]:
         if path.startswith("/data/upload/"):
-            return 200, self.picture
+            if self.pictures and path not in self.pictures:
+                return 404, {"detail": "Not found."}
+            return 200, self.pictures.get(path, self.picture)
+        if path == "/api/users/":
+            return 200, self.people
+        if path == "/api/projects/1/exports/":
+            return 201, {"id": 5}
+        if path == "/api/projects/1/exports/5":
+            return (204, {}) if method == "DELETE" else (200, {"status": "completed"})
+        if path == "/api/projects/1/exports/5/download":
+            return 200, self.snapshot
         if path == "/api/projects/1/":
             if method == "PATCH":
                 self.about |= json.loads(body)

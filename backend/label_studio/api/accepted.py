@@ -20,7 +20,7 @@ from typing import Any
 from urllib.parse import quote
 
 from backend.config.service import ServiceSettings
-from backend.errors import ConfigError, InputError, LabelingError, disk_error
+from backend.errors import ConfigError, InputError, disk_error
 from backend.files.addresses import looks_like_address, name_in
 from backend.files.atomic import write_atomic
 from backend.files.images import SUFFIXES
@@ -148,7 +148,7 @@ def _with_pictures(
                 for key, value in data.items()
             },
         }
-    except LabelingError as error:
+    except InputError as error:  # of this picture; an outage or a refusal is that of all
         return str(error)
 
 
@@ -160,14 +160,14 @@ def _moved(value: Any, pictures: _Pictures, task: int | None) -> Any:
         return {key: _moved(one, pictures, task) for key, one in value.items()}
     if not isinstance(value, str) or value.startswith("data:") or not looks_like_address(value):
         return value
-    return f"{_LOCAL}{quote(pictures.get(value, task))}"
+    return f"{_LOCAL}{quote(f'{IMAGES}/{pictures.get(value, task)}')}"
 
 
 def _with_people(task: Mapping[str, Any], people: Mapping[int, str]) -> Mapping[str, Any]:
     """A task whose annotations name their annotators, where only numbers were told."""
     found = task.get("annotations")
     annotations = [
-        {**one, "completed_by": person(one, people)}
+        {**one, "completed_by": {"id": one["completed_by"], "email": person(one, people)}}
         if isinstance(one, dict) and isinstance(one.get("completed_by"), int)
         else one
         for one in (found if isinstance(found, list) else [])
@@ -188,7 +188,8 @@ class _Pictures:
             self._names = {str(address): str(name) for address, name in found.items()}
         except (OSError, ValueError, AttributeError):
             pass  # nothing was fetched yet, or it is fetched again
-        self._taken = set(self._names.values())
+        # Some file systems take names for the same that differ in case alone.
+        self._taken = {name.casefold() for name in self._names.values()}
 
     def get(self, address: str, task: int | None) -> str:
         """The name of a picture below the folder of pictures, fetched if need be."""
@@ -203,7 +204,7 @@ class _Pictures:
         with self._lock:
             name = self._names.get(address) or self._free_name(address, data)
             self._names[address] = name
-            self._taken.add(name)
+            self._taken.add(name.casefold())
         write_atomic(self._folder / IMAGES / name, data)
         return name
 
@@ -216,7 +217,7 @@ class _Pictures:
             name = digest
         if Path(name).suffix.lower() not in SUFFIXES:
             name += f".{header_of(data, 'a task').format.lower()}"
-        return f"{digest}/{name}" if name in self._taken else name
+        return f"{digest}/{name}" if name.casefold() in self._taken else name
 
     def save(self) -> None:
         """Remember where all of them came from."""

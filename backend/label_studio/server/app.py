@@ -243,7 +243,7 @@ def _add_frame(app: Flask, service: Service) -> None:
         g.start = time.perf_counter()
         if foreign_host(service.settings, request.headers.get("Host", "")):
             return _error(421, "the request is for another server's name; SERVER_NAMES lists more")
-        if request.method == "POST" and request.mimetype in _FORMS:
+        if request.method == "POST" and request.mimetype != "application/json":
             return _error(415, "expected application/json, as Label Studio sends it")
         if is_allowed(service.settings, request.path, request.headers.get("Authorization")):
             return None

@@ -28,9 +28,18 @@ logger = logging.getLogger(__name__)
 RESULT = "job.json"
 LOG = "job.log"
 _NICE = 10  # so that predictions go first
-_SAME_S = 0.01  # by which times of birth may differ
 # What a training takes over from the server; the rest of its models' settings is of no use to it.
 _MODELS = ("detector", "segmenter", "segmenter_config", "model_root", "device", "max_pixels")
+# What a training fetches pictures by.
+_FETCHING = (
+    "label_studio_url",
+    "label_studio_public_url",
+    "label_studio_api_key",
+    "allowed_hosts",
+    "local_files_root",
+    "fetch_workers",
+    "max_image_bytes",
+)
 _LOGS = ("detector-log.jsonl", "segmenter-log.jsonl")  # a line an epoch
 _KILL_S = 5.0  # that the system may take to end a process
 _TAIL = 4096  # bytes of a log that are looked at
@@ -59,8 +68,15 @@ def command_of(project: str, run: Path, settings: Settings, options: str = "") -
 
 def environment_of(service: ServiceSettings) -> dict[str, str]:
     """The environment of a training: the token goes there, where no list of processes shows it."""
+    declared = settings_of(ServiceSettings)
+    # What else the server was told is not the training's, and may mean something else there.
+    others = [one for name, one in declared.items() if name not in _FETCHING]
+    dropped = {
+        name for one in (*others, *settings_of(Settings).values()) for name in one.environment
+    }
     cores = os.cpu_count() or 1
-    found = {**os.environ, "OMP_NUM_THREADS": str(max(1, cores - 1))}
+    found = {name: value for name, value in os.environ.items() if name not in dropped}
+    found["OMP_NUM_THREADS"] = str(max(1, cores - 1))
     if service.label_studio_url is not None:
         found["LABEL_STUDIO_URL"] = service.label_studio_url
     if service.label_studio_api_key:
@@ -73,13 +89,14 @@ class JobProcess:
 
     Args:
         pid: its number.
-        born: when the system says that it began, in seconds since 1970.
+        run: the folder that it trains in, which is in its command line: a number alone may be that
+            of another process by now.
         child: the process itself, where this server started it.
     """
 
-    def __init__(self, pid: int, born: float, child: subprocess.Popen[bytes] | None = None) -> None:
+    def __init__(self, pid: int, run: Path, child: subprocess.Popen[bytes] | None = None) -> None:
         self.pid = pid
-        self.born = born
+        self._run = run
         self._child = child
 
     @classmethod
@@ -99,12 +116,9 @@ class JobProcess:
                 env=dict(environment),
                 start_new_session=True,
             )
-        born = 0.0
         with suppress(psutil.Error):
-            process = psutil.Process(child.pid)
-            born = process.create_time()
-            process.nice(_NICE)
-        return cls(child.pid, born, child)
+            psutil.Process(child.pid).nice(_NICE)
+        return cls(child.pid, run, child)
 
     @property
     def is_running(self) -> bool:
@@ -112,10 +126,7 @@ class JobProcess:
         if self._child is not None:
             return self._child.poll() is None
         try:
-            process = psutil.Process(self.pid)
-            if process.status() == psutil.STATUS_ZOMBIE:
-                return False
-            return bool(abs(process.create_time() - self.born) < _SAME_S)
+            return str(self._run) in psutil.Process(self.pid).cmdline()
         except psutil.Error:
             return False
 

@@ -36,7 +36,6 @@ CREATE TABLE IF NOT EXISTS job (
     ended REAL,
     tries INTEGER NOT NULL DEFAULT 0,  -- processes that were started for it
     pid INTEGER,
-    born REAL,                         -- when the system says that process began
     reason TEXT,                       -- why it failed
     result TEXT                        -- JSON
 );
@@ -60,7 +59,6 @@ class Job:
         ended: the same; None before.
         tries: processes that were started for it.
         pid: of the last of them.
-        born: when the system says that this process began.
         reason: why it failed.
         result: what ``finetune --json`` printed.
     """
@@ -73,7 +71,6 @@ class Job:
     ended: float | None
     tries: int
     pid: int | None
-    born: float | None
     reason: str | None
     result: Mapping[str, Any] | None
 
@@ -83,7 +80,7 @@ class Job:
         return {name: getattr(self, name) for name in names}
 
 
-_COLUMNS = "id, project, state, asked, started, ended, tries, pid, born, reason, result"
+_COLUMNS = "id, project, state, asked, started, ended, tries, pid, reason, result"
 
 
 def _job(row: tuple[Any, ...]) -> Job:
@@ -162,7 +159,8 @@ class Jobs:
                 "INSERT INTO job (project, state, asked) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
                 (project, QUEUED, time.time()),
             ).rowcount
-            database.execute("DELETE FROM accepted WHERE project = ?", (project,))
+            if made:  # else what was annotated since that one began is for the next
+                database.execute("DELETE FROM accepted WHERE project = ?", (project,))
         return self._newest_of(project)[0], made == 1
 
     def _newest_of(self, project: str) -> list[Job]:
@@ -224,16 +222,16 @@ class Jobs:
             return (
                 database.execute(
                     "UPDATE job SET state = ?, started = COALESCE(started, ?), tries = tries + 1,"
-                    " pid = NULL, born = NULL WHERE id = ? AND state = ?",
+                    " pid = NULL WHERE id = ? AND state = ?",
                     (RUNNING, time.time(), job.id, QUEUED),
                 ).rowcount
                 == 1
             )
 
-    def in_process(self, job: Job, pid: int, born: float) -> None:
+    def in_process(self, job: Job, pid: int) -> None:
         """A job has a process."""
         with self._writing() as database:
-            database.execute("UPDATE job SET pid = ?, born = ? WHERE id = ?", (pid, born, job.id))
+            database.execute("UPDATE job SET pid = ? WHERE id = ?", (pid, job.id))
 
     def again(self, job: Job, *, counts: bool) -> None:
         """Let a job wait once more.
@@ -244,8 +242,9 @@ class Jobs:
         """
         with self._writing() as database:
             database.execute(
-                "UPDATE job SET state = ?, tries = tries - ?, pid = NULL, born = NULL WHERE id = ?",
-                (QUEUED, int(not counts), job.id),
+                "UPDATE job SET state = CASE state WHEN ? THEN ? ELSE ? END,"
+                " tries = tries - ?, pid = NULL WHERE id = ?",
+                (CANCELLING, CANCELLED, QUEUED, int(not counts), job.id),
             )
 
     def end(

@@ -120,8 +120,8 @@ def everything_loader(
 
 def with_tuned(settings: Settings, run: Path) -> Settings:
     """Settings with the models that a run offers, in the place of those it began with."""
-    if is_tuned(run, "detector"):
-        settings = replace(settings, detector=str(run))
+    if is_tuned(run, "detector"):  # which knows the labels of its project, and no others
+        settings = replace(settings, detector=str(run), classes=None, names=None)
     if is_tuned(run, "segmenter"):
         settings = replace(settings, segmenter=str(run), segmenter_config=None)
     return settings

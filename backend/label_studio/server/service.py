@@ -47,6 +47,7 @@ from backend.label_studio.server.worker import (
 _CONFIG_BYTES = 32 << 20  # of label configs remembered
 _SETUPS = 4  # that may wait for the models at once
 _PATIENCE_S = 5.0
+_WARM_UP_S = 600.0  # that models loaded beside those at work may wait for a first run
 
 
 Load = Callable[[str | None], InteractiveLabeler]
@@ -156,11 +157,12 @@ class Service:
             self.models = TunedModels(self.predictors)
             return
 
-        def take(project: str, run: Path | None) -> None:
+        def take(project: str, run: Path | None) -> bool:
             load = None if run is None else partial(self._loaded, training.load(run))
-            self.models.take(project, None if load is None else self._make(load))
+            return self.models.take(project, None if load is None else self._make(load))
 
-        self.trainer = Trainer(self.settings.training, training.start, take)
+        after = self.settings.auto_train_after
+        self.trainer = Trainer(self.settings.training, training.start, take, after=after)
         self.models = TunedModels(self.predictors, self.trainer.offering())
         self.monitor.add_training(self.trainer.jobs.n_in, lambda: self.models.n_swaps)
 
@@ -176,7 +178,7 @@ class Service:
     def _loaded(self, load: Load, model_path: str | None) -> InteractiveLabeler:
         predictor = load(model_path)
         if self._warm:
-            warm_up(predictor)
+            self.inference.call(partial(warm_up, predictor), _WARM_UP_S)
         self.monitor.models.labels(predictor.model_version).set(1)
         return predictor
 
@@ -228,8 +230,10 @@ class Service:
         return project.model_version
 
     def knows(self, project: str) -> bool:
-        """Whether a project was set up here."""
-        return self._configs.get(project) is not None
+        """Whether a project was set up here, or learned here before."""
+        if self._configs.get(project) is not None:
+            return True
+        return self.trainer is not None and self.trainer.run_of(project).is_dir()
 
     def _project(self, request: PredictRequest, deadline: float) -> Project:
         """The project of a request; for clicks and boxes without its namer."""

@@ -12,8 +12,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from backend.errors import InputError, LabelingError
+from backend.errors import InputError, LabelingError, Unavailable
 from backend.label_studio.server.job_process import (
+    LOG,
     JobProcess,
     last_words,
     progress_of,
@@ -28,10 +29,12 @@ from backend.label_studio.server.jobs import (
     Job,
     Jobs,
 )
+from backend.models.tuned import RUN_LOCK
 
 logger = logging.getLogger(__name__)
 _LOOK_S = 1.0
 _MOST_TRIES = 3  # processes of a job that were killed from outside
+_RETRY_S = 60.0  # until what could not be taken is tried once more
 _END_S = 2.0  # that the end of a server waits for a training; it goes on by itself
 _KILL_S = 60.0  # after a request to end
 _PROJECT = re.compile(r"[0-9]{1,18}")
@@ -61,7 +64,9 @@ class Trainer:
     Args:
         root: folder of the runs, one for each project.
         start: starts the process of a training, of a project and its folder.
-        take: takes what a run offers, of a project and its folder; None where it offers nothing.
+        take: takes what a run offers, of a project and its folder, None where it offers nothing;
+            tells whether it could.
+        after: annotations after which a training begins by itself; 0 for never.
         look_s: seconds between two looks.
 
     Raises:
@@ -72,19 +77,24 @@ class Trainer:
         self,
         root: Path,
         start: Start,
-        take: Callable[[str, Path | None], None],
+        take: Callable[[str, Path | None], bool],
         *,
+        after: int = 0,
         look_s: float = _LOOK_S,
     ) -> None:
         self._root = root
         self._start = start
         self._take = take
+        self._after = after
         self._look_s = look_s
         self.jobs = Jobs(root / "jobs.sqlite3")
         self._held = FileLock(root / ".trainer.lock", timeout=0, thread_local=False)
         self._process: JobProcess | None = None
         self._asked_to_end: float | None = None
-        self._offers: dict[str, Offer] = {}
+        self._offers: dict[str, Offer] = {}  # that were taken
+        # What could not be taken, and when it is tried once more.
+        self._again: dict[str, tuple[Offer, float]] = {}
+        self._retry_s = _RETRY_S
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work, name="trainer", daemon=True)
 
@@ -126,7 +136,8 @@ class Trainer:
             InputError: no number of a project.
             Unavailable: the disk refuses.
         """
-        job, is_new = self.jobs.ask(_checked(project))
+        project = _checked(project)
+        job, is_new = self.jobs.ask(project)
         if is_new:
             logger.info("project %s: a training was asked for", project)
         else:
@@ -140,15 +151,17 @@ class Trainer:
             InputError: there is none.
             Unavailable: the disk refuses.
         """
-        job = self.jobs.cancel(_checked(project))
+        project = _checked(project)
+        job = self.jobs.cancel(project)
         if job is None:
             raise InputError(f"project {project}: no training waits or runs")
         logger.info("project %s: its training is called off", project)
         return job
 
-    def annotated(self, project: str, n: int, after: int) -> None:
-        """Annotations came; after so many of them a training begins."""
-        if self.jobs.count(_checked(project), n) >= after:
+    def annotated(self, project: str, n: int = 1) -> None:
+        """Annotations came; after some number of them a training begins."""
+        project = _checked(project)
+        if self._after and self.jobs.count(project, n) >= self._after:
             self.ask(project)
 
     def state(self) -> dict[str, Any]:
@@ -165,6 +178,7 @@ class Trainer:
         told = ""
         while not self._stop.is_set():
             try:
+                self._take_offers()  # also those of another backend's trainings
                 if not self._held.is_locked:
                     self._held.acquire()
                 self.look()
@@ -179,8 +193,7 @@ class Trainer:
             self._stop.wait(self._look_s)
 
     def look(self) -> None:
-        """Take what is offered, see to the training in work, or begin the next."""
-        self._take_offers()
+        """See to the training in work, or begin the next."""
         job = self.jobs.current()
         if job is not None:
             self._see_to(job)
@@ -190,28 +203,42 @@ class Trainer:
     def _take_offers(self) -> None:
         for project, run in self._runs().items():
             offer = offer_of(run)
-            if offer == self._offers.get(project, ()):
+            if offer == self._offers.get(project):
                 continue
-            self._offers[project] = offer
-            self._take(project, run if offer else None)
+            refused, until = self._again.get(project, (None, 0.0))
+            if offer == refused and time.monotonic() < until:
+                continue
+            if self._take(project, run if offer else None):
+                self._offers[project] = offer
+                self._again.pop(project, None)
+            else:
+                self._again[project] = offer, time.monotonic() + self._retry_s
 
     def _begin(self, job: Job) -> None:
-        if not self.jobs.begin(job):
-            return
         run = self.run_of(job.project)
+        # A person may train there, or a process that is not known because it was started just
+        # before a backend was killed.
+        if is_locked(run / RUN_LOCK) or not self.jobs.begin(job):
+            return
+        if not job.tries:
+            (run / LOG).unlink(missing_ok=True)
         try:
             self._process = self._start(job.project, run)
         except (OSError, LabelingError) as error:
             self.jobs.end(job, FAILED, f"the training cannot be started: {error}", None)
             return
         self._asked_to_end = None
-        self.jobs.in_process(job, self._process.pid, self._process.born)
+        try:
+            self.jobs.in_process(job, self._process.pid)
+        except Unavailable:
+            self._process.kill()  # else nobody would know of it
+            raise
         logger.info("project %s: training in process %d", job.project, self._process.pid)
 
     def _see_to(self, job: Job) -> None:
         process = self._process
         if process is None or process.pid != job.pid:
-            process = JobProcess(job.pid or 0, job.born or 0.0)
+            process = JobProcess(job.pid or 0, self.run_of(job.project))
             if job.pid is not None and process.is_running:
                 logger.info("project %s: its training goes on in process %d", job.project, job.pid)
             self._process = process
@@ -238,10 +265,13 @@ class Trainer:
             logger.info("project %s: its training was called off", job.project)
         elif interrupted:
             self.jobs.again(job, counts=False)
+        elif result is not None and "error" in result:
+            self._failed(job, str(result["error"]))
         elif result is not None:
             self.jobs.end(job, DONE, None, result)
             logger.info("project %s: trained; %s", job.project, _told(result))
-        elif process.code is not None and process.code > 0:
+            self.annotated(job.project, 0)  # what was annotated meanwhile may be enough
+        elif process.code is not None and process.code >= 0:
             self._failed(job, last_words(run) or f"exit code {process.code}")
         elif job.tries < _MOST_TRIES:
             logger.warning("project %s: its training was killed, and goes on", job.project)
@@ -254,10 +284,22 @@ class Trainer:
         logger.error("project %s: its training failed: %s", job.project, reason)
 
 
+def is_locked(path: Path) -> bool:
+    """Whether somebody holds a lock, as far as one can see."""
+    if not path.exists():
+        return False
+    lock = FileLock(path, timeout=0)
+    try:
+        with lock:
+            return False
+    except Timeout:
+        return True
+
+
 def _checked(project: str) -> str:
     if _PROJECT.fullmatch(project) is None:
         raise InputError(f"project: expected its number, got {project[:40]!r}")
-    return project
+    return str(int(project))
 
 
 def _tell_once(fault: str, told: str) -> str:
@@ -270,6 +312,15 @@ def _told(result: Mapping[str, Any]) -> str:
     """Which models are offered now."""
     kinds = [kind for kind in ("detector", "segmenter") if kind in result]
     offered = [kind for kind in kinds if result[kind].get("offered")]
-    if not offered:
-        return f"the {' and the '.join(kinds) or 'model'} did not become better, so nothing changes"
-    return f"better, and taken: {', '.join(offered)}"
+    told = f"the {' and the '.join(kinds) or 'model'} did not become better, so nothing changes"
+    if offered:
+        told = f"better, and taken: {', '.join(offered)}"
+    stopped = [str(result[kind]["stopped"]) for kind in kinds if result[kind].get("stopped")]
+    failed = result.get("failed") or []
+    return "; ".join(
+        [
+            told,
+            *(f"it stopped: {reason}" for reason in stopped),
+            *([f"{len(failed)} pictures or regions could not be used"] if failed else []),
+        ]
+    )

@@ -6,10 +6,9 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from flask import Flask, Response, request
+from flask import Flask, Response
 
 from backend.errors import InputError, json_kind
-from backend.label_studio.server.access import is_allowed
 from backend.label_studio.server.requests import read_json
 from backend.label_studio.server.service import Service
 from backend.label_studio.server.trainer import Trainer
@@ -45,14 +44,11 @@ def add_training(
         event = read_json(data)
         action = event.get("action")
         if action == START_TRAINING:
-            if not is_allowed(service.settings, "", request.headers.get("Authorization")):
-                return reply({"error": "user name or password is missing or wrong"}, 401)
             return reply({"job": _trainer(service).ask(_project(event)).as_dict()}, 201)
-        after = service.settings.auto_train_after
-        if service.trainer is not None and after and action in _ANNOTATED:
+        if service.trainer is not None and action in _ANNOTATED:
             project = _project(event)
-            if service.knows(project):  # set up here, for which a password is asked
-                service.trainer.annotated(project, _n_annotations(event), after)
+            if service.knows(project):
+                service.trainer.annotated(project)
         return reply({}, 201)
 
     @app.get("/training")
@@ -91,8 +87,3 @@ def _project(content: Mapping[str, Any]) -> str:
     if isinstance(project, bool) or not isinstance(project, int | str):
         raise InputError(f"project: expected its number, got {json_kind(project)}")
     return str(project)
-
-
-def _n_annotations(event: Mapping[str, Any]) -> int:
-    several = event.get("annotations")
-    return len(several) if isinstance(several, list) else 1

@@ -47,28 +47,39 @@ class TunedModels:
                 )
             return self._tuned.get(project, self._default)
 
-    def take(self, project: str, made: Predictors | None) -> None:
+    def take(self, project: str, made: Predictors | None) -> bool:
         """Load models, and let new requests have them. Where they do not load, all stays as it is.
 
         Args:
             project: its number.
             made: models of its own, not loaded yet; None for those of the settings.
+
+        Returns:
+            Whether they are taken.
         """
         try:
             if made is not None:
                 made.load_default()
         except LabelingError as error:
             logger.error("project %s: what was trained cannot be used: %s", project, error)
-            with self._lock:
-                self._expected.discard(project)
-            return
+            return self._refused(project)
+        except Exception:  # whatever a model library raises, such as for want of memory
+            logger.exception("project %s: what was trained cannot be used", project)
+            return self._refused(project)
         with self._lock:
             self._expected.discard(project)
             if made is None:
                 if self._tuned.pop(project, None) is None:
-                    return
+                    return True
             else:
                 self._tuned[project] = made
             self.n_swaps += 1
         version = (made or self._default).default().model_version
         logger.info("project %s: new requests are answered by %s", project, version)
+        return True
+
+    def _refused(self, project: str) -> bool:
+        """Nobody waits any longer for what could not be loaded."""
+        with self._lock:
+            self._expected.discard(project)
+        return False

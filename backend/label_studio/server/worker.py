@@ -262,6 +262,20 @@ class InferenceThread:
                 )
             raise DeadlineExceeded("the model had no answer before the deadline") from None
 
+    def call(self, work: Callable[[], T], patience_s: float) -> T:
+        """Compute something on the inference thread, from that thread or from another.
+
+        Args:
+            work: uses the models.
+            patience_s: seconds that it may wait for its turn.
+
+        Raises:
+            DeadlineExceeded: it was not ready in time.
+        """
+        if threading.current_thread() is self._thread:
+            return work()
+        return self.run(work, time.monotonic() + patience_s)
+
     def begin_drain(self) -> None:
         """Take no new requests; the admitted ones go on. Safe in a signal handler."""
         if self._state != STUCK:
