@@ -19,6 +19,7 @@ def repeats(regions: Sequence[Region], without: set[int]) -> dict[int, str]:
     Returns:
         Index of the box to the id of its mask.
 
+    >>> import numpy as np
     >>> from backend.core.types import Instance
     >>> cat = Instance("cat", 0, 0.9, np.array([0, 0, 4, 4], np.float32))
     >>> mask = Region(key="a", instance=cat)

@@ -317,15 +317,20 @@ def bind(
         theirs = [tag.labels for tag in filled] + [tag.labels for tag in open_videos]
         choices = [tag.model for tag in filled] or [DEFAULT_MODELS]
         raise _nothing_fits(theirs, [names_of(choice) for choice in choices])
-    bare = [o.labels_from for group in groups.values() for o in group.outputs if o.labels_from]
+    digest = _digest(list(groups.values()), videos)
+    return Binding(tuple(groups.values()), tuple(notes), digest, tuple(videos), is_unlearned)
+
+
+def _digest(groups: Sequence[Group], videos: Sequence[VideoOutput]) -> str:
+    """What results depend on."""
+    bare = [o.labels_from for group in groups for o in group.outputs if o.labels_from]
     # In their order, by which results are kept.
-    pages = [group.pages for group in groups.values() if group.pages is not None]
-    modes = [group.model for group in groups.values() if group.model.mode != CASCADE]
-    described = repr(list(groups.values())) + "".join(
+    pages = [group.pages for group in groups if group.pages is not None]
+    modes = [group.model for group in groups if group.model.mode != CASCADE]
+    described = repr(list(groups)) + "".join(
         repr(one) for one in (bare, pages, videos, modes) if one
     )
-    digest = sha256(described.encode("utf-8", "backslashreplace")).hexdigest()
-    return Binding(tuple(groups.values()), tuple(notes), digest, tuple(videos), is_unlearned)
+    return sha256(described.encode("utf-8", "backslashreplace")).hexdigest()
 
 
 def _nothing_fits(
