@@ -180,16 +180,27 @@ def _run(args: argparse.Namespace, settings: Settings, stop: threading.Event) ->
         bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}",
     ) as bar:
 
+        def phase(what: str) -> None:
+            if bar.desc != what:  # each has a rate of its own
+                bar.reset(100)
+                bar.set_description_str(what, refresh=False)
+                bar.set_postfix_str("", refresh=False)
+
         def tell(progress: Progress) -> None:
-            bar.set_description_str(progress.what, refresh=False)
+            phase(progress.what)
             bar.n = round(100 * min(1.0, progress.done))
             bar.set_postfix_str(
                 f"epoch {progress.epoch}, loss {progress.loss:.3f}, validation"
                 f" {progress.figure} {progress.validation:.3f} (best {progress.best:.3f})"
             )
 
+        def work(what: str, done: float) -> None:
+            phase(what)
+            bar.n = round(100 * done)
+            bar.refresh()
+
         request = _request(args, source, settings)
-        summary = finetune(request, settings, stop=stop, tell=tell, remark=print_status)
+        summary = finetune(request, settings, stop=stop, tell=tell, remark=print_status, work=work)
     summary = replace(summary, faults=(*fetched, *summary.faults))
     if args.json:
         print_json({**summary.as_dict(), "interrupted": stop.is_set()})
@@ -275,7 +286,8 @@ def _text(summary: FinetuneSummary, out: Path) -> str:
     if detector is not None:
         lines += ["", f"detector, {detector.epochs} epochs; validation mAP {detector.best:.3f}"]
     if summary.together is not None:
-        lines += ["both together on held-out pictures:", _together(summary.together.document)]
+        document = summary.together.document
+        lines += ["both together on held-out pictures:", _together(document), _sizes(document)]
     lines += [""] + [f"failed: {sentence}" for sentence in summary.faults]
     if summary.stopped is not None:
         lines.append(f"stopped: {summary.stopped}")
@@ -286,6 +298,7 @@ def _text(summary: FinetuneSummary, out: Path) -> str:
             lines.append(_offer(kind, found.path, out, offered=offered, judged=judged))
     if summary.together is not None:
         lines.append(f"the worst pictures: {out / 'report.html'}")
+        lines.append(f"what changed most: {out / 'changes.jpg'}")
     return "\n".join(lines)
 
 
@@ -293,6 +306,17 @@ def _together(document: Mapping[str, Any]) -> str:
     from backend.evaluation.comparison_text import comparison_text
 
     return comparison_text(document["comparison"])
+
+
+def _sizes(document: Mapping[str, Any]) -> str:
+    """How many objects of each size were found before, and are found now."""
+    before, after = document["recall_by_size"].values()
+    parts = [
+        f"{name} {before[name]['found']} -> {after[name]['found']} of {counts['objects']}"
+        for name, counts in after.items()
+        if counts["objects"]
+    ]
+    return f"found (IoU 0.5) by size: {', '.join(parts) or 'no objects'}"
 
 
 def _offer(kind: str, path: Path, out: Path, *, offered: bool, judged: bool) -> str:

@@ -5,7 +5,7 @@ figures, the verdicts and the page of ``yolosam2 evaluate``.
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,9 +26,11 @@ from backend.files.images import ImageLimits
 from backend.formats.sample import Fault
 from backend.labeling.load import BOXES, CASCADE, load_labeler
 from backend.training.accepted import AcceptedPicture
+from backend.training.changes import Changes
 from backend.training.compare import BETTER, NOT_SHOWN, WORSE, widened
 
 BEFORE, AFTER = "before", "after"
+CHANGES = "changes.jpg"
 ALONE = "before, with the outlines of after"  # what the detector alone is compared with
 OFFERED = "offered until now"
 _OF_MASKS, _OF_BOXES = "mean_iou_without_background", "f1_50"  # figures that decide
@@ -91,6 +93,7 @@ def compare_cascades(
     limits: ImageLimits,
     report: Path | None,
     stop: threading.Event,
+    tell: Callable[[float], None] = lambda done: None,
 ) -> Together:
     """Label held-out pictures with several pairs of models, and compare with what was accepted.
 
@@ -101,8 +104,10 @@ def compare_cascades(
             against. Where most objects have a box alone, boxes are compared.
         names: of all classes.
         limits: of pictures.
-        report: takes a page with pictures of the worst; None for none.
+        report: takes a page with pictures of the worst; None for none. Beside it goes a picture
+            of what changed most, ``CHANGES``.
         stop: ends early.
+        tell: hears how much is done, 0..1.
 
     Raises:
         ConfigError: the models do not load, or nothing could be compared.
@@ -113,6 +118,8 @@ def compare_cascades(
     of_boxes = sum(len(one.boxes) for one in pictures) > sum(len(one.objects) for one in pictures)
     run = Scoring(ClassIndex(names), "score", with_gallery=report is not None)
     run.compare = (BEFORE, AFTER)
+    changes = Changes(BEFORE, AFTER)
+    done = 0
     for version, settings in versions.items():
         labeler = load_labeler(settings, BOXES if of_boxes else CASCADE, None).labeler
         for one in pictures:
@@ -125,8 +132,11 @@ def compare_cascades(
                 run.take(Fault(str(one.name), str(error)))
                 continue
             size_hw = (image.shape[0], image.shape[1])
-            sides = _boxes if of_boxes else _masks
-            run.take(_pair(one, version, size_hw, sides(one, prediction, numbers, size_hw)))
+            sides = (_boxes if of_boxes else _masks)(one, prediction, numbers, size_hw)
+            changes.take(version, one.digest, size_hw, sides.truth, sides.made)
+            run.take(_pair(one, version, size_hw, sides))
+            done += 1
+            tell(done / (len(versions) * len(pictures)))
     by_digest = {one.digest: one for one in pictures}
 
     def load(picture: Picture) -> Image:
@@ -140,6 +150,10 @@ def compare_cascades(
         captions=("prediction", "accepted"),
         load=load,
     )
+    document["recall_by_size"] = changes.recall_by_size()
+    if report is not None:
+        sheet = report.with_name(CHANGES)
+        changes.write_sheet(sheet, lambda digest: by_digest[digest].image(limits))
     deciding = (ALONE if ALONE in versions else BEFORE, AFTER)
     return Together(document, compare_versions(run.tally, names, deciding), of_boxes)
 

@@ -18,7 +18,7 @@ from backend.training.lock import alone
 from backend.training.models_run import ModelsRun
 from backend.training.request import DETECTOR, SEGMENTER, FinetuneRequest, FinetuneSummary
 from backend.training.segmenter import Recipe
-from backend.training.segmenter_loop import Progress, TuneOptions
+from backend.training.segmenter_loop import Progress, TuneOptions, Work
 from backend.training.tune_detector import STATE_FOLDER
 
 
@@ -85,6 +85,7 @@ def finetune(
     stop: threading.Event,
     tell: Callable[[Progress], None],
     remark: Callable[[str], None],
+    work: Work = lambda what, done: None,
 ) -> FinetuneSummary:
     """Fine-tune the models that the settings name.
 
@@ -94,6 +95,7 @@ def finetune(
         stop: ends after the step in hand, and keeps the best so far.
         tell: hears of every epoch.
         remark: hears what is worth knowing before training begins.
+        work: hears of encoding and judging.
 
     Raises:
         ConfigError: nothing to train on, or a base that cannot learn.
@@ -122,7 +124,7 @@ def finetune(
         recipe=Recipe(rate=request.rate, seed=request.seed, parts=request.parts),
         limits=limits,
     )
-    run = ModelsRun(request, settings, parts, options, trained, stop, tell)
+    run = ModelsRun(request, settings, parts, options, trained, stop, tell, work)
     with alone(request.out):
         record(request.out, parts)
         run.train()

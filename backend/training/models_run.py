@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from backend.config.models import Settings
@@ -38,7 +39,7 @@ from backend.training.request import (
     segmenter_figures,
     together_figures,
 )
-from backend.training.segmenter_loop import Progress, TuneOptions
+from backend.training.segmenter_loop import Progress, TuneOptions, Work
 from backend.training.tune_detector import TunedDetector, tune_detector
 from backend.training.tune_segmenter import TunedSegmenter, tune_segmenter
 
@@ -65,6 +66,7 @@ class ModelsRun:
     trained: Mapping[str, Sequence[str]]
     stop: threading.Event
     tell: Callable[[Progress], None]
+    work: Work
     segmenter: TunedSegmenter | None = None
     detector: TunedDetector | None = None
     together: Together | None = None
@@ -109,6 +111,7 @@ class ModelsRun:
             self.options,
             stop=self.stop,
             tell=self.tell,
+            work=self.work,
             rival=None if rival is None else rival.path,
         )
         is_best = found.rival is None or found.every.after >= found.rival
@@ -141,6 +144,7 @@ class ModelsRun:
                 self.options.limits,
                 report,
                 self.stop,
+                partial(self.work, "judging"),
             )
         except Unavailable:
             if not self.stop.is_set():

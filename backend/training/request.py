@@ -128,6 +128,7 @@ def together_figures(together: Together) -> dict[str, Any]:
         "figures": compared["figures"],
         "iou_by_class": compared["iou_by_class"],
         "versions": views,
+        "recall_by_size": together.document["recall_by_size"],
     }
 
 

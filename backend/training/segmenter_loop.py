@@ -78,6 +78,9 @@ class Progress:
     figure: str = "IoU"
 
 
+Work = Callable[[str, float], None]  # hears what is done beside training, and how far, 0..1
+
+
 @dataclass(eq=False)
 class Trained:
     """The best of the weights that learn so far, and where training is."""

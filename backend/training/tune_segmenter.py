@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from backend.core.types import Image
 from backend.drawing.overlays import encode_picture
 from backend.errors import ConfigError, InputError, Unavailable
 from backend.files.atomic import write_atomic
@@ -33,6 +34,7 @@ from backend.training.segmenter_loop import (
     STATE,
     Progress,
     TuneOptions,
+    Work,
     bytes_of,
     mean_of,
     train_segmenter,
@@ -79,6 +81,7 @@ def tune_segmenter(
     *,
     stop: threading.Event,
     tell: Callable[[Progress], None],
+    work: Work = lambda what, done: None,
     rival: Path | None = None,
 ) -> TunedSegmenter:
     """Fine-tune a SAM 2; what it remembers of videos stays as it is.
@@ -91,6 +94,7 @@ def tune_segmenter(
         options: how long.
         stop: ends after the step in hand, and keeps the best so far.
         tell: hears of every epoch.
+        work: hears of the encoding.
         rival: weights that the folder offers until now, to be compared with.
 
     Raises:
@@ -99,19 +103,20 @@ def tune_segmenter(
     """
     model, device = segmenter.model, segmenter.device
     faults: list[str] = []
+    reader = _Reader(parts, options, faults, stop, work)
     with tempfile.TemporaryDirectory(prefix=VIEWS, dir=out) as folder:
         root = Path(folder)
         live = options.recipe.parts != DECODER
         kind = DrawnViews if live else EncodedViews
         views = kind(_made(root / "train"), model, device)
-        _add(views, parts.train, options, faults, stop)
+        _add(views, parts.train, options.views, reader)
         validation, choosing = _encoded(
-            root / "validation", segmenter, parts.validation, options, faults, stop, live=live
+            root / "validation", segmenter, parts.validation, reader, live=live
         )
         if not len(validation):
             raise ConfigError("no picture that is to choose the best weights has an object")
         held_out, judging = _encoded(
-            root / "held-out", segmenter, parts.held_out, options, faults, stop, live=True
+            root / "held-out", segmenter, parts.held_out, reader, live=True
         )
         if not len(held_out):
             raise ConfigError("no held-out picture has an object, so nothing can be proved")
@@ -141,14 +146,13 @@ def tune_segmenter(
 def _add(
     views: Views,
     pictures: Sequence[AcceptedPicture],
-    options: TuneOptions,
-    faults: list[str],
-    stop: threading.Event,
+    count: int,
+    reader: _Reader,
 ) -> None:
-    """Encode what is learned from."""
+    """Encode what is learned from, ``count`` views of each picture."""
     small = 0
-    for k, (one, image) in enumerate(_readable(pictures, options, faults, stop)):
-        small += len(one.objects) - views.add(image, one.masks, options.views, k)
+    for k, (one, image) in enumerate(reader(pictures)):
+        small += len(one.objects) - views.add(image, one.masks, count, k)
     if not len(views):
         raise ConfigError("no picture to train on has an object that is large enough")
     if small:
@@ -186,36 +190,63 @@ def _made(folder: Path) -> Path:
     return folder
 
 
-def _readable(
-    pictures: Sequence[AcceptedPicture],
-    options: TuneOptions,
-    faults: list[str],
-    stop: threading.Event,
-) -> Iterator[tuple[AcceptedPicture, Any]]:
-    for one in pictures:
-        if stop.is_set():
-            raise Unavailable("interrupted before training began")
-        if not one.objects:
-            continue
-        try:
-            yield one, one.image(options.limits)
-        except InputError as error:
-            faults.append(str(error))
+class _Reader:
+    """Reads the pictures of all parts that have an object, and tells how far it is.
+
+    Args:
+        parts: all pictures.
+        options: limits of pictures.
+        faults: takes a sentence for each that cannot be read.
+        stop: ends it.
+        work: hears how far it is.
+    """
+
+    def __init__(
+        self,
+        parts: Parts,
+        options: TuneOptions,
+        faults: list[str],
+        stop: threading.Event,
+        work: Work,
+    ) -> None:
+        self._limits = options.limits
+        self._faults = faults
+        self._stop = stop
+        self._work = work
+        self._done = 0
+        self._total = sum(map(len, (parts.train, parts.validation, parts.held_out)))
+
+    def __call__(
+        self, pictures: Sequence[AcceptedPicture]
+    ) -> Iterator[tuple[AcceptedPicture, Image]]:
+        """Those of some pictures.
+
+        Raises:
+            Unavailable: it was stopped.
+        """
+        for one in pictures:
+            if self._stop.is_set():
+                raise Unavailable("interrupted before training began")
+            if one.objects:
+                try:
+                    yield one, one.image(self._limits)
+                except InputError as error:
+                    self._faults.append(str(error))
+            self._done += 1
+            self._work("encoding", self._done / self._total)
 
 
 def _encoded(
     folder: Path,
     segmenter: Sam2Segmenter,
     pictures: Sequence[AcceptedPicture],
-    options: TuneOptions,
-    faults: list[str],
-    stop: threading.Event,
+    reader: _Reader,
     *,
     live: bool,
 ) -> tuple[EncodedPictures, list[AcceptedPicture]]:
     found = EncodedPictures(_made(folder), segmenter.model, segmenter.device, live=live)
     kept = []
-    for one, image in _readable(pictures, options, faults, stop):
+    for one, image in reader(pictures):
         found.add(image, one.masks)
         kept.append(one)
     return found, kept
