@@ -13,6 +13,7 @@ from backend.files.images import ImageLimits
 from backend.models.registry import tuned_of
 from backend.models.tuned import Tuned
 from backend.training.accepted import Accepted, AcceptedPicture, read_accepted
+from backend.training.curves import with_curves
 from backend.training.division import Parts, divide, record, with_hashes
 from backend.training.lock import alone
 from backend.training.models_run import ModelsRun
@@ -124,8 +125,8 @@ def finetune(
         recipe=Recipe(rate=request.rate, seed=request.seed, parts=request.parts),
         limits=limits,
     )
-    run = ModelsRun(request, settings, parts, options, trained, stop, tell, work)
-    with alone(request.out):
+    with alone(request.out), with_curves(request.out, tell) as told:
+        run = ModelsRun(request, settings, parts, options, trained, stop, told, work)
         record(request.out, parts)
         run.train()
         if not stop.is_set():  # else the same command goes on
