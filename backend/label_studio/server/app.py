@@ -234,6 +234,15 @@ def _tell(endpoint: str, status: int, took_s: float) -> None:
     )
 
 
+def _may_be_forged() -> bool:
+    """Whether a page of another site can have made a browser send the request, with or without a
+    type; Label Studio itself is no browser, and names no origin.
+    """
+    return request.mimetype in _FORMS or (
+        request.mimetype != "application/json" and "Origin" in request.headers
+    )
+
+
 def _add_frame(app: Flask, service: Service) -> None:
     """Access, identification, counting and errors around every route."""
 
@@ -243,7 +252,7 @@ def _add_frame(app: Flask, service: Service) -> None:
         g.start = time.perf_counter()
         if foreign_host(service.settings, request.headers.get("Host", "")):
             return _error(421, "the request is for another server's name; SERVER_NAMES lists more")
-        if request.method == "POST" and request.mimetype != "application/json":
+        if request.method == "POST" and _may_be_forged():
             return _error(415, "expected application/json, as Label Studio sends it")
         if is_allowed(service.settings, request.path, request.headers.get("Authorization")):
             return None

@@ -13,9 +13,10 @@ import pytest
 
 from backend.config.secret import Secret
 from backend.config.service import ServiceSettings
-from backend.errors import ConfigError, InputError
+from backend.errors import AuthError, ConfigError, InputError
 from backend.formats.label_studio.make_config import make_config
 from backend.label_studio.api.accepted import FetchedProject, fetch_accepted
+from backend.label_studio.api.fetch import Fetcher
 from backend.training.accepted import read_accepted
 from tests.support.exports import NAMES, SIZE, disc, regions, task
 from tests.support.fake_studio import FakeStudio, serving
@@ -89,6 +90,53 @@ def test_what_is_there_is_not_fetched_again(studio: FakeStudio, tmp_path: Path) 
     assert found.n_tasks == 3
     accepted = read_accepted(found.export)
     assert [one.labels for one in accepted.pictures] == [["car"], ["dog"], ["dog"]]
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "/data/upload/1/../../../../evil.png",
+        "/data/local-files/?d=../../evil.png",
+        "/data/local-files/?d=/etc/evil.png",
+        "/data/upload/1/%2e%2e%2f%2e%2e%2fevil.png",
+    ],
+)
+def test_no_address_leads_out_of_the_folder(
+    studio: FakeStudio, tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Fetcher, "fetch", lambda self, uri, task, deadline: picture(9))
+    studio.snapshot = [named(address, task(1, CAR, None))]
+    inner = tmp_path / "a" / "b"
+    found = fetched(studio, inner)
+    outside = [path for path in tmp_path.rglob("*") if path.is_file() and inner not in path.parents]
+    assert outside == []
+    [one] = read_accepted(found.export).pictures
+    assert one.labels == ["car"]
+
+
+def test_a_picture_is_found_where_it_was_put(studio: FakeStudio, tmp_path: Path) -> None:
+    """Not where one of another folder has its name."""
+    local = "/data/local-files/?d=images/1.jpg"
+    studio.snapshot = [task(1, CAR, None), named(local, task(2, DOG, None))]
+    with pytest.MonkeyPatch.context() as patch:
+        found_at = {local: picture(2), "/data/upload/1/0123abcd-1.jpg": picture(1)}
+        patch.setattr(Fetcher, "fetch", lambda self, uri, number, deadline: found_at[uri])
+        found = fetched(studio, tmp_path)
+    accepted = read_accepted(found.export).pictures
+    data = [one.picture.read_bytes() for one in accepted if isinstance(one.picture, Path)]
+    assert data == [picture(1), picture(2)]
+
+
+def test_an_outage_ends_the_fetching(studio: FakeStudio, tmp_path: Path) -> None:
+    """Nothing is trained on a part of the pictures that happened to come."""
+
+    def fails(self: Any, uri: str, number: int, deadline: float) -> bytes:
+        raise AuthError("the token was taken back")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Fetcher, "fetch", fails)
+        with pytest.raises(AuthError):
+            fetched(studio, tmp_path)
 
 
 @pytest.mark.parametrize("who", ["ben@example.com", "2"])

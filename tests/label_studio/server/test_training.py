@@ -48,6 +48,7 @@ if what == "fail":
 print(json.dumps({"segmenter": {"offered": True}}))
 """
 _QUICK_S = 0.03
+_LOADING = "The models of this project are still loading; try again in a few seconds"
 
 
 def fake(project: str, run: Path) -> JobProcess:
@@ -232,6 +233,8 @@ def backend(tmp_path: Path) -> Iterator[Callable[..., Backend]]:
         version = (run / "segmenter.json").read_text()
 
         def load(path: str | None) -> Cascade:
+            if version == "no memory":
+                raise RuntimeError("out of memory")
             if version == "broken":
                 raise ConfigError("it was cut")
             return Cascade(FakeDetector(), Named(version))
@@ -414,6 +417,57 @@ def test_how_a_training_is_called(tmp_path: Path) -> None:
     environment = environment_of(service)
     assert environment["LABEL_STUDIO_API_KEY"] == "canary"
     assert environment["LABEL_STUDIO_URL"] == "http://studio:8080"
+
+
+def test_what_a_server_was_told_does_not_reach_its_trainings(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It may mean something else there, or nothing that can work."""
+    for name in ("AUTO_TRAIN_AFTER", "QUEUE_SIZE", "BASIC_AUTH_PASS"):
+        monkeypatch.setenv(name, "5")
+    monkeypatch.setenv("CLASS_NAMES", "cat")
+    monkeypatch.setenv("ALLOWED_HOSTS", "images.example.com")
+    found = environment_of(ServiceSettings())
+    assert not {"AUTO_TRAIN_AFTER", "QUEUE_SIZE", "BASIC_AUTH_PASS", "CLASS_NAMES"} & set(found)
+    assert found["ALLOWED_HOSTS"] == "images.example.com"
+    load_service_settings({}, found)
+
+
+def test_annotations_during_a_training_count_for_the_next(backend: Any) -> None:
+    event = {"action": "ANNOTATION_CREATED", "project": {"id": 3}}
+    one = backend(auto_train_after=2)
+    one.version(3)
+    one.post("/webhook", event)
+    one.post("/webhook", event)
+    until(lambda: (one.root / "project-3" / "started").exists())
+    for _ in range(3):
+        one.post("/webhook", event)
+    assert len(one.service.trainer.jobs.newest()) == 1
+    (one.root / "project-3" / "go").write_text("well")
+    until(lambda: len(one.service.trainer.jobs.newest()) == 2)
+
+
+def test_a_model_that_does_not_fit_keeps_nobody_waiting(backend: Any, caplog: Any) -> None:
+    """After a restart too: the models of the settings answer, and it is tried again."""
+    first = backend()
+    first.offer(3, "no memory")
+    base = first.version(4)
+    until(lambda: "RuntimeError: out of memory" in caplog.text)
+    assert first.version(3) == base
+    first.service.stop(1)
+    caplog.clear()
+    second = backend()
+    until(lambda: "RuntimeError: out of memory" in caplog.text)
+    assert second.version(3) == base
+
+
+def test_a_second_backend_serves_what_another_trained(backend: Any) -> None:
+    first = backend()
+    base = first.version(3)
+    first.offer(3, "tuned")
+    second = backend()
+    until(lambda: second.version(3) not in (base, _LOADING))
+    until(lambda: first.version(3) == second.version(3))
 
 
 def test_settings_that_cannot_work_are_refused() -> None:
