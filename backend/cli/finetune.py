@@ -179,9 +179,12 @@ def _run(args: argparse.Namespace, settings: Settings, stop: threading.Event) ->
         dynamic_ncols=True,
         bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}",
     ) as bar:
+        shown = ""
 
         def phase(what: str) -> None:
-            if bar.desc != what:  # each has a rate of its own
+            nonlocal shown
+            if shown != what:  # each has a rate of its own
+                shown = what
                 bar.reset(100)
                 bar.set_description_str(what, refresh=False)
                 bar.set_postfix_str("", refresh=False)
@@ -282,6 +285,7 @@ def _text(summary: FinetuneSummary, out: Path) -> str:
             "",
             f"segmenter, {one.epochs} epochs; mean IoU from true boxes on held-out pictures:",
             differences_text(one.every, one.classes),
+            *_margin(one.margin),
         ]
     if detector is not None:
         lines += ["", f"detector, {detector.epochs} epochs; validation mAP {detector.best:.3f}"]
@@ -300,6 +304,13 @@ def _text(summary: FinetuneSummary, out: Path) -> str:
         lines.append(f"the worst pictures: {out / 'report.html'}")
         lines.append(f"what changed most: {out / 'changes.jpg'}")
     return "\n".join(lines)
+
+
+def _margin(margin: float | None) -> list[str]:
+    """How outlines are cut, where they are."""
+    if margin is None:
+        return []
+    return [f"outlines fit best when they are cut to their boxes, grown by {margin:.0%}"]
 
 
 def _together(document: Mapping[str, Any]) -> str:

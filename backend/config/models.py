@@ -181,7 +181,7 @@ class Settings(NamingOptions, AutomaticOptions, YoloOptions):
         environment=("BOX_MARGIN",),
         metavar="SHARE",
         help="cut masks to their box grown by this share of its sides",
-        shown_default="off",
+        shown_default="off, or what a tuned segmenter fits best with",
     )
     min_part: float | None = setting(
         None,

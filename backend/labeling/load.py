@@ -28,7 +28,9 @@ from backend.models.registry import (
     load_proposer,
     load_segmenter,
     takes_names,
+    tuned_of,
 )
+from backend.models.tuned import margin_of
 
 logger = logging.getLogger(__name__)
 LOWEST_CONF = 0.01  # of a detector whose thresholds a labeling config decides
@@ -54,6 +56,15 @@ class LoadedLabeler:
 
     labeler: InteractiveLabeler
     prompts: PromptFile | None
+
+
+def box_margin_of(settings: Settings) -> float | None:
+    """By how much boxes are grown before outlines are cut to them: as a person said, else as a
+    tuned segmenter was found to be best with; None where they are not cut.
+    """
+    if settings.box_margin is not None:
+        return settings.box_margin
+    return margin_of(tuned_of("segmenter", settings))
 
 
 def build_cascade(
@@ -90,7 +101,7 @@ def build_cascade(
         segmenter,
         names=None if names is None else dict(enumerate(names)),
         conf=settings.conf,
-        box_margin=settings.box_margin,
+        box_margin=box_margin_of(settings),
         min_part=settings.min_part,
         given_version=given_version,
     )

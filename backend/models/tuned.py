@@ -119,6 +119,16 @@ def roll_back(folder: Path, kind: str) -> Tuned | None:
     return found
 
 
+def margin_of(tuned: Tuned | None) -> float | None:
+    """By how much boxes are grown before a tuned segmenter's outlines are cut to them; None where
+    they are not cut.
+    """
+    found = None if tuned is None else tuned.about.get("box_margin")
+    if isinstance(found, bool) or not isinstance(found, int | float):
+        return None
+    return float(found) if 0 <= found < float("inf") else None
+
+
 def is_tuned(folder: Path, kind: str) -> bool:
     """Whether a folder holds a tuned model of a kind."""
     return (folder / f"{kind}.json").is_file()

@@ -8,49 +8,110 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from backend.core.masks import mask_iou, mask_xyxy
+from backend.core.masks import clip_mask, mask_iou, mask_xyxy
 from backend.core.types import Image, Instance, Mask, Prediction
 from backend.core.upsample import crop_mask
 from backend.drawing.overlays import contact_sheet, draw
 from backend.models.sam2.preprocess import decoded
+from backend.training.data import jittered
 from backend.training.views import EncodedPictures, Judged
 
 _AT_ONCE = 32  # boxes
 _WIDTH = 1600  # pixels, of a sheet
+_MARGINS = (0.1, 0.05, 0.0)  # that are tried
 
 
-def box_ious(model: Any, pictures: EncodedPictures) -> Iterator[list[float]]:
+def box_ious(
+    model: Any, pictures: EncodedPictures, margin: float | None = None
+) -> Iterator[list[float]]:
     """How well the object in each true box is outlined: IoU in pixels, picture by picture.
 
     Args:
         model: a ``SAM2Base``.
         pictures: with at least one object each.
+        margin: outlines are cut to their boxes grown by this share of the sides; None leaves them.
     """
     for one in pictures.seen_by(model):
-        yield [iou for _, iou in _outlined(model, one)]
+        yield [iou for _, iou in _outlined(model, one, margin)]
 
 
-def _outlined(model: Any, one: Judged) -> Iterator[tuple[Mask | None, float]]:
+def best_margin(model: Any, pictures: EncodedPictures, seed: int) -> float | None:
+    """By how much boxes are to be grown before outlines are cut to them, so that these fit best;
+    None where they had better not be cut.
+
+    The boxes are off by as much as those of a detector, so that what is chosen serves a detector.
+
+    Args:
+        model: a ``SAM2Base``.
+        pictures: that choose.
+        seed: of chance.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    ious: dict[float | None, list[float]] = {margin: [] for margin in (None, *_MARGINS)}
+    for one in pictures.seen_by(model):
+        found = _outlines(model, one, _true_boxes(one), generator)
+        for (outline, box), truth in zip(found, one.masks, strict=True):
+            for margin, values in ious.items():
+                values.append(_iou(_cut(outline, box, margin), truth))
+    return max(ious, key=lambda margin: float(np.mean(ious[margin] or [0.0])))
+
+
+def _iou(outline: Mask | None, truth: Mask) -> float:
+    return 0.0 if outline is None else mask_iou(outline, truth)
+
+
+def _cut(outline: Mask | None, box: NDArray[np.float32], margin: float | None) -> Mask | None:
+    if outline is None or margin is None:
+        return outline
+    return clip_mask(outline, box, margin)
+
+
+def _true_boxes(one: Judged) -> NDArray[np.float32]:
+    return np.stack([mask_xyxy(mask) for mask in one.masks]).astype(np.float32)
+
+
+def _outlined(
+    model: Any, one: Judged, margin: float | None = None
+) -> Iterator[tuple[Mask | None, float]]:
     """The outline in each true box of a picture, and its IoU with the truth."""
+    for (outline, box), truth in zip(
+        _outlines(model, one, _true_boxes(one)), one.masks, strict=True
+    ):
+        cut = _cut(outline, box, margin)
+        yield cut, _iou(cut, truth)
+
+
+def _outlines(
+    model: Any, one: Judged, boxes: NDArray[np.float32], generator: torch.Generator | None = None
+) -> Iterator[tuple[Mask | None, NDArray[np.float32]]]:
+    """The outline in each box of a picture, and the box; with a generator, the boxes are jittered
+    by it first.
+    """
     side = float(model.image_size)
     labels = torch.tensor([[2, 3]], dtype=torch.int)
     device = one.features.image.device
     scale = np.array([side / one.size_hw[1], side / one.size_hw[0]] * 2, np.float32)
-    boxes = np.stack([mask_xyxy(mask) for mask in one.masks]) * scale
+    prompts = torch.from_numpy(boxes * scale)
+    if generator is not None:
+        prompts = jittered(prompts, int(side), generator)
     for start in range(0, len(boxes), _AT_ONCE):
-        corners = torch.from_numpy(boxes[start : start + _AT_ONCE].reshape(-1, 2, 2)).to(device)
+        asked = prompts[start : start + _AT_ONCE]
+        corners = asked.reshape(-1, 2, 2).to(device)
         kinds = labels.to(device).expand(len(corners), 2)
         with torch.no_grad():
             answer = decoded(model, one.features, corners, kinds)
         grids = answer.logits[:, 0].float().cpu().numpy()
-        for mask, grid in zip(one.masks[start : start + _AT_ONCE], grids, strict=True):
-            outline = crop_mask(grid, one.size_hw)
-            yield outline, 0.0 if outline is None else mask_iou(outline, mask)
+        for box, grid in zip(asked.numpy() / scale, grids, strict=True):
+            yield crop_mask(grid, one.size_hw), box
 
 
 def sheet_of(
-    model: Any, pictures: EncodedPictures, images: Sequence[Image], labels: Sequence[Sequence[str]]
+    model: Any,
+    pictures: EncodedPictures,
+    images: Sequence[Image],
+    labels: Sequence[Sequence[str]],
 ) -> Image:
     """What was accepted on the left, and what the model outlines on the right, with its IoU.
 

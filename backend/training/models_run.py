@@ -11,6 +11,7 @@ from typing import Any
 
 from backend.config.models import Settings
 from backend.errors import ConfigError, Unavailable
+from backend.labeling.load import box_margin_of
 from backend.models.devices import resolve_device
 from backend.models.registry import (
     detector_file,
@@ -21,7 +22,7 @@ from backend.models.registry import (
     weights_of,
 )
 from backend.models.sam2.image import Sam2Segmenter
-from backend.models.tuned import describe_tuned, is_tuned, read_tuned
+from backend.models.tuned import describe_tuned, is_tuned, margin_of, read_tuned
 from backend.training.cascades import (
     AFTER,
     ALONE,
@@ -41,7 +42,7 @@ from backend.training.request import (
 )
 from backend.training.segmenter_loop import Progress, TuneOptions, Work
 from backend.training.tune_detector import TunedDetector, tune_detector
-from backend.training.tune_segmenter import TunedSegmenter, tune_segmenter
+from backend.training.tune_segmenter import Rival, TunedSegmenter, tune_segmenter
 
 
 def _base(settings: Settings) -> tuple[Sam2Segmenter, str, str]:
@@ -81,7 +82,12 @@ class ModelsRun:
         before = replace(self.settings, classes=None)
         if base is not None:  # by its file, as the folder it came from may offer another later
             weights = weights_of(SEGMENTER, self.settings)
-            before = replace(before, segmenter=str(weights), segmenter_config=base[2])
+            before = replace(
+                before,
+                segmenter=str(weights),
+                segmenter_config=base[2],
+                box_margin=box_margin_of(self.settings),
+            )
         file = detector_file(self.settings) if DETECTOR in self.request.kinds else None
         if file is not None:
             self.detector = tune_detector(
@@ -112,13 +118,16 @@ class ModelsRun:
             stop=self.stop,
             tell=self.tell,
             work=self.work,
-            rival=None if rival is None else rival.path,
+            rival=None if rival is None else Rival(rival.path, margin_of(rival)),
+            margin=self.settings.box_margin,
+            margin_is_given=self.settings.box_margin is not None,
         )
         is_best = found.rival is None or found.every.after >= found.rival
         if self.request.accept or (found.every.verdict == BETTER and is_best):
             own = self.settings.segmenter_config is not None or not is_published(SEGMENTER, base)
             about = self._about(SEGMENTER, base, found.epochs, segmenter_figures(found))
             about["started_from"] = version
+            about["box_margin"] = found.margin
             describe_tuned(out, SEGMENTER, found.path, base, config if own else None, about)
             self.offered.append(SEGMENTER)
 
@@ -129,7 +138,8 @@ class ModelsRun:
             return
         alone = before
         if SEGMENTER in self.offered:
-            alone = replace(before, segmenter=str(out), segmenter_config=None)
+            margin = self.settings.box_margin
+            alone = replace(before, segmenter=str(out), segmenter_config=None, box_margin=margin)
         versions = {BEFORE: before, AFTER: replace(alone, detector=str(found.path))}
         if alone is not before:
             versions[ALONE] = alone

@@ -135,5 +135,6 @@ def together_figures(together: Together) -> dict[str, Any]:
 def segmenter_figures(one: TunedSegmenter) -> dict[str, Any]:
     return {
         "iou_from_true_boxes": one.every.as_dict(),
+        "box_margin": one.margin,
         "classes": {name: found.as_dict() for name, found in one.classes.items()},
     }

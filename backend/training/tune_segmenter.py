@@ -27,7 +27,7 @@ from backend.models.sam2.preprocess import load_model
 from backend.training.accepted import AcceptedPicture
 from backend.training.compare import Difference, by_class, paired_difference
 from backend.training.division import Parts, key_of
-from backend.training.judging import box_ious, sheet_of
+from backend.training.judging import best_margin, box_ious, sheet_of
 from backend.training.segmenter import DECODER
 from backend.training.segmenter_loop import (
     INTERRUPTED,
@@ -61,6 +61,7 @@ class TunedSegmenter:
         stopped: why it ended before its time; None where it did not.
         faults: a sentence for each picture that could not be used.
         rival: the mean IoU of the weights that the folder offered until then.
+        margin: by which boxes are grown before outlines are cut to them; None where they are not.
     """
 
     path: Path
@@ -70,6 +71,20 @@ class TunedSegmenter:
     stopped: str | None
     faults: tuple[str, ...]
     rival: float | None = None
+    margin: float | None = None
+
+
+@dataclass(frozen=True)
+class Rival:
+    """Weights that a folder offers already.
+
+    Attributes:
+        path: of the file.
+        margin: see ``TunedSegmenter``.
+    """
+
+    path: Path
+    margin: float | None
 
 
 def tune_segmenter(
@@ -82,7 +97,9 @@ def tune_segmenter(
     stop: threading.Event,
     tell: Callable[[Progress], None],
     work: Work = lambda what, done: None,
-    rival: Path | None = None,
+    rival: Rival | None = None,
+    margin: float | None = None,
+    margin_is_given: bool = False,
 ) -> TunedSegmenter:
     """Fine-tune a SAM 2; what it remembers of videos stays as it is.
 
@@ -96,6 +113,8 @@ def tune_segmenter(
         tell: hears of every epoch.
         work: hears of the encoding.
         rival: weights that the folder offers until now, to be compared with.
+        margin: by which boxes are grown before outlines are cut to them, where that is given.
+        margin_is_given: whether it is; else it is chosen by the validation part.
 
     Raises:
         ConfigError: no picture has an object to learn from.
@@ -120,16 +139,18 @@ def tune_segmenter(
         )
         if not len(held_out):
             raise ConfigError("no held-out picture has an object, so nothing can be proved")
-        before = list(box_ious(model, held_out))
+        given = (margin,) if margin_is_given else ()
+        chosen = partial(_margin, given, model, validation, options.recipe.seed)
+        # What it began as is cut as suits it best, too, so that only learning makes a difference.
+        before = list(box_ious(model, held_out, chosen()))
         key = _key(segmenter, parts, options)
         show = partial(_show, model, validation, choosing[:_SHOWN], out / _SHEET, options.limits)
         trained = train_segmenter(model, views, validation, out, options, stop, tell, key, show)
         with with_weights(model, trained.weights):
             path = _write(model, out)
-            after = _checked(path, config, model, held_out)
-        figure = (
-            None if rival is None else mean_of(box_ious(_loaded(config, rival, device), held_out))
-        )
+            margin = chosen()
+            after = _checked(path, config, model, held_out, margin)
+        figure = None if rival is None else _figure_of(rival, config, device, held_out)
     if trained.stopped != INTERRUPTED:
         (out / STATE).unlink(missing_ok=True)
     return TunedSegmenter(
@@ -140,7 +161,19 @@ def tune_segmenter(
         stopped=trained.stopped,
         faults=tuple(faults),
         rival=figure,
+        margin=margin,
     )
+
+
+def _margin(
+    given: Sequence[float | None], model: Any, validation: EncodedPictures, seed: int
+) -> float | None:
+    """The margin that was given, or the best one."""
+    return given[0] if given else best_margin(model, validation, seed)
+
+
+def _figure_of(rival: Rival, config: str, device: torch.device, held_out: EncodedPictures) -> float:
+    return mean_of(box_ious(_loaded(config, rival.path, device), held_out, rival.margin))
 
 
 def _add(
@@ -261,15 +294,17 @@ def _write(model: Any, out: Path) -> Path:
     return path
 
 
-def _checked(path: Path, config: str, model: Any, held_out: EncodedPictures) -> list[list[float]]:
+def _checked(
+    path: Path, config: str, model: Any, held_out: EncodedPictures, margin: float | None
+) -> list[list[float]]:
     """The figures of the file that was written, which are those of the model in memory.
 
     Raises:
         ConfigError: they are not.
     """
-    wanted = list(box_ious(model, held_out))
+    wanted = list(box_ious(model, held_out, margin))
     loaded = _loaded(config, path, next(model.parameters()).device)
-    found = list(box_ious(loaded, held_out))
+    found = list(box_ious(loaded, held_out, margin))
     differences = [
         abs(a - b)
         for one, other in zip(wanted, found, strict=True)

@@ -17,6 +17,7 @@ from filelock import FileLock
 from backend.config.models import Settings
 from backend.errors import ConfigError, Unavailable
 from backend.files.images import ImageLimits
+from backend.labeling.load import box_margin_of
 from backend.models.registry import load_segmenter
 from backend.models.tuned import read_tuned
 from backend.models.weights import DEMO_SAM2, DEMO_SAM2_CONFIG
@@ -97,9 +98,13 @@ def test_tuned_weights_are_better_and_taken_by_their_folder(dataset: Path, tmp_p
             *(".finetune.lock", tuned.path.name),
         ]
     )
+    named = replace(DEMO, segmenter=str(tmp_path / "run"))
+    assert tuned.about["box_margin"] == found.segmenter.margin
+    assert box_margin_of(named) == found.segmenter.margin
+    assert box_margin_of(replace(named, box_margin=0.3)) == 0.3
+    assert box_margin_of(DEMO) is None
     image, masks = cells(12)
     boxes = np.array([[m.x, m.y, m.x + m.crop.shape[1], m.y + m.crop.shape[0]] for m in masks])
-    named = replace(DEMO, segmenter=str(tmp_path / "run"))
     (one,) = load_segmenter(named, "cpu").segment([image], [boxes.astype(np.float32)])
     (base,) = load_segmenter(DEMO, "cpu").segment([image], [boxes.astype(np.float32)])
     by_file = load_segmenter(

@@ -18,7 +18,8 @@ from backend.demo.scenes.clips import Clip
 from backend.models.sam2.image import Sam2Segmenter
 from backend.models.sam2.preprocess import Decoded, decoded_tokens, load_model
 from backend.models.weights import DEMO_SAM2, DEMO_SAM2_CONFIG
-from backend.training.judging import box_ious
+from backend.training import judging
+from backend.training.judging import best_margin, box_ious
 from backend.training.losses import answer_loss, dice_loss, focal_loss, true_iou
 from backend.training.prompting import box_prompts, click_prompts, corrections
 from backend.training.segmenter import (
@@ -279,6 +280,40 @@ def test_views_hold_what_can_be_learned(model: Any, tmp_path: Path) -> None:
             assert np.allclose(box, [2 * x, 2 * y, 2 * (x + w), 2 * (y + h)])
     whole, mirrored = views.view(0, RNG).targets, views.view(1, RNG).targets
     assert torch.equal(whole.flip(2), mirrored)
+
+
+def test_outlines_are_cut_where_that_fits_best(
+    model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model that spills over is cut to its boxes; one that fits is left alone."""
+    pictures = judged(tmp_path / "judged", model, [1, 2])
+    crop = judging.crop_mask
+
+    def spilling(grid: np.ndarray, size_hw: tuple[int, int]) -> Any:
+        found = crop(grid, size_hw)
+        if found is None:
+            return None
+        full = np.zeros(size_hw, np.uint8)
+        h, w = found.crop.shape
+        full[found.y : found.y + h, found.x : found.x + w] = found.crop
+        return mask_from_full(cv2.dilate(full, np.ones((9, 9), np.uint8)) > 0)
+
+    monkeypatch.setattr(judging, "crop_mask", spilling)
+    assert best_margin(model, pictures, 0) == 0.0
+    cut = np.mean([iou for of_one in box_ious(model, pictures, 0.0) for iou in of_one])
+    spilled = np.mean([iou for of_one in box_ious(model, pictures) for iou in of_one])
+    assert spilled < cut - 0.05
+
+    # Whole objects whose boxes are far too small are not to be cut.
+    monkeypatch.setattr(judging, "crop_mask", crop)
+    monkeypatch.setattr(judging, "jittered", lambda boxes, side, generator: _smaller(boxes))
+    assert best_margin(model, pictures, 0) != 0.0
+
+
+def _smaller(boxes: torch.Tensor) -> torch.Tensor:
+    middle = (boxes[:, :2] + boxes[:, 2:]) / 2
+    half = (boxes[:, 2:] - boxes[:, :2]) / 2 * 0.8
+    return torch.cat([middle - half, middle + half], 1)
 
 
 def test_drawn_views_differ_and_their_boxes_fit(model: Any, tmp_path: Path) -> None:
