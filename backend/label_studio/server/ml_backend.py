@@ -27,6 +27,7 @@ from backend.errors import LabelingError
 from backend.label_studio.server.requests import SetupRequest, read_predict
 from backend.label_studio.server.serve import build_service
 from backend.label_studio.server.service import Service
+from backend.label_studio.server.training_routes import take_event
 
 logger = logging.getLogger(__name__)
 _lock = threading.Lock()
@@ -100,8 +101,25 @@ class YoloSam2(LabelStudioMLBase):  # type: ignore[misc]
             return [{"score": 0.0, "error": str(error)} for _ in tasks]
         return list(results)
 
-    def fit(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing is learned from annotations yet."""
+    def fit(self, event: Any, data: Any = None, **kwargs: Any) -> None:
+        """Called by 2.x for events of Label Studio: *Start Training* trains, where TRAINING_DIR
+        says where.
+
+        Args:
+            event: its name.
+            data: its body.
+            kwargs: what else is passed on, which is not needed.
+        """
+        _take(event, data)
+
+
+def _take(event: Any, data: Any) -> None:
+    """What follows from an event; label-studio-ml has no place for an answer."""
+    content = {**(data if isinstance(data, dict) else {}), "action": event}
+    try:
+        take_event(service(), content)
+    except LabelingError as error:
+        logger.warning("%s: %s", event, error)
 
 
 def _adapt_1x() -> None:
@@ -147,6 +165,7 @@ def _adapt_1x() -> None:
 
         @classmethod
         def webhook(cls, event: str, data: Any) -> dict[str, Any]:
+            _take(event, data)
             return {}
 
     api._manager = Manager()

@@ -41,15 +41,7 @@ def add_training(
         data = body()
         if service.trainer is None and START_TRAINING.encode() not in data[:200]:
             return reply({}, 201)
-        event = read_json(data)
-        action = event.get("action")
-        if action == START_TRAINING:
-            return reply({"job": _trainer(service).ask(_project(event)).as_dict()}, 201)
-        if service.trainer is not None and action in _ANNOTATED:
-            project = _project(event)
-            if service.knows(project):
-                service.trainer.annotated(project)
-        return reply({}, 201)
+        return reply(take_event(service, read_json(data)), 201)
 
     @app.get("/training")
     def training() -> Response:
@@ -65,6 +57,31 @@ def add_training(
         trainer = _trainer(service)
         do = trainer.ask if action == "start" else trainer.cancel
         return reply({"job": do(_project(asked)).as_dict()}, 200)
+
+
+def take_event(service: Service, event: Mapping[str, Any]) -> dict[str, Any]:
+    """What follows from an event of Label Studio.
+
+    Args:
+        service: whose trainer it is.
+        event: its ``action`` and ``project``.
+
+    Returns:
+        The training, where one was asked for.
+
+    Raises:
+        InputError: a training was asked for and the backend was started without, or there is no
+            telling of which project.
+        Unavailable: the disk refuses.
+    """
+    action = event.get("action")
+    if action == START_TRAINING:
+        return {"job": _trainer(service).ask(_project(event)).as_dict()}
+    if service.trainer is not None and action in _ANNOTATED:
+        project = _project(event)
+        if service.knows(project):
+            service.trainer.annotated(project)
+    return {}
 
 
 def _trainer(service: Service) -> Trainer:

@@ -5,10 +5,11 @@ where LABEL_STUDIO_ML_SRC names one.
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,8 @@ def label_studio_ml(folder: Path, path: list[Path], script: str, images: str) ->
         "MODEL_DIR": str(folder),
         "PORT": str(port),
         "PATH": str(Path(sys.executable).parent),
+        "TRAINING_DIR": str(folder / "trainings"),
+        "TRAIN_OPTIONS": "--no-such-option",  # a training that ends at once
     }
     log = folder / "log"
     with running([sys.executable, str(folder / "_wsgi.py")], environment, log) as process:
@@ -134,6 +137,8 @@ def exercise(url: str) -> None:
     assert requests.post(
         f"{url}/webhook", json={"action": "PROJECT_UPDATED", "project": {"id": 1}}, timeout=5
     ).status_code in (200, 201)
+    start = {"action": "START_TRAINING", "project": {"id": 1}}
+    assert requests.post(f"{url}/webhook", json=start, timeout=5).status_code in (200, 201)
 
 
 @pytest.fixture
@@ -154,6 +159,13 @@ def test_under_label_studio_ml_1(tmp_path: Path, overlay: Path, images: str) -> 
     assert not [p for p in tmp_path.iterdir() if p.is_dir() and p.name.isdigit()], (
         "no job was started by the webhook"
     )
+    assert trainings(tmp_path) == [("1",)]
+
+
+def trainings(folder: Path) -> list[tuple[str]]:
+    """The projects that a training was asked for."""
+    with closing(sqlite3.connect(folder / "trainings" / "jobs.sqlite3")) as database:
+        return database.execute("SELECT project FROM job").fetchall()
 
 
 @pytest.mark.skipif(
