@@ -364,7 +364,8 @@ def test_label_studio_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     )
     assert one["data"]["image"] == "/data/local-files/?d=a%20%C3%A4.jpg"
     (prediction,) = one["predictions"]
-    assert (prediction["model_version"], prediction["score"]) == ("v7", 0.5)
+    # Half a correction is expected.
+    assert (prediction["model_version"], prediction["score"]) == ("v7", 0.6667)
     assert [region.get("meta") for region in prediction["result"]] == [
         {"labelme": {"description": '{"score": 0.5}'}},
         {"text": ['{"looks": "like JSON"}']},
