@@ -7,7 +7,6 @@ but time, and goes on where the server is killed.
 from __future__ import annotations
 
 import json
-import logging
 import os
 import shlex
 import signal
@@ -24,7 +23,6 @@ from backend.config.fields import settings_of
 from backend.config.models import Settings
 from backend.config.service import ServiceSettings
 
-logger = logging.getLogger(__name__)
 RESULT = "job.json"
 LOG = "job.log"
 _NICE = 10  # so that predictions go first
@@ -52,7 +50,7 @@ def command_of(project: str, run: Path, settings: Settings, options: str = "") -
         project: its number in Label Studio.
         run: folder of the run.
         settings: of the models that it begins with.
-        options: of ``yolosam2 finetune``, as a shell reads them; they go before what the server
+        options: of ``yolosam2 finetune``, as a shell reads them; they overrule what the server
             says.
     """
     command = [sys.executable, "-m", "backend", "finetune", "--project", project]

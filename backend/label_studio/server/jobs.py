@@ -210,7 +210,13 @@ class Jobs:
 
     def n_in(self, state: str) -> int:
         """How many are in a state."""
-        return len(self._rows("WHERE state = ?", state))
+        with self._lock:
+            try:
+                query = "SELECT COUNT(*) FROM job WHERE state = ?"
+                (count,) = self._database.execute(query, (state,)).fetchone()
+            except sqlite3.Error as error:
+                raise self._fault(error) from error
+        return int(count)
 
     def begin(self, job: Job) -> bool:
         """Take a job that waits into work.

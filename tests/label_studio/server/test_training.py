@@ -81,6 +81,13 @@ def trainers(tmp_path: Path) -> Iterator[Callable[..., Trainer]]:
         one.end()
 
 
+def killed(trainer: Trainer) -> None:
+    """As a backend that is killed: it holds no lock, and says nothing to its training."""
+    trainer._stop.set()
+    trainer._thread.join()
+    trainer._held.release()
+
+
 def state_of(trainer: Trainer) -> str:
     return trainer.jobs.newest()[0].state
 
@@ -144,13 +151,10 @@ def test_a_training_is_called_off(trainers: Any) -> None:
 
 
 def test_a_killed_backend_finds_its_training_at_work(trainers: Any, tmp_path: Path) -> None:
-    """A backend that is killed holds no lock, and says nothing to its training."""
     first = trainers()
     first.ask("3")
     until(lambda: is_started(first))
-    first._stop.set()
-    first._thread.join()
-    first._held.release()
+    killed(first)
     second = trainers()
     let_go(second)
     until(lambda: state_of(second) == DONE)
@@ -162,9 +166,7 @@ def test_a_training_that_died_with_its_backend_begins_again(trainers: Any) -> No
     first = trainers()
     first.ask("3")
     until(lambda: is_started(first))
-    first._stop.set()
-    first._thread.join()
-    first._held.release()
+    killed(first)
     os.kill(first.jobs.newest()[0].pid, signal.SIGKILL)
     second = trainers()
     until(lambda: is_started(second, times=2))
