@@ -107,14 +107,16 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("models")
     about = (
         "of the segmenter that learn: what turns features into masks, which takes minutes on a CPU;"
-        " the neck of its image encoder too; or all of that encoder (default: decoder)"
+        " the neck of its image encoder too; the neck, and low-rank changes of the rest of that"
+        " encoder (LoRA); or all of it (default: decoder)"
     )
-    group.add_argument("--parts", choices=("decoder", "neck", "all"), default="decoder", help=about)
+    names = ("decoder", "neck", "lora", "all")
+    group.add_argument("--parts", choices=names, default="decoder", help=about)
     about = "which models learn (default: both)"
     group.add_argument("--what", choices=_WHAT, default="both", help=about)
     about = "begin the detector's weights anew, with the architecture of --detector"
     group.add_argument("--scratch", action="store_true", help=about)
-    names = (
+    settings = (
         "detector",
         "segmenter",
         "segmenter_config",
@@ -123,7 +125,7 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
         "classes",
         "max_pixels",
     )
-    add_settings(group, Settings, names)
+    add_settings(group, Settings, settings)
 
 
 def _check(args: argparse.Namespace) -> None:

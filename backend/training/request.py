@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from backend.training.cascades import Together
-from backend.training.segmenter import DECODER as MASK_DECODER
+from backend.training.parts import DECODER as MASK_DECODER
 from backend.training.tune_detector import TunedDetector
 from backend.training.tune_segmenter import TunedSegmenter
 
@@ -34,7 +34,7 @@ class FinetuneRequest:
         accept: whether weights that are not better are offered all the same.
         kinds: of models that learn.
         annotators: whose annotations count; none for everybody's.
-        parts: of the segmenter that learn, see ``segmenter.PARTS``.
+        parts: of the segmenter that learn, see ``parts.PARTS``.
         scratch: whether the weights of the detector begin anew.
     """
 

@@ -1,7 +1,8 @@
 """Fine-tune a SAM 2 on masks that people accepted, step by step.
 
-What turns features and prompts into masks learns, on features that were encoded once. The image
-encoder, the prompt encoder and everything that videos remember stay as they are, to the bit.
+What turns features and prompts into masks learns, on features that were encoded once; the image
+encoder too, if asked. The prompt encoder and everything that videos remember stay as they are, to
+the bit.
 """
 
 from __future__ import annotations
@@ -19,17 +20,13 @@ from torch import Tensor, nn
 from backend.errors import LabelingError, Unavailable
 from backend.models.chunks import in_chunks
 from backend.models.sam2.preprocess import Features, decoded_tokens, embedded
+from backend.training.learner import Learner, Pace
 from backend.training.losses import answer_loss
+from backend.training.parts import DECODER, learner_of, plain, rate_share, thaw
 from backend.training.prompting import box_prompts, click_prompts, corrections
 from backend.training.views import View, Views
 
 _MASK_LIMIT = 32.0  # of a mask that is given as a prompt
-_DECODER = "sam_mask_decoder."
-# Of the decoder, but part of what is encoded once.
-_ENCODED = (f"{_DECODER}conv_s0", f"{_DECODER}conv_s1")
-_ENCODER_RATE = 0.5  # of the rate of the decoder
-DECODER, NECK, ALL = "decoder", "neck", "all"
-PARTS = (DECODER, NECK, ALL)
 _TIMES = 2  # so often an object is asked for in a step at most; views differ more than prompts
 _CORRECTED = 0.5  # weight of an answer after a correction
 _SMALL = 10_000_000  # parameters; a smaller model learns at a higher rate
@@ -46,20 +43,12 @@ class Recipe:
     Attributes:
         rate: the highest; None for what suits the size of the model.
         prompts: objects of a step at most.
-        warm_up: share of the training in which the rate rises.
-        decay: of the weights.
-        clip: most length of a gradient.
-        average: most share of the old in the running average of the weights.
         seed: of chance.
         parts: of ``PARTS``, that learn.
     """
 
     rate: float | None = None
     prompts: int = 24
-    warm_up: float = 0.05
-    decay: float = 0.01
-    clip: float = 1.0
-    average: float = 0.995
     seed: int = 0
     parts: str = DECODER
 
@@ -68,27 +57,6 @@ class Recipe:
         if self.rate is not None:
             return self.rate
         return 6e-4 if sum(one.numel() for one in model.parameters()) < _SMALL else 1e-4
-
-
-def thaw(model: Any, parts: str = DECODER) -> dict[str, nn.Parameter]:
-    """Let some parameters change, and nothing else: these by name.
-
-    Args:
-        model: a ``SAM2Base``.
-        parts: of ``PARTS``: what turns features and prompts into masks; the neck of the image
-            encoder too; or all of that encoder.
-    """
-    model.requires_grad_(False)
-    encoder = {NECK: "image_encoder.neck.", ALL: "image_encoder."}.get(parts)
-    found = {
-        name: parameter
-        for name, parameter in model.named_parameters()
-        if (name.startswith(_DECODER) and (encoder is not None or not name.startswith(_ENCODED)))
-        or (encoder is not None and name.startswith(encoder))
-    }
-    for parameter in found.values():
-        parameter.requires_grad_(True)
-    return found
 
 
 def _learn(loss: Tensor, tensors: Sequence[Tensor]) -> None:
@@ -152,34 +120,28 @@ class SegmenterTrainer:
     """Training of one model.
 
     Args:
-        model: a ``SAM2Base`` on its device; training changes it.
+        model: a ``SAM2Base`` on its device; training changes it, or with LoRA a copy of it.
         views: what it learns from, at least one.
         recipe: how.
         device: where the model is; CUDA trains in bf16.
     """
 
     def __init__(self, model: Any, views: Views, recipe: Recipe, device: torch.device) -> None:
-        self._model = model
+        self._model = learner_of(model, recipe.parts, recipe.seed)
         self._views = views
         self._recipe = recipe
         self._device = device
-        self._parameters = thaw(model, recipe.parts)
-        self._averaged = {name: value.detach().clone() for name, value in self._parameters.items()}
-        self._highest = recipe.rate_for(model)
-        groups: dict[float, list[nn.Parameter]] = {}
-        for name, parameter in self._parameters.items():
-            share = _ENCODER_RATE if name.startswith("image_encoder.") else 1.0
-            groups.setdefault(share, []).append(parameter)
-        self._optimiser = torch.optim.AdamW(
-            [{"params": members, "share": share} for share, members in groups.items()],
-            lr=self._highest,
-            weight_decay=recipe.decay,
-        )
+        learning = thaw(self._model, recipe.parts)
+        self._learner = Learner(learning, Pace(rate=recipe.rate_for(model)), rate_share)
         self._generator = torch.Generator().manual_seed(recipe.seed)
         self._rng = np.random.default_rng(recipe.seed)
         self._order: list[int] = []
         self._chunk = recipe.prompts
-        self.step = 0
+
+    @property
+    def step(self) -> int:
+        """Steps so far."""
+        return self._learner.steps
 
     def advance(self, progress: float) -> float:
         """One step of the optimiser.
@@ -194,11 +156,7 @@ class SegmenterTrainer:
             NotFinite: the loss is no number; no weight was changed.
             Unavailable: out of memory even with one object.
         """
-        warm = min(1.0, (progress + 1e-3) / max(1e-3, self._recipe.warm_up))
-        for group in self._optimiser.param_groups:
-            falling = warm * (1 + math.cos(math.pi * progress)) / 2
-            group["lr"] = group["share"] * self._highest * falling
-        self._optimiser.zero_grad(set_to_none=True)
+        self._learner.begin(progress)
         if not self._order:
             self._order = self._rng.permutation(len(self._views)).tolist()
         view = self._views.view(self._order.pop(), self._rng)
@@ -218,7 +176,7 @@ class SegmenterTrainer:
             with self._precision():
                 loss = self._loss(view, seen.features, rows[part], by_click[part]) * share
             if torch.isfinite(loss):
-                _learn(loss, [*self._parameters.values(), *seen.asked])
+                _learn(loss, [*self._learner.parameters.values(), *seen.asked])
             fitting.append(stop - start)
             return float(loss.detach())
 
@@ -231,17 +189,8 @@ class SegmenterTrainer:
             )
         with _in_memory():
             seen.backward()
-        nn.utils.clip_grad_norm_(self._parameters.values(), self._recipe.clip)
-        self._optimiser.step()
-        self.step += 1
-        self._average()
+        self._learner.finish()
         return total
-
-    def _average(self) -> None:
-        share = min(self._recipe.average, self.step / (self.step + 20))
-        with torch.no_grad():
-            for name, value in self._parameters.items():
-                self._averaged[name].lerp_(value, 1 - share)
 
     def _precision(self) -> AbstractContextManager[Any]:
         on_cuda = self._device.type == "cuda"
@@ -284,29 +233,23 @@ class SegmenterTrainer:
         return loss + _CORRECTED * again
 
     def averaged(self) -> dict[str, Tensor]:
-        """The running average of the weights that learn, by their names, on the CPU."""
-        return {name: mean.to("cpu", copy=True) for name, mean in self._averaged.items()}
+        """The running average of the weights that learn, by their names in the model that was
+        given, on the CPU.
+        """
+        return plain(self._model, self._learner.averaged)
 
     def state(self) -> dict[str, Any]:
         """What ``restore`` needs to go on as if nothing had happened."""
         return {
-            "step": self.step,
+            "learner": self._learner.state(),
             "order": list(self._order),
-            "parameters": {name: value.detach().cpu() for name, value in self._parameters.items()},
-            "averaged": {name: value.cpu() for name, value in self._averaged.items()},
-            "optimiser": self._optimiser.state_dict(),
             "generator": self._generator.get_state(),
             "rng": self._rng.bit_generator.state,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on where ``state`` was taken, with the same views and recipe."""
-        self.step = state["step"]
+        self._learner.restore(state["learner"])
         self._order = list(state["order"])
-        with torch.no_grad():
-            for name, value in self._parameters.items():
-                value.copy_(state["parameters"][name])
-                self._averaged[name].copy_(state["averaged"][name])
-        self._optimiser.load_state_dict(state["optimiser"])
         self._generator.set_state(state["generator"])
         self._rng.bit_generator.state = state["rng"]

@@ -10,7 +10,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from backend.errors import Unavailable
 from backend.files.atomic import write_atomic
 from backend.files.images import ImageLimits
 from backend.training.judging import box_ious
+from backend.training.parts import with_weights
 from backend.training.segmenter import NotFinite, Recipe, SegmenterTrainer
 from backend.training.views import EncodedPictures, Views
 
@@ -180,18 +180,6 @@ def _done(trained: Trained, options: TuneOptions, by_epochs: float | None = None
 def mean_of(figures: Iterator[list[float]]) -> float:
     values = [value for of_picture in figures for value in of_picture]
     return float(np.mean(values)) if values else 0.0
-
-
-@contextmanager
-def with_weights(model: Any, weights: dict[str, torch.Tensor]) -> Iterator[None]:
-    """Other weights for a while, in the place of those that are called so."""
-    state = model.state_dict()
-    own = {name: state[name].clone() for name in weights}
-    model.load_state_dict(weights, strict=False)
-    try:
-        yield
-    finally:
-        model.load_state_dict(own, strict=False)
 
 
 def _keep(

@@ -28,7 +28,7 @@ from backend.training.accepted import AcceptedPicture
 from backend.training.compare import Difference, by_class, paired_difference
 from backend.training.division import Parts, key_of
 from backend.training.judging import best_margin, box_ious, sheet_of
-from backend.training.segmenter import DECODER
+from backend.training.parts import DECODER, with_weights
 from backend.training.segmenter_loop import (
     INTERRUPTED,
     STATE,
@@ -38,7 +38,6 @@ from backend.training.segmenter_loop import (
     bytes_of,
     mean_of,
     train_segmenter,
-    with_weights,
 )
 from backend.training.views import DrawnViews, EncodedPictures, EncodedViews, Views
 

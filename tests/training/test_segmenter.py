@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,19 +16,17 @@ from backend.core.masks import mask_from_full, mask_iou, mask_xyxy
 from backend.core.types import Prompts
 from backend.core.upsample import crop_masks
 from backend.demo.scenes.clips import Clip
+from backend.errors import ConfigError
 from backend.models.sam2.image import Sam2Segmenter
-from backend.models.sam2.preprocess import Decoded, decoded_tokens, load_model
+from backend.models.sam2.preprocess import Decoded, decoded_tokens, embedded, load_model
 from backend.models.weights import DEMO_SAM2, DEMO_SAM2_CONFIG
 from backend.training import judging
 from backend.training.judging import best_margin, box_ious
+from backend.training.learner import Pace
 from backend.training.losses import answer_loss, dice_loss, focal_loss, true_iou
+from backend.training.parts import learner_of, thaw
 from backend.training.prompting import box_prompts, click_prompts, corrections
-from backend.training.segmenter import (
-    NotFinite,
-    Recipe,
-    SegmenterTrainer,
-    thaw,
-)
+from backend.training.segmenter import NotFinite, Recipe, SegmenterTrainer
 from backend.training.views import DrawnViews, EncodedPictures, EncodedViews
 from tests.support.cells import cells
 
@@ -46,6 +45,11 @@ def encoded(folder: Path, model: Any, seeds: Sequence[int], count: int = 2) -> E
     for seed in seeds:
         views.add(*cells(seed), count, seed)
     return views
+
+
+def unclipped(trainer: SegmenterTrainer) -> None:
+    """Leave gradients as they come."""
+    trainer._learner._pace = Pace(rate=1e-4, clip=1e9)
 
 
 def judged(folder: Path, model: Any, seeds: Sequence[int]) -> EncodedPictures:
@@ -151,6 +155,42 @@ def test_more_parts_learn_and_what_videos_need_stays(
     assert any("trunk" in name for name in changed) == (parts == "all")
 
 
+def test_low_rank_changes_are_merged_into_plain_weights(model: Any, tmp_path: Path) -> None:
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    views = DrawnViews(tmp_path, model, CPU)
+    for seed in range(2):
+        views.add(*cells(seed), 1, seed)
+    trainer = SegmenterTrainer(model, views, Recipe(rate=1e-2, prompts=4, parts="lora"), CPU)
+    for k in range(4):
+        trainer.advance((k + 1) / 5)
+    weights = trainer.averaged()
+    assert set(weights) < set(before)
+    changed = {
+        name: (weights[name] - before[name]).flatten(1)
+        for name in weights
+        if ".trunk." in name and not torch.equal(weights[name], before[name])
+    }
+    assert len(changed) > 20
+    for name, change in changed.items():
+        rank = int(torch.linalg.matrix_rank(change, rtol=1e-3))
+        assert 0 < rank <= 8 < min(change.shape), name
+
+    adapted = trainer._model
+    names = trainer._learner.parameters
+    adapted.load_state_dict({name: trainer._learner.averaged[name] for name in names}, strict=False)
+    model.load_state_dict(weights, strict=False)
+    pixels = torch.rand(1, 3, model.image_size, model.image_size)
+    with torch.no_grad():
+        alike = embedded(model, pixels), embedded(adapted, pixels)
+    torch.testing.assert_close(alike[0].image, alike[1].image, rtol=1e-4, atol=1e-4)
+
+
+def test_lora_without_its_package_says_so(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(ConfigError, match=r"pip install 'yolo-sam2-labeling\[lora\]'"):
+        learner_of(model, "lora")
+
+
 def test_an_encoder_learns_the_same_from_few_objects_at_once(model: Any, tmp_path: Path) -> None:
     """What parts of the objects ask of the features is gathered before it goes through them."""
     start = {name: value.clone() for name, value in model.state_dict().items()}
@@ -159,7 +199,8 @@ def test_an_encoder_learns_the_same_from_few_objects_at_once(model: Any, tmp_pat
     found = []
     for chunk in (6, 2):
         model.load_state_dict(start)
-        trainer = SegmenterTrainer(model, views, Recipe(prompts=6, parts="all", clip=1e9), CPU)
+        trainer = SegmenterTrainer(model, views, Recipe(prompts=6, parts="all"), CPU)
+        unclipped(trainer)
         trainer._chunk = chunk
         # Prompts are drawn by chance, chunk by chunk: here all are the same.
         trainer._loss = _plain_loss(trainer)  # type: ignore[method-assign]
@@ -229,7 +270,8 @@ def test_objects_that_memory_did_not_hold_count_once(
     gradient_of, found = torch.autograd.grad, []
     for failing in ([], [1]):
         model.load_state_dict(start)
-        trainer = SegmenterTrainer(model, views, Recipe(prompts=4, clip=1e9), CPU)
+        trainer = SegmenterTrainer(model, views, Recipe(prompts=4), CPU)
+        unclipped(trainer)
         trainer._chunk = 4 if failing else 2
         trainer._loss = _plain_loss(trainer)  # type: ignore[method-assign]
 
