@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import math
 import shutil
 import time
 from pathlib import Path
@@ -17,11 +16,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from backend.core.naming import BACKGROUND, TEMPLATES
 from backend.training.crops import CONCEPTS, SIDE, Crops, read_crops
+from backend.training.learner import Learner, Pace
 
 logger = logging.getLogger(__name__)
 _WIDTH = 96
@@ -225,44 +225,32 @@ def train(data: Path, out: Path, minutes: float, seed: int, init: Path | None) -
     # Every concept as often as any other.
     chance = (1 / np.bincount(crops.concepts, minlength=len(CONCEPTS)))[crops.concepts]
     chance /= chance.sum()
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    others = [p for p in model.parameters() if p.ndim <= 1]
-    optimiser = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}],
-        lr=1e-3,
-        betas=(0.9, 0.98),
-    )
+    pace = Pace(rate=peak, warm_up=0.02, decay=0.05, betas=(0.9, 0.98))
+    learner = Learner(dict(model.named_parameters()), pace)
     start = shown = time.monotonic()
-    step = 0
     seen: list[float] = []
     model.train()
     while (progress := (time.monotonic() - start) / 60 / minutes) < 1:
-        for group in optimiser.param_groups:
-            group["lr"] = peak * min(1, (step + 1) / 150) * (1 + math.cos(math.pi * progress)) / 2
         rows = rng.choice(len(chance), _BATCH, p=chance)
         image = _features(model.get_image_features(_batch(crops, rows, rng)))
         given = tokenizer(_captions(rng), padding=True, return_tensors="pt")
         text = _features(model.get_text_features(**given))
         logits = model.logit_scale.exp().clamp(max=50) * image @ text.T
         loss = F.cross_entropy(logits, torch.from_numpy(crops.concepts[rows]), label_smoothing=0.03)
-        optimiser.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
-        step += 1
-        seen.append(loss.item())
+        seen.append(learner.learn(loss, progress))
         if time.monotonic() - shown > 60:
             shown = time.monotonic()
             share, by_concept = _accuracy(model, tokenizer, held_out)
             logger.info(
                 "%5.1f min, step %d: loss %.3f, held out %.3f, least of a concept %.3f",
                 (shown - start) / 60,
-                step,
+                learner.steps,
                 sum(seen) / len(seen),
                 share,
                 float(by_concept.min()),
             )
             seen.clear()
+    learner.take_average()
     share, by_concept = _accuracy(model, tokenizer, held_out)
     told = ", ".join(
         f"{name} {value:.3f}" for name, value in zip(CONCEPTS, by_concept, strict=True)

@@ -161,9 +161,11 @@ def jittered(boxes: Tensor, size: int, generator: torch.Generator) -> Tensor:
 def point_in(masks: Tensor, generator: torch.Generator) -> Tensor:
     """One random pixel of each mask: (N, S, S) in any float weight -> (N, 2) x, y float32.
 
-    Empty masks give a random pixel.
+    Empty masks give a random pixel. Masks may be on any device, and stay there: chance alone is
+    drawn on the CPU, so that it is the same everywhere.
     """
     count, size, _ = masks.shape
-    weights = masks.reshape(count, -1) + 1e-9
-    flat = torch.multinomial(weights, 1, generator=generator)[:, 0]
+    sums = (masks.reshape(count, -1) + 1e-9).cumsum(1)
+    drawn = torch.rand(count, 1, generator=generator).to(masks.device) * sums[:, -1:]
+    flat = torch.searchsorted(sums, drawn, right=True)[:, 0].clamp(max=size * size - 1)
     return torch.stack([flat % size, torch.div(flat, size, rounding_mode="floor")], -1).float()

@@ -1,6 +1,6 @@
 """Weights that learn: AdamW, a rate that rises and falls, short gradients, a running average.
 
-Every trainer of a segmenter in this house learns by it; what they are shown differs.
+All that is trained here, but for detectors, learns by it; what they are shown differs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Pace:
     Attributes:
         rate: the highest.
         warm_up: share of the training in which the rate rises; it falls by a cosine then.
-        decay: of the weights.
+        decay: of weights; biases and gains keep theirs.
         betas: of AdamW.
         clip: most length of a gradient.
         average: most share of the old in the running average of the weights.
@@ -54,14 +54,17 @@ class Learner:
         self.averaged = {name: value.detach().clone() for name, value in parameters.items()}
         self.steps = 0
         self._pace = pace
-        groups: dict[float, list[nn.Parameter]] = {}
+        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
         for name, parameter in parameters.items():
-            groups.setdefault(share(name), []).append(parameter)
+            decay = pace.decay if parameter.ndim > 1 else 0.0
+            groups.setdefault((share(name), decay), []).append(parameter)
         self._optimiser = torch.optim.AdamW(
-            [{"params": members, "share": part} for part, members in groups.items()],
+            [
+                {"params": members, "share": part, "weight_decay": decay}
+                for (part, decay), members in groups.items()
+            ],
             lr=pace.rate,
             betas=pace.betas,
-            weight_decay=pace.decay,
         )
 
     def begin(self, progress: float) -> None:
@@ -92,6 +95,12 @@ class Learner:
         torch.autograd.backward(loss)
         self.finish()
         return float(loss.detach())
+
+    def take_average(self) -> None:
+        """Put the running average in the place of the weights, at the end."""
+        with torch.no_grad():
+            for name, value in self.parameters.items():
+                value.copy_(self.averaged[name])
 
     def state(self) -> dict[str, Any]:
         """What ``restore`` needs to go on as if nothing had happened, on the CPU."""

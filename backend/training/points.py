@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import math
 import time
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,9 @@ from backend.files.images import read_image
 from backend.formats.voc.label_maps import decode_png
 from backend.models.sam2.preprocess import decoded_tokens, embedded, load_model, prepared
 from backend.models.weights import DEMO_SAM2, DEMO_SAM2_CONFIG
+from backend.training.learner import Learner, Pace
+from backend.training.losses import answer_loss
+from backend.training.prompting import click_prompts
 from backend.training.sam2 import save
 
 logger = logging.getLogger(__name__)
@@ -30,77 +32,52 @@ _PEAK_RATE = 1e-3
 _TOKENS = (1, 2, 3)
 
 
-def _points(objects: np.ndarray, side: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Points in objects, (N, 1, 2) in pixels of the model, and which object each is in, (N,)."""
-    present = np.setdiff1d(np.unique(objects), [0])
-    chosen = rng.choice(present, _POINTS)
-    places = []
-    for k in chosen:
-        rows, cols = np.nonzero(objects == k)
-        i = int(rng.integers(len(rows)))
-        places.append(((cols[i] + 0.5) / objects.shape[1], (rows[i] + 0.5) / objects.shape[0]))
-    points = torch.tensor(places, dtype=torch.float32)[:, None] * side
-    return points, torch.from_numpy(chosen.astype(np.int64))
-
-
-def _loss(logits: Tensor, truth: Tensor) -> Tensor:
-    """The best of the three masks of each point: BCE weighted near the object, and dice."""
-    near = F.max_pool2d(truth[:, None], 9, 1, 4)[:, 0]
-    weight = 0.02 + near
-    weight = (weight / weight.sum((1, 2), keepdim=True))[:, None]
-    goal = truth[:, None].expand_as(logits)
-    bce = (F.binary_cross_entropy_with_logits(logits, goal, reduction="none") * weight).sum((2, 3))
-    share = logits.sigmoid()
-    dice = 1 - (2 * (share * goal).sum((2, 3)) + 1) / (share.sum((2, 3)) + goal.sum((2, 3)) + 1)
-    every = 2 * bce + dice
-    # The others learn a little as well, so that none is lost.
-    return (every.min(1).values + 0.05 * every.mean(1)).mean()
+def _objects(objects: np.ndarray, side: int, rng: np.random.Generator) -> Tensor:
+    """Some objects of a scene, as the shares of (side, side) cells that they cover: (N, side, side)
+    float32.
+    """
+    chosen = rng.choice(np.setdiff1d(np.unique(objects), [0]), _POINTS)
+    truth = torch.from_numpy(np.ascontiguousarray(objects).astype(np.int64))
+    chosen_ones = truth == torch.from_numpy(chosen.astype(np.int64))[:, None, None]
+    return F.interpolate(chosen_ones.float()[:, None], (side, side), mode="area")[:, 0]
 
 
 def train(data: Path, out: Path, init: Path, minutes: float, seed: int) -> None:
     """Train for a budget of time; writes ``sam2.pt``."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
+    generator = torch.Generator().manual_seed(seed)
     model: Any = load_model(str(DEMO_SAM2_CONFIG), init)
     model.requires_grad_(False)
     heads = nn.ModuleList(
         model.sam_mask_decoder.output_hypernetworks_mlps[k] for k in _TOKENS
     ).requires_grad_(True)
-    optimiser = torch.optim.AdamW(heads.parameters(), lr=_PEAK_RATE, weight_decay=0.01)
+    learner = Learner(dict(heads.named_parameters()), Pace(rate=_PEAK_RATE))
     names = sorted(path.stem for path in (data / "train" / "labels").glob("*.txt"))
     start = shown = time.monotonic()
     seen: list[float] = []
-    step = 0
-    grid = model.image_size // 4
+    side = int(model.image_size)
     while (progress := (time.monotonic() - start) / 60 / minutes) < 1:
-        for group in optimiser.param_groups:
-            warm = min(1, (step + 1) / 30)
-            group["lr"] = _PEAK_RATE * warm * (1 + math.cos(math.pi * progress)) / 2
         name = names[rng.integers(len(names))]
         path = data / "train" / "objects" / f"{name}.png"
         objects = decode_png(path.read_bytes(), str(path))
         image = read_image(data / "train" / "images" / f"{name}.jpg")
         if rng.random() < 0.5:
             image, objects = image[:, ::-1], objects[:, ::-1]
-        points, chosen = _points(objects, model.image_size, rng)
-        truth = torch.from_numpy(np.ascontiguousarray(objects).astype(np.int64))
-        masks = F.interpolate(
-            (truth == chosen[:, None, None]).float()[:, None], (grid, grid), mode="area"
-        )[:, 0]
+        masks = _objects(objects, side // 2, rng)
+        points, labels = click_prompts(masks, side, generator)
         with torch.no_grad():
-            pixels = prepared([image], model.image_size, torch.device("cpu"))
-            features = embedded(model, pixels)
-        labels = torch.ones(len(points), 1, dtype=torch.int)
-        loss = _loss(decoded_tokens(model, features, points, labels).logits[:, 1:], masks)
-        optimiser.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        optimiser.step()
-        step += 1
-        seen.append(loss.item())
+            features = embedded(model, prepared([image], side, torch.device("cpu")))
+        answer = decoded_tokens(model, features, points, labels)
+        loss = answer_loss(answer, masks, torch.ones(len(masks)), ambiguous=True)
+        seen.append(learner.learn(loss, progress))
         if time.monotonic() - shown > 60:
             shown = time.monotonic()
-            logger.info("%5.1f min, step %d: loss %.3f", (shown - start) / 60, step, np.mean(seen))
+            logger.info(
+                "%5.1f min, step %d: loss %.3f", (shown - start) / 60, learner.steps, np.mean(seen)
+            )
             seen.clear()
+    learner.take_average()
     out.mkdir(parents=True, exist_ok=True)
     save(model, out / "sam2.pt")
 

@@ -65,5 +65,4 @@ def corrections(
 
 def _anywhere_in(masks: Tensor, side: int, generator: torch.Generator) -> Tensor:
     cell = side / masks.shape[-1]
-    points = point_in(masks.float().cpu(), generator).to(masks.device)
-    return ((points + 0.5) * cell)[:, None]
+    return ((point_in(masks.float(), generator) + 0.5) * cell)[:, None]

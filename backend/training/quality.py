@@ -31,6 +31,7 @@ from backend.models.sam2.preprocess import (
 )
 from backend.models.weights import DEMO_SAM2, DEMO_SAM2_CONFIG
 from backend.training.data import jittered
+from backend.training.learner import Learner, Pace
 from backend.training.sam2 import save
 
 logger = logging.getLogger(__name__)
@@ -145,22 +146,18 @@ def _error(head: Any, data: Judged) -> float:
 def teach(head: Any, data: Judged, held_out: Judged, seed: int) -> None:
     """Train the head in place."""
     torch.manual_seed(seed)
-    optimiser = torch.optim.AdamW(head.parameters(), lr=_PEAK_RATE, weight_decay=0.01)
+    learner = Learner(dict(head.named_parameters()), Pace(rate=_PEAK_RATE))
     steps = _EPOCHS * (len(data.tokens) // _ROWS)
-    step = 0
     logger.info("mean error before: %.3f", _error(head, held_out))
     for epoch in range(_EPOCHS):
         for rows in torch.split(torch.randperm(len(data.tokens)), _ROWS)[:-1]:
-            for group in optimiser.param_groups:
-                group["lr"] = _PEAK_RATE * (1 - step / steps)
             guess = head(data.tokens[rows])
             loss = F.l1_loss(guess, data.iou[rows]) + F.mse_loss(guess, data.iou[rows])
-            optimiser.zero_grad(set_to_none=True)
-            torch.autograd.backward(loss)
-            optimiser.step()
-            step += 1
+            learner.learn(loss, learner.steps / steps)
         if epoch % 10 == 9:
             logger.info("epoch %d: mean error %.3f", epoch + 1, _error(head, held_out))
+    learner.take_average()
+    logger.info("mean error after: %.3f", _error(head, held_out))
 
 
 def main() -> None:

@@ -9,7 +9,6 @@ and a dense class map read off the image embedding as a side task that is thrown
 from __future__ import annotations
 
 import argparse
-import copy
 import logging
 import math
 import time
@@ -24,20 +23,27 @@ from torch.nn import functional as F
 
 from backend.models.sam2.preprocess import Decoded, decoded_tokens, embedded
 from backend.models.weights import DEMO_SAM2_CONFIG
-from backend.training.data import Batch, Scenes, jittered, point_in
+from backend.training.data import Batch, Scenes
+from backend.training.learner import Learner, Pace
+from backend.training.losses import answer_loss
+from backend.training.parts import with_weights
+from backend.training.prompting import box_prompts, click_prompts, corrections
 
 logger = logging.getLogger(__name__)
 _BOXES = 4
 _CLASSES = 7
-_UNTRAINED = (
-    "memory_attention",
-    "memory_encoder",
-    "maskmem_tpos_enc",
-    "no_mem_pos_enc",
-    "no_obj_ptr",
-    "obj_ptr",
-    "no_obj_embed",
-    "mask_downsample",
+_UNTRAINED = tuple(
+    f"model.{name}"
+    for name in (
+        "memory_attention",
+        "memory_encoder",
+        "maskmem_tpos_enc",
+        "no_mem_pos_enc",
+        "no_obj_ptr",
+        "obj_ptr",
+        "no_obj_embed",
+        "mask_downsample",
+    )
 )
 
 
@@ -95,50 +101,6 @@ def resize_model(model: Any, size: int) -> None:
     encoder.mask_input_size = (4 * side, 4 * side)
 
 
-def _mask_losses(logits: Tensor, target: Tensor, boxes: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """BCE weighted near the object plus dice, and the true IoU, per row and token: (N, T) each.
-
-    At half resolution.
-    """
-    up = F.interpolate(logits, size=(size // 2, size // 2), mode="bilinear", align_corners=False)
-    goal = F.avg_pool2d(target[:, None], 2).expand_as(up)
-    axis = (torch.arange(size // 2) + 0.5) * 2
-    margin = 0.15 * (boxes[:, 2:] - boxes[:, :2]) + 4
-    low = boxes[:, :2] - margin
-    high = boxes[:, 2:] + margin
-    near_x = (axis >= low[:, :1]) & (axis <= high[:, :1])
-    near_y = (axis >= low[:, 1:]) & (axis <= high[:, 1:])
-    weight = 0.05 + 0.95 * (near_y[:, :, None] & near_x[:, None]).float()
-    weight = (weight / weight.sum((1, 2), keepdim=True))[:, None]
-    bce = (F.binary_cross_entropy_with_logits(up, goal, reduction="none") * weight).sum((2, 3))
-    share = up.sigmoid()
-    dice = 1 - (2 * (share * goal).sum((2, 3)) + 1) / (share.sum((2, 3)) + goal.sum((2, 3)) + 1)
-    with torch.no_grad():
-        hit = up > 0
-        truth = goal > 0.5
-        iou = (hit & truth).sum((2, 3)) / (hit | truth).sum((2, 3)).clamp(min=1)
-    return 4 * bce + dice, iou
-
-
-def prompt_loss(out: Decoded, target: Tensor, boxes: Tensor, real: Tensor, size: int) -> Tensor:
-    """Mean loss over rows.
-
-    ``real`` (N,) is 0 where the prompt points at no object (only IoU and presence are taught
-    there).
-    """
-    loss, iou = _mask_losses(out.logits, target, boxes, size)
-    mask_loss = loss[:, 0] + loss[:, 1:].min(1).values
-    quality = (out.quality - iou * real[:, None]).abs().mean(1)
-    presence = F.binary_cross_entropy_with_logits(out.present[:, 0], real)
-    return ((mask_loss * real) / real.mean().clamp(min=0.1) + quality).mean() + 0.1 * presence
-
-
-def _first_prompts(batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    size = batch.images.shape[-1]
-    corners = jittered(batch.boxes, size, generator).view(-1, 2, 2)
-    return corners, torch.tensor([[2, 3]]).expand(len(corners), 2)
-
-
 def _other_prompts(
     batch: Batch, first: Decoded, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor, Tensor]:
@@ -156,26 +118,27 @@ def _other_prompts(
     if kind == 0:
         empty = torch.rand(len(rows), generator=generator) < 0.33
         nothing = 1 - batch.others.repeat(2, 1, 1)
-        points = point_in(torch.where(empty[:, None, None], nothing, masks), generator)
-        return points[:, None], torch.ones(len(rows), 1), None, rows, 1 - empty.float()
+        asked = torch.where(empty[:, None, None], nothing, masks)
+        return *click_prompts(asked, size, generator), None, rows, 1 - empty.float()
     if kind == 1:
-        inside = [point_in(masks, generator) for _ in range(2)]
         near = F.max_pool2d(masks[:, None], 2 * (size // 24) + 1, 1, size // 24)[:, 0] - masks
-        points = torch.stack([*inside, point_in(near, generator)], 1)
-        return points, torch.tensor([[1.0, 1.0, 0.0]]).expand(len(rows), 3), None, rows, real
-    before = first.logits[rows, :1].detach().clamp(-32, 32)
-    guess = (
-        F.interpolate(before, size=(size, size), mode="bilinear", align_corners=False)[:, 0] > 0
-    ).float()
-    wrong = (guess - masks).abs()
-    points = point_in(wrong, generator)[:, None]
-    at = points[:, 0].long()
-    labels = masks[torch.arange(len(rows)), at[:, 1], at[:, 0]][:, None]
+        clicks = [click_prompts(asked, size, generator) for asked in (masks, masks, near)]
+        points, labels = (torch.cat(parts, 1) for parts in zip(*clicks, strict=True))
+        labels[:, 2] = 0
+        return points, labels, None, rows, real
+    before = first.logits[rows, 0].detach()
+    points, labels = corrections(before, masks, size, generator)
     if torch.rand(1, generator=generator) < 0.5:
-        corners, kinds = _first_prompts(batch, generator)
-        points = torch.cat([corners[rows], points], 1)
-        labels = torch.cat([kinds[rows].float(), labels], 1)
-    return points, labels, before, rows, real
+        corners, kinds = box_prompts(batch.boxes.view(-1, 4)[rows], size, generator)
+        points, labels = torch.cat([corners, points], 1), torch.cat([kinds, labels], 1)
+    return points, labels, before[:, None].clamp(-32, 32), rows, real
+
+
+def _prompt_loss(answer: Decoded, target: Tensor, real: Tensor) -> Tensor:
+    """All masks learn from every prompt: the single one, and the best of the three."""
+    goal = F.avg_pool2d(target[:, None], 2)[:, 0]
+    single, best = (answer_loss(answer, goal, real, ambiguous=which) for which in (False, True))
+    return single + best
 
 
 def step_loss(
@@ -186,14 +149,14 @@ def step_loss(
     features = embedded(model, batch.images)
     masks = batch.masks.view(-1, size, size)
     boxes = batch.boxes.view(-1, 4)
-    points, labels = _first_prompts(batch, generator)
+    points, labels = box_prompts(boxes, size, generator)
     every = torch.arange(len(batch.images)).repeat_interleave(_BOXES)
     first = decoded_tokens(model, features.rows(every), points, labels)
-    loss = prompt_loss(first, masks, boxes, torch.ones(len(boxes)), size)
+    loss = _prompt_loss(first, masks, torch.ones(len(boxes)))
     points, labels, before, rows, real = _other_prompts(batch, first, generator)
     owner = torch.div(rows, _BOXES, rounding_mode="floor")
     second = decoded_tokens(model, features.rows(owner), points, labels, before)
-    loss = loss + 0.5 * prompt_loss(second, masks[rows], boxes[rows], real, size)
+    loss = loss + 0.5 * _prompt_loss(second, masks[rows], real)
     classes = F.pixel_shuffle(side_head(features.image), 4)
     loss = loss + side_weight * F.cross_entropy(classes, batch.classes)
     with torch.no_grad():
@@ -216,39 +179,27 @@ def train(
         model.load_state_dict(torch.load(init, weights_only=True)["model"])
         phases = FINISHING_PHASES
     side_head = nn.Conv2d(96, _CLASSES * 16, 1)
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(not name.startswith(_UNTRAINED))
-    trained = [p for p in [*model.parameters(), *side_head.parameters()] if p.requires_grad]
-    optimiser = torch.optim.AdamW(trained, lr=1e-3, weight_decay=0.02, betas=(0.9, 0.98))
-    averaged = copy.deepcopy(model)
+    heads = nn.ModuleDict({"model": model, "side": side_head})
+    learning = {
+        name: one for name, one in heads.named_parameters() if not name.startswith(_UNTRAINED)
+    }
+    model.requires_grad_(False)
+    for one in learning.values():
+        one.requires_grad_(True)
+    learner = Learner(
+        learning,
+        Pace(rate=peak_rate, warm_up=0.01, decay=0.02, betas=(0.9, 0.98), average=0.999),
+    )
     model.train()
-    start = time.monotonic()
-    step = 0
-    shown = time.monotonic()
+    start = shown = time.monotonic()
     seen: list[tuple[float, float]] = []
     out.mkdir(parents=True, exist_ok=True)
     while (progress := (time.monotonic() - start) / 60 / minutes) < 1:
         phase = [p for p in phases if p.start <= progress][-1]
-        for group in optimiser.param_groups:
-            group["lr"] = (
-                peak_rate
-                * min(1, (step + 1) / 200)
-                * (0.01 + 0.99 * (1 + math.cos(math.pi * progress)) / 2)
-            )
         resize_model(model, phase.size)
         batch = scenes.batch(phase.images, _BOXES, phase.size, phase.zoom)
         loss, iou = step_loss(model, side_head, batch, generator, 0.6 * (1 - progress) + 0.1)
-        optimiser.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        nn.utils.clip_grad_norm_(trained, 1.0)
-        optimiser.step()
-        step += 1
-        decay = min(0.999, step / (step + 50))
-        with torch.no_grad():
-            for mean, value in zip(
-                averaged.state_dict().values(), model.state_dict().values(), strict=True
-            ):
-                mean.lerp_(value, 1 - decay) if mean.is_floating_point() else mean.copy_(value)
+        learner.learn(loss, progress)
         seen.append((loss.item(), iou))
         if time.monotonic() - shown > 60:
             shown = time.monotonic()
@@ -256,14 +207,19 @@ def train(
             logger.info(
                 "%5.1f min, step %d, %d px: loss %.3f, box IoU %.3f",
                 (shown - start) / 60,
-                step,
+                learner.steps,
                 phase.size,
                 mean_loss,
                 mean_iou,
             )
             seen.clear()
-            save(averaged, out / "sam2.pt")
-    save(averaged, out / "sam2.pt")
+            _save_averaged(heads, learner, out)
+    _save_averaged(heads, learner, out)
+
+
+def _save_averaged(heads: nn.ModuleDict, learner: Learner, out: Path) -> None:
+    with with_weights(heads, learner.averaged):
+        save(heads["model"], out / "sam2.pt")
 
 
 def save(model: nn.Module, path: Path) -> None:

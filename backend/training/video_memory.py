@@ -9,7 +9,6 @@ frame in the middle are part of it.
 from __future__ import annotations
 
 import argparse
-import copy
 import logging
 import math
 import time
@@ -25,6 +24,8 @@ from torch import Tensor, nn
 from backend.models.sam2.preprocess import load_model
 from backend.models.weights import DEMO_SAM2, DEMO_SAM2_CONFIG
 from backend.training.clips import Clips, Encoded
+from backend.training.learner import Learner, Pace
+from backend.training.parts import with_weights
 from backend.training.sam2 import build, resize_model, save
 from backend.training.tracking import Follower, Plan, Step, feature_loss, iou, seen, step_loss
 
@@ -64,14 +65,14 @@ STAGES = (
 FINISHING_STAGES = (Stage(0.0, 384, 10, 5), Stage(0.5, 384, 14, 4))
 
 
-def _start(model: Any) -> list[nn.Parameter]:
+def _start(model: Any) -> dict[str, nn.Parameter]:
     """Freeze all but what is trained; returns that."""
-    trained = []
+    trained = {}
     for name, parameter in model.named_parameters():
-        is_trained = name.startswith(_TRAINED) or name.startswith(_TRAINED_TOO)
+        is_trained = name.startswith((*_TRAINED, _TRAINED_TOO))
         parameter.requires_grad_(is_trained)
         if is_trained:
-            trained.append(parameter)
+            trained[name] = parameter
     return trained
 
 
@@ -145,10 +146,17 @@ class Trainer:
         seed: of the draws.
         more: factor on the objects of a batch; a GPU takes 4 in the time of 1.
         init: weights to go on with; None begins with a memory that knows nothing.
+        peak_rate: the highest learning rate.
     """
 
     def __init__(
-        self, data: Path, device: torch.device, seed: int, more: int, init: Path | None
+        self,
+        data: Path,
+        device: torch.device,
+        seed: int,
+        more: int,
+        init: Path | None,
+        peak_rate: float,
     ) -> None:
         torch.manual_seed(seed)
         self._rng = np.random.default_rng(seed)
@@ -162,16 +170,12 @@ class Trainer:
             self._stages = FINISHING_STAGES
         else:
             _fresh(self.model)
-        self._trained = _start(self.model)
-        self.averaged = copy.deepcopy(self.model)
+        pace = Pace(rate=peak_rate, warm_up=0.02, betas=(0.9, 0.98))
+        self._learner = Learner(_start(self.model), pace)
         self._clips = Clips(data / "train")
         self._validation = Clips(data / "val")
-        self._optimiser = torch.optim.AdamW(
-            self._trained, lr=1e-3, weight_decay=0.01, betas=(0.9, 0.98)
-        )
-        self._step = 0
 
-    def run(self, minutes: float, peak_rate: float) -> Iterator[str]:
+    def run(self, minutes: float) -> Iterator[str]:
         """Train for a budget of wall time; yields a line about every minute."""
         encoded: Encoded | None = None
         size = 0
@@ -187,58 +191,48 @@ class Trainer:
                 encoded = None  # the old one makes room first
                 encoded = self._encoded(self._clips, size)
                 since = time.monotonic()
-            rate = peak_rate * min(1.0, (self._step + 1) / 50)
-            rate *= 0.02 + 0.98 * (1 + math.cos(math.pi * progress)) / 2
-            seen_losses.append(self._one(encoded, stage, progress, rate))
+            seen_losses.append(self._one(encoded, stage, progress))
             if time.monotonic() - shown > 60:
                 shown = time.monotonic()
                 loss, found = np.mean(seen_losses, 0)
                 seen_losses.clear()
                 yield (
-                    f"{progress:4.0%}, step {self._step}, {size} px, {stage.length} frames: "
-                    f"loss {loss:.3f}, IoU {found:.3f}"
+                    f"{progress:4.0%}, step {self._learner.steps}, {size} px,"
+                    f" {stage.length} frames: loss {loss:.3f}, IoU {found:.3f}"
                 )
-        yield f"steps {self._step}"
+        yield f"steps {self._learner.steps}"
         for side in sorted({stage.size for stage in self._stages})[-2:]:
             yield self.validated(side)
 
     def validated(self, size: int) -> str:
         """A line of figures of the averaged weights."""
         encoded = self._encoded(self._validation, size)
-        resize_model(self.averaged, size)
-        later, last, empty = validate(self.averaged, encoded, self._validation)
+        with with_weights(self.model, self._learner.averaged):
+            later, last, empty = validate(self.model, encoded, self._validation)
         return (
             f"validation at {size} px: IoU of later frames {later:.3f}, of the last {last:.3f}, "
             f"empty answered empty {empty:.3f}"
         )
 
+    def save(self, path: Path) -> None:
+        """Write the averaged weights."""
+        with with_weights(self.model, self._learner.averaged):
+            save(self.model, path)
+
     def _encoded(self, clips: Clips, size: int) -> Encoded:
         resize_model(self.model, size)
         return clips.encoded(self.model, size, self._device)
 
-    def _one(
-        self, encoded: Encoded, stage: Stage, progress: float, rate: float
-    ) -> tuple[float, float]:
+    def _one(self, encoded: Encoded, stage: Stage, progress: float) -> tuple[float, float]:
         """One step; returns its loss and the mean IoU of what is seen."""
-        for group in self._optimiser.param_groups:
-            group["lr"] = rate
         known = 1.0 if self._is_going_on else progress
         hard = _FINISHING_HARD if self._is_going_on else _HARD
         draws = self._clips.draw(self._rng, stage.objects * self._more, stage.length, hard)
         follower = Follower(self.model, encoded, self._generator)
         steps = follower.run(draws, _plan(self._rng, stage.length, known))
         loss = batch_loss(self.model, steps, known)
-        self._optimiser.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        nn.utils.clip_grad_norm_(self._trained, 1.0)
-        self._optimiser.step()
-        self._step += 1
-        decay = min(0.995, self._step / (self._step + 20))
+        self._learner.learn(loss, progress)
         with torch.no_grad():
-            pairs = zip(self.averaged.parameters(), self.model.parameters(), strict=True)
-            for mean, value in pairs:
-                if value.requires_grad:
-                    mean.lerp_(value, 1 - decay)
             there = torch.stack([seen(step) for step in steps[1:]])
             found = (torch.stack([iou(step) for step in steps[1:]]) * there).sum()
             return loss.item(), float(found / there.sum().clamp(min=1))
@@ -262,10 +256,12 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(args.threads)
     args.out.mkdir(parents=True, exist_ok=True)
-    trainer = Trainer(args.data, torch.device(args.device), args.seed, args.more, args.init)
-    for line in trainer.run(args.minutes, args.peak_rate):
+    trainer = Trainer(
+        args.data, torch.device(args.device), args.seed, args.more, args.init, args.peak_rate
+    )
+    for line in trainer.run(args.minutes):
         logger.info("%s", line)
-        save(trainer.averaged, args.out / "sam2.pt")
+        trainer.save(args.out / "sam2.pt")
 
 
 if __name__ == "__main__":
