@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 import threading
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
@@ -29,7 +28,7 @@ from backend.config.models import Settings
 from backend.errors import ConfigError, LabelingError, Unavailable
 
 if TYPE_CHECKING:
-    from backend.training.request import FinetuneRequest, FinetuneSummary
+    from backend.training.request import FinetuneRequest
     from backend.training.segmenter_loop import Progress
 
 _WHAT = {
@@ -99,6 +98,11 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--epochs", type=int, default=60, metavar="N", help=about)
     about = "views of each picture: whole, mirrored, then parts (default: 6)"
     group.add_argument("--views", type=int, default=6, metavar="N", help=about)
+    about = (
+        "disk for what the image encoder makes of views, where the decoder alone learns; with less,"
+        " fewer views are encoded once, or all anew in each step (default: 20)"
+    )
+    group.add_argument("--cache-gb", type=float, default=20, metavar="N", help=about)
     about = "highest learning rate (default: what suits the size of the model)"
     group.add_argument("--rate", type=float, metavar="R", help=about)
     group.add_argument("--seed", type=int, default=0, metavar="N", help="of chance (default: 0)")
@@ -140,6 +144,8 @@ def _check(args: argparse.Namespace) -> None:
         value = getattr(args, name)
         if value is not None and not 0 < value < float("inf"):
             raise ConfigError(f"--{name}: expected a number above 0, got {value}")
+    if not args.cache_gb >= 0:
+        raise ConfigError(f"--cache-gb: expected a number, 0 or above, got {args.cache_gb}")
     for name in ("epochs", "views"):
         if getattr(args, name) < 1:
             raise ConfigError(f"--{name}: expected at least 1, got {getattr(args, name)}")
@@ -210,7 +216,9 @@ def _run(args: argparse.Namespace, settings: Settings, stop: threading.Event) ->
     if args.json:
         print_json({**summary.as_dict(), "interrupted": stop.is_set()})
     else:
-        print_result(_text(summary, args.out))
+        from backend.training.summary_text import summary_text
+
+        print_result(summary_text(summary, args.out))
     if stop.is_set():
         return INTERRUPTED
     return 1 if summary.faults or summary.stopped else 0
@@ -230,6 +238,7 @@ def _request(args: argparse.Namespace, source: Path, settings: Settings) -> Fine
         minutes=args.minutes,
         epochs=args.epochs,
         views=args.views,
+        cache_bytes=args.cache_gb * 1e9,
         rate=args.rate,
         seed=args.seed,
         accept=args.accept,
@@ -272,72 +281,3 @@ def _source(args: argparse.Namespace, stop: threading.Event) -> tuple[Path, tupl
         raise Unavailable("interrupted before training began")
     print_status(f"project {args.project}: {found.n_tasks} annotated tasks")
     return found.export, found.faults
-
-
-def _text(summary: FinetuneSummary, out: Path) -> str:
-    from backend.training.compare import differences_text
-
-    lines = [
-        f"learned from {summary.train} pictures, chose by {summary.validation},"
-        f" judged by {summary.held_out} held-out ones"
-    ]
-    one, detector = summary.segmenter, summary.detector
-    if one is not None:
-        lines += [
-            "",
-            f"segmenter, {one.epochs} epochs; mean IoU from true boxes on held-out pictures:",
-            differences_text(one.every, one.classes),
-            *_margin(one.margin),
-        ]
-    if detector is not None:
-        lines += ["", f"detector, {detector.epochs} epochs; validation mAP {detector.best:.3f}"]
-    if summary.together is not None:
-        document = summary.together.document
-        lines += ["both together on held-out pictures:", _together(document), _sizes(document)]
-    lines += [""] + [f"failed: {sentence}" for sentence in summary.faults]
-    if summary.stopped is not None:
-        lines.append(f"stopped: {summary.stopped}")
-    for kind, found in (("detector", detector), ("segmenter", one)):
-        if found is not None:
-            judged = kind == "segmenter" or summary.together is not None
-            offered = kind in summary.offered
-            lines.append(_offer(kind, found.path, out, offered=offered, judged=judged))
-    if summary.together is not None:
-        lines.append(f"the worst pictures: {out / 'report.html'}")
-        lines.append(f"what changed most: {out / 'changes.jpg'}")
-    return "\n".join(lines)
-
-
-def _margin(margin: float | None) -> list[str]:
-    """How outlines are cut, where they are."""
-    if margin is None:
-        return []
-    return [f"outlines fit best when they are cut to their boxes, grown by {margin:.0%}"]
-
-
-def _together(document: Mapping[str, Any]) -> str:
-    from backend.evaluation.comparison_text import comparison_text
-
-    return comparison_text(document["comparison"])
-
-
-def _sizes(document: Mapping[str, Any]) -> str:
-    """How many objects of each size were found before, and are found now."""
-    before, after = document["recall_by_size"].values()
-    parts = [
-        f"{name} {before[name]['found']} -> {after[name]['found']} of {counts['objects']}"
-        for name, counts in after.items()
-        if counts["objects"]
-    ]
-    return f"found (IoU 0.5) by size: {', '.join(parts) or 'no objects'}"
-
-
-def _offer(kind: str, path: Path, out: Path, *, offered: bool, judged: bool) -> str:
-    if offered:
-        return f"wrote {path}; use it with --{kind} {out}"
-    if not judged:
-        return f"wrote {path}, which is not judged yet; the same command goes on"
-    return (
-        f"wrote {path}, which is not shown to be better than what it began as or what {out}"
-        f" offers, so --{kind} {out} does not take it; a run with --accept does"
-    )

@@ -122,6 +122,7 @@ def finetune(
         minutes=each,
         epochs=request.epochs,
         views=request.views,
+        cache_bytes=request.cache_bytes,
         recipe=Recipe(rate=request.rate, seed=request.seed, parts=request.parts),
         limits=limits,
     )

@@ -16,7 +16,7 @@ from backend.core.upsample import crop_mask
 from backend.drawing.overlays import contact_sheet, draw
 from backend.models.sam2.preprocess import decoded
 from backend.training.data import jittered
-from backend.training.views import EncodedPictures, Judged
+from backend.training.judged import EncodedPictures, Judged
 
 _AT_ONCE = 32  # boxes
 _WIDTH = 1600  # pixels, of a sheet

@@ -29,6 +29,7 @@ class FinetuneRequest:
         minutes: of training; None for no limit.
         epochs: at most.
         views: of each picture.
+        cache_bytes: that encoded views may take on the disk.
         rate: highest learning rate; None for what suits the model.
         seed: of chance.
         accept: whether weights that are not better are offered all the same.
@@ -47,6 +48,7 @@ class FinetuneRequest:
     minutes: float | None = None
     epochs: int = 60
     views: int = 6
+    cache_bytes: float = 20e9
     rate: float | None = None
     seed: int = 0
     accept: bool = False

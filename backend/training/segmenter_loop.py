@@ -20,10 +20,11 @@ import torch
 from backend.errors import Unavailable
 from backend.files.atomic import write_atomic
 from backend.files.images import ImageLimits
+from backend.training.judged import EncodedPictures
 from backend.training.judging import box_ious
 from backend.training.parts import with_weights
 from backend.training.segmenter import NotFinite, Recipe, SegmenterTrainer
-from backend.training.views import EncodedPictures, Views
+from backend.training.views import Views
 
 logger = logging.getLogger(__name__)
 _LOG = "segmenter-log.jsonl"
@@ -42,6 +43,7 @@ class TuneOptions:
         minutes: of wall time for training itself; None for no limit.
         epochs: at most.
         views: of each picture.
+        cache_bytes: that encoded views may take on the disk.
         recipe: see ``Recipe``.
         limits: of pictures.
         resume: whether to go on with what an earlier run of the same pictures left.
@@ -50,6 +52,7 @@ class TuneOptions:
     minutes: float | None = None
     epochs: int = 60
     views: int = 6
+    cache_bytes: float = 20e9
     recipe: Recipe = field(default_factory=Recipe)
     limits: ImageLimits = field(default_factory=ImageLimits)
     resume: bool = True

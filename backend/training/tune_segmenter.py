@@ -27,6 +27,7 @@ from backend.models.sam2.preprocess import load_model
 from backend.training.accepted import AcceptedPicture
 from backend.training.compare import Difference, by_class, paired_difference
 from backend.training.division import Parts, key_of
+from backend.training.judged import EncodedPictures
 from backend.training.judging import best_margin, box_ious, sheet_of
 from backend.training.parts import DECODER, with_weights
 from backend.training.segmenter_loop import (
@@ -39,12 +40,13 @@ from backend.training.segmenter_loop import (
     mean_of,
     train_segmenter,
 )
-from backend.training.views import DrawnViews, EncodedPictures, EncodedViews, Views
+from backend.training.views import DrawnViews, EncodedViews, Views, bytes_of_view
 
 logger = logging.getLogger(__name__)
 VIEWS = ".yolosam2-views-"  # what the names of folders with encoded pictures begin with
 _SHEET = "segmenter-validation.jpg"
 _SHOWN = 6  # pictures in it
+GIGA = 10**9
 _SAME = 1e-6  # of figures before and after a file was written and read
 
 
@@ -124,10 +126,11 @@ def tune_segmenter(
     reader = _Reader(parts, options, faults, stop, work)
     with tempfile.TemporaryDirectory(prefix=VIEWS, dir=out) as folder:
         root = Path(folder)
-        live = options.recipe.parts != DECODER
+        count = _encoded_views(model, device, parts, options)
+        live = not count
         kind = DrawnViews if live else EncodedViews
         views = kind(_made(root / "train"), model, device)
-        _add(views, parts.train, options.views, reader)
+        _add(views, parts.train, count or options.views, reader)
         validation, choosing = _encoded(
             root / "validation", segmenter, parts.validation, reader, live=live
         )
@@ -142,7 +145,7 @@ def tune_segmenter(
         chosen = partial(_margin, given, model, validation, options.recipe.seed)
         # What it began as is cut as suits it best, too, so that only learning makes a difference.
         before = list(box_ious(model, held_out, chosen()))
-        key = _key(segmenter, parts, options)
+        key = _key(segmenter, parts, options, count)
         show = partial(_show, model, validation, choosing[:_SHOWN], out / _SHEET, options.limits)
         trained = train_segmenter(model, views, validation, out, options, stop, tell, key, show)
         with with_weights(model, trained.weights):
@@ -173,6 +176,31 @@ def _margin(
 
 def _figure_of(rival: Rival, config: str, device: torch.device, held_out: EncodedPictures) -> float:
     return mean_of(box_ious(_loaded(config, rival.path, device), held_out, rival.margin))
+
+
+def _encoded_views(model: Any, device: torch.device, parts: Parts, options: TuneOptions) -> int:
+    """Of each picture so many views are encoded once; 0 where all are encoded as they are needed:
+    the encoder learns, or the disk is not to hold them.
+    """
+    if options.recipe.parts != DECODER:
+        return 0
+    train, validation = (
+        sum(bool(one.objects) for one in part) for part in (parts.train, parts.validation)
+    )
+    if not train:
+        return options.views
+    room = int(options.cache_bytes // bytes_of_view(model, device))
+    count = max(0, min(options.views, (room - validation) // train))
+    if count < options.views:
+        logger.warning(
+            "--cache-gb %g has room for %d views, where %d pictures have %d each: %s",
+            options.cache_bytes / GIGA,
+            room,
+            train,
+            options.views,
+            f"{count} of each are encoded" if count else "each is encoded anew when it is shown",
+        )
+    return count
 
 
 def _add(
@@ -207,9 +235,9 @@ def _show(
         logger.warning("%s", error)
 
 
-def _key(segmenter: Sam2Segmenter, parts: Parts, options: TuneOptions) -> str:
+def _key(segmenter: Sam2Segmenter, parts: Parts, options: TuneOptions, count: int) -> str:
     """What must be the same for a training to be gone on with."""
-    recipe = [segmenter.version, key_of(parts), options.views, repr(options.recipe)]
+    recipe = [segmenter.version, key_of(parts), options.views, count, repr(options.recipe)]
     return sha256(json.dumps(recipe).encode()).hexdigest()
 
 

@@ -9,7 +9,8 @@ views by heart. What is kept lies in files, so that any number of pictures fits 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -107,27 +108,32 @@ class EncodedViews:
             if not pairs:
                 continue
             part = pixels_of(image, window)
-            self._save(_levels(self._model, part, self._device, live=False), pairs)
+            self._save(encoded(self._model, part, self._device), pairs)
             most = max(most, len(pairs))
         return most
 
     def _save(self, levels: list[Tensor], pairs: Questions) -> None:
         path = self._folder / f"{len(self._paths):06d}.pt"
+        targets = np.stack([np.round(one * 255).astype(np.uint8) for one, _ in pairs])
         document = {
             "levels": levels,
-            "targets": torch.from_numpy(
-                np.stack([np.round(one * 255).astype(np.uint8) for one, _ in pairs])
-            ),
+            "targets": zlib.compress(targets.tobytes(), 1),
+            "shape": targets.shape,
             "boxes": torch.tensor([box for _, box in pairs]),
         }
-        _write(path, document)
+        write_tensors(path, document)
         self._paths.append(path)
 
     def view(self, place: int, rng: np.random.Generator) -> View:
         """See ``Views``."""
         held = torch.load(self._paths[place], weights_only=True)
-        targets = held["targets"].to(self._device).float() / 255
-        return View(_held(held["levels"], self._device), targets, held["boxes"].to(self._device))
+        data = bytearray(zlib.decompress(held["targets"]))
+        targets = torch.frombuffer(data, dtype=torch.uint8).view(held["shape"])
+        return View(
+            features_of(held["levels"], self._device),
+            targets.to(self._device).float() / 255,
+            held["boxes"].to(self._device),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,7 +177,7 @@ class DrawnViews:
         if not most:
             return 0
         path = self._folder / f"{len(self._sources):06d}.png"
-        _keep_picture(path, image, round(self._model_side / SMALLEST))
+        keep_picture(path, image, self._model_side)
         self._places += [len(self._sources)] * count
         packed = tuple(pack_mask(mask) for mask in masks)
         self._sources.append(_Source(path, packed, size_hw, good))
@@ -194,12 +200,13 @@ class DrawnViews:
         )
 
 
-def _keep_picture(path: Path, image: Image, most: int) -> None:
+def keep_picture(path: Path, image: Image, model_side: int) -> None:
     """Write a picture, no side of it longer than what a view can show.
 
     Raises:
         Unavailable: the disk refuses.
     """
+    most = round(model_side / SMALLEST)
     height, width = image.shape[:2]
     size = (min(width, most), min(height, most))
     if size != (width, height):
@@ -207,7 +214,7 @@ def _keep_picture(path: Path, image: Image, most: int) -> None:
     _write_bytes(path, encode_picture(image, ".png"))
 
 
-def _write(path: Path, document: Any) -> None:
+def write_tensors(path: Path, document: Any) -> None:
     """Save tensors.
 
     Raises:
@@ -225,65 +232,21 @@ def _write_bytes(path: Path, data: bytes | memoryview) -> None:
         raise disk_error(error, path) from error
 
 
-def _levels(model: Any, image: Image, device: torch.device, *, live: bool) -> list[Tensor]:
-    """What is kept of a picture: its features, or its pixels alone."""
+def encoded(model: Any, image: Image, device: torch.device) -> list[Tensor]:
+    """What is kept of a picture: its features, in half the precision."""
     with torch.no_grad():
-        pixels = prepared([image], model.image_size, device)
-        if live:
-            return [pixels.half().cpu()]
-        features = embedded(model, pixels)
+        features = embedded(model, prepared([image], model.image_size, device))
     return [level.half().cpu() for level in (features.image, *features.fine)]
 
 
-def _held(levels: Sequence[Tensor], device: torch.device) -> Features | Tensor:
-    found = [level.float().to(device) for level in levels]
-    return found[0] if len(found) == 1 else Features(found[0], tuple(found[1:]))
+def features_of(levels: Sequence[Tensor], device: torch.device) -> Features:
+    """What ``encoded`` kept."""
+    image, *fine = (level.float().to(device) for level in levels)
+    return Features(image, tuple(fine))
 
 
-@dataclass(frozen=True, eq=False)
-class Judged:
-    """A picture to judge by: its features, its true masks, and its height and width."""
-
-    features: Features
-    masks: tuple[Mask, ...]
-    size_hw: tuple[int, int]
-
-
-class EncodedPictures:
-    """Whole pictures on disk, to judge a segmenter by.
-
-    Args:
-        folder: exists; takes a file for each picture.
-        model: a ``SAM2Base``.
-        device: where it is.
-        live: whether pictures are to be judged by models with other image encoders, so that pixels
-            are kept in the place of features.
-    """
-
-    def __init__(
-        self, folder: Path, model: Any, device: torch.device, *, live: bool = False
-    ) -> None:
-        self._folder = folder
-        self._model = model
-        self._device = device
-        self._live = live
-        self._held: list[tuple[Path, tuple[PackedMask, ...], tuple[int, int]]] = []
-
-    def __len__(self) -> int:
-        return len(self._held)
-
-    def add(self, image: Image, masks: Sequence[Mask]) -> None:
-        """Encode a picture with at least one object."""
-        path = self._folder / f"{len(self._held):06d}.pt"
-        _write(path, _levels(self._model, image, self._device, live=self._live))
-        packed = tuple(pack_mask(mask) for mask in masks)
-        self._held.append((path, packed, (image.shape[0], image.shape[1])))
-
-    def seen_by(self, model: Any) -> Iterator[Judged]:
-        """The pictures with the features that a model sees in them."""
-        for path, packed, size_hw in self._held:
-            features = _held(torch.load(path, weights_only=True), self._device)
-            if isinstance(features, Tensor):
-                with torch.no_grad():
-                    features = embedded(model, features)
-            yield Judged(features, tuple(unpack_mask(one) for one in packed), size_hw)
+def bytes_of_view(model: Any, device: torch.device) -> int:
+    """How large a file of ``EncodedViews`` is, but for its targets, which shrink to little."""
+    side = int(model.image_size)
+    levels = encoded(model, np.zeros((side, side, 3), np.uint8), device)
+    return sum(level.numel() * level.element_size() for level in levels)

@@ -29,6 +29,7 @@ from backend.training.finetune import finetune
 from backend.training.request import FinetuneRequest, FinetuneSummary
 from backend.training.segmenter import Recipe, SegmenterTrainer
 from backend.training.segmenter_loop import Progress
+from backend.training.views import bytes_of_view
 from tests.support.cells import cells, write_cells
 
 DEMO = Settings(segmenter="demo", device="cpu")
@@ -119,6 +120,25 @@ def test_tuned_weights_are_better_and_taken_by_their_folder(dataset: Path, tmp_p
 
 def _demo_config() -> str:
     return str(DEMO_SAM2_CONFIG)
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(
+    ("views", "said"),
+    [
+        (9, "has room for 9 views, where 4 pictures have 6 each: 2 of each are encoded"),
+        (3, "has room for 3 views, where 4 pictures have 6 each: each is encoded anew when it is"),
+    ],
+)
+def test_a_small_disk_holds_fewer_encoded_views(
+    dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, views: int, said: str
+) -> None:
+    model = load_segmenter(DEMO, "cpu").model
+    room = (views + 0.5) * bytes_of_view(model, torch.device("cpu"))
+    found = run(dataset, tmp_path / "run", epochs=1, views=6, cache_bytes=room)
+    assert said in caplog.text
+    assert found.segmenter is not None
+    assert found.segmenter.epochs == 1
 
 
 @pytest.mark.usefixtures("quick")
@@ -393,6 +413,7 @@ def test_verdicts_need_an_interval_without_zero() -> None:
         (("--minutes", "0"), "--minutes: expected a number above 0"),
         (("--rate", "-1"), "--rate: expected a number above 0"),
         (("--epochs", "0"), "--epochs: expected at least 1"),
+        (("--cache-gb", "-1"), "--cache-gb: expected a number, 0 or above, got -1"),
         (("--held-out", "nosuch"), "there is no list 'nosuch'"),
         (("--classes", "nosuch"), "no picture to train on has an outlined object"),
     ],

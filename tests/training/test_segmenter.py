@@ -21,13 +21,14 @@ from backend.models.sam2.image import Sam2Segmenter
 from backend.models.sam2.preprocess import Decoded, decoded_tokens, embedded, load_model
 from backend.models.weights import DEMO_SAM2, DEMO_SAM2_CONFIG
 from backend.training import judging
+from backend.training.judged import EncodedPictures
 from backend.training.judging import best_margin, box_ious
 from backend.training.learner import Pace
 from backend.training.losses import answer_loss, dice_loss, focal_loss, true_iou
 from backend.training.parts import learner_of, thaw
 from backend.training.prompting import box_prompts, click_prompts, corrections
 from backend.training.segmenter import NotFinite, Recipe, SegmenterTrainer
-from backend.training.views import DrawnViews, EncodedPictures, EncodedViews
+from backend.training.views import DrawnViews, EncodedViews
 from tests.support.cells import cells
 
 CPU = torch.device("cpu")
