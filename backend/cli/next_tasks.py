@@ -81,7 +81,14 @@ def run(args: argparse.Namespace) -> int:
         found = review_order(tasks, None if args.no_pictures else hash_of, args.model_version)
     if args.json:
         rows = [one.as_dict() for one in found.tasks]
-        print_json({"tasks": rows, "accepted": found.n_accepted, "failed": list(found.faults)})
+        print_json(
+            {
+                "tasks": rows,
+                "accepted": found.n_accepted,
+                "calibrated_by": found.n_learned,
+                "failed": list(found.faults),
+            }
+        )
     else:
         print_result(_text(found, args.most))
     return 1 if found.faults else 0
@@ -149,6 +156,10 @@ def _of_project(args: argparse.Namespace) -> Iterator[tuple[Iterator[Mapping[str
 def _text(found: ReviewOrder, most: int) -> str:
     shown = found.tasks[: most or None]
     lines = [f"{len(found.tasks)} tasks to look at, {found.n_accepted} accepted"]
+    if found.n_learned:
+        lines.append(
+            f"{found.n_learned} accepted ones show how often such predictions have to be corrected"
+        )
     if shown:
         wide = max(len("task"), *(len(str(one.task)) for one in shown))
         lines += ["", f"{'task':>{wide}}  corrections  why"]

@@ -16,7 +16,7 @@ def expected_effort(instances: Sequence[Instance]) -> float:
 
     It is right when the detector is, the mask is, and both mean the same: one less the product of
     the detection score, the mask's quality, and the IoU of the detector's box with that of the
-    mask.
+    mask. Where accepted pictures showed how often such an object is right, that counts.
 
     Args:
         instances: of one image.
@@ -31,7 +31,11 @@ def expected_effort(instances: Sequence[Instance]) -> float:
 
 
 def chance_of_right(one: Instance) -> float:
-    """The chance that nobody has to correct an object, 0..1."""
+    """The chance that nobody has to correct an object, 0..1: as it turned out for others, where
+    that is known, else as its models say.
+    """
+    if one.chance is not None:
+        return one.chance
     agreement = 1.0 if one.mask is None else box_iou(one.xyxy, mask_xyxy(one.mask))
     quality = 1.0 if one.quality is None else one.quality
     return min(1.0, max(0.0, one.score * quality * agreement))

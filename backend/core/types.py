@@ -160,6 +160,7 @@ class Instance:
     quality: float | None = None  # 0..1, the segmenter's estimate of its mask's IoU
     stability: float | None = None  # 0..1, of automatic masks: see Proposals
     track: int | None = None  # in a video: the number of its track, from 1 on
+    chance: float | None = None  # 0..1, that nobody corrects it, by what people accepted of others
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from backend.core.masks import common_pixels
+from backend.core.masks import common_pixels, mask_iou
 from backend.core.types import Mask
 from backend.evaluation.columns import EFFORT
 from backend.evaluation.instances import iou_matrix, match
 from backend.evaluation.pairs import Region
 
 BARELY = 0.03  # share of pixels, below which a reshaped mask was right but for its edge
+RIGHT_IOU = 0.9  # from here on nobody touches an outline
 JOIN_IOU = 0.5  # regions without a common key are the same object from here on
 
 
@@ -90,6 +91,47 @@ def _changed(one: Mask, other: Mask) -> tuple[int, int]:
     total = sum(int(np.count_nonzero(mask.crop)) for mask in (one, other))
     common = common_pixels(one, other)
     return total - 2 * common, total - common
+
+
+def are_right(predicted: Sequence[Region], accepted: Sequence[Region]) -> list[bool]:
+    """Which predicted regions nobody has to correct: the same label and nearly the same outline.
+
+    Args:
+        predicted: with masks.
+        accepted: with masks.
+
+    >>> from backend.core.types import Instance
+    >>> mask = Mask(0, 0, np.ones((1, 4), np.bool_))
+    >>> cat = Region(key=None, instance=Instance("cat", 0, 0.9, np.zeros(4, np.float32), mask))
+    >>> dog = Region(key=None, instance=Instance("dog", 1, 0.9, np.zeros(4, np.float32), mask))
+    >>> are_right([cat], [cat]), are_right([cat], [dog])
+    ([True], [False])
+    """
+    right = []
+    for region, k in zip(predicted, join(predicted, accepted), strict=True):
+        one = region.instance
+        other = accepted[k].instance if k >= 0 else None
+        right.append(
+            other is not None
+            and one.label == other.label
+            and one.mask is not None
+            and other.mask is not None
+            and mask_iou(one.mask, other.mask) >= RIGHT_IOU
+        )
+    return right
+
+
+def corrections(predicted: Sequence[Region], accepted: Sequence[Region]) -> int:
+    """How many objects of an image have to be corrected: what is not right, and what is missed.
+
+    >>> from backend.core.types import Instance
+    >>> mask = Mask(0, 0, np.ones((1, 4), np.bool_))
+    >>> cat = Region(key=None, instance=Instance("cat", 0, 0.9, np.zeros(4, np.float32), mask))
+    >>> corrections([cat], [cat]), corrections([], [cat])
+    (0, 1)
+    """
+    joined = int(np.count_nonzero(join(predicted, accepted) >= 0))
+    return are_right(predicted, accepted).count(False) + len(accepted) - joined
 
 
 def edits(predicted: Sequence[Region], accepted: Sequence[Region], n_classes: int) -> Edits:

@@ -12,15 +12,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from backend.core.calibration import Calibration, fit_calibration
+from backend.core.classes import ClassIndex
 from backend.core.effort import effort_of
 from backend.datasets.similar import find_similar
 from backend.errors import InputError
 from backend.evaluation.chosen import version
+from backend.evaluation.effort import are_right
+from backend.evaluation.from_export import TaskReader
+from backend.evaluation.pairs import Pair, Selection
 from backend.evaluation.versions import is_meant
 from backend.files.addresses import name_in
 from backend.formats.label_studio.tasks import find_address
 
 PREDICTED, UNPREDICTED, ALIKE = "to correct", "without a prediction", "looks like another"
+_UNNAMED = "unnamed"
 Hash = Callable[[Mapping[str, Any], str], NDArray[np.uint64] | None]  # of a task, and its picture
 
 
@@ -61,11 +67,14 @@ class ReviewOrder:
     Attributes:
         tasks: the first one first.
         n_accepted: tasks that somebody annotated.
+        n_learned: of these, the tasks that showed how often predictions are right; 0 where that is
+            what the models say.
         faults: a sentence for each task that could not be read, or whose picture could not.
     """
 
     tasks: tuple[NextTask, ...]
     n_accepted: int
+    n_learned: int
     faults: tuple[str, ...]
 
 
@@ -76,8 +85,7 @@ class _Seen:
     task: int
     name: PurePosixPath
     is_accepted: bool
-    effort: float | None
-    why: str
+    prediction: Mapping[str, Any] | None
     bits: NDArray[np.uint64] | None
 
 
@@ -88,6 +96,9 @@ def review_order(
 ) -> ReviewOrder:
     """Put tasks into the order in which they are worth looking at.
 
+    What the tasks that were annotated show of how often predictions are right counts, where they
+    show enough.
+
     Args:
         tasks: with annotations and full predictions, as Label Studio exports them.
         hash_of: a task and the address of its picture to the picture's perceptual hash; None leaves
@@ -95,14 +106,20 @@ def review_order(
         model_version: of the predictions that count, or its beginning or end; None for the newest.
     """
     seen: list[_Seen] = []
+    learned = _Learned(model_version)
     faults: list[str] = []
     for place, task in enumerate(tasks):
         try:
-            seen.append(_seen(task, hash_of, model_version, faults))
+            one = _seen(task, hash_of, model_version, faults)
+            seen.append(one)
+            if one.is_accepted:
+                learned.take(task, place)
         except (InputError, KeyError, TypeError, ValueError) as error:
             faults.append(f"task {_number(task, place)}: {error}")
+    calibration = learned.calibration()
+    told = [_told(one, calibration) for one in seen]
     waiting = [k for k, one in enumerate(seen) if not one.is_accepted]
-    waiting.sort(key=lambda k: (seen[k].effort is None, -(seen[k].effort or 0.0), seen[k].task))
+    waiting.sort(key=lambda k: (told[k][0] is None, -(told[k][0] or 0.0), seen[k].task))
     near = _near(seen)
     shown: set[int] = {k for k, one in enumerate(seen) if one.is_accepted}
     first: list[NextTask] = []
@@ -111,17 +128,26 @@ def review_order(
         alike = min(near[k] & shown, key=lambda other: seen[other].task, default=None)
         if alike is None:
             shown.add(k)
-            kind = UNPREDICTED if seen[k].effort is None else PREDICTED
-            first.append(_next(seen[k], kind, seen[k].why))
+            kind = UNPREDICTED if told[k][0] is None else PREDICTED
+            first.append(_next(seen[k], kind, *told[k]))
         else:
             state = "accepted" if seen[alike].is_accepted else "above"
-            why = f"looks like task {seen[alike].task}, which is {state}; {seen[k].why}"
-            last.append(_next(seen[k], ALIKE, why))
-    return ReviewOrder((*first, *last), len(seen) - len(waiting), tuple(faults))
+            effort, why = told[k]
+            why = f"looks like task {seen[alike].task}, which is {state}; {why}"
+            last.append(_next(seen[k], ALIKE, effort, why))
+    n_learned = 0 if calibration is None else learned.n_tasks
+    return ReviewOrder((*first, *last), len(seen) - len(waiting), n_learned, tuple(faults))
 
 
-def _next(one: _Seen, kind: str, why: str) -> NextTask:
-    return NextTask(task=one.task, picture=str(one.name), kind=kind, effort=one.effort, why=why)
+def _told(one: _Seen, calibration: Calibration | None) -> tuple[float | None, str]:
+    """The effort of a task, and what speaks for it."""
+    if one.prediction is None:
+        return None, "nothing was predicted"
+    return _effort(one.prediction, calibration)
+
+
+def _next(one: _Seen, kind: str, effort: float | None, why: str) -> NextTask:
+    return NextTask(task=one.task, picture=str(one.name), kind=kind, effort=effort, why=why)
 
 
 def _number(task: Any, place: int) -> Any:
@@ -150,7 +176,7 @@ def _seen(
         raise InputError("expected data")
     annotations = task.get("annotations") or ()
     accepted = any(isinstance(one, dict) and not one.get("was_cancelled") for one in annotations)
-    effort, why = (None, "") if accepted else _effort(task, wanted)
+    prediction = None if accepted else _prediction(task, wanted)
     _, address = find_address(data, _image_of(task), where)
     bits = None
     if hash_of is not None:
@@ -159,7 +185,7 @@ def _seen(
         except InputError as error:
             faults.append(f"{where}: {error}")
     name = PurePosixPath(f"task-{task['id']}" if address[:5] == "data:" else name_in(address))
-    return _Seen(int(task["id"]), name, accepted, effort, why, bits)
+    return _Seen(int(task["id"]), name, accepted, prediction, bits)
 
 
 def _image_of(task: Mapping[str, Any]) -> str:
@@ -172,26 +198,88 @@ def _image_of(task: Mapping[str, Any]) -> str:
     return ""
 
 
-def _effort(task: Mapping[str, Any], wanted: str | None) -> tuple[float | None, str]:
-    """Expected corrections, and what speaks for them."""
+def _prediction(task: Mapping[str, Any], wanted: str | None) -> Mapping[str, Any] | None:
+    """The prediction of a task that counts; None where there is none.
+
+    Raises:
+        InputError: the task has only the ids of its predictions.
+    """
     found = [one for one in task.get("predictions") or () if isinstance(one, dict)]
     if not found and task.get("predictions"):
         raise InputError("predictions: holds only their ids; export a snapshot with them in full")
     if wanted is not None:
         found = [one for one in found if is_meant(wanted, version(one))]
-    if not found:
-        return None, "nothing was predicted"
-    prediction = max(found, key=lambda one: int(one.get("id") or 0))
-    labels = [pair for one in prediction.get("result") or () if (pair := _label(one)) is not None]
+    return max(found, key=lambda one: int(one.get("id") or 0), default=None)
+
+
+def _found(prediction: Mapping[str, Any]) -> dict[str, tuple[float, str]]:
+    """Score and label of each object of a prediction, by the id of its region."""
+    found: dict[str, tuple[float, str]] = {}
+    for k, one in enumerate(prediction.get("result") or ()):
+        pair = _label(one)
+        if pair is not None:
+            key = str(one.get("id") or k)
+            # Where outline and label are two regions of one id, the label is in one of them.
+            if key not in found or found[key][1] == _UNNAMED:
+                found[key] = pair
+    return found
+
+
+def _doubt(prediction: Mapping[str, Any], scores: Sequence[float]) -> tuple[float, float]:
+    """Expected corrections as the models have it, and the share of the detector's certainty that
+    their masks leave of it.
+    """
     score = prediction.get("score")
     if isinstance(score, int | float) and 0 < score <= 1:
         effort = 1 / float(score) - 1  # see results.prediction_score
-    else:
-        effort = effort_of(chance for chance, _ in labels)
-    if not labels:
+        left = (len(scores) - effort) / sum(scores) if sum(scores) else 1.0
+        return effort, min(1.0, max(0.0, left))
+    return effort_of(scores), 1.0
+
+
+class _Learned:
+    """How often predictions were right in the tasks that were annotated.
+
+    Args:
+        wanted: version of the predictions that count.
+    """
+
+    def __init__(self, wanted: str | None) -> None:
+        versions = frozenset() if wanted is None else frozenset([wanted])
+        self._reader = TaskReader(ClassIndex(), Selection(latest=True, model_versions=versions))
+        self._wanted = wanted
+        self._known: list[tuple[str, float, bool]] = []
+        self.n_tasks = 0
+
+    def take(self, task: Mapping[str, Any], place: int) -> None:
+        """Learn from an annotated task; from one that cannot be read, nothing."""
+        prediction = _prediction(task, self._wanted)
+        if prediction is None:
+            return
+        _, left = _doubt(prediction, [score for score, _ in _found(prediction).values()])
+        for pair in self._reader.pairs(task, place):
+            if isinstance(pair, Pair) and pair.first:
+                scored = [one for one in pair.predicted if one.scored]
+                for one, right in zip(scored, are_right(scored, pair.accepted), strict=True):
+                    self._known.append((one.instance.label, left * one.instance.score, right))
+                self.n_tasks += bool(scored)
+
+    def calibration(self) -> Calibration | None:
+        """None where too little is known."""
+        return fit_calibration(self._known)
+
+
+def _effort(prediction: Mapping[str, Any], calibration: Calibration | None) -> tuple[float, str]:
+    """Expected corrections, and what speaks for them."""
+    found = list(_found(prediction).values())
+    effort, left = _doubt(prediction, [score for score, _ in found])
+    if not found:
         return effort, "nothing was found in it"
-    least, label = min(labels)
-    more = f"{len(labels)} objects" if len(labels) > 1 else "1 object"
+    if calibration is not None:
+        found = [(calibration.chance(label, left * score), label) for score, label in found]
+        effort = effort_of(chance for chance, _ in found)
+    least, label = min(found)
+    more = f"{len(found)} objects" if len(found) > 1 else "1 object"
     return effort, f"{more}, {effort:.1f} to correct; least sure: {label} {least:.2f}"
 
 
@@ -201,5 +289,5 @@ def _label(region: Any) -> tuple[float, str] | None:
         return None
     value = region.get("value")
     named = value.get(region.get("type")) if isinstance(value, dict) else None
-    label = named[0] if isinstance(named, list) and named else "unnamed"
+    label = named[0] if isinstance(named, list) and named else _UNNAMED
     return float(region["score"]), str(label)

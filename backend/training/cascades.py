@@ -5,29 +5,29 @@ figures, the verdicts and the page of ``yolosam2 evaluate``.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from backend.config.models import Settings
+from backend.core.calibration import Calibration, fit_calibration
 from backend.core.classes import ClassIndex
-from backend.core.masks import mask_xyxy, unpack_mask
-from backend.core.rasterize import box_mask
-from backend.core.types import Image, Instance, Mask, Prediction
-from backend.errors import InputError, Unavailable
+from backend.core.effort import chance_of_right
+from backend.core.masks import unpack_mask
+from backend.core.types import Image
+from backend.errors import InputError
+from backend.evaluation.effort import are_right
 from backend.evaluation.paired import compare_versions
-from backend.evaluation.pairs import Pair, Picture, Region
+from backend.evaluation.pairs import Pair, Picture
 from backend.evaluation.results import Outputs, finish
 from backend.evaluation.scoring import Scoring
 from backend.files.images import ImageLimits
 from backend.formats.sample import Fault
-from backend.labeling.load import BOXES, CASCADE, load_labeler
 from backend.training.accepted import AcceptedPicture
 from backend.training.changes import Changes
 from backend.training.compare import BETTER, NOT_SHOWN, WORSE, widened
+from backend.training.sides import Sides, are_boxes, found_in, sides_of
 
 BEFORE, AFTER = "before", "after"
 CHANGES = "changes.jpg"
@@ -77,15 +77,6 @@ class Together:
         return BETTER if low > 0 else WORSE
 
 
-@dataclass(frozen=True, eq=False)
-class _Sides:
-    """What was accepted in a picture, what was found, and masks that count for neither."""
-
-    truth: Sequence[Region]
-    made: Sequence[Region]
-    void: Sequence[Mask]
-
-
 def compare_cascades(
     versions: Mapping[str, Settings],
     pictures: Sequence[AcceptedPicture],
@@ -115,26 +106,19 @@ def compare_cascades(
     """
     names = sorted({*names, *(label for one in pictures for label in one.every_label)})
     numbers = {name: k for k, name in enumerate(names)}
-    of_boxes = sum(len(one.boxes) for one in pictures) > sum(len(one.objects) for one in pictures)
+    of_boxes = are_boxes(pictures)
     run = Scoring(ClassIndex(names), "score", with_gallery=report is not None)
     run.compare = (BEFORE, AFTER)
     changes = Changes(BEFORE, AFTER)
     done = 0
     for version, settings in versions.items():
-        labeler = load_labeler(settings, BOXES if of_boxes else CASCADE, None).labeler
-        for one in pictures:
-            if stop.is_set():
-                raise Unavailable("interrupted while the detector was judged")
-            try:
-                image = one.image(limits)
-                prediction = labeler.finish(labeler.infer([image], None)[0])
-            except InputError as error:
-                run.take(Fault(str(one.name), str(error)))
+        for one, found in found_in(settings, pictures, limits, stop, of_boxes=of_boxes):
+            if isinstance(found, InputError):
+                run.take(Fault(str(one.name), str(found)))
                 continue
-            size_hw = (image.shape[0], image.shape[1])
-            sides = (_boxes if of_boxes else _masks)(one, prediction, numbers, size_hw)
-            changes.take(version, one.digest, size_hw, sides.truth, sides.made)
-            run.take(_pair(one, version, size_hw, sides))
+            sides = sides_of(one, found, numbers, of_boxes=of_boxes)
+            changes.take(version, one.digest, found.size_hw, sides.truth, sides.made)
+            run.take(_pair(one, version, found.size_hw, sides))
             done += 1
             tell(done / (len(versions) * len(pictures)))
     by_digest = {one.digest: one for one in pictures}
@@ -158,54 +142,7 @@ def compare_cascades(
     return Together(document, compare_versions(run.tally, names, deciding), of_boxes)
 
 
-def _boxes(
-    one: AcceptedPicture, found: Prediction, numbers: Mapping[str, int], size_hw: tuple[int, int]
-) -> _Sides:
-    """The boxes of what was accepted in a picture, beside those that were found."""
-
-    def region(label: str, xyxy: Sequence[float], score: float | None) -> Iterator[Region]:
-        x0, y0, x1, y1 = xyxy
-        mask = box_mask(x0, y0, x1, y1, size_hw)
-        if mask is not None and label in numbers:
-            corners = np.asarray(xyxy, np.float32)
-            sure = 1.0 if score is None else score
-            instance = Instance(label, numbers[label], sure, corners, mask)
-            yield Region(key=None, instance=instance, scored=score is not None, is_box=True)
-
-    outlined = [
-        (label, mask_xyxy(mask).tolist()) for label, mask in zip(one.labels, one.masks, strict=True)
-    ]
-    truth = [each for label, xyxy in (*outlined, *one.boxes) for each in region(label, xyxy, None)]
-    made = [
-        each
-        for each_found in found.instances
-        for each in region(each_found.label, each_found.xyxy.tolist(), each_found.score)
-    ]
-    return _Sides(truth, made, [])
-
-
-def _masks(
-    one: AcceptedPicture, found: Prediction, numbers: Mapping[str, int], size_hw: tuple[int, int]
-) -> _Sides:
-    """The outlines that were accepted in a picture, beside those that were found."""
-    truth = [
-        Instance(label, numbers[label], 1.0, mask_xyxy(mask).astype(np.float32), mask)
-        for label, mask in zip(one.labels, one.masks, strict=True)
-    ]
-    made = [
-        replace(each, class_id=numbers[each.label])
-        for each in found.instances
-        if each.label in numbers
-    ]
-    boxes = [box_mask(*xyxy, size_hw) for _, xyxy in one.boxes]
-    return _Sides(
-        [Region(key=None, instance=each, scored=False) for each in truth],
-        [Region(key=None, instance=each) for each in made],
-        [mask for mask in boxes if mask is not None],
-    )
-
-
-def _pair(one: AcceptedPicture, version: str, size_hw: tuple[int, int], sides: _Sides) -> Pair:
+def _pair(one: AcceptedPicture, version: str, size_hw: tuple[int, int], sides: Sides) -> Pair:
     return Pair(
         unit=one.digest,
         name=str(one.name),
@@ -218,3 +155,38 @@ def _pair(one: AcceptedPicture, version: str, size_hw: tuple[int, int], sides: _
         first=version == AFTER,
         picture=Picture(uri=one.digest),
     )
+
+
+def calibrated(
+    settings: Settings,
+    pictures: Sequence[AcceptedPicture],
+    names: Collection[str],
+    limits: ImageLimits,
+    stop: threading.Event,
+) -> Calibration | None:
+    """How often what models find is right, by how sure they are of it.
+
+    Args:
+        settings: of the models.
+        pictures: that they did not learn from.
+        names: of the classes that they know.
+        limits: of pictures.
+        stop: ends early.
+
+    Returns:
+        None where too little was found to tell.
+
+    Raises:
+        Unavailable: it was stopped.
+    """
+    numbers = {name: k for k, name in enumerate(sorted(names))}
+    of_boxes = are_boxes(pictures)
+    known: list[tuple[str, float, bool]] = []
+    for one, found in found_in(settings, pictures, limits, stop, of_boxes=of_boxes):
+        if isinstance(found, InputError):
+            continue  # told where it was to be learned from
+        sides = sides_of(one, found, numbers, of_boxes=of_boxes)
+        accepted = [each for each in sides.truth if each.instance.label in numbers]
+        for each, right in zip(sides.made, are_right(sides.made, accepted), strict=True):
+            known.append((each.instance.label, chance_of_right(each.instance), right))
+    return fit_calibration(known)

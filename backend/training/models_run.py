@@ -29,6 +29,7 @@ from backend.training.cascades import (
     BEFORE,
     OFFERED,
     Together,
+    calibrated,
     compare_cascades,
 )
 from backend.training.compare import BETTER
@@ -165,8 +166,19 @@ class ModelsRun:
         if self.request.accept or (together.verdict == BETTER and is_best):
             about = self._about(DETECTOR, base, found.epochs, together_figures(together))
             about["classes"] = list(found.names)
+            about["calibration"] = self._calibration(versions[AFTER], found.names)
             describe_tuned(out, DETECTOR, found.path, base, None, about)
             self.offered.append(DETECTOR)
+
+    def _calibration(self, settings: Settings, names: Sequence[str]) -> dict[str, Any] | None:
+        """How often what the new models find is right in the pictures that chose the weights."""
+        try:
+            found = calibrated(
+                settings, self.parts.validation, names, self.options.limits, self.stop
+            )
+        except Unavailable:
+            return None  # what was proved is offered all the same
+        return None if found is None else found.as_dict()
 
     def _about(
         self, kind: str, base: str, epochs: int, figures: Mapping[str, Any]

@@ -64,6 +64,37 @@ def test_look_alikes_come_last() -> None:
     assert found.tasks[-1].why.startswith("looks like task 1, which is accepted")
 
 
+def test_what_was_accepted_shows_how_often_predictions_are_right() -> None:
+    """The models are sure of dogs, and always wrong; they are unsure of cars, and always right."""
+    dog, car = ("dog", disc(60, 30, 8), 0.9), ("car", disc(30, 30, 12), 0.5)
+    wrong = ("cat", *dog[1:])
+    done = [task(k, regions(wrong, car), regions(dog, car)) for k in range(1, 60)]
+    waiting = [
+        scored(task(100, None, regions(dog)), 1 / 1.1),
+        scored(task(101, None, regions(car)), 1 / 1.5),
+    ]
+    before = review_order([*done[:10], *waiting])
+    assert [one.task for one in before.tasks] == [101, 100]
+    assert before.n_learned == 0
+    found = review_order([*done, *waiting])
+    assert found.n_learned == len(done)
+    assert [one.task for one in found.tasks] == [100, 101]
+    assert [round(one.effort or 0) for one in found.tasks] == [1, 0]
+    assert found.tasks[0].why.startswith("1 object, 1.0 to correct; least sure: dog 0.0")
+
+
+def test_an_object_in_two_regions_counts_once() -> None:
+    bare = regions(("car", disc(30, 30, 12), 0.6))
+    [brush] = bare
+    value = {key: one for key, one in brush["value"].items() if key != "brushlabels"}
+    pair = [
+        {**brush, "type": "brush", "value": value},
+        {**brush, "type": "labels", "value": {"labels": ["car"]}},
+    ]
+    [found] = review_order([scored(task(1, None, pair), None)]).tasks
+    assert found.why == "1 object, 0.4 to correct; least sure: car 0.60"
+
+
 def test_one_bad_task_costs_itself() -> None:
     ids_only = {**task(8, None, None), "predictions": [7]}
     found = review_order([*TASKS, {"id": 7}, "odd", ids_only])  # type: ignore[list-item]

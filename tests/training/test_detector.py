@@ -247,6 +247,7 @@ def test_what_is_not_better_is_kept_and_not_offered(
     out = tmp_path / "run"
     shutil.copytree(both[1], out)
     before = (out / "detector.json").read_text()
+    assert "calibration" in json.loads(before)
     found = finetuned(dataset, out, epochs=1, kinds=("detector",), scratch=True, accept=False)
     assert found.detector is not None
     assert (found.detector.path.is_file(), found.offered) == (True, ())
