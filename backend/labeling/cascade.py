@@ -187,6 +187,11 @@ class Cascade:
         return Prediction(tuple(instances), raw.size_hw, self.model_version)
 
     @property
+    def detector(self) -> Detector | None:
+        """What finds boxes; None where all are given."""
+        return self._detector
+
+    @property
     def segmenter(self) -> BoxSegmenter | None:
         """What outlines boxes; None where nothing does."""
         return self._segmenter

@@ -81,6 +81,7 @@ def build_cascade(
     given_version: str = "",
     mode: str = "cascade",
     all_scores: bool = False,
+    detector: Detector | None = None,
     segmenter: BoxSegmenter | None = None,
 ) -> Cascade:
     """Load the models that the settings name.
@@ -92,7 +93,8 @@ def build_cascade(
         mode: ``cascade``, or ``boxes`` for no segmenter.
         all_scores: whether the detector reports from ``LOWEST_CONF`` on, so that a labeling config
             may ask for less than ``settings.conf``.
-        segmenter: loaded before, to be shared.
+        detector: loaded before, to be shared.
+        segmenter: the same.
 
     Raises:
         ConfigError: a model that is unknown or does not load.
@@ -100,7 +102,8 @@ def build_cascade(
     if all_scores:
         settings = replace(settings, conf=min(settings.conf, LOWEST_CONF))
     device = resolve_device(settings.device)
-    detector = load_detector(settings, device) if names is None else None
+    if detector is None and names is None:
+        detector = load_detector(settings, device)
     if segmenter is None and mode == "cascade":
         segmenter = load_segmenter(settings, device)
     return Cascade(

@@ -18,7 +18,7 @@ from backend.formats.label_studio.label_config import ModelChoice, parse_label_c
 from backend.label_studio.prelabel.prepare import PrelabelOptions, prepare
 from backend.label_studio.prelabel.run import Choice
 from backend.label_studio.server.app import create_app
-from backend.label_studio.server.serve import cascade_loader, everything_loader
+from backend.label_studio.server.serve import CascadeLoader, everything_loader
 from backend.label_studio.server.service import Service
 from tests.label_studio.prelabel.test_command import options
 from tests.support.fake_studio import FakeStudio, serving
@@ -56,7 +56,7 @@ class OnePicture:
 @pytest.fixture(scope="module")
 def client() -> SimpleNamespace:
     service = Service(
-        cascade_loader(SETTINGS),
+        CascadeLoader(SETTINGS),
         ServiceSettings(deadline_s=120.0),
         everything_loader(SETTINGS),
         fetcher=OnePicture(),  # type: ignore[arg-type]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from backend.errors import Unavailable, disk_error
+from backend.errors import ConfigError, Unavailable, disk_error
 from backend.files.manifest import system_error
 
 QUEUED = "queued"
@@ -43,6 +43,7 @@ CREATE TABLE IF NOT EXISTS job (
 CREATE UNIQUE INDEX IF NOT EXISTS one_open ON job (project)
     WHERE state IN ('queued', 'running', 'cancelling');
 CREATE TABLE IF NOT EXISTS accepted (project TEXT PRIMARY KEY, n INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS label_studio (url TEXT NOT NULL);
 """
 
 
@@ -131,6 +132,27 @@ class Jobs:
                 if self._database.in_transaction:
                     self._database.execute("ROLLBACK")
                 raise self._fault(error) from error
+
+    def belong_to(self, url: str) -> None:
+        """Say which Label Studio the projects are of.
+
+        Args:
+            url: its address.
+
+        Raises:
+            ConfigError: they are of another, where the same numbers mean other projects.
+        """
+        url = url.rstrip("/")
+        with self._writing() as database:
+            row = database.execute("SELECT url FROM label_studio").fetchone()
+            if row is None:
+                database.execute("INSERT INTO label_studio VALUES (?)", (url,))
+        if row is not None and row[0] != url:
+            raise ConfigError(
+                f"--training {self.path.parent}: holds what was trained for {row[0]}, and this"
+                f" backend works for {url}; name another folder or, if both are the same Label"
+                f" Studio, move {self.path.name} away"
+            )
 
     def _rows(self, condition: str, *values: Any) -> list[Job]:
         with self._lock:

@@ -22,7 +22,7 @@ from gunicorn.glogging import Logger as GunicornLogger
 
 from backend.config.models import Settings
 from backend.config.service import ServiceSettings, check_listening
-from backend.core.protocols import BoxSegmenter, InteractiveLabeler
+from backend.core.protocols import BoxSegmenter, Detector, InteractiveLabeler
 from backend.errors import ConfigError, InputError, LabelingError, system_reason
 from backend.files.find import is_inside
 from backend.files.images import ImageLimits
@@ -37,6 +37,9 @@ from backend.models.registry import check_names
 from backend.models.tuned import is_tuned
 
 logger = logging.getLogger(__name__)
+# What a model is, and the settings that decide which one.
+_OF_DETECTOR = ("detector", "detector", "classes", "names")
+_OF_SEGMENTER = ("segmenter", "segmenter", "segmenter_config")
 EXIT_STUCK = 70  # of sysexits.h: internal software error
 
 
@@ -64,31 +67,55 @@ def model_file(model_path: str, root: Path) -> Path:
     raise InputError(f"model_path={model_path[:80]!r}: no such file in MODEL_ROOT on the backend")
 
 
-def cascade_loader(settings: Settings) -> Callable[[str | None], Cascade]:
-    """What loads cascades for a server; the segmenter is loaded once and shared.
+class CascadeLoader:
+    """Loads cascades for a server; a model that several have in common is loaded once.
 
     Args:
         settings: of the models; ``conf`` becomes the threshold of labels that have none, which the
             service applies.
+        base: loads what others begin with; what the settings have in common with its own is taken
+            from there.
     """
-    shared: BoxSegmenter | None = None
 
-    def load(model_path: str | None) -> Cascade:
+    def __init__(self, settings: Settings, base: CascadeLoader | None = None) -> None:
+        self._settings = settings
+        self._base = base
+        self._detector: Detector | None = None
+        self._segmenter: BoxSegmenter | None = None
+
+    def __call__(self, model_path: str | None) -> Cascade:
+        """A cascade with the detector of the settings, or with one that a label config names.
+
+        Raises:
+            InputError: it names none.
+            ConfigError: a model does not load.
+        """
         from backend.labeling.load import build_cascade
         from backend.models.devices import resolve_device
 
-        nonlocal shared
-        own = replace(settings, device=resolve_device(settings.device))
+        own = replace(self._settings, device=resolve_device(self._settings.device))
+        detector = self._detector or self._shared(*_OF_DETECTOR)
         if model_path is not None:
-            own = replace(own, detector=str(model_file(model_path, settings.model_root)))
-        cascade = build_cascade(own, all_scores=True, segmenter=shared)
-        shared = cascade.segmenter
+            own = replace(own, detector=str(model_file(model_path, own.model_root)))
+            detector = None
+        segmenter = self._segmenter or self._shared(*_OF_SEGMENTER)
+        cascade = build_cascade(own, all_scores=True, detector=detector, segmenter=segmenter)
+        self._segmenter = cascade.segmenter
+        if model_path is None:
+            self._detector = cascade.detector
         logger.info(
             "loaded %s on %s, %d classes", cascade.model_version, own.device, len(cascade.names)
         )
         return cascade
 
-    return load
+    def _shared(self, kind: str, *names: str) -> Any:
+        """A model of the base; None where it has none, or another."""
+        base = self._base
+        if base is None or any(
+            getattr(base._settings, name) != getattr(self._settings, name) for name in names
+        ):
+            return None
+        return getattr(base, f"_{kind}")
 
 
 def everything_loader(
@@ -134,15 +161,17 @@ def build_service(
 ) -> Service:
     """A service over the models that the settings name; nothing is loaded until it is started."""
 
-    def tuned(run: Path) -> Callable[[str | None], Cascade]:
-        return cascade_loader(with_tuned(settings, run))
+    base = CascadeLoader(settings)
+
+    def tuned(run: Path) -> CascadeLoader:
+        return CascadeLoader(with_tuned(settings, run), base)
 
     def start(project: str, run: Path) -> JobProcess:
         command = command_of(project, run, settings, service_settings.train_options)
         return JobProcess.start(command, run, environment_of(service_settings))
 
     return Service(
-        cascade_loader(settings),
+        base,
         service_settings,
         everything_loader(settings),
         training=Training(start, tuned),

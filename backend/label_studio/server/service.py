@@ -157,13 +157,18 @@ class Service:
             self.models = TunedModels(self.predictors)
             return
 
+        def make(run: Path) -> Predictors:
+            return self._make(partial(self._loaded, training.load(run)))
+
         def take(project: str, run: Path | None) -> bool:
-            load = None if run is None else partial(self._loaded, training.load(run))
-            return self.models.take(project, None if load is None else self._make(load))
+            return self.models.take(project, None if run is None else partial(make, run))
 
         after = self.settings.auto_train_after
         self.trainer = Trainer(self.settings.training, training.start, take, after=after)
-        self.models = TunedModels(self.predictors, self.trainer.offering())
+        if self.settings.label_studio_url is not None:
+            self.trainer.jobs.belong_to(self.settings.label_studio_url)
+        known = {project: partial(make, run) for project, run in self.trainer.taken().items()}
+        self.models = TunedModels(self.predictors, known)
         self.monitor.add_training(self.trainer.jobs.n_in, lambda: self.models.n_swaps)
 
     def _add_videos(self, limits: ImageLimits) -> None:
@@ -193,6 +198,7 @@ class Service:
         done = self.inference.drain(timeout_s)
         if self.trainer is not None:
             self.trainer.end()
+        self.models.close()
         self._batch.close()
         self._decoder.close()
         self._video_files.close()
@@ -214,8 +220,9 @@ class Service:
         )  # only a few may keep an HTTP thread while models load
         try:
             wait_s = SETUP_WAIT_S if patient else 0.0
-            project = self.models.of(request.project).project(
-                request.label_config, self.inference, wait_s, time.monotonic() + wait_s
+            until = time.monotonic() + wait_s
+            project = self.models.of(request.project, wait_s).project(
+                request.label_config, self.inference, max(0.0, until - time.monotonic()), until
             )
         except DeadlineExceeded:
             raise StillLoading("The models are still loading; try again in a few seconds") from None
@@ -242,7 +249,8 @@ class Service:
             raise InputError(
                 "label_config: expected the labeling config, as this project was never set up here"
             )
-        return self.models.of(request.project).project(
+        models = self.models.of(request.project, deadline - time.monotonic())
+        return models.project(
             label_config,
             self.inference,
             max(0.0, deadline - time.monotonic()),

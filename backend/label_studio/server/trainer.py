@@ -102,9 +102,13 @@ class Trainer:
         """The folder of a project's run."""
         return self._root / f"project-{project}"
 
-    def offering(self) -> set[str]:
-        """The projects for which something was trained that is offered."""
-        return {project for project, run in self._runs().items() if offer_of(run)}
+    def taken(self) -> dict[str, Path]:
+        """The runs that offer something already, by project; only what is offered later is handed
+        on.
+        """
+        offers = {project: (run, offer_of(run)) for project, run in self._runs().items()}
+        self._offers = {project: offer for project, (_, offer) in offers.items()}
+        return {project: run for project, (run, offer) in offers.items() if offer}
 
     def _runs(self) -> dict[str, Path]:
         return {

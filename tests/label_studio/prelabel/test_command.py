@@ -144,10 +144,10 @@ def test_the_backend_and_prelabel_have_the_same_version(
 ) -> None:
     from backend.config.models import Settings
     from backend.label_studio.server.projects import Predictors
-    from backend.label_studio.server.serve import cascade_loader
+    from backend.label_studio.server.serve import CascadeLoader
 
     predictors = Predictors(
-        cascade_loader(
+        CascadeLoader(
             Settings(
                 detector="demo", segmenter="demo", device="cpu", box_margin=0.04, min_part=0.02
             )
