@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backend.core.calibration import Calibration, fit_calibration
+from backend.core.calibrator import Calibrator, fit_calibrator
 from backend.core.classes import ClassIndex
 from backend.core.effort import effort_of
 from backend.datasets.similar import find_similar
@@ -116,8 +116,8 @@ def review_order(
                 learned.take(task, place)
         except (InputError, KeyError, TypeError, ValueError) as error:
             faults.append(f"task {_number(task, place)}: {error}")
-    calibration = learned.calibration()
-    told = [_told(one, calibration) for one in seen]
+    calibrator = learned.calibrator()
+    told = [_told(one, calibrator) for one in seen]
     waiting = [k for k, one in enumerate(seen) if not one.is_accepted]
     waiting.sort(key=lambda k: (told[k][0] is None, -(told[k][0] or 0.0), seen[k].task))
     near = _near(seen)
@@ -135,15 +135,15 @@ def review_order(
             effort, why = told[k]
             why = f"looks like task {seen[alike].task}, which is {state}; {why}"
             last.append(_next(seen[k], ALIKE, effort, why))
-    n_learned = 0 if calibration is None else learned.n_tasks
+    n_learned = 0 if calibrator is None else learned.n_tasks
     return ReviewOrder((*first, *last), len(seen) - len(waiting), n_learned, tuple(faults))
 
 
-def _told(one: _Seen, calibration: Calibration | None) -> tuple[float | None, str]:
+def _told(one: _Seen, calibrator: Calibrator | None) -> tuple[float | None, str]:
     """The effort of a task, and what speaks for it."""
     if one.prediction is None:
         return None, "nothing was predicted"
-    return _effort(one.prediction, calibration)
+    return _effort(one.prediction, calibrator)
 
 
 def _next(one: _Seen, kind: str, effort: float | None, why: str) -> NextTask:
@@ -264,19 +264,19 @@ class _Learned:
                     self._known.append((one.instance.label, left * one.instance.score, right))
                 self.n_tasks += bool(scored)
 
-    def calibration(self) -> Calibration | None:
+    def calibrator(self) -> Calibrator | None:
         """None where too little is known."""
-        return fit_calibration(self._known)
+        return fit_calibrator(self._known)
 
 
-def _effort(prediction: Mapping[str, Any], calibration: Calibration | None) -> tuple[float, str]:
+def _effort(prediction: Mapping[str, Any], calibrator: Calibrator | None) -> tuple[float, str]:
     """Expected corrections, and what speaks for them."""
     found = list(_found(prediction).values())
     effort, left = _doubt(prediction, [score for score, _ in found])
     if not found:
         return effort, "nothing was found in it"
-    if calibration is not None:
-        found = [(calibration.chance(label, left * score), label) for score, label in found]
+    if calibrator is not None:
+        found = [(calibrator.chance(label, left * score), label) for score, label in found]
         effort = effort_of(chance for chance, _ in found)
     least, label = min(found)
     more = f"{len(found)} objects" if len(found) > 1 else "1 object"

@@ -46,6 +46,7 @@ class Scoring:
     faults: list[Fault] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)  # on the whole
     lead_times: LeadTimes | None = None
+    curves: list[dict[str, Any]] = field(default_factory=list)  # see ``training.curves``
     tracks: dict[str, Any] | None = None  # of videos; see ``video_maps.judge_tracks``
     named_masks: NamedMasks = field(default_factory=NamedMasks)  # of everything in images
     compare: tuple[str, str] | None = None  # model versions to put side by side
@@ -117,6 +118,7 @@ class Scoring:
             "comparison": None
             if self.compare is None
             else compare_versions(self.tally, names, self.compare, resamples),
+            "curves": self.curves,
             "tracks": self.tracks,
             "named_masks": self.named_masks.document() if self.named_masks.n_images else None,
             "classes": [names[k] for k in self.classes.order],

@@ -10,7 +10,7 @@ from hashlib import sha256
 import numpy as np
 
 from backend.core.boxes import check_boxes, usable_boxes
-from backend.core.calibration import Calibration
+from backend.core.calibrator import Calibrator
 from backend.core.effort import chance_of_right
 from backend.core.masks import clip_mask, tidy_mask
 from backend.core.protocols import BoxSegmenter, Detector, PointSegmenter, VideoSegmenter
@@ -51,7 +51,7 @@ class Cascade:
         min_part: parts and holes smaller than this share of a mask are dropped and filled; None
             leaves them.
         given_version: identifies the source of given boxes.
-        calibration: how often what is found is right; None where that is not known.
+        calibrator: how often what is found is right; None where that is not known.
 
     Raises:
         ConfigError: neither a detector nor names.
@@ -67,7 +67,7 @@ class Cascade:
         box_margin: float | None = None,
         min_part: float | None = None,
         given_version: str = "",
-        calibration: Calibration | None = None,
+        calibrator: Calibrator | None = None,
     ) -> None:
         if detector is None and names is None:
             raise ConfigError(
@@ -81,7 +81,7 @@ class Cascade:
         self._conf = conf
         self._box_margin = box_margin
         self._min_part = min_part
-        self._calibration = calibration
+        self._calibrator = calibrator
         parts = [
             detector.version if detector else f"prompts-{given_version}",
             segmenter.version if segmenter else "boxes",
@@ -89,7 +89,7 @@ class Cascade:
         recipe = json.dumps(
             [
                 *(_FORMAT, parts, sorted(self.names.items()), conf, box_margin, min_part),
-                *(() if calibration is None else (calibration.as_dict(),)),
+                *(() if calibrator is None else (calibrator.as_dict(),)),
             ]
         )
         digest = sha256(recipe.encode()).hexdigest()[:10]
@@ -180,8 +180,8 @@ class Cascade:
             quality = None if raw.masks is None else float(raw.masks.quality[k])
             label, score = self.names[class_id], float(raw.detections.scores[k])
             one = Instance(label, class_id, score, box, mask, quality)
-            if self._calibration is not None:
-                chance = self._calibration.chance(label, chance_of_right(one))
+            if self._calibrator is not None:
+                chance = self._calibrator.chance(label, chance_of_right(one))
                 one = replace(one, chance=chance)
             instances.append(one)
         return Prediction(tuple(instances), raw.size_hw, self.model_version)

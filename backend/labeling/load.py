@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from backend.config.models import Settings
-from backend.core.calibration import Calibration, read_calibration
+from backend.core.calibrator import Calibrator, read_calibrator
 from backend.core.naming import Words
 from backend.core.protocols import (
     BoxSegmenter,
@@ -68,10 +68,10 @@ def box_margin_of(settings: Settings) -> float | None:
     return margin_of(tuned_of("segmenter", settings))
 
 
-def calibration_of(settings: Settings) -> Calibration | None:
+def calibrator_of(settings: Settings) -> Calibrator | None:
     """How often what a tuned detector finds is right; None where that is not known."""
     tuned = tuned_of("detector", settings)
-    return None if tuned is None else read_calibration(tuned.about.get("calibration"))
+    return None if tuned is None else read_calibrator(tuned.about.get("calibration"))
 
 
 def build_cascade(
@@ -114,7 +114,7 @@ def build_cascade(
         box_margin=box_margin_of(settings),
         min_part=settings.min_part,
         given_version=given_version,
-        calibration=calibration_of(settings) if names is None else None,
+        calibrator=calibrator_of(settings) if names is None else None,
     )
 
 

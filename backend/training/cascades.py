@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from backend.config.models import Settings
-from backend.core.calibration import Calibration, fit_calibration
+from backend.core.calibrator import Calibrator, fit_calibrator
 from backend.core.classes import ClassIndex
 from backend.core.effort import chance_of_right
 from backend.core.masks import unpack_mask
@@ -85,6 +85,7 @@ def compare_cascades(
     report: Path | None,
     stop: threading.Event,
     tell: Callable[[float], None] = lambda done: None,
+    curves: Sequence[dict[str, Any]] = (),
 ) -> Together:
     """Label held-out pictures with several pairs of models, and compare with what was accepted.
 
@@ -99,6 +100,7 @@ def compare_cascades(
             of what changed most, ``CHANGES``.
         stop: ends early.
         tell: hears how much is done, 0..1.
+        curves: of their training, for the page.
 
     Raises:
         ConfigError: the models do not load, or nothing could be compared.
@@ -126,6 +128,7 @@ def compare_cascades(
     def load(picture: Picture) -> Image:
         return by_digest[str(picture.uri)].image(limits)
 
+    run.curves = list(curves)
     document = finish(
         run,
         Outputs(report=report, progress=False),
@@ -163,7 +166,7 @@ def calibrated(
     names: Collection[str],
     limits: ImageLimits,
     stop: threading.Event,
-) -> Calibration | None:
+) -> Calibrator | None:
     """How often what models find is right, by how sure they are of it.
 
     Args:
@@ -189,4 +192,4 @@ def calibrated(
         accepted = [each for each in sides.truth if each.instance.label in numbers]
         for each, right in zip(sides.made, are_right(sides.made, accepted), strict=True):
             known.append((each.instance.label, chance_of_right(each.instance), right))
-    return fit_calibration(known)
+    return fit_calibrator(known)

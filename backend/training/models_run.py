@@ -34,6 +34,7 @@ from backend.training.cascades import (
 )
 from backend.training.compare import BETTER
 from backend.training.division import Parts
+from backend.training.logs import read_curves
 from backend.training.request import (
     DETECTOR,
     SEGMENTER,
@@ -156,6 +157,7 @@ class ModelsRun:
                 report,
                 self.stop,
                 partial(self.work, "judging"),
+                read_curves(out, self.request.kinds),
             )
         except Unavailable:
             if not self.stop.is_set():

@@ -22,12 +22,12 @@ from backend.files.atomic import write_atomic
 from backend.files.images import ImageLimits
 from backend.training.judged import EncodedPictures
 from backend.training.judging import box_ious
+from backend.training.logs import LOGS
 from backend.training.parts import with_weights
 from backend.training.segmenter import NotFinite, Recipe, SegmenterTrainer
 from backend.training.views import Views
 
 logger = logging.getLogger(__name__)
-_LOG = "segmenter-log.jsonl"
 STATE = "segmenter-state.pt"
 INTERRUPTED = "interrupted"
 _MOST_STEPS = 200  # of an epoch: so often the weights are judged and kept at least
@@ -194,7 +194,7 @@ def _keep(
     before the end.
     """
     try:
-        with (out / _LOG).open("a", encoding="utf-8") as stream:
+        with (out / LOGS["segmenter"]).open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(row) + "\n")
         _save_state(out / STATE, trainer, trained, key)
     except (OSError, Unavailable) as error:

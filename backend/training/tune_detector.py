@@ -17,13 +17,13 @@ from backend.models.yolo import load_ultralytics
 from backend.training.detector_data import write_detector_data
 from backend.training.detector_loop import CLOSING, DetectorRun, train_detector
 from backend.training.division import Parts, key_of
+from backend.training.logs import LOGS
 from backend.training.segmenter_loop import INTERRUPTED, Progress, TuneOptions
 
 STATE_FOLDER = ".detector"  # of a training under way
 _KEY = "key"
 _DONE = "done.json"
 _SECONDS = "seconds"
-_LOG = "detector-log.jsonl"
 _TASKS = ("detect", "segment")
 _BATCH = 16
 _SIDE = 640  # pixels, of models that do not tell what they were trained with
@@ -105,7 +105,7 @@ def tune_detector(
         scratch=scratch,
         stop=stop,
         tell=tell,
-        keep=lambda row: _keep(out / _LOG, folder / _SECONDS, row),
+        keep=lambda row: _keep(out / LOGS["detector"], folder / _SECONDS, row),
     )
     path = _written(run, out)
     found = TunedDetector(

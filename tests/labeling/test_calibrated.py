@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 
 from backend.config.models import Settings
-from backend.core.calibration import Calibration, Curve
+from backend.core.calibrator import Calibrator, Curve
 from backend.core.effort import expected_effort
 from backend.demo.scenes.compose import generate
-from backend.labeling.load import build_cascade, calibration_of
+from backend.labeling.load import build_cascade, calibrator_of
 from backend.models.tuned import describe_tuned
 from backend.models.weights import DEMO_YOLO
 
 DEMO = Settings(detector="demo", segmenter="demo", device="cpu")
-KNOWN = Calibration(Curve((0.0, 1.0), (0.25, 0.25)))
+KNOWN = Calibrator(Curve((0.0, 1.0), (0.25, 0.25)))
 
 
 def test_task_scores_follow_what_was_accepted(tmp_path: Path) -> None:
@@ -25,7 +25,7 @@ def test_task_scores_follow_what_was_accepted(tmp_path: Path) -> None:
     about = {"calibration": KNOWN.as_dict()}
     describe_tuned(tmp_path, "detector", tmp_path / "detector-1.pt", "demo", None, about)
     settings = replace(DEMO, detector=str(tmp_path))
-    assert calibration_of(settings) == KNOWN
+    assert calibrator_of(settings) == KNOWN
     cascade = build_cascade(settings)
     [found] = cascade.predict([generate(8_600_000).image])
     assert len(found.instances) > 2

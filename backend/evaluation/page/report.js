@@ -253,6 +253,15 @@ if (byId("chart-names")) {
     customdata: curve.map((row) => row.name_min), hovertemplate: "likelier than %{customdata:.3f}: %{x:.0%} of the masks, %{y:.1%} of them right<extra></extra>",
   }], { xaxis: { range: [0, 1.02], title: { text: "share with a name" }, tickformat: ".0%" }, yaxis: { title: { text: "share that is right" }, tickformat: ".0%", range: [Math.max(0, Math.min(...curve.map((row) => row.accuracy)) - 0.05), 1.005] } });
 }
+(data.curves || []).forEach((one, k) => {
+  const best = one.validation.indexOf(Math.max(...one.validation));
+  const figure = { color: COLOURS.first }, loss = { color: COLOURS.second, dash: "dot" };
+  plot("chart-curve-" + k, [
+    { type: "scatter", mode: "lines", name: "validation " + one.figure, x: one.epoch, y: one.validation, line: figure, hovertemplate: "epoch %{x}: %{y:.3f}<extra></extra>" },
+    { type: "scatter", mode: "markers", name: "best", x: [one.epoch[best]], y: [one.validation[best]], marker: { ...figure, size: 9 }, hovertemplate: "epoch %{x}: %{y:.3f}<extra>best</extra>" },
+    { type: "scatter", mode: "lines", name: "loss", x: one.epoch, y: one.loss, yaxis: "y2", line: loss, hovertemplate: "epoch %{x}: %{y:.3f}<extra>loss</extra>" },
+  ], { xaxis: { title: { text: "epoch" } }, yaxis: { title: { text: "validation " + one.figure } }, yaxis2: { title: { text: "loss" }, overlaying: "y", side: "right", showgrid: false }, showlegend: true, legend: { orientation: "h", y: 1.12 } });
+});
 byId("viewer").addEventListener("keydown", (event) => { if (event.key === "ArrowRight") viewed(1); if (event.key === "ArrowLeft") viewed(-1); });
 byId("filters").addEventListener("submit", (event) => event.preventDefault());
 for (const chart of document.querySelectorAll(".chart")) {

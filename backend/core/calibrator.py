@@ -32,7 +32,7 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Calibration:
+class Calibrator:
     """Curves for labels with enough objects, and one for all others."""
 
     every: Curve
@@ -43,25 +43,25 @@ class Calibration:
         return self.by_label.get(label, self.every)(said)
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON; see ``read_calibration``."""
+        """For JSON; see ``read_calibrator``."""
         return {
             "every": [self.every.said, self.every.found],
             "by_label": {name: [one.said, one.found] for name, one in self.by_label.items()},
         }
 
 
-def read_calibration(document: Any) -> Calibration | None:
+def read_calibrator(document: Any) -> Calibrator | None:
     """What ``as_dict`` gave; None for anything else.
 
-    >>> made = Calibration(Curve((0.0, 1.0), (0.1, 0.9)), {"cat": Curve((0.0, 1.0), (0.0, 0.5))})
-    >>> read_calibration(made.as_dict()) == made
+    >>> made = Calibrator(Curve((0.0, 1.0), (0.1, 0.9)), {"cat": Curve((0.0, 1.0), (0.0, 0.5))})
+    >>> read_calibrator(made.as_dict()) == made
     True
-    >>> read_calibration({"every": [[0, 1], [2, 3]]}) is None
+    >>> read_calibrator({"every": [[0, 1], [2, 3]]}) is None
     True
     """
     try:
         by_label = {str(name): _curve(one) for name, one in document["by_label"].items()}
-        return Calibration(_curve(document["every"]), by_label)
+        return Calibrator(_curve(document["every"]), by_label)
     except (AttributeError, KeyError, TypeError, ValueError):
         return None
 
@@ -78,7 +78,7 @@ def _curve(pair: Any) -> Curve:
     return Curve(said, found)
 
 
-def fit_calibration(objects: Iterable[tuple[str, float, bool]]) -> Calibration | None:
+def fit_calibrator(objects: Iterable[tuple[str, float, bool]]) -> Calibrator | None:
     """Learn how often objects are right.
 
     Isotonic regression (Zadrozny and Elkan 2002), with a made-up object where the chance is lowest,
@@ -91,7 +91,7 @@ def fit_calibration(objects: Iterable[tuple[str, float, bool]]) -> Calibration |
         None where there are fewer than ``LEAST`` objects.
 
     >>> known = [("cat", k % 10 / 10, k % 10 > 4 and k % 3 > 0) for k in range(600)]
-    >>> found = fit_calibration(known)
+    >>> found = fit_calibrator(known)
     >>> round(found.chance("cat", 0.9), 2), round(found.chance("dog", 0.2), 2)
     (0.67, 0.0)
     """
@@ -106,7 +106,7 @@ def fit_calibration(objects: Iterable[tuple[str, float, bool]]) -> Calibration |
         for label in np.unique(labels)
         if np.count_nonzero(labels == label) >= LEAST
     }
-    return Calibration(_fit(said, right), by_label)
+    return Calibrator(_fit(said, right), by_label)
 
 
 def _fit(said: NDArray[np.float64], right: NDArray[np.float64]) -> Curve:

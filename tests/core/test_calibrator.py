@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backend.core.calibration import LEAST, fit_calibration, read_calibration
+from backend.core.calibrator import LEAST, fit_calibrator, read_calibrator
 from backend.core.effort import expected_effort
 from backend.core.types import Instance
 
@@ -21,28 +21,28 @@ OBJECTS = st.lists(
 
 @given(OBJECTS)
 def test_a_higher_chance_never_becomes_a_lower_one(objects: list[tuple[str, float, bool]]) -> None:
-    found = fit_calibration(objects)
+    found = fit_calibrator(objects)
     assert found is not None
     for label in ("cat", "dog", "cow"):
         chances = [found.chance(label, said) for said in np.linspace(0, 1, 101).tolist()]
         assert np.all(np.diff(chances) >= 0)
         assert 0 <= chances[0] <= chances[-1] <= 1
-    assert read_calibration(json.loads(json.dumps(found.as_dict()))) == found
+    assert read_calibrator(json.loads(json.dumps(found.as_dict()))) == found
 
 
 def test_chances_that_are_too_high_are_corrected() -> None:
     rng = np.random.default_rng(0)
     truth = rng.uniform(0, 1, 4000)
     known = [("cat", float(one**0.3), bool(rng.random() < one)) for one in truth]
-    found = fit_calibration(known)
+    found = fit_calibrator(known)
     assert found is not None
     for one in (0.2, 0.5, 0.8):
         assert abs(found.chance("cat", one**0.3) - one) < 0.08
 
 
 def test_few_objects_tell_nothing() -> None:
-    assert fit_calibration([("cat", 0.5, True)] * (LEAST - 1)) is None
-    found = fit_calibration([("cat", 0.5, True)] * LEAST + [("dog", 0.5, False)] * (LEAST - 1))
+    assert fit_calibrator([("cat", 0.5, True)] * (LEAST - 1)) is None
+    found = fit_calibrator([("cat", 0.5, True)] * LEAST + [("dog", 0.5, False)] * (LEAST - 1))
     assert found is not None
     assert list(found.by_label) == ["cat"]
 
@@ -63,5 +63,5 @@ def test_a_damaged_file_has_no_calibration() -> None:
         {"every": good, "by_label": {"cat": [[0, 1], [0.5]]}},
         {"every": [[0, 1], [float("nan"), 1]], "by_label": {}},
     ):
-        assert read_calibration(bad) is None
-    assert read_calibration({"every": good, "by_label": {}}) is not None
+        assert read_calibrator(bad) is None
+    assert read_calibrator({"every": good, "by_label": {}}) is not None
