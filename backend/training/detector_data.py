@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from backend.core.classes import ClassNames
 from backend.core.masks import unpack_mask
 from backend.core.rasterize import box_mask
-from backend.core.types import Mask
+from backend.core.types import Image, Mask
 from backend.datasets.copying import Copies
 from backend.drawing.overlays import encode_picture
 from backend.errors import ConfigError, InputError, disk_error
@@ -21,6 +25,8 @@ from backend.formats.sample import DatasetInstance, Part, Sample
 from backend.formats.yolo.writer import READ_BY_ULTRALYTICS, YoloWriter
 from backend.training.accepted import AcceptedPicture
 from backend.training.division import Parts
+
+_GREY = 114  # of what Ultralytics puts around pictures, too
 
 
 def write_detector_data(
@@ -82,11 +88,36 @@ def _put(path: Path, content: bytes | Path) -> None:
         raise disk_error(error, path) from None
 
 
+def _without_ignored(one: AcceptedPicture, limits: ImageLimits) -> Image:
+    """A picture whose regions to ignore are grey, but for objects in them: they teach neither that
+    something is there nor that nothing is.
+    """
+    image = one.image(limits).copy()
+    objects = np.zeros(image.shape[:2], np.bool_)
+    for mask in one.masks:
+        _part(objects, mask)[mask.crop] = True
+    for _, (x0, y0, x1, y1) in one.boxes:
+        objects[max(0, round(y0)) : round(y1), max(0, round(x0)) : round(x1)] = True
+    for packed in one.ignored:
+        mask = unpack_mask(packed)
+        _part(image, mask)[mask.crop & ~_part(objects, mask)] = _GREY
+    return image
+
+
+def _part(frame: NDArray[Any], mask: Mask) -> NDArray[Any]:
+    """What of a frame a mask's crop covers."""
+    height, width = mask.crop.shape
+    return frame[mask.y : mask.y + height, mask.x : mask.x + width]
+
+
 def _sample(one: AcceptedPicture, split: str, limits: ImageLimits, names: Sequence[str]) -> Sample:
     """A picture upright, in a format that Ultralytics reads, with the objects of known classes."""
     header = header_of(one.picture, one.where, limits)
     name, picture = one.name, one.picture
-    if name.suffix.lower() not in READ_BY_ULTRALYTICS:
+    if one.ignored:
+        picture = encode_picture(_without_ignored(one, limits), ".png")
+        name = PurePosixPath(name).with_suffix(".png")
+    elif name.suffix.lower() not in READ_BY_ULTRALYTICS:
         picture = encode_picture(one.image(limits), ".png")
         name = PurePosixPath(name).with_suffix(".png")
     elif header.turned:

@@ -16,9 +16,9 @@ import pytest
 from PIL import Image
 
 from backend.config.models import Settings
-from backend.core.masks import mask_xyxy
+from backend.core.masks import mask_from_full, mask_xyxy, pack_mask
 from backend.errors import ConfigError, Unavailable
-from backend.files.images import ImageLimits
+from backend.files.images import ImageLimits, read_image
 from backend.files.picture_data import header_of
 from backend.formats.yolo.labels import read_line
 from backend.models.registry import detector_file, load_detector
@@ -176,6 +176,32 @@ def test_rectangles_of_labelme_are_boxes(tmp_path: Path, dataset: Path) -> None:
     (tmp_path / "a.json").write_text(json.dumps({**document, "imageData": None, "flags": {}}))
     [one] = read_accepted(tmp_path).pictures
     assert (len(one.objects), len(one.boxes)) == (1, 1)
+
+
+def test_what_is_to_be_ignored_teaches_nothing(parts: Parts, tmp_path: Path) -> None:
+    """Not even that nothing is there: it is grey, but for the objects in it."""
+    one = parts.train[0]
+    cell = one.masks[0]
+    height, width = cell.crop.shape
+    frame = np.zeros(one.image(LIMITS).shape[:2], np.bool_)
+    frame[cell.y : cell.y + height, cell.x + width // 2 :] = True
+    ignored = mask_from_full(frame)
+    assert ignored is not None
+    changed = replace(one, ignored=(pack_mask(ignored),))
+    some = replace(parts, train=(changed,), validation=(one,))
+    write_detector_data(some, ["cell"], tmp_path / "out", LIMITS, [])
+    [path] = (tmp_path / "out" / "images" / "train").iterdir()
+    found, before = read_image(path, LIMITS), one.image(LIMITS)
+    objects = np.zeros_like(frame)
+    for mask in one.masks:
+        h, w = mask.crop.shape
+        objects[mask.y : mask.y + h, mask.x : mask.x + w] |= mask.crop
+    grey = frame & ~objects
+    assert grey.any()
+    assert (found[grey] == 114).all()
+    assert np.array_equal(found[~grey], before[~grey])
+    [written] = (tmp_path / "out" / "labels" / "train").iterdir()
+    assert len(written.read_text().splitlines()) == len(one.objects)
 
 
 def test_pictures_of_other_formats_become_what_ultralytics_reads(
