@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ BEFORE, AFTER = "before", "after"
 CHANGES = "changes.jpg"
 ALONE = "before, with the outlines of after"  # what the detector alone is compared with
 OFFERED = "offered until now"
+_UNSURE = 0.05  # of scores, the lowest that something is learned of
 _OF_MASKS, _OF_BOXES = "mean_iou_without_background", "f1_50"  # figures that decide
 
 
@@ -184,6 +185,8 @@ def calibrated(
     """
     numbers = {name: k for k, name in enumerate(sorted(names))}
     of_boxes = are_boxes(pictures)
+    # Labels may have lower thresholds than the settings, and few pictures show more so.
+    settings = replace(settings, conf=min(settings.conf, _UNSURE))
     known: list[tuple[str, float, bool]] = []
     for one, found in found_in(settings, pictures, limits, stop, of_boxes=of_boxes):
         if isinstance(found, InputError):

@@ -260,7 +260,7 @@ if (byId("chart-names")) {
     { type: "scatter", mode: "lines", name: "validation " + one.figure, x: one.epoch, y: one.validation, line: figure, hovertemplate: "epoch %{x}: %{y:.3f}<extra></extra>" },
     { type: "scatter", mode: "markers", name: "best", x: [one.epoch[best]], y: [one.validation[best]], marker: { ...figure, size: 9 }, hovertemplate: "epoch %{x}: %{y:.3f}<extra>best</extra>" },
     { type: "scatter", mode: "lines", name: "loss", x: one.epoch, y: one.loss, yaxis: "y2", line: loss, hovertemplate: "epoch %{x}: %{y:.3f}<extra>loss</extra>" },
-  ], { xaxis: { title: { text: "epoch" } }, yaxis: { title: { text: "validation " + one.figure } }, yaxis2: { title: { text: "loss" }, overlaying: "y", side: "right", showgrid: false }, showlegend: true, legend: { orientation: "h", y: 1.12 } });
+  ], { xaxis: { title: { text: "epoch" } }, yaxis: { title: { text: "validation " + one.figure } }, yaxis2: { title: { text: "loss" }, overlaying: "y", side: "right", showgrid: false, zeroline: false, fixedrange: true }, margin: { l: 48, r: 64, t: 8, b: 40 } });
 });
 byId("viewer").addEventListener("keydown", (event) => { if (event.key === "ArrowRight") viewed(1); if (event.key === "ArrowLeft") viewed(-1); });
 byId("filters").addEventListener("submit", (event) => event.preventDefault());
