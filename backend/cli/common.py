@@ -149,8 +149,17 @@ def add_progress_option(parser: Options) -> None:
     parser.add_argument("--no-progress", action="store_true", help="no progress bar")
 
 
-def add_label_studio_options(options: Options) -> None:
-    """Address and token of Label Studio, of the commands that ask it."""
+def add_label_studio_options(
+    options: Options, *, project: bool = True, required: bool = False, more: str = ""
+) -> None:
+    """Address and token of Label Studio, of the commands that ask it.
+
+    Args:
+        options: of the command, or a group of them.
+        project: whether a project is named, too.
+        required: whether it must be.
+        more: what is said of it in the help.
+    """
     about = "Label Studio (default: LABEL_STUDIO_URL)"
     options.add_argument("--url", dest="label_studio_url", metavar="URL", help=about)
     about = (
@@ -158,6 +167,9 @@ def add_label_studio_options(options: Options) -> None:
         " process list)"
     )
     options.add_argument("--api-key", dest="label_studio_api_key", metavar="TOKEN", help=about)
+    if project:
+        about = f"the number in the project's address{more}"
+        options.add_argument("--project", type=int, required=required, metavar="ID", help=about)
 
 
 def add_result_options(parser: argparse.ArgumentParser) -> None:

@@ -22,6 +22,7 @@ from backend.cli.common import (
     service_settings,
 )
 from backend.config.models import Settings
+from backend.config.service import studio_of
 from backend.errors import ConfigError, counted
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def add(commands: Commands) -> None:
         run=run,
         epilog=_EPILOG,
     )
-    add_label_studio_options(parser)
+    add_label_studio_options(parser, project=False)
     parser.add_argument("--title", required=True, metavar="TEXT", help="of the project")
     about = "pictures to upload, searched recursively"
     parser.add_argument("--images", type=Path, metavar="DIR", help=about)
@@ -77,10 +78,7 @@ def run(args: argparse.Namespace) -> int:
     from backend.labeling.sources import collect
 
     service = service_settings(args)
-    if service.label_studio_url is None or not service.label_studio_api_key:
-        raise ConfigError(
-            "give --url and --api-key, or set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY"
-        )
+    url = studio_of(service, with_token=True)
     if args.images is None and args.storage is None:
         raise ConfigError("create-project: give --images DIR, or --storage PATH")
     pictures = []
@@ -99,7 +97,6 @@ def run(args: argparse.Namespace) -> int:
         backend_url=args.backend_url,
         backend_auth=auth,
     )
-    url = str(service.label_studio_url)
     bar = tqdm(total=len(pictures), unit="img", disable=args.no_progress, file=sys.stderr)
     with bar, closing(Client(url, service.label_studio_api_key)) as client:
         made = create_project(client, wanted, bar.update)

@@ -34,8 +34,6 @@ def add(commands: Commands) -> None:
         epilog=_EPILOG,
     )
     add_label_studio_options(parser)
-    about = "the number in the project's address"
-    parser.add_argument("--project", type=int, metavar="ID", help=about)
     about = "the backend's address as Label Studio would call it"
     parser.add_argument("--backend-url", metavar="URL", help=about)
     about = "also whether labelme's window can open here"

@@ -77,9 +77,7 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument("--annotator", metavar="WHO", action="append", default=[], help=about)
     group = parser.add_argument_group("Label Studio, in the place of SRC")
-    add_label_studio_options(group)
-    about = "the number in the project's address; pictures and export go to RUN/project"
-    group.add_argument("--project", type=int, metavar="ID", help=about)
+    add_label_studio_options(group, more="; pictures and export go to RUN/project")
     group = parser.add_argument_group("what is held out")
     about = "list of SRC that judges (default: test or val, where SRC has it beside others)"
     group.add_argument("--held-out", metavar="LIST", help=about)

@@ -16,6 +16,7 @@ from backend.cli.common import (
     print_result,
     service_settings,
 )
+from backend.config.service import studio_of
 from backend.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
@@ -63,8 +64,6 @@ def add(commands: Commands) -> None:
     parser.add_argument("--most", type=int, default=_SHOWN, metavar="N", help=about)
     group = parser.add_argument_group("Label Studio, in the place of EXPORT")
     add_label_studio_options(group)
-    about = "the number in the project's address"
-    group.add_argument("--project", type=int, metavar="ID", help=about)
     parser.add_argument("--json", action="store_true", help="print all tasks as JSON")
 
 
@@ -127,8 +126,7 @@ def _of_project(args: argparse.Namespace) -> Iterator[tuple[Iterator[Mapping[str
     from backend.label_studio.api.stored import StoredProject
 
     service = service_settings(args)
-    if service.label_studio_url is None:
-        raise ConfigError("--project: also give --url, or set LABEL_STUDIO_URL")
+    url = studio_of(service)
     stored = StoredProject(Fetcher(service), args.project)
 
     def hash_of(task: Mapping[str, Any], address: str) -> NDArray[np.uint64] | None:
@@ -137,7 +135,7 @@ def _of_project(args: argparse.Namespace) -> Iterator[tuple[Iterator[Mapping[str
         except LabelingError as error:
             raise InputError(str(error)) from None
 
-    with closing(Client(service.label_studio_url, service.label_studio_api_key)) as client:
+    with closing(Client(url, service.label_studio_api_key)) as client:
         client.project(args.project)
         yield (
             (

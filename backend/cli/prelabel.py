@@ -54,9 +54,7 @@ def add(commands: Commands) -> None:
         run=run,
         epilog=_EPILOG,
     )
-    add_label_studio_options(parser)
-    about = "the number in the project's address"
-    parser.add_argument("--project", type=int, required=True, metavar="ID", help=about)
+    add_label_studio_options(parser, required=True)
     which = parser.add_argument_group(
         "which tasks (default: all without a prediction of this model version)"
     )

@@ -101,8 +101,6 @@ def add(commands: Commands) -> None:
         "Label Studio, for exports that hold only the ids of predictions"
     )
     add_label_studio_options(where)
-    about = "the number in the project's address"
-    where.add_argument("--project", type=int, metavar="ID", help=about)
     add_result_options(parser)
 
 

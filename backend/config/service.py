@@ -321,6 +321,30 @@ def load_service_settings(
     return settings
 
 
+NO_STUDIO = "give --url and --api-key, or set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY"
+_NOT_LET_IN = (
+    "give --api-key, or set LABEL_STUDIO_API_KEY; Account & Settings of Label Studio, Personal"
+    " Access Token, makes one"
+)
+
+
+def studio_of(settings: ServiceSettings, *, with_token: bool = False) -> str:
+    """The address of Label Studio, for a command that asks it.
+
+    Args:
+        settings: all of them.
+        with_token: whether the command can do nothing without one.
+
+    Raises:
+        ConfigError: the address is not known, or the token is missing.
+    """
+    if settings.label_studio_url is None:
+        raise ConfigError(NO_STUDIO)
+    if with_token and not settings.label_studio_api_key:
+        raise ConfigError(_NOT_LET_IN)
+    return settings.label_studio_url
+
+
 def check_listening(settings: ServiceSettings) -> None:
     """Refuse to listen where others can reach us without a password.
 

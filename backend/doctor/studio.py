@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from backend.config.service import ServiceSettings
+from backend.config.service import NO_STUDIO, ServiceSettings
 from backend.doctor.checks import FAULT, NOTE, OK, REFUSED, Check
 from backend.doctor.project import check_project
 from backend.doctor.videos import check_video
@@ -248,7 +248,7 @@ def check_label_studio(
             NOTE,
             "label studio",
             "not checked",
-            "give --url and --api-key, or set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY",
+            NO_STUDIO,
         )
         return
     fetcher = Fetcher(settings)

@@ -15,7 +15,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from backend.config.service import ServiceSettings
+from backend.config.service import ServiceSettings, studio_of
 from backend.core.classes import ClassIndex
 from backend.errors import ConfigError, InputError, Unavailable, counted, system_reason
 from backend.evaluation.chosen import FetchPredictions
@@ -63,11 +63,7 @@ def _stored(service: ServiceSettings, options: ScoreOptions) -> StoredProject | 
         raise ConfigError("--url: also give --project, the number in the project's address")
     if options.project is None:
         return None
-    if service.label_studio_url is None:
-        raise ConfigError(
-            "--project: also give --url and --api-key, or set LABEL_STUDIO_URL and"
-            " LABEL_STUDIO_API_KEY"
-        )
+    studio_of(service)
     return StoredProject(Fetcher(service), options.project)
 
 
@@ -121,14 +117,8 @@ def _fetch_snapshot(options: ScoreOptions, service: ServiceSettings, path: Path)
         raise ConfigError(
             "score: name an export or a folder, or give --url and --project to fetch one"
         )
-    if service.label_studio_url is None:
-        raise ConfigError("--project: also give --url, or set LABEL_STUDIO_URL")
-    if not service.label_studio_api_key:
-        raise ConfigError(
-            "--project: also give --api-key, or set LABEL_STUDIO_API_KEY; Account & Settings of"
-            " Label Studio, Personal Access Token, makes one"
-        )
-    client = Client(service.label_studio_url, service.label_studio_api_key)
+    url = studio_of(service, with_token=True)
+    client = Client(url, service.label_studio_api_key)
     with closing(client), path.open("wb") as target:
         write_snapshot(client, options.project, target)
 

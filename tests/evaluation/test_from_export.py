@@ -465,7 +465,7 @@ def test_other_refusals(run_cli, tmp_path: Path) -> None:
         ((tmp_path,), "name the folder as it was predicted with --predictions DIR"),
         ((path, "--report", tmp_path), "is a folder; name a file"),
         ((path, "--resamples", "-1"), "--resamples: expected 0 or more"),
-        ((path, "--project", "3"), "--project: also give --url"),
+        ((path, "--project", "3"), "give --url and --api-key"),
         ((path, "--url", "http://localhost:1"), "--url: also give --project"),
         ((path, "--url", "localhost", "--project", "3"), "--url: "),
         ((path, "--images", tmp_path / "none"), "none: no such folder"),

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from backend.config.service import ServiceSettings
-from backend.errors import ConfigError, InputError, disk_error
+from backend.config.service import ServiceSettings, studio_of
+from backend.errors import InputError, disk_error
 from backend.files.addresses import looks_like_address, name_in
 from backend.files.atomic import write_atomic
 from backend.files.images import SUFFIXES
@@ -83,17 +83,14 @@ def fetch_accepted(
         AuthError: refused.
         Unavailable: no answer, or the disk refuses.
     """
-    if service.label_studio_url is None:
-        raise ConfigError("--project: also give --url, or set LABEL_STUDIO_URL")
+    url = studio_of(service)
     fetcher = Fetcher(service)
     stored = StoredProject(fetcher, project)
     folder.mkdir(parents=True, exist_ok=True)
     snapshot = folder / ".snapshot.json"
     try:
         with (
-            closing(
-                Client(service.label_studio_url, service.label_studio_api_key, stop=stop)
-            ) as client,
+            closing(Client(url, service.label_studio_api_key, stop=stop)) as client,
             snapshot.open("wb") as target,
         ):
             fields = _picture_fields(client.project(project).label_config, project)

@@ -15,7 +15,7 @@ from typing import Any
 from tqdm import tqdm
 
 from backend.config.models import Settings
-from backend.config.service import ServiceSettings
+from backend.config.service import ServiceSettings, studio_of
 from backend.errors import ConfigError, InputError, LabelingError
 from backend.files.images import ImageLimits
 from backend.label_studio.api.client import Client
@@ -82,13 +82,8 @@ def prelabel_project(
         ConfigError: something cannot work; nothing was started.
         AuthError: Label Studio refused.
     """
-    if service.label_studio_url is None or not service.label_studio_api_key:
-        raise ConfigError(
-            "give --url and --api-key, or set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY"
-        )
-    with closing(
-        Client(service.label_studio_url, service.label_studio_api_key, stop=stop)
-    ) as client:
+    url = studio_of(service, with_token=True)
+    with closing(Client(url, service.label_studio_api_key, stop=stop)) as client:
         return _run(client, settings, service, options, stop)
 
 

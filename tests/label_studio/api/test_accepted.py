@@ -167,5 +167,5 @@ def test_a_project_without_pictures_is_refused(studio: FakeStudio, tmp_path: Pat
 
 
 def test_without_an_address_it_says_so(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="--project: also give --url"):
+    with pytest.raises(ConfigError, match="give --url and --api-key"):
         fetch_accepted(ServiceSettings(), 1, tmp_path, stop=threading.Event())
