@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm, t
 
-_RESAMPLES = 1000
-_LEVEL = 0.95
-_SEED = 20150608  # any; the same figures give the same interval
+from backend.evaluation.intervals import LEVEL, RESAMPLES, SEED
+
 BETTER = "better"
 WORSE = "worse"
 NOT_SHOWN = "not shown"
@@ -90,11 +89,11 @@ def paired_difference(
 
 
 def _interval(sums: NDArray[np.float64]) -> tuple[float, float]:
-    rng = np.random.default_rng(_SEED)
-    drawn = rng.integers(0, len(sums), (_RESAMPLES, len(sums)))
+    rng = np.random.default_rng(SEED)
+    drawn = rng.integers(0, len(sums), (RESAMPLES, len(sums)))
     tables = sums[drawn].sum(1)
     differences = (tables[:, 2] - tables[:, 1]) / tables[:, 0]
-    tail = (1 - _LEVEL) / 2
+    tail = (1 - LEVEL) / 2
     low, high = np.quantile(differences, [tail, 1 - tail])
     middle = float((sums[:, 2] - sums[:, 1]).sum() / sums[:, 0].sum())
     return widened((float(low), float(high)), middle, len(sums))
@@ -111,7 +110,7 @@ def widened(interval: Sequence[float], middle: float, count: int) -> tuple[float
     >>> [round(edge, 3) for edge in widened((-0.1, 0.1), 0.0, 3)]
     [-0.269, 0.269]
     """
-    tail = (1 - _LEVEL) / 2
+    tail = (1 - LEVEL) / 2
     wider = math.sqrt(count / (count - 1)) * float(t.ppf(1 - tail, count - 1) / norm.ppf(1 - tail))
     return middle - wider * (middle - interval[0]), middle + wider * (interval[1] - middle)
 
