@@ -93,45 +93,45 @@ def _changed(one: Mask, other: Mask) -> tuple[int, int]:
     return total - 2 * common, total - common
 
 
-def are_right(predicted: Sequence[Region], accepted: Sequence[Region]) -> list[bool]:
-    """Which predicted regions nobody has to correct: the same label and nearly the same outline.
+def looked_at(
+    predicted: Sequence[Region], accepted: Sequence[Region], void: Sequence[Mask] = ()
+) -> list[tuple[Region, bool]]:
+    """The predicted regions that count, and whether nobody has to correct them: they have the same
+    label and nearly the same outline.
 
     Args:
         predicted: with masks.
         accepted: with masks.
+        void: what mostly lies there is no false alarm, and does not count.
 
     >>> from backend.core.types import Instance
     >>> mask = Mask(0, 0, np.ones((1, 4), np.bool_))
     >>> cat = Region(key=None, instance=Instance("cat", 0, 0.9, np.zeros(4, np.float32), mask))
     >>> dog = Region(key=None, instance=Instance("dog", 1, 0.9, np.zeros(4, np.float32), mask))
-    >>> are_right([cat], [cat]), are_right([cat], [dog])
-    ([True], [False])
+    >>> [[right for _, right in looked_at([cat], [other])] for other in (cat, dog)]
+    [[True], [False]]
+    >>> looked_at([cat], [], [mask])
+    []
     """
-    right = []
+    found = []
     for region, k in zip(predicted, join(predicted, accepted), strict=True):
-        one = region.instance
+        mask = region.instance.mask
+        if mask is None or (k < 0 and _is_mostly_in(mask, void)):
+            continue
         other = accepted[k].instance if k >= 0 else None
-        right.append(
+        right = (
             other is not None
-            and one.label == other.label
-            and one.mask is not None
             and other.mask is not None
-            and mask_iou(one.mask, other.mask) >= RIGHT_IOU
+            and region.instance.label == other.label
+            and mask_iou(mask, other.mask) >= RIGHT_IOU
         )
-    return right
+        found.append((region, right))
+    return found
 
 
-def corrections(predicted: Sequence[Region], accepted: Sequence[Region]) -> int:
-    """How many objects of an image have to be corrected: what is not right, and what is missed.
-
-    >>> from backend.core.types import Instance
-    >>> mask = Mask(0, 0, np.ones((1, 4), np.bool_))
-    >>> cat = Region(key=None, instance=Instance("cat", 0, 0.9, np.zeros(4, np.float32), mask))
-    >>> corrections([cat], [cat]), corrections([], [cat])
-    (0, 1)
-    """
-    joined = int(np.count_nonzero(join(predicted, accepted) >= 0))
-    return are_right(predicted, accepted).count(False) + len(accepted) - joined
+def _is_mostly_in(mask: Mask, void: Sequence[Mask]) -> bool:
+    common = sum(common_pixels(mask, one) for one in void)
+    return 2 * common > np.count_nonzero(mask.crop)
 
 
 def edits(predicted: Sequence[Region], accepted: Sequence[Region], n_classes: int) -> Edits:

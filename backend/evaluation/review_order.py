@@ -18,7 +18,7 @@ from backend.core.effort import effort_of
 from backend.datasets.similar import find_similar
 from backend.errors import InputError
 from backend.evaluation.chosen import version
-from backend.evaluation.effort import are_right
+from backend.evaluation.effort import looked_at
 from backend.evaluation.from_export import TaskReader
 from backend.evaluation.pairs import Pair, Selection
 from backend.evaluation.versions import is_meant
@@ -247,22 +247,26 @@ class _Learned:
     def __init__(self, wanted: str | None) -> None:
         versions = frozenset() if wanted is None else frozenset([wanted])
         self._reader = TaskReader(ClassIndex(), Selection(latest=True, model_versions=versions))
-        self._wanted = wanted
         self._known: list[tuple[str, float, bool]] = []
         self.n_tasks = 0
 
     def take(self, task: Mapping[str, Any], place: int) -> None:
-        """Learn from an annotated task; from one that cannot be read, nothing."""
-        prediction = _prediction(task, self._wanted)
-        if prediction is None:
-            return
-        _, left = _doubt(prediction, [score for score, _ in _found(prediction).values()])
+        """Learn from an annotated task; from one that cannot be read, nothing.
+
+        Only what began as a prediction tells: people who draw by themselves draw other outlines.
+        """
+        count = len(self._known)
         for pair in self._reader.pairs(task, place):
-            if isinstance(pair, Pair) and pair.first:
-                scored = [one for one in pair.predicted if one.scored]
-                for one, right in zip(scored, are_right(scored, pair.accepted), strict=True):
+            if not isinstance(pair, Pair) or not pair.first or not pair.started_here:
+                continue
+            prediction = _prediction(task, pair.model_version or None)
+            if prediction is None:
+                continue
+            _, left = _doubt(prediction, [score for score, _ in _found(prediction).values()])
+            for one, right in looked_at(pair.predicted, pair.accepted, pair.void):
+                if one.scored:
                     self._known.append((one.instance.label, left * one.instance.score, right))
-                self.n_tasks += bool(scored)
+        self.n_tasks += len(self._known) > count
 
     def calibrator(self) -> Calibrator | None:
         """None where too little is known."""

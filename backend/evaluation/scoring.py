@@ -46,7 +46,7 @@ class Scoring:
     faults: list[Fault] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)  # on the whole
     lead_times: LeadTimes | None = None
-    curves: list[dict[str, Any]] = field(default_factory=list)  # see ``training.curves``
+    curves: list[dict[str, Any]] = field(default_factory=list)  # see ``training.logs``
     tracks: dict[str, Any] | None = None  # of videos; see ``video_maps.judge_tracks``
     named_masks: NamedMasks = field(default_factory=NamedMasks)  # of everything in images
     compare: tuple[str, str] | None = None  # model versions to put side by side

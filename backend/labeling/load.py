@@ -68,10 +68,19 @@ def box_margin_of(settings: Settings) -> float | None:
     return margin_of(tuned_of("segmenter", settings))
 
 
-def calibrator_of(settings: Settings) -> Calibrator | None:
-    """How often what a tuned detector finds is right; None where that is not known."""
+def calibrator_of(settings: Settings, segmenter: BoxSegmenter | None) -> Calibrator | None:
+    """How often what a tuned detector finds is right; None where that is not known.
+
+    Args:
+        settings: of the detector.
+        segmenter: what outlines its boxes; with another than it was judged with, nothing is known.
+    """
     tuned = tuned_of("detector", settings)
-    return None if tuned is None else read_calibrator(tuned.about.get("calibration"))
+    found = None if tuned is None else tuned.about.get("calibration")
+    version = None if segmenter is None else segmenter.version
+    if not isinstance(found, dict) or found.get("segmenter") != version:
+        return None
+    return read_calibrator(found)
 
 
 def build_cascade(
@@ -114,7 +123,7 @@ def build_cascade(
         box_margin=box_margin_of(settings),
         min_part=settings.min_part,
         given_version=given_version,
-        calibrator=calibrator_of(settings) if names is None else None,
+        calibrator=calibrator_of(settings, segmenter) if names is None else None,
     )
 
 

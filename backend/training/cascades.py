@@ -11,19 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from backend.config.models import Settings
-from backend.core.calibrator import Calibrator, fit_calibrator
+from backend.core.calibrator import fit_calibrator
 from backend.core.classes import ClassIndex
 from backend.core.effort import chance_of_right
-from backend.core.masks import unpack_mask
 from backend.core.types import Image
 from backend.errors import InputError
-from backend.evaluation.effort import are_right
+from backend.evaluation.effort import looked_at
 from backend.evaluation.paired import compare_versions
 from backend.evaluation.pairs import Pair, Picture
 from backend.evaluation.results import Outputs, finish
 from backend.evaluation.scoring import Scoring
 from backend.files.images import ImageLimits
 from backend.formats.sample import Fault
+from backend.labeling.load import BOXES, CASCADE, build_cascade
 from backend.training.accepted import AcceptedPicture
 from backend.training.changes import Changes
 from backend.training.compare import BETTER, NOT_SHOWN, WORSE, widened
@@ -115,7 +115,8 @@ def compare_cascades(
     changes = Changes(BEFORE, AFTER)
     done = 0
     for version, settings in versions.items():
-        for one, found in found_in(settings, pictures, limits, stop, of_boxes=of_boxes):
+        cascade = build_cascade(settings, mode=BOXES if of_boxes else CASCADE)
+        for one, found in found_in(cascade, pictures, limits, stop):
             if isinstance(found, InputError):
                 run.take(Fault(str(one.name), str(found)))
                 continue
@@ -153,7 +154,7 @@ def _pair(one: AcceptedPicture, version: str, size_hw: tuple[int, int], sides: S
         size_hw=size_hw,
         accepted=tuple(sides.truth),
         predicted=tuple(sides.made),
-        void=(*sides.void, *(unpack_mask(mask) for mask in one.ignored)),
+        void=tuple(sides.void),
         model_version=version,
         started_here=False,
         first=version == AFTER,
@@ -164,35 +165,36 @@ def _pair(one: AcceptedPicture, version: str, size_hw: tuple[int, int], sides: S
 def calibrated(
     settings: Settings,
     pictures: Sequence[AcceptedPicture],
-    names: Collection[str],
     limits: ImageLimits,
     stop: threading.Event,
-) -> Calibrator | None:
+) -> dict[str, Any] | None:
     """How often what models find is right, by how sure they are of it.
 
     Args:
         settings: of the models.
         pictures: that they did not learn from.
-        names: of the classes that they know.
         limits: of pictures.
         stop: ends early.
 
     Returns:
-        None where too little was found to tell.
+        What ``calibrator_of`` reads; None where too little was found to tell.
 
     Raises:
         Unavailable: it was stopped.
     """
-    numbers = {name: k for k, name in enumerate(sorted(names))}
     of_boxes = are_boxes(pictures)
     # Labels may have lower thresholds than the settings, and few pictures show more so.
     settings = replace(settings, conf=min(settings.conf, _UNSURE))
+    cascade = build_cascade(settings, mode=BOXES if of_boxes else CASCADE)
+    names = {*cascade.names.values(), *(label for one in pictures for label in one.every_label)}
+    numbers = {name: k for k, name in enumerate(sorted(names))}
     known: list[tuple[str, float, bool]] = []
-    for one, found in found_in(settings, pictures, limits, stop, of_boxes=of_boxes):
+    for one, found in found_in(cascade, pictures, limits, stop):
         if isinstance(found, InputError):
             continue  # told where it was to be learned from
         sides = sides_of(one, found, numbers, of_boxes=of_boxes)
-        accepted = [each for each in sides.truth if each.instance.label in numbers]
-        for each, right in zip(sides.made, are_right(sides.made, accepted), strict=True):
+        for each, right in looked_at(sides.made, sides.truth, sides.void):
             known.append((each.instance.label, chance_of_right(each.instance), right))
-    return fit_calibrator(known)
+    fitted = fit_calibrator(known)
+    segmenter = None if cascade.segmenter is None else cascade.segmenter.version
+    return None if fitted is None else {**fitted.as_dict(), "segmenter": segmenter}

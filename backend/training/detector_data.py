@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from backend.core.classes import ClassNames
 from backend.core.masks import unpack_mask
 from backend.core.rasterize import box_mask
-from backend.core.types import Image, Mask
+from backend.core.types import Mask
 from backend.datasets.copying import Copies
 from backend.drawing.overlays import encode_picture
 from backend.errors import ConfigError, InputError, disk_error
@@ -27,6 +28,7 @@ from backend.training.accepted import AcceptedPicture
 from backend.training.division import Parts
 
 _GREY = 114  # of what Ultralytics puts around pictures, too
+_AROUND = 10  # pixels around an object that stay; VOC has what is to be ignored as a line there
 
 
 def write_detector_data(
@@ -88,20 +90,24 @@ def _put(path: Path, content: bytes | Path) -> None:
         raise disk_error(error, path) from None
 
 
-def _without_ignored(one: AcceptedPicture, limits: ImageLimits) -> Image:
-    """A picture whose regions to ignore are grey, but for objects in them: they teach neither that
-    something is there nor that nothing is.
+def _grey_pixels(one: AcceptedPicture, size_hw: tuple[int, int]) -> NDArray[np.bool_]:
+    """Where a picture is to be grey: regions to ignore, but for objects in them and what is around
+    these. So they teach neither that something is there nor that nothing is.
     """
-    image = one.image(limits).copy()
-    objects = np.zeros(image.shape[:2], np.bool_)
-    for mask in one.masks:
-        _part(objects, mask)[mask.crop] = True
-    for _, (x0, y0, x1, y1) in one.boxes:
-        objects[max(0, round(y0)) : round(y1), max(0, round(x0)) : round(x1)] = True
+    grey = np.zeros(size_hw, np.bool_)
     for packed in one.ignored:
         mask = unpack_mask(packed)
-        _part(image, mask)[mask.crop & ~_part(objects, mask)] = _GREY
-    return image
+        _part(grey, mask)[mask.crop] = True
+    if not grey.any():
+        return grey
+    objects = np.zeros(size_hw, np.uint8)
+    for mask in one.masks:
+        _part(objects, mask)[mask.crop] = 1
+    for _, (x0, y0, x1, y1) in one.boxes:
+        objects[max(0, round(y0)) : round(y1), max(0, round(x0)) : round(x1)] = 1
+    side = 2 * _AROUND + 1
+    near = cv2.dilate(objects, np.ones((side, side), np.uint8)).astype(np.bool_)
+    return grey & ~near
 
 
 def _part(frame: NDArray[Any], mask: Mask) -> NDArray[Any]:
@@ -114,8 +120,11 @@ def _sample(one: AcceptedPicture, split: str, limits: ImageLimits, names: Sequen
     """A picture upright, in a format that Ultralytics reads, with the objects of known classes."""
     header = header_of(one.picture, one.where, limits)
     name, picture = one.name, one.picture
-    if one.ignored:
-        picture = encode_picture(_without_ignored(one, limits), ".png")
+    grey = _grey_pixels(one, header.size_hw)
+    if grey.any():
+        image = one.image(limits).copy()
+        image[grey] = _GREY
+        picture = encode_picture(image, ".png")
         name = PurePosixPath(name).with_suffix(".png")
     elif name.suffix.lower() not in READ_BY_ULTRALYTICS:
         picture = encode_picture(one.image(limits), ".png")

@@ -103,7 +103,7 @@ class Learner:
                 value.copy_(self.averaged[name])
 
     def state(self) -> dict[str, Any]:
-        """What ``restore`` needs to go on as if nothing had happened, on the CPU."""
+        """What ``restore`` needs to go on as if nothing had happened."""
         return {
             "step": self.steps,
             "parameters": {name: value.detach().cpu() for name, value in self.parameters.items()},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,9 @@ def _rows(path: Path) -> list[dict[str, Any]]:
             row = {key: float(row[key]) for key in ("epoch", "loss", "validation")}
         except (ValueError, KeyError, TypeError):
             continue
-        if rows and row["epoch"] <= rows[-1]["epoch"]:
-            rows.clear()
+        if not all(map(math.isfinite, row.values())):
+            continue
+        # A run that goes on after a kill may tell an epoch once more; a new one begins at 1.
+        rows = [one for one in rows if one["epoch"] < row["epoch"]]
         rows.append(row)
     return rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from backend.config.models import Settings
-from backend.errors import ConfigError, Unavailable
+from backend.errors import ConfigError, LabelingError, Unavailable
 from backend.labeling.load import box_margin_of
 from backend.models.devices import resolve_device
 from backend.models.registry import (
@@ -35,6 +36,7 @@ from backend.training.cascades import (
 from backend.training.compare import BETTER
 from backend.training.division import Parts
 from backend.training.logs import read_curves
+from backend.training.parts import check_parts
 from backend.training.request import (
     DETECTOR,
     SEGMENTER,
@@ -45,6 +47,8 @@ from backend.training.request import (
 from backend.training.segmenter_loop import Progress, TuneOptions, Work
 from backend.training.tune_detector import TunedDetector, tune_detector
 from backend.training.tune_segmenter import Rival, TunedSegmenter, tune_segmenter
+
+logger = logging.getLogger(__name__)
 
 
 def _base(settings: Settings) -> tuple[Sam2Segmenter, str, str]:
@@ -80,7 +84,10 @@ class ModelsRun:
         if self.stop.is_set():
             raise Unavailable("interrupted before training began")
         # The bases are looked at before the first of them learns for an hour.
-        base = _base(self.settings) if SEGMENTER in self.request.kinds else None
+        base = None
+        if SEGMENTER in self.request.kinds:
+            check_parts(self.request.parts)
+            base = _base(self.settings)
         before = replace(self.settings, classes=None)
         if base is not None:  # by its file, as the folder it came from may offer another later
             weights = weights_of(SEGMENTER, self.settings)
@@ -168,19 +175,20 @@ class ModelsRun:
         if self.request.accept or (together.verdict == BETTER and is_best):
             about = self._about(DETECTOR, base, found.epochs, together_figures(together))
             about["classes"] = list(found.names)
-            about["calibration"] = self._calibration(versions[AFTER], found.names)
+            about["calibration"] = self._calibration(versions[AFTER])
             describe_tuned(out, DETECTOR, found.path, base, None, about)
             self.offered.append(DETECTOR)
 
-    def _calibration(self, settings: Settings, names: Sequence[str]) -> dict[str, Any] | None:
-        """How often what the new models find is right in the pictures that chose the weights."""
+    def _calibration(self, settings: Settings) -> dict[str, Any] | None:
+        """How often what the new models find is right in the pictures that chose the weights.
+
+        What was proved is offered whatever comes of this.
+        """
         try:
-            found = calibrated(
-                settings, self.parts.validation, names, self.options.limits, self.stop
-            )
-        except Unavailable:
-            return None  # what was proved is offered all the same
-        return None if found is None else found.as_dict()
+            return calibrated(settings, self.parts.validation, self.options.limits, self.stop)
+        except LabelingError as error:
+            logger.warning("how sure the detector may be is not known: %s", error)
+            return None
 
     def _about(
         self, kind: str, base: str, epochs: int, figures: Mapping[str, Any]

@@ -32,6 +32,22 @@ def rate_share(name: str) -> float:
     return _ENCODER_RATE if name.startswith(_ENCODER) and _LOW_RANK not in name else 1.0
 
 
+def check_parts(parts: str) -> None:
+    """Refuse what cannot learn here.
+
+    Raises:
+        ConfigError: LoRA needs a package that is not there.
+    """
+    if parts != LORA:
+        return
+    try:
+        import peft  # noqa: F401 - it is looked for
+    except ImportError:
+        raise ConfigError(
+            "--parts lora needs the package peft: pip install 'yolo-sam2-labeling[lora]'"
+        ) from None
+
+
 def learner_of(model: Any, parts: str, seed: int = 0) -> Any:
     """The model that is trained in the place of another: that one, or with LoRA (Hu et al. 2021) a
     copy of it that has low-rank changes beside its layers.
@@ -44,14 +60,11 @@ def learner_of(model: Any, parts: str, seed: int = 0) -> Any:
     Raises:
         ConfigError: LoRA needs a package that is not there.
     """
+    check_parts(parts)
     if parts != LORA:
         return model
-    try:
-        from peft import LoraConfig, inject_adapter_in_model
-    except ImportError:
-        raise ConfigError(
-            "--parts lora needs the package peft: pip install 'yolo-sam2-labeling[lora]'"
-        ) from None
+    from peft import LoraConfig, inject_adapter_in_model
+
     adapted = copy.deepcopy(model)
     config = LoraConfig(r=_RANK, lora_alpha=2 * _RANK, target_modules=_LAYERS)
     with torch.random.fork_rng(devices=[]):

@@ -8,14 +8,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from backend.config.models import Settings
-from backend.core.masks import mask_xyxy
+from backend.core.masks import mask_xyxy, unpack_mask
 from backend.core.rasterize import box_mask
 from backend.core.types import Instance, Mask, Prediction
 from backend.errors import InputError, Unavailable
 from backend.evaluation.pairs import Region
 from backend.files.images import ImageLimits
-from backend.labeling.load import BOXES, CASCADE, load_labeler
+from backend.labeling.cascade import Cascade
 from backend.training.accepted import AcceptedPicture
 
 
@@ -35,25 +34,21 @@ def are_boxes(pictures: Iterable[AcceptedPicture]) -> bool:
 
 
 def found_in(
-    settings: Settings,
+    cascade: Cascade,
     pictures: Sequence[AcceptedPicture],
     limits: ImageLimits,
     stop: threading.Event,
-    *,
-    of_boxes: bool,
 ) -> Iterator[tuple[AcceptedPicture, Prediction | InputError]]:
     """Label pictures; of one that cannot be read, what is wrong.
 
     Raises:
-        ConfigError: the models do not load.
         Unavailable: it was stopped.
     """
-    labeler = load_labeler(settings, BOXES if of_boxes else CASCADE, None).labeler
     for one in pictures:
         if stop.is_set():
             raise Unavailable("interrupted while the detector was judged")
         try:
-            yield one, labeler.finish(labeler.infer([one.image(limits)], None)[0])
+            yield one, cascade.predict([one.image(limits)])[0]
         except InputError as error:
             yield one, error
 
@@ -93,7 +88,7 @@ def _boxes(one: AcceptedPicture, found: Prediction, numbers: Mapping[str, int]) 
         for each_found in found.instances
         for each in region(each_found.label, each_found.xyxy.tolist(), each_found.score)
     ]
-    return Sides(truth, made, [])
+    return Sides(truth, made, list(map(unpack_mask, one.ignored)))
 
 
 def _masks(one: AcceptedPicture, found: Prediction, numbers: Mapping[str, int]) -> Sides:
@@ -111,5 +106,5 @@ def _masks(one: AcceptedPicture, found: Prediction, numbers: Mapping[str, int]) 
     return Sides(
         [Region(key=None, instance=each, scored=False) for each in truth],
         [Region(key=None, instance=each) for each in made],
-        [mask for mask in boxes if mask is not None],
+        [*(mask for mask in boxes if mask is not None), *map(unpack_mask, one.ignored)],
     )

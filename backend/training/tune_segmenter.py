@@ -47,6 +47,7 @@ VIEWS = ".yolosam2-views-"  # what the names of folders with encoded pictures be
 _SHEET = "segmenter-validation.jpg"
 _SHOWN = 6  # pictures in it
 GIGA = 10**9
+_MOST_BYTES = 1e18
 _SAME = 1e-6  # of figures before and after a file was written and read
 
 
@@ -189,7 +190,7 @@ def _encoded_views(model: Any, device: torch.device, parts: Parts, options: Tune
     )
     if not train:
         return options.views
-    room = int(options.cache_bytes // bytes_of_view(model, device))
+    room = int(min(options.cache_bytes, _MOST_BYTES) // bytes_of_view(model, device))
     count = max(0, min(options.views, (room - validation) // train))
     if count < options.views:
         logger.warning(

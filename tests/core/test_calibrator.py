@@ -40,6 +40,15 @@ def test_chances_that_are_too_high_are_corrected() -> None:
         assert abs(found.chance("cat", one**0.3) - one) < 0.08
 
 
+def test_nothing_is_certain() -> None:
+    right = fit_calibrator([("cat", k / 50, True) for k in range(50)])
+    wrong = fit_calibrator([("cat", k / 50, False) for k in range(50)])
+    assert right is not None
+    assert wrong is not None
+    assert 0.9 < right.chance("cat", 1.0) < 1
+    assert 0 < wrong.chance("cat", 0.0) < 0.1
+
+
 def test_few_objects_tell_nothing() -> None:
     assert fit_calibrator([("cat", 0.5, True)] * (LEAST - 1)) is None
     found = fit_calibrator([("cat", 0.5, True)] * LEAST + [("dog", 0.5, False)] * (LEAST - 1))
@@ -62,6 +71,8 @@ def test_a_damaged_file_has_no_calibration() -> None:
         {"every": [[0, 1], [0.9, 0.1]], "by_label": {}},
         {"every": good, "by_label": {"cat": [[0, 1], [0.5]]}},
         {"every": [[0, 1], [float("nan"), 1]], "by_label": {}},
+        {"every": [[0, 10**400], [0, 1]], "by_label": {}},
+        {"every": ["01", "01"], "by_label": {}},
     ):
         assert read_calibrator(bad) is None
     assert read_calibrator({"every": good, "by_label": {}}) is not None

@@ -83,6 +83,37 @@ def test_what_was_accepted_shows_how_often_predictions_are_right() -> None:
     assert found.tasks[0].why.startswith("1 object, 1.0 to correct; least sure: dog 0.0")
 
 
+def test_only_what_began_as_the_prediction_teaches() -> None:
+    """Who draws by himself draws another outline, and who began from an older prediction says
+    nothing of the newest.
+    """
+    car = ("car", disc(30, 30, 12), 0.9)
+    drawn = [
+        {**one, "id": f"own{k}"} for k, one in enumerate(regions(("car", disc(31, 30, 12), 1)))
+    ]
+    alone = [task(k, drawn, regions(car)) for k in range(1, 60)]
+    for one in alone:
+        one["annotations"][0]["parent_prediction"] = None
+    waiting = scored(task(100, None, regions(car)), None)
+    assert review_order([*alone, waiting]).n_learned == 0
+    done = [task(k, regions(car), regions(car)) for k in range(1, 60)]
+    for one in done:
+        newest = {"id": 900 + one["id"], "model_version": "v2", "score": 0.01, "result": []}
+        one["predictions"].append({**newest, "result": regions(car, salt="2")})
+    found = review_order([*done, waiting])
+    assert found.n_learned == len(done)
+    assert (found.tasks[0].effort or 0) < 0.1
+
+
+def test_annotated_tasks_of_a_plain_export_are_no_faults() -> None:
+    plain = [
+        {**task(k, regions(("car", disc(30, 30, 12), 0.9)), None), "predictions": [k]}
+        for k in range(1, 4)
+    ]
+    found = review_order([*plain, TASKS[1]])
+    assert (found.faults, found.n_accepted) == ((), 3)
+
+
 def test_an_object_in_two_regions_counts_once() -> None:
     bare = regions(("car", disc(30, 30, 12), 0.6))
     [brush] = bare

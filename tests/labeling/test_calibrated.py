@@ -22,10 +22,13 @@ KNOWN = Calibrator(Curve((0.0, 1.0), (0.25, 0.25)))
 
 def test_task_scores_follow_what_was_accepted(tmp_path: Path) -> None:
     shutil.copy(DEMO_YOLO, tmp_path / "detector-1.pt")
-    about = {"calibration": KNOWN.as_dict()}
+    segmenter = build_cascade(DEMO).segmenter
+    assert segmenter is not None
+    about = {"calibration": {**KNOWN.as_dict(), "segmenter": segmenter.version}}
     describe_tuned(tmp_path, "detector", tmp_path / "detector-1.pt", "demo", None, about)
     settings = replace(DEMO, detector=str(tmp_path))
-    assert calibrator_of(settings) == KNOWN
+    assert calibrator_of(settings, segmenter) == KNOWN
+    assert calibrator_of(settings, None) is None  # it was judged with its outlines
     cascade = build_cascade(settings)
     [found] = cascade.predict([generate(8_600_000).image])
     assert len(found.instances) > 2

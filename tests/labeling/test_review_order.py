@@ -12,7 +12,7 @@ from backend.core.types import Instance
 from backend.demo.run import DEMO_MARGIN, DEMO_MIN_PART
 from backend.demo.scenes.compose import Scene, generate
 from backend.demo.scenes.objects import CLASS_NAMES
-from backend.evaluation.effort import corrections
+from backend.evaluation.effort import join, looked_at
 from backend.evaluation.pairs import Region
 from backend.formats.label_studio.results import prediction_score
 from backend.labeling.load import build_cascade
@@ -28,6 +28,12 @@ def truth_of(scene: Scene) -> list[Region]:
         for class_id, mask in zip(scene.class_ids, masks, strict=True)
         if mask is not None
     ]
+
+
+def corrections(found: list[Region], truth: list[Region]) -> int:
+    """Objects that are missed, are none, or have another label or outline."""
+    wrong = sum(not right for _, right in looked_at(found, truth))
+    return wrong + len(truth) - int(np.count_nonzero(join(found, truth) >= 0))
 
 
 def region(instance: Instance) -> Region:

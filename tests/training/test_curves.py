@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -10,6 +11,7 @@ from typing import ClassVar
 import pytest
 
 from backend.training.curves import with_curves
+from backend.training.logs import read_curves
 from backend.training.segmenter_loop import Progress
 
 EPOCH = Progress(done=0.5, epoch=3, loss=0.25, validation=0.75, best=0.8)
@@ -54,3 +56,25 @@ def test_without_the_package_nothing_is_missed(
         tell(EPOCH)
     assert heard == [EPOCH]
     assert not list(tmp_path.iterdir())
+
+
+def test_the_last_training_of_a_run_is_drawn(tmp_path: Path) -> None:
+    """What a kill cut off, what came twice, and a loss that is no number are left out."""
+
+    def row(epoch: int, validation: float, loss: float = 1.0) -> str:
+        return json.dumps({"epoch": epoch, "loss": loss, "validation": validation}) + "\n"
+
+    before = [row(k, 0.9) for k in range(1, 5)]
+    now = [row(1, 0.1), row(2, 0.2), row(2, 0.3), row(3, 0.4), row(4, 0.5, float("nan"))]
+    (tmp_path / "segmenter-log.jsonl").write_text("".join([*before, *now]) + '{"epoch": 5, "lo')
+    (tmp_path / "detector-log.jsonl").write_text(row(1, 0.1))
+    assert read_curves(tmp_path, ("detector", "segmenter")) == [
+        {
+            "what": "segmenter",
+            "figure": "IoU",
+            "epoch": [1.0, 2.0, 3.0],
+            "loss": [1.0, 1.0, 1.0],
+            "validation": [0.1, 0.3, 0.4],
+        }
+    ]
+    assert read_curves(tmp_path, ("detector",)) == []

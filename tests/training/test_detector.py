@@ -11,12 +11,16 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
 from backend.config.models import Settings
-from backend.core.masks import mask_from_full, mask_xyxy, pack_mask
+from backend.core import calibrator
+from backend.core.calibrator import read_calibrator
+from backend.core.masks import mask_from_full, mask_xyxy, pack_mask, unpack_mask
+from backend.core.types import Instance, Prediction
 from backend.errors import ConfigError, Unavailable
 from backend.files.images import ImageLimits, read_image
 from backend.files.picture_data import header_of
@@ -24,7 +28,7 @@ from backend.formats.yolo.labels import read_line
 from backend.models.registry import detector_file, load_detector
 from backend.models.tuned import read_tuned
 from backend.models.weights import DEMO_YOLO
-from backend.training import segmenter_loop
+from backend.training import cascades, segmenter_loop
 from backend.training.accepted import AcceptedPicture, read_accepted
 from backend.training.cascades import AFTER, ALONE, BEFORE, OFFERED, compare_cascades
 from backend.training.detector_data import write_detector_data
@@ -179,29 +183,43 @@ def test_rectangles_of_labelme_are_boxes(tmp_path: Path, dataset: Path) -> None:
 
 
 def test_what_is_to_be_ignored_teaches_nothing(parts: Parts, tmp_path: Path) -> None:
-    """Not even that nothing is there: it is grey, but for the objects in it."""
+    """Not even that nothing is there: it is grey, but for objects and what is around them."""
     one = parts.train[0]
-    cell = one.masks[0]
-    height, width = cell.crop.shape
+    cell = max(one.masks, key=lambda mask: mask.x)
+    kept = replace(one, objects=(("cell", pack_mask(cell)),))
     frame = np.zeros(one.image(LIMITS).shape[:2], np.bool_)
-    frame[cell.y : cell.y + height, cell.x + width // 2 :] = True
-    ignored = mask_from_full(frame)
-    assert ignored is not None
-    changed = replace(one, ignored=(pack_mask(ignored),))
-    some = replace(parts, train=(changed,), validation=(one,))
+    frame[:, : cell.x + 2] = True
+    frame[:40, :60] = False
+    around = mask_from_full(frame)
+    assert around is not None
+    changed = replace(kept, ignored=(pack_mask(around),))
+    some = replace(parts, train=(changed,), validation=(kept,))
     write_detector_data(some, ["cell"], tmp_path / "out", LIMITS, [])
     [path] = (tmp_path / "out" / "images" / "train").iterdir()
     found, before = read_image(path, LIMITS), one.image(LIMITS)
-    objects = np.zeros_like(frame)
-    for mask in one.masks:
-        h, w = mask.crop.shape
-        objects[mask.y : mask.y + h, mask.x : mask.x + w] |= mask.crop
-    grey = frame & ~objects
-    assert grey.any()
-    assert (found[grey] == 114).all()
-    assert np.array_equal(found[~grey], before[~grey])
+    changed_pixels = (found != before).any(2)
+    assert (found[changed_pixels] == 114).all()
+    assert not (changed_pixels & ~frame).any()
+    assert changed_pixels[:, : cell.x - 10].sum() > 0.9 * frame[:, : cell.x - 10].sum()
+    rows = slice(cell.y, cell.y + cell.crop.shape[0])
+    assert not changed_pixels[rows, cell.x :].any()
     [written] = (tmp_path / "out" / "labels" / "train").iterdir()
-    assert len(written.read_text().splitlines()) == len(one.objects)
+    assert len(written.read_text().splitlines()) == 1
+
+
+def test_a_line_around_an_object_stays(parts: Parts, tmp_path: Path) -> None:
+    """VOC has one around each."""
+    one = parts.train[0]
+    masks = np.zeros(one.image(LIMITS).shape[:2], np.uint8)
+    for mask in one.masks:
+        height, width = mask.crop.shape
+        masks[mask.y : mask.y + height, mask.x : mask.x + width][mask.crop] = 1
+    line = mask_from_full((cv2.dilate(masks, np.ones((9, 9))) > 0) & (masks == 0))
+    assert line is not None
+    some = replace(parts, train=(replace(one, ignored=(pack_mask(line),)),), validation=(one,))
+    write_detector_data(some, ["cell"], tmp_path / "out", LIMITS, [])
+    [path] = (tmp_path / "out" / "images" / "train").iterdir()
+    assert path.is_symlink()  # the picture as it is
 
 
 def test_pictures_of_other_formats_become_what_ultralytics_reads(
@@ -273,7 +291,6 @@ def test_what_is_not_better_is_kept_and_not_offered(
     out = tmp_path / "run"
     shutil.copytree(both[1], out)
     before = (out / "detector.json").read_text()
-    assert "calibration" in json.loads(before)
     found = finetuned(dataset, out, epochs=1, kinds=("detector",), scratch=True, accept=False)
     assert found.detector is not None
     assert (found.detector.path.is_file(), found.offered) == (True, ())
@@ -282,6 +299,39 @@ def test_what_is_not_better_is_kept_and_not_offered(
     assert found.together.value(OFFERED) == pytest.approx(
         json.loads(before)["figures"]["versions"]["after"]["mean_iou_without_background"], abs=1e-6
     )
+
+
+def test_how_often_a_detector_is_right_counts_what_can_be_judged(
+    dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A label that was never learned, boxes alone and regions to ignore make nothing wrong."""
+    known = read_accepted(dataset).pictures
+    pictures = []
+    for one in known:
+        (first, second, third), rest = one.objects[:3], one.objects[3:]
+        box = (second[0], tuple(mask_xyxy(unpack_mask(second[1])).tolist()))
+        pictures.append(replace(one, objects=(first, *rest), boxes=(box,), ignored=(third[1],)))
+    odd = replace(known[0], objects=(("rare", known[0].objects[0][1]),))
+    by_name = {one.name: one for one in known}
+
+    def found_in(cascade: Any, asked: Any, *_: Any) -> Any:
+        for one in asked:
+            masks = by_name[one.name].masks[:3]
+            instances = tuple(
+                Instance("cell", 0, 0.9, mask_xyxy(mask).astype(np.float32), mask) for mask in masks
+            )
+            yield one, Prediction(instances, one.image(LIMITS).shape[:2], "v")
+
+    monkeypatch.setattr(cascades, "found_in", found_in)
+    monkeypatch.setattr(calibrator, "LEAST", 8)
+    found = cascades.calibrated(DEMO, pictures, LIMITS, threading.Event())
+    assert found is not None
+    assert found["segmenter"].startswith("demo_sam2.1-")
+    curve = read_calibrator(found)
+    assert curve is not None
+    assert curve.chance("cell", 0.9) > 0.85  # one in each picture counts, and is right
+    rare = cascades.calibrated(DEMO, [*pictures, odd], LIMITS, threading.Event())
+    assert rare is not None
 
 
 def test_a_stop_while_judging_offers_nothing(dataset: Path, tmp_path: Path) -> None:

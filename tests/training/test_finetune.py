@@ -127,6 +127,7 @@ def _demo_config() -> str:
     ("views", "said"),
     [
         (9, "has room for 9 views, where 4 pictures have 6 each: 2 of each are encoded"),
+        (2**70, ""),
         (3, "has room for 3 views, where 4 pictures have 6 each: each is encoded anew when it is"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,20 +82,26 @@ def test_it_learns_what_it_never_saw_and_nothing_else_changes(model: Any, tmp_pa
     assert not any("conv_s" in name for name in changed)
 
 
-def test_a_training_goes_on_as_if_nothing_had_happened(model: Any, tmp_path: Path) -> None:
-    views = encoded(tmp_path, model, (0,))
+@pytest.mark.parametrize("parts", ["decoder", "lora"])
+def test_a_training_goes_on_as_if_nothing_had_happened(
+    model: Any, tmp_path: Path, parts: str
+) -> None:
+    recipe = replace(QUICK, parts=parts)
+    kind = EncodedViews if parts == "decoder" else DrawnViews
+    views = kind(tmp_path, model, CPU)
+    views.add(*cells(0), 2, 0)
     start = {name: value.clone() for name, value in model.state_dict().items()}
-    whole = SegmenterTrainer(model, views, QUICK, CPU)
+    whole = SegmenterTrainer(model, views, recipe, CPU)
     for k in range(4):
         whole.advance(k / 4)
     wanted = whole.averaged()
     model.load_state_dict(start)
-    first = SegmenterTrainer(model, views, QUICK, CPU)
+    first = SegmenterTrainer(model, views, recipe, CPU)
     for k in range(2):
         first.advance(k / 4)
     torch.save(first.state(), tmp_path / "state")
     model.load_state_dict(start)
-    second = SegmenterTrainer(model, views, QUICK, CPU)
+    second = SegmenterTrainer(model, views, recipe, CPU)
     second.restore(torch.load(tmp_path / "state", weights_only=True))
     for k in range(2, 4):
         second.advance(k / 4)

@@ -17,6 +17,7 @@ from typing import Any
 from backend.errors import ConfigError, Unavailable, disk_error
 from backend.files.manifest import system_error
 
+JOBS = "jobs.sqlite3"  # in the folder of the trainings
 QUEUED = "queued"
 RUNNING = "running"
 CANCELLING = "cancelling"

@@ -25,7 +25,7 @@ from backend.config.models import load_settings
 from backend.config.service import load_service_settings
 from backend.errors import LabelingError
 from backend.label_studio.server.requests import SetupRequest, read_predict
-from backend.label_studio.server.serve import build_service
+from backend.label_studio.server.serve import build_service, check_trainings
 from backend.label_studio.server.service import Service
 from backend.label_studio.server.training_routes import take_event
 
@@ -41,9 +41,9 @@ def service() -> Service:
     """
     with _lock:
         if not _services:
-            made = build_service(
-                load_settings({}, os.environ), load_service_settings({}, os.environ)
-            )
+            service_settings = load_service_settings({}, os.environ)
+            check_trainings(service_settings)
+            made = build_service(load_settings({}, os.environ), service_settings)
             made.start()
             _services.append(made)
         return _services[0]

@@ -158,6 +158,10 @@ class Predictors:
             self._faults = {choice: (time.monotonic(), text)}
             raise InputError(text) from error
 
+    def forget_projects(self) -> None:
+        """Let go of the projects that were bound; requests under way keep theirs."""
+        self._projects = ByteLru(_PROJECT_BYTES)
+
     def default(self) -> InteractiveLabeler:
         """The predictor of the settings, once it is loaded; on any thread.
 

@@ -10,6 +10,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -31,6 +32,7 @@ from backend.formats.label_studio.label_config import ModelChoice
 from backend.label_studio.server.app import create_app
 from backend.label_studio.server.front import FrontWorker
 from backend.label_studio.server.job_process import JobProcess, command_of, environment_of
+from backend.label_studio.server.jobs import JOBS, Jobs
 from backend.label_studio.server.service import Service, Training
 from backend.labeling.cascade import Cascade
 from backend.models.registry import check_names
@@ -251,6 +253,18 @@ class Server(BaseApplication):  # type: ignore[misc]
         return create_app(self._make())
 
 
+def check_trainings(settings: ServiceSettings) -> None:
+    """Refuse a folder of trainings that is of another Label Studio.
+
+    Raises:
+        ConfigError: it is.
+        Unavailable: the disk refuses.
+    """
+    if settings.training is not None and settings.label_studio_url is not None:
+        with closing(Jobs(settings.training / JOBS)) as jobs:
+            jobs.belong_to(settings.label_studio_url)
+
+
 def _check_free(settings: ServiceSettings) -> None:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
@@ -274,6 +288,7 @@ def serve(settings: Settings, service_settings: ServiceSettings) -> None:
     if settings.prompts is not None:
         raise ConfigError("--prompts: a server needs a detector")
     check_names(settings)
+    check_trainings(service_settings)
     _check_free(service_settings)
     where = f"http://{service_settings.host}:{service_settings.port}"
     logger.info(

@@ -79,7 +79,7 @@ class Service:
 
     Args:
         load: the ``model_path`` of a tag, or None for the settings' own detector, to a loaded
-            predictor; called on the inference thread only.
+            predictor; called on the inference thread, and for models of a project on others.
         settings: all of them.
         everything: see ``Predictors``.
         training: how models learn; None where they do not.
@@ -158,6 +158,8 @@ class Service:
             return
 
         def make(run: Path) -> Predictors:
+            # What they have in common with those of the settings is there then, and shared.
+            self.inference.wait_loaded(_WARM_UP_S)
             return self._make(partial(self._loaded, training.load(run)))
 
         def take(project: str, run: Path | None) -> bool:
@@ -165,8 +167,6 @@ class Service:
 
         after = self.settings.auto_train_after
         self.trainer = Trainer(self.settings.training, training.start, take, after=after)
-        if self.settings.label_studio_url is not None:
-            self.trainer.jobs.belong_to(self.settings.label_studio_url)
         known = {project: partial(make, run) for project, run in self.trainer.taken().items()}
         self.models = TunedModels(self.predictors, known)
         self.monitor.add_training(self.trainer.jobs.n_in, lambda: self.models.n_swaps)
@@ -198,7 +198,6 @@ class Service:
         done = self.inference.drain(timeout_s)
         if self.trainer is not None:
             self.trainer.end()
-        self.models.close()
         self._batch.close()
         self._decoder.close()
         self._video_files.close()
@@ -242,14 +241,13 @@ class Service:
             return True
         return self.trainer is not None and self.trainer.run_of(project).is_dir()
 
-    def _project(self, request: PredictRequest, deadline: float) -> Project:
+    def _project(self, request: PredictRequest, models: Predictors, deadline: float) -> Project:
         """The project of a request; for clicks and boxes without its namer."""
         label_config = request.label_config or self._configs.get(request.project)
         if label_config is None:
             raise InputError(
                 "label_config: expected the labeling config, as this project was never set up here"
             )
-        models = self.models.of(request.project, deadline - time.monotonic())
         return models.project(
             label_config,
             self.inference,
@@ -268,8 +266,10 @@ class Service:
         deadline = time.monotonic() + self.settings.deadline_s
         # Boxes on videos take as long as batches, and must not take the places of clicks.
         is_click = request.context is not None and "videorectangle" not in _kinds(request.context)
+        # Before it is admitted, as models that are loaded for one project keep no other waiting.
+        models = self.models.of(request.project, min(SETUP_WAIT_S, self.settings.deadline_s))
         with self.inference.admit(CLICK if is_click else BATCH):
-            project = self._project(request, deadline)
+            project = self._project(request, models, deadline)
             if request.context is not None:
                 answer = (
                     self._boxes.predict

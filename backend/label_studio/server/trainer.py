@@ -25,6 +25,7 @@ from backend.label_studio.server.jobs import (
     CANCELLING,
     DONE,
     FAILED,
+    JOBS,
     RUNNING,
     Job,
     Jobs,
@@ -87,7 +88,7 @@ class Trainer:
         self._take = take
         self._after = after
         self._look_s = look_s
-        self.jobs = Jobs(root / "jobs.sqlite3")
+        self.jobs = Jobs(root / JOBS)
         self._held = FileLock(root / ".trainer.lock", timeout=0, thread_local=False)
         self._process: JobProcess | None = None
         self._asked_to_end: float | None = None

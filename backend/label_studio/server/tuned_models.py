@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 
 from backend.errors import LabelingError
@@ -42,7 +42,7 @@ class TunedModels:
         self._loaded: dict[str, Predictors] = {}  # the one asked for last comes last
         self._loading: dict[str, Future[Predictors | None]] = {}
         self._refused: dict[str, float] = {}
-        self._loader = ThreadPoolExecutor(1, thread_name_prefix="tuned")
+        self._one_at_a_time = threading.Lock()  # for memory's sake
         self.n_swaps = 0
 
     def of(self, project: str, wait_s: float) -> Predictors:
@@ -66,9 +66,18 @@ class TunedModels:
                 return known
             job = self._loading.get(project)
             if job is None:
-                job = self._loading[project] = self._loader.submit(self._load, project, make)
+                job = self._loading[project] = Future()
+                # Not one of a pool, for which the end of the process would wait.
+                threading.Thread(
+                    target=self._load, args=(project, make, job), name="tuned", daemon=True
+                ).start()
+        until = time.monotonic() + wait_s
         try:
-            return job.result(max(0.0, wait_s)) or self._default
+            found = job.result(max(0.0, wait_s))
+            with self._lock:
+                is_old = self._makes.get(project) is not make
+            # Others were taken meanwhile.
+            return self.of(project, until - time.monotonic()) if is_old else found or self._default
         except FutureTimeout:
             raise StillLoading(
                 "The models of this project are still loading; try again in a few seconds"
@@ -90,40 +99,42 @@ class TunedModels:
         with self._lock:
             self._refused.pop(project, None)
             if make is None or made is None:
-                self._loaded.pop(project, None)
+                self._put_away(project)
                 if self._makes.pop(project, None) is None:
                     return True
             else:
                 self._makes[project] = make
+                self._put_away(project)
                 self._keep(project, made)
             self.n_swaps += 1
         version = (made or self._default).default().model_version
         logger.info("project %s: new requests are answered by %s", project, version)
         return True
 
-    def _load(self, project: str, make: Make) -> Predictors | None:
-        made = _loaded(project, make)
+    def _load(self, project: str, make: Make, job: Future[Predictors | None]) -> None:
+        with self._one_at_a_time:
+            made = _loaded(project, make)
         with self._lock:
             self._loading.pop(project, None)
-            if self._makes.get(project) is not make:  # others came meanwhile
-                return self._loaded.get(project)
-            if made is None:
-                self._refused[project] = time.monotonic()
-            else:
-                self._keep(project, made)
-        return made
+            if self._makes.get(project) is make:  # else others came meanwhile
+                if made is None:
+                    self._refused[project] = time.monotonic()
+                else:
+                    self._keep(project, made)
+        job.set_result(made)
 
     def _keep(self, project: str, made: Predictors) -> None:
         """Remember models as those asked for last, and put others away; under the lock."""
         self._loaded.pop(project, None)
         self._loaded[project] = made
         for old in list(self._loaded)[: -self._most]:
-            del self._loaded[old]
+            self._put_away(old)
             logger.info("project %s: its models are put away until they are asked for", old)
 
-    def close(self) -> None:
-        """Load nothing more."""
-        self._loader.shutdown(wait=False, cancel_futures=True)
+    def _put_away(self, project: str) -> None:
+        old = self._loaded.pop(project, None)
+        if old is not None:
+            old.forget_projects()  # which hold them, so that only a collector would free them
 
 
 def _loaded(project: str, make: Make) -> Predictors | None:

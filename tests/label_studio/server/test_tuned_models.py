@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import time
+import weakref
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,8 +19,10 @@ from backend.label_studio.server.jobs import Jobs
 from backend.label_studio.server.projects import Predictors, StillLoading
 from backend.label_studio.server.serve import CascadeLoader
 from backend.label_studio.server.tuned_models import TunedModels
+from backend.label_studio.server.worker import InferenceThread
 from backend.labeling.cascade import Cascade
 from tests.conftest import FakeDetector, FakeSegmenter
+from tests.label_studio.server.test_app import CONFIG
 
 DEMO = Settings(detector="demo", segmenter="demo", device="cpu")
 
@@ -62,7 +67,6 @@ def test_models_are_loaded_when_they_are_asked_for_and_put_away() -> None:
     models.of("2", 5)
     assert shelf.loads == ["1", "2", "3", "2"]
     assert models.of("4", 0) is models.of("5", 0)
-    models.close()
 
 
 def test_many_requests_load_once_and_do_not_wait_for_ever() -> None:
@@ -80,7 +84,6 @@ def test_many_requests_load_once_and_do_not_wait_for_ever() -> None:
         thread.join()
     assert shelf.loads == ["1"]
     assert len(set(map(id, found))) == 1
-    models.close()
 
 
 def test_what_does_not_load_is_answered_for_by_the_settings(
@@ -102,7 +105,41 @@ def test_what_does_not_load_is_answered_for_by_the_settings(
     assert models.of("1", 0) is kept
     assert models.take("1", None)
     assert models.of("1", 0) is default
-    models.close()
+
+
+def test_what_is_put_away_is_freed_at_once() -> None:
+    """Without a collector, which memory of a GPU does not wake."""
+    shelf = Shelf()
+    models = shelf.models("1", "2", "3")
+    inference = InferenceThread(lambda: None)
+    inference.start()
+    assert inference.wait_loaded(5)
+    first = models.of("1", 5)
+    first.project(CONFIG, inference, 5, time.monotonic() + 5)
+    gone = weakref.ref(first.default())
+    del first
+    gc.disable()
+    try:
+        models.of("2", 5)
+        assert gone() is not None
+        models.of("3", 5)
+        assert gone() is None
+    finally:
+        gc.enable()
+        inference.drain(1)
+
+
+def test_what_was_taken_meanwhile_answers() -> None:
+    """Also where it was put away again before the old ones were loaded."""
+    shelf = Shelf()
+    models = shelf.models("1", "2", "3")
+    shelf.gate.clear()
+    with pytest.raises(StillLoading):
+        models.of("1", 0.0)
+    shelf.gate.set()
+    newer = shelf.make("1")
+    assert models.take("1", lambda: newer)
+    assert models.of("1", 5) is newer
 
 
 def test_what_did_not_change_is_loaded_once() -> None:
