@@ -4,10 +4,14 @@ side whose near duplicate lies on the other: else a model looks better than it i
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from backend.datasets.similar import Similar
 from backend.errors import ConfigError
@@ -41,9 +45,8 @@ class Holdout:
 
 def leak(train: Collection[int], held_out: Collection[int], similar: Similar) -> float:
     """The share of held-out pictures that have a near duplicate among those trained on, 0..1."""
-    trained = set(train)
-    found = {place for pair in similar.pairs.tolist() for place in pair if set(pair) & trained}
-    return len(found & set(held_out)) / max(1, len(held_out))
+    touched = similar.pairs[np.isin(similar.pairs, list(train)).any(1)]
+    return len(np.intersect1d(touched, list(held_out))) / max(1, len(held_out))
 
 
 def hold_out(
@@ -76,7 +79,7 @@ def hold_out(
         one for one, is_moving in zip(similar.sequences, similar.moving, strict=True) if is_moving
     ]
     for together, how in ((similar.sequences, SEQUENCES), (moving, LOOKS)):
-        groups = _groups(count, [*together, *similar.pairs.tolist()])
+        groups = _groups(count, together, similar.pairs)
         chosen = _choice(groups, classes, wanted, set(before), set(trained), rng)
         if chosen is not None:
             return _divided(count, chosen, similar, how, _beside(groups, set(before), set(trained)))
@@ -95,22 +98,17 @@ def _beside(groups: Sequence[Sequence[int]], before: set[int], trained: set[int]
     ]
 
 
-def _groups(count: int, together: Sequence[Sequence[int]]) -> list[list[int]]:
+def _groups(
+    count: int, together: Iterable[Sequence[int]], pairs: NDArray[np.intp]
+) -> list[list[int]]:
     """Pictures that must stay together, directly or through others."""
-    parent = list(range(count))
-
-    def root(place: int) -> int:
-        while parent[place] != place:
-            parent[place] = parent[parent[place]]
-            place = parent[place]
-        return place
-
-    for one in together:
-        for other in one[1:]:
-            parent[root(other)] = root(one[0])
+    chains = [pair for one in together for pair in pairwise(one)]
+    edges = np.concatenate([np.array(chains, np.intp).reshape(-1, 2), pairs])
+    joined = coo_array((np.ones(len(edges), np.bool_), edges.T), shape=(count, count))
+    _, labels = connected_components(joined, directed=False)
     found: dict[int, list[int]] = {}
-    for place in range(count):
-        found.setdefault(root(place), []).append(place)
+    for place, label in enumerate(labels.tolist()):
+        found.setdefault(label, []).append(place)
     return list(found.values())
 
 
@@ -164,7 +162,8 @@ def _divided(
 ) -> Holdout:
     held_out = set(chosen)
     near = similar.near(count)
-    left_out = ({other for place in held_out for other in near[place]} | set(beside)) - held_out
+    others = np.concatenate([near[place] for place in held_out] or [np.zeros(0, np.intp)])
+    left_out = (set(np.unique(others).tolist()) | set(beside)) - held_out
     if not held_out:
         raise ConfigError("all pictures were trained on before; new ones are needed to judge by")
     train = [k for k in range(count) if k not in held_out and k not in left_out]

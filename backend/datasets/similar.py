@@ -85,7 +85,8 @@ class Similar:
     """What of a dataset looks alike.
 
     Attributes:
-        pairs: (P, 2) int, places of pictures that show nearly the same, each pair once.
+        pairs: (P, 2) int, places of pictures that show nearly the same, each pair once, the lower
+            one first. Thousands of equal pictures make millions of pairs.
         sequences: places of pictures that follow one another by name, in order; each picture is in
             one of them.
         moving: whether the pictures of each sequence also look as if they followed one another, as
@@ -96,29 +97,27 @@ class Similar:
     sequences: tuple[tuple[int, ...], ...]
     moving: tuple[bool, ...]
 
-    def near(self, count: int) -> list[set[int]]:
+    def near(self, count: int) -> list[NDArray[np.intp]]:
         """For each of ``count`` pictures those that show nearly the same."""
-        found: list[set[int]] = [set() for _ in range(count)]
-        for one, other in self.pairs.tolist():
-            found[one].add(other)
-            found[other].add(one)
-        return found
+        both = np.concatenate([self.pairs, self.pairs[:, ::-1]])
+        order = np.argsort(both[:, 0], kind="stable")
+        ends = np.cumsum(np.bincount(both[:, 0], minlength=count))
+        return np.split(both[order, 1], ends[:-1]) if count else []
 
     def among(self, places: Sequence[int]) -> Similar:
         """The same of some of the pictures, which are numbered anew in their order."""
         new = {place: k for k, place in enumerate(places)}
-        pairs = [
-            (new[one], new[other])
-            for one, other in self.pairs.tolist()
-            if one in new and other in new
-        ]
+        lookup = np.full(1 + max([*places, self.pairs.max(initial=0)], default=0), -1, np.intp)
+        lookup[list(places)] = np.arange(len(places))
+        pairs = lookup[self.pairs]
+        pairs = np.sort(pairs[(pairs >= 0).all(1)], axis=1)
         kept = [
             (tuple(new[place] for place in one if place in new), is_moving)
             for one, is_moving in zip(self.sequences, self.moving, strict=True)
         ]
         kept = [(one, is_moving) for one, is_moving in kept if one]
         return Similar(
-            np.array(pairs, np.intp).reshape(-1, 2),
+            pairs,
             tuple(one for one, _ in kept),
             tuple(is_moving for _, is_moving in kept),
         )
@@ -133,16 +132,18 @@ def find_similar(names: Sequence[PurePosixPath], hashes: NDArray[np.uint64]) -> 
     """
     known = sequences(names)
     moving = tuple(_is_moving(hashes, one) for one in known)
-    pairs = set(_alike(hashes))
+    steps: list[tuple[int, int]] = []
     for one, is_moving in zip(known, moving, strict=True):
         for step in range(1, _NEAR + 1):
             for left, right in zip(one, one[step:], strict=False):
                 apart = int(distances(hashes[[left]], hashes[[right]])[0, 0])
                 if is_moving or apart <= _SAME_IN_SEQUENCE:
-                    pairs.add((min(left, right), max(left, right)))
-    return Similar(
-        np.array(sorted(pairs), np.intp).reshape(-1, 2), tuple(map(tuple, known)), moving
-    )
+                    steps.append((min(left, right), max(left, right)))
+    parts = [*_alike(hashes), np.array(steps, np.intp).reshape(-1, 2)]
+    count = max(1, len(names))
+    keys = np.unique(np.concatenate([part[:, 0] * count + part[:, 1] for part in parts]))
+    pairs = np.stack([keys // count, keys % count], 1)
+    return Similar(pairs, tuple(map(tuple, known)), moving)
 
 
 def _is_moving(hashes: NDArray[np.uint64], sequence: Sequence[int]) -> bool:
@@ -152,9 +153,10 @@ def _is_moving(hashes: NDArray[np.uint64], sequence: Sequence[int]) -> bool:
     return bool(np.median(steps) < _IS_SEQUENCE)
 
 
-def _alike(hashes: NDArray[np.uint64]) -> Iterator[tuple[int, int]]:
+def _alike(hashes: NDArray[np.uint64]) -> Iterator[NDArray[np.intp]]:
+    """Pairs, (P, 2), the lower place first."""
     for start in range(0, len(hashes), _ROWS):
         apart = distances(hashes[start : start + _ROWS], hashes)
-        for row, column in zip(*np.nonzero(apart <= _SAME), strict=True):
-            if start + row < column:
-                yield int(start + row), int(column)
+        found = np.argwhere(np.triu(apart <= _SAME, start + 1))
+        found[:, 0] += start
+        yield found

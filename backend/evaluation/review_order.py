@@ -121,13 +121,14 @@ def review_order(
     waiting = [k for k, one in enumerate(seen) if not one.is_accepted]
     waiting.sort(key=lambda k: (told[k][0] is None, -(told[k][0] or 0.0), seen[k].task))
     near = _near(seen)
-    shown: set[int] = {k for k, one in enumerate(seen) if one.is_accepted}
+    is_shown = np.array([one.is_accepted for one in seen], np.bool_)
     first: list[NextTask] = []
     last: list[NextTask] = []
     for k in waiting:
-        alike = min(near[k] & shown, key=lambda other: seen[other].task, default=None)
+        others = near[k][is_shown[near[k]]]
+        alike = min(others.tolist(), key=lambda other: seen[other].task, default=None)
         if alike is None:
-            shown.add(k)
+            is_shown[k] = True
             kind = UNPREDICTED if told[k][0] is None else PREDICTED
             first.append(_next(seen[k], kind, *told[k]))
         else:
@@ -154,16 +155,16 @@ def _number(task: Any, place: int) -> Any:
     return task.get("id", f"at {place}") if isinstance(task, Mapping) else f"at {place}"
 
 
-def _near(seen: Sequence[_Seen]) -> list[set[int]]:
+def _near(seen: Sequence[_Seen]) -> list[NDArray[np.intp]]:
     """For each task those whose pictures show nearly the same."""
-    found: list[set[int]] = [set() for _ in seen]
-    known = [k for k, one in enumerate(seen) if one.bits is not None]
+    found: list[NDArray[np.intp]] = [np.zeros(0, np.intp) for _ in seen]
+    known = np.array([k for k, one in enumerate(seen) if one.bits is not None], np.intp)
     hashes = [one.bits for one in seen if one.bits is not None]
     if not hashes:
         return found
     similar = find_similar([seen[k].name for k in known], np.stack(hashes))
     for k, others in zip(known, similar.near(len(known)), strict=True):
-        found[k] = {known[other] for other in others}
+        found[k] = known[others]
     return found
 
 

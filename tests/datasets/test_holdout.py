@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
@@ -196,3 +197,22 @@ def test_real_stacks_and_videos(shared_data: Path) -> None:
         fifth = len(paths) // 5
         assert leak(shuffled[fifth:], shuffled[:fifth], similar) >= 0.9
         check(hold_out(similar, [CAT] * len(paths), 0.3, 0), len(paths), similar)
+
+
+def test_thousands_of_equal_pictures_take_little() -> None:
+    """They are all of one group; each of them looks like each other."""
+    count = 3000
+    hashes = np.zeros((count, 4), np.uint64)
+    hashes[-2:] = np.random.default_rng(0).integers(0, 2**63, (2, 4), dtype=np.uint64)
+    tracemalloc.start()
+    similar = find_similar([PurePosixPath(f"{k:x}/{k}.jpg") for k in range(count)], hashes)
+    near = similar.near(count)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(similar.pairs) == (count - 2) * (count - 3) // 2
+    assert near[0].tolist() == list(range(1, count - 2))
+    assert [len(one) for one in near[-2:]] == [0, 0]
+    assert peak < 600e6  # as tuples in a set they took more than a gigabyte
+    divided = hold_out(similar, [{"a"}] * count, 0.001, 0)
+    assert set(divided.held_out) <= {count - 2, count - 1}
+    assert leak(divided.train, divided.held_out, similar) == 0
