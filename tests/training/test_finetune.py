@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 import threading
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +37,22 @@ from tests.support.cells import cells, write_cells
 
 DEMO = Settings(segmenter="demo", device="cpu")
 LIMITS = ImageLimits()
+
+
+# In a process of its own: what a tuned segmenter makes of boxes.
+_ELSEWHERE = """
+import hashlib, pathlib, sys
+import numpy as np
+import torch
+from backend.config.models import Settings
+from backend.models.registry import load_segmenter
+torch.set_num_threads({threads})
+folder = pathlib.Path(sys.argv[2])
+named = Settings(segmenter=sys.argv[1], device="cpu")
+boxes = np.load(folder / "boxes.npy")
+[made] = load_segmenter(named, "cpu").segment([np.load(folder / "image.npy")], [boxes])
+print(hashlib.sha256(made.logits.tobytes()).hexdigest())
+"""
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +133,17 @@ def test_tuned_weights_are_better_and_taken_by_their_folder(dataset: Path, tmp_p
     (other,) = by_file.segment([image], [boxes.astype(np.float32)])
     assert np.array_equal(one.logits, other.logits)
     assert not np.array_equal(one.logits, base.logits)
+    np.save(tmp_path / "image.npy", image)
+    np.save(tmp_path / "boxes.npy", boxes.astype(np.float32))
+    command = [
+        sys.executable,
+        "-c",
+        _ELSEWHERE.format(threads=torch.get_num_threads()),
+        str(tmp_path / "run"),
+        str(tmp_path),
+    ]
+    told = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    assert told.split()[-1] == sha256(one.logits.tobytes()).hexdigest()
     again = run(dataset, tmp_path / "again", settings=named, epochs=1)
     assert again.segmenter.every.before == pytest.approx(every.after, abs=1e-9)
 
@@ -306,6 +336,16 @@ def test_weights_that_are_not_what_was_written_are_refused(tmp_path: Path) -> No
     describe_tuned(tmp_path, "segmenter", weights, "demo", None, {})
     named = replace(DEMO, segmenter=str(tmp_path))
     with pytest.raises(ConfigError, match="do not fit together"):
+        load_segmenter(named, "cpu")
+    renamed = torch.load(DEMO_SAM2, weights_only=True)["model"]
+    renamed["image_encoder.trunk.pos_embedding"] = renamed.pop("image_encoder.trunk.pos_embed")
+    torch.save({"model": renamed}, weights)
+    describe_tuned(tmp_path, "segmenter", weights, "demo", None, {})
+    with pytest.raises(ConfigError, match=f"{weights} .*do not fit together: .*pos_embed"):
+        load_segmenter(named, "cpu")
+    weights.write_bytes(b"no weights at all")
+    describe_tuned(tmp_path, "segmenter", weights, "demo", None, {})
+    with pytest.raises(ConfigError, match=f"{weights}: is no file of weights"):
         load_segmenter(named, "cpu")
     weights.write_bytes(weights.read_bytes()[:-10])
     with pytest.raises(ConfigError, match=f"{weights}: is not the file that was trained"):

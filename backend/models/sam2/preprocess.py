@@ -23,6 +23,7 @@ from backend.errors import ConfigError
 
 MEAN = (0.485, 0.456, 0.406)  # of sam2.utils.transforms.SAM2Transforms
 STD = (0.229, 0.224, 0.225)
+_MOST_TOLD = 200  # characters of what PyTorch says
 _WEIGHTS = (b"PK", b"\x80")  # what files of weights begin with: archives, and older pickles
 # What `build_sam2` adds unless told otherwise: an unstable single mask gives way to the best of
 # three.
@@ -100,6 +101,8 @@ def load_model(config: str, checkpoint: Path) -> Any:
                     raise ConfigError(said) from error
         lines = str(error).strip().splitlines()
         reason = lines[0] if lines else "its weights have other names or shapes"
+        if reason.startswith("Error(s) in loading") and len(lines) > 1:
+            reason = lines[1].strip()[:_MOST_TOLD]  # which names or shapes
         if isinstance(error, UnpicklingError):
             reason = "the checkpoint holds more than weights, as a model of Ultralytics does"
         if isinstance(error, KeyError):
