@@ -47,6 +47,7 @@ def run(args: argparse.Namespace) -> int:
     from backend.doctor.checks import as_text, exit_code
     from backend.doctor.machine import check_device, check_labelme, check_packages, check_weights
     from backend.doctor.studio import check_label_studio
+    from backend.models.registry import conf_of
 
     settings = model_settings(args)
     service = service_settings(args)
@@ -54,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     checks = [*check_packages(), *check_device(settings), *check_weights(settings, names)]
     if args.labelme:
         checks += check_labelme()
-    checks += check_label_studio(service, args.project, names, settings.conf, args.backend_url)
+    checks += check_label_studio(service, args.project, names, conf_of(settings), args.backend_url)
     if args.json:
         print_json([check.as_dict() for check in checks])
     else:

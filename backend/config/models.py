@@ -67,6 +67,9 @@ def read_names(value: Any) -> tuple[str, ...]:
     return cleaned
 
 
+DEFAULT_CONF = 0.25  # as of Ultralytics
+
+
 @dataclass(frozen=True)
 class YoloOptions:
     """What only YOLO detectors understand; another kind of detector brings a class like this."""
@@ -166,13 +169,13 @@ class Settings(NamingOptions, AutomaticOptions, YoloOptions):
         metavar="NAMES",
         help="a,b,c or a file: classes to keep, or the names behind category_id of --prompts",
     )
-    conf: float = setting(
-        0.25,
+    conf: float | None = setting(
+        None,
         read=number(0, 1, float),
         flags=("--conf", "-conf"),
         environment=("MODEL_SCORE_THRESHOLD",),
         metavar="0..1",
-        help="detections below are dropped",
+        help="detections below are dropped; by default 0.25, or what a tuned detector is best with",
     )
     box_margin: float | None = setting(
         None,

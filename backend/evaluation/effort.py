@@ -93,11 +93,25 @@ def _changed(one: Mask, other: Mask) -> tuple[int, int]:
     return total - 2 * common, total - common
 
 
+@dataclass(frozen=True, eq=False)
+class Looked:
+    """A predicted region that somebody looked at.
+
+    Attributes:
+        region: itself.
+        is_found: whether it is an object of its label.
+        is_right: whether nobody has to correct it: it also has nearly the same outline.
+    """
+
+    region: Region
+    is_found: bool
+    is_right: bool
+
+
 def looked_at(
     predicted: Sequence[Region], accepted: Sequence[Region], void: Sequence[Mask] = ()
-) -> list[tuple[Region, bool]]:
-    """The predicted regions that count, and whether nobody has to correct them: they have the same
-    label and nearly the same outline.
+) -> list[Looked]:
+    """The predicted regions that count, and what they are.
 
     Args:
         predicted: with masks.
@@ -108,8 +122,8 @@ def looked_at(
     >>> mask = Mask(0, 0, np.ones((1, 4), np.bool_))
     >>> cat = Region(key=None, instance=Instance("cat", 0, 0.9, np.zeros(4, np.float32), mask))
     >>> dog = Region(key=None, instance=Instance("dog", 1, 0.9, np.zeros(4, np.float32), mask))
-    >>> [[right for _, right in looked_at([cat], [other])] for other in (cat, dog)]
-    [[True], [False]]
+    >>> [looked_at([cat], [other])[0].is_right for other in (cat, dog)]
+    [True, False]
     >>> looked_at([cat], [], [mask])
     []
     """
@@ -119,13 +133,14 @@ def looked_at(
         if mask is None or (k < 0 and _is_mostly_in(mask, void)):
             continue
         other = accepted[k].instance if k >= 0 else None
-        right = (
-            other is not None
+        is_found = other is not None and region.instance.label == other.label
+        is_right = (
+            is_found
+            and other is not None
             and other.mask is not None
-            and region.instance.label == other.label
             and mask_iou(mask, other.mask) >= RIGHT_IOU
         )
-        found.append((region, right))
+        found.append(Looked(region, is_found, is_right))
     return found
 
 

@@ -264,9 +264,10 @@ class _Learned:
             if prediction is None:
                 continue
             _, left = _doubt(prediction, [score for score, _ in _found(prediction).values()])
-            for one, right in looked_at(pair.predicted, pair.accepted, pair.void):
-                if one.scored:
-                    self._known.append((one.instance.label, left * one.instance.score, right))
+            for one in looked_at(pair.predicted, pair.accepted, pair.void):
+                said = one.region.instance
+                if one.region.scored:
+                    self._known.append((said.label, left * said.score, one.is_right))
         self.n_tasks += len(self._known) > count
 
     def calibrator(self) -> Calibrator | None:

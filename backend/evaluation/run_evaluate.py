@@ -15,6 +15,7 @@ from backend.evaluation.pictures import pictures
 from backend.evaluation.results import Outputs, finish
 from backend.files.images import ImageLimits
 from backend.formats.voc.dataset import VocDataset, is_voc, open_voc
+from backend.models.registry import conf_of
 
 if TYPE_CHECKING:
     from backend.core.protocols import Labeler
@@ -68,7 +69,7 @@ def run_evaluate(
         "model_version": version,
         "predictions": _text(predictions),
         "prompts": _text(settings.prompts),
-        "conf": settings.conf if predictions is None else None,
+        "conf": conf_of(settings) if predictions is None else None,
         "rename": dict(rename),
         "listed_images": len(dataset.image_ids),
         "stopped": "interrupted" if stop.is_set() else None,

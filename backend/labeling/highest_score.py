@@ -12,6 +12,7 @@ from backend.config.models import Settings
 from backend.errors import InputError, counted
 from backend.files.images import ImageLimits, read_image
 from backend.labeling.load import load_detector_of
+from backend.models.registry import conf_of
 
 _ALL = 0.001  # a threshold that leaves out nothing of interest
 _MOST = 20  # images to look at
@@ -49,5 +50,5 @@ def highest_score(settings: Settings, paths: Sequence[Path], limits: ImageLimits
     more = ", ..." if len(known) > 12 else ""
     return (
         f"nothing was found; the highest score in {among} is {score:.2g} ({name}, in {path.name}),"
-        f" and --conf is {settings.conf:g}. The detector knows {', '.join(known[:12])}{more}"
+        f" and --conf is {conf_of(settings):g}. The detector knows {', '.join(known[:12])}{more}"
     )

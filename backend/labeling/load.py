@@ -25,6 +25,7 @@ from backend.labeling.cascade import Cascade
 from backend.labeling.namers import NamersWithExamples, namer_of
 from backend.models.devices import resolve_device
 from backend.models.registry import (
+    conf_of,
     load_detector,
     load_proposer,
     load_segmenter,
@@ -101,7 +102,7 @@ def build_cascade(
         given_version: identifies the source of given boxes.
         mode: ``cascade``, or ``boxes`` for no segmenter.
         all_scores: whether the detector reports from ``LOWEST_CONF`` on, so that a labeling config
-            may ask for less than ``settings.conf``.
+            may ask for less than ``conf_of`` the settings.
         detector: loaded before, to be shared.
         segmenter: the same.
 
@@ -109,7 +110,7 @@ def build_cascade(
         ConfigError: a model that is unknown or does not load.
     """
     if all_scores:
-        settings = replace(settings, conf=min(settings.conf, LOWEST_CONF))
+        settings = replace(settings, conf=min(conf_of(settings), LOWEST_CONF))
     device = resolve_device(settings.device)
     if detector is None and names is None:
         detector = load_detector(settings, device)
@@ -119,7 +120,7 @@ def build_cascade(
         detector,
         segmenter,
         names=None if names is None else dict(enumerate(names)),
-        conf=settings.conf,
+        conf=conf_of(settings),
         box_margin=box_margin_of(settings),
         min_part=settings.min_part,
         given_version=given_version,

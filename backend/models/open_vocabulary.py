@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from backend.config.models import Settings
+from backend.config.models import DEFAULT_CONF, Settings
 from backend.core.naming import Words
 from backend.core.types import Detections, Image
 from backend.errors import ConfigError
@@ -242,7 +242,7 @@ def load(path: Path, config: str | None, settings: Settings, device: str) -> Ope
         path,
         settings.names,
         device=device,
-        conf=settings.conf,
+        conf=DEFAULT_CONF if settings.conf is None else settings.conf,
         iou=settings.iou,
         max_det=settings.max_det,
         agnostic_nms=settings.agnostic_nms,

@@ -6,16 +6,16 @@ folder of the hub. torch is imported only when a model is loaded.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from backend.config.models import Settings
+from backend.config.models import DEFAULT_CONF, Settings
 from backend.core.protocols import BoxSegmenter, Detector, Proposer
 from backend.errors import ConfigError
 from backend.models.devices import resolve_device
-from backend.models.tuned import Tuned, is_tuned, read_tuned
+from backend.models.tuned import Tuned, conf_of_tuned, is_tuned, read_tuned
 from backend.models.weights import (
     DEMO_SAM2,
     DEMO_SAM2_CONFIG,
@@ -339,6 +339,16 @@ def tuned_of(kind: str, settings: Settings) -> Tuned | None:
     return None if run is None else read_tuned(run, kind)
 
 
+def conf_of(settings: Settings) -> float:
+    """The lowest score of a detection that is kept: as a person said, else as a tuned detector was
+    found to be best with, else the usual one.
+    """
+    if settings.conf is not None:
+        return settings.conf
+    tuned = conf_of_tuned(tuned_of("detector", settings))
+    return DEFAULT_CONF if tuned is None else tuned
+
+
 def load_detector(settings: Settings, device: str) -> Detector:
     """Load the detector that the settings name.
 
@@ -350,7 +360,7 @@ def load_detector(settings: Settings, device: str) -> Detector:
     Raises:
         ConfigError: an unknown name, a missing file, or weights that do not load.
     """
-    detector: Detector = _load("detector", settings, device)
+    detector: Detector = _load("detector", replace(settings, conf=conf_of(settings)), device)
     return detector
 
 

@@ -123,10 +123,22 @@ def margin_of(tuned: Tuned | None) -> float | None:
     """By how much boxes are grown before a tuned segmenter's outlines are cut to them; None where
     they are not cut.
     """
-    found = None if tuned is None else tuned.about.get("box_margin")
+    return _number(tuned, "box_margin", float("inf"))
+
+
+def conf_of_tuned(tuned: Tuned | None) -> float | None:
+    """The lowest score of what a tuned detector finds that is worth keeping; None where that is not
+    known.
+    """
+    return _number(tuned, "conf", 1.0)
+
+
+def _number(tuned: Tuned | None, name: str, most: float) -> float | None:
+    """A number that a JSON file tells, from 0 on; None where it tells none."""
+    found = None if tuned is None else tuned.about.get(name)
     if isinstance(found, bool) or not isinstance(found, int | float):
         return None
-    return float(found) if 0 <= found < float("inf") else None
+    return float(found) if 0 <= found <= most and found < float("inf") else None
 
 
 def is_tuned(folder: Path, kind: str) -> bool:

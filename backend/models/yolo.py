@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import PIL.Image
 
-from backend.config.models import Settings
+from backend.config.models import DEFAULT_CONF, Settings
 from backend.core.naming import Words
 from backend.core.types import Detections, Image
 from backend.errors import ConfigError
@@ -229,7 +229,7 @@ def load(path: Path, config: str | None, settings: Settings, device: str) -> Yol
     return YoloDetector(
         path,
         device=device,
-        conf=settings.conf,
+        conf=DEFAULT_CONF if settings.conf is None else settings.conf,
         iou=settings.iou,
         max_det=settings.max_det,
         agnostic_nms=settings.agnostic_nms,

@@ -24,6 +24,7 @@ from backend.evaluation.scoring import Scoring
 from backend.files.images import ImageLimits
 from backend.formats.sample import Fault
 from backend.labeling.load import BOXES, CASCADE, build_cascade
+from backend.models.registry import conf_of
 from backend.training.accepted import AcceptedPicture
 from backend.training.changes import Changes
 from backend.training.compare import BETTER, NOT_SHOWN, WORSE, widened
@@ -34,6 +35,8 @@ CHANGES = "changes.jpg"
 ALONE = "before, with the outlines of after"  # what the detector alone is compared with
 OFFERED = "offered until now"
 _UNSURE = 0.05  # of scores, the lowest that something is learned of
+_CONFS = (0.05, 0.08, 0.1, 0.12, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)  # thresholds to choose from
+_NEARLY = 0.95  # of the best F1
 _OF_MASKS, _OF_BOXES = "mean_iou_without_background", "f1_50"  # figures that decide
 
 
@@ -162,13 +165,27 @@ def _pair(one: AcceptedPicture, version: str, size_hw: tuple[int, int], sides: S
     )
 
 
-def calibrated(
+@dataclass(frozen=True, eq=False)
+class Trust:
+    """How far what models find can be trusted.
+
+    Attributes:
+        conf: lowest score of what is worth keeping; None where nothing tells.
+        calibration: what ``calibrator_of`` reads; None where too little was found to tell.
+    """
+
+    conf: float | None
+    calibration: dict[str, Any] | None
+
+
+def trust_in(
     settings: Settings,
     pictures: Sequence[AcceptedPicture],
     limits: ImageLimits,
     stop: threading.Event,
-) -> dict[str, Any] | None:
-    """How often what models find is right, by how sure they are of it.
+) -> Trust:
+    """How often what models find is right, by how sure they are of it, and from which score on it
+    is worth keeping.
 
     Args:
         settings: of the models.
@@ -176,25 +193,52 @@ def calibrated(
         limits: of pictures.
         stop: ends early.
 
-    Returns:
-        What ``calibrator_of`` reads; None where too little was found to tell.
-
     Raises:
         Unavailable: it was stopped.
     """
     of_boxes = are_boxes(pictures)
     # Labels may have lower thresholds than the settings, and few pictures show more so.
-    settings = replace(settings, conf=min(settings.conf, _UNSURE))
+    settings = replace(settings, conf=min(conf_of(settings), _UNSURE))
     cascade = build_cascade(settings, mode=BOXES if of_boxes else CASCADE)
     names = {*cascade.names.values(), *(label for one in pictures for label in one.every_label)}
     numbers = {name: k for k, name in enumerate(sorted(names))}
     known: list[tuple[str, float, bool]] = []
+    scored: list[tuple[float, bool]] = []
+    n_true = 0
     for one, found in found_in(cascade, pictures, limits, stop):
         if isinstance(found, InputError):
             continue  # told where it was to be learned from
         sides = sides_of(one, found, numbers, of_boxes=of_boxes)
-        for each, right in looked_at(sides.made, sides.truth, sides.void):
-            known.append((each.instance.label, chance_of_right(each.instance), right))
+        n_true += len(sides.truth)
+        for each in looked_at(sides.made, sides.truth, sides.void):
+            instance = each.region.instance
+            known.append((instance.label, chance_of_right(instance), each.is_right))
+            scored.append((instance.score, each.is_found))
     fitted = fit_calibrator(known)
     segmenter = None if cascade.segmenter is None else cascade.segmenter.version
-    return None if fitted is None else {**fitted.as_dict(), "segmenter": segmenter}
+    calibration = None if fitted is None else {**fitted.as_dict(), "segmenter": segmenter}
+    return Trust(best_conf(scored, n_true), calibration)
+
+
+def best_conf(scored: Sequence[tuple[float, bool]], n_true: int) -> float | None:
+    """The lowest threshold of scores whose F1 is nearly the best: what is too much is easier to
+    delete than what is missing is to draw.
+
+    Args:
+        scored: of each object that was found its score, 0..1, and whether it is one.
+        n_true: objects that there are.
+
+    Returns:
+        None where nothing was found that is an object.
+
+    >>> best_conf([(0.9, True), (0.1, True), (0.05, False), (0.05, False)], n_true=2)
+    0.1
+    """
+    if not any(is_found for _, is_found in scored):
+        return None
+    found = {}
+    for conf in _CONFS:
+        kept = [is_found for score, is_found in scored if score >= conf]
+        found[conf] = 2 * sum(kept) / (len(kept) + n_true)
+    best = max(found.values())
+    return min(conf for conf, f1 in found.items() if f1 >= _NEARLY * best)

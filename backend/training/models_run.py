@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from backend.config.models import Settings
-from backend.errors import ConfigError, LabelingError, Unavailable
+from backend.errors import ConfigError, Unavailable
 from backend.labeling.load import box_margin_of
 from backend.models.devices import resolve_device
 from backend.models.registry import (
@@ -30,8 +31,9 @@ from backend.training.cascades import (
     BEFORE,
     OFFERED,
     Together,
-    calibrated,
+    Trust,
     compare_cascades,
+    trust_in,
 )
 from backend.training.compare import BETTER
 from backend.training.division import Parts
@@ -145,17 +147,9 @@ class ModelsRun:
         found, out = self.detector, self.request.out
         if found is None:
             return
-        alone = before
-        if SEGMENTER in self.offered:
-            margin = self.settings.box_margin
-            alone = replace(before, segmenter=str(out), segmenter_config=None, box_margin=margin)
-        versions = {BEFORE: before, AFTER: replace(alone, detector=str(found.path))}
-        if alone is not before:
-            versions[ALONE] = alone
-        if is_tuned(out, DETECTOR):
-            versions[OFFERED] = replace(alone, detector=str(out))
         report = out / "report.html"
         try:
+            versions, trusted = self._versions(before, found.path)
             together = self.together = compare_cascades(
                 versions,
                 self.parts.held_out,
@@ -175,20 +169,36 @@ class ModelsRun:
         if self.request.accept or (together.verdict == BETTER and is_best):
             about = self._about(DETECTOR, base, found.epochs, together_figures(together))
             about["classes"] = list(found.names)
-            about["calibration"] = self._calibration(versions[AFTER])
+            about["calibration"] = trusted.calibration
+            about["conf"] = trusted.conf if self.settings.conf is None else None
             describe_tuned(out, DETECTOR, found.path, base, None, about)
             self.offered.append(DETECTOR)
 
-    def _calibration(self, settings: Settings) -> dict[str, Any] | None:
-        """How often what the new models find is right in the pictures that chose the weights.
+    def _trust(self, settings: Settings) -> Trust:
+        """How far models can be trusted, by the pictures that chose the weights."""
+        return trust_in(settings, self.parts.validation, self.options.limits, self.stop)
 
-        What was proved is offered whatever comes of this.
+    def _versions(self, before: Settings, path: Path) -> tuple[dict[str, Settings], Trust]:
+        """What is compared, each with the threshold of scores that suits it best where none was
+        given, so that only learning makes a difference; and how far the new models can be trusted.
         """
-        try:
-            return calibrated(settings, self.parts.validation, self.options.limits, self.stop)
-        except LabelingError as error:
-            logger.warning("how sure the detector may be is not known: %s", error)
-            return None
+        out, alone = self.request.out, before
+        if SEGMENTER in self.offered:
+            margin = self.settings.box_margin
+            alone = replace(before, segmenter=str(out), segmenter_config=None, box_margin=margin)
+        after = replace(alone, detector=str(path))
+        trusted = self._trust(after)
+        offered = replace(alone, detector=str(out))
+        if self.settings.conf is None:
+            after = replace(after, conf=trusted.conf)
+            conf = self._trust(alone).conf
+            before, alone = replace(before, conf=conf), replace(alone, conf=conf)
+        versions = {BEFORE: before, AFTER: after}
+        if SEGMENTER in self.offered:
+            versions[ALONE] = alone
+        if is_tuned(out, DETECTOR):
+            versions[OFFERED] = offered
+        return versions, trusted
 
     def _about(
         self, kind: str, base: str, epochs: int, figures: Mapping[str, Any]

@@ -32,7 +32,7 @@ def truth_of(scene: Scene) -> list[Region]:
 
 def corrections(found: list[Region], truth: list[Region]) -> int:
     """Objects that are missed, are none, or have another label or outline."""
-    wrong = sum(not right for _, right in looked_at(found, truth))
+    wrong = sum(not one.is_right for one in looked_at(found, truth))
     return wrong + len(truth) - int(np.count_nonzero(join(found, truth) >= 0))
 
 

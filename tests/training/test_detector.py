@@ -324,14 +324,16 @@ def test_how_often_a_detector_is_right_counts_what_can_be_judged(
 
     monkeypatch.setattr(cascades, "found_in", found_in)
     monkeypatch.setattr(calibrator, "LEAST", 8)
-    found = cascades.calibrated(DEMO, pictures, LIMITS, threading.Event())
+    trusted = cascades.trust_in(DEMO, pictures, LIMITS, threading.Event())
+    found = trusted.calibration
+    assert trusted.conf == 0.05  # all of the same score, and right
     assert found is not None
     assert found["segmenter"].startswith("demo_sam2.1-")
     curve = read_calibrator(found)
     assert curve is not None
     assert curve.chance("cell", 0.9) > 0.85  # one in each picture counts, and is right
-    rare = cascades.calibrated(DEMO, [*pictures, odd], LIMITS, threading.Event())
-    assert rare is not None
+    rare = cascades.trust_in(DEMO, [*pictures, odd], LIMITS, threading.Event())
+    assert rare.calibration is not None
 
 
 def test_a_stop_while_judging_offers_nothing(dataset: Path, tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from backend.label_studio.api.rows import TaskRow
 from backend.label_studio.prelabel.boxes import drawn_on_video, from_file, from_tasks
 from backend.label_studio.prelabel.run import Choice
 from backend.label_studio.prelabel.stages import Labeller, Loader
+from backend.models.registry import conf_of
 
 logger = logging.getLogger(__name__)
 
@@ -173,7 +174,7 @@ def prepare(settings: Settings, options: PrelabelOptions, label_config: str) -> 
         binding = bind(
             config,
             lambda choice: labeler.names,
-            0.0 if options.from_boxes is not None else settings.conf,
+            0.0 if options.from_boxes is not None else conf_of(settings),
         )
     except InputError as error:
         raise ConfigError(f"project {options.project}: {error}") from None

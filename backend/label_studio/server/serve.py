@@ -35,7 +35,7 @@ from backend.label_studio.server.job_process import JobProcess, command_of, envi
 from backend.label_studio.server.jobs import JOBS, Jobs
 from backend.label_studio.server.service import Service, Training
 from backend.labeling.cascade import Cascade
-from backend.models.registry import check_names
+from backend.models.registry import check_names, conf_of
 from backend.models.tuned import is_tuned
 
 logger = logging.getLogger(__name__)
@@ -176,8 +176,8 @@ def build_service(
         base,
         service_settings,
         everything_loader(settings),
-        training=Training(start, tuned),
-        threshold=settings.conf,
+        training=Training(start, tuned, lambda run: conf_of(with_tuned(settings, run))),
+        threshold=conf_of(settings),
         batch=settings.batch,
         limits=ImageLimits(max_pixels=settings.max_pixels),
         on_stuck=on_stuck,

@@ -68,10 +68,12 @@ class Training:
     Attributes:
         start: starts the process of a training, see ``Trainer``.
         load: the folder of a run to what ``load`` of a service is with its models.
+        threshold: the folder of a run to the threshold of labels that have none.
     """
 
     start: Start
     load: Callable[[Path], Load]
+    threshold: Callable[[Path], float]
 
 
 class Service:
@@ -160,7 +162,8 @@ class Service:
         def make(run: Path) -> Predictors:
             # What they have in common with those of the settings is there then, and shared.
             self.inference.wait_loaded(_WARM_UP_S)
-            return self._make(partial(self._loaded, training.load(run)))
+            load = partial(self._loaded, training.load(run))
+            return self._make(load, threshold=training.threshold(run))
 
         def take(project: str, run: Path | None) -> bool:
             return self.models.take(project, None if run is None else partial(make, run))

@@ -466,9 +466,8 @@ def test_c01_ten_thousand_clicks_of_eight_people_are_never_swapped() -> None:
     uris = [f"image-{k}" for k in range(8)]
     server.images.answers = {uri: png(k, (64, 64)) for k, uri in enumerate(uris)}
     swaps: list[object] = []
-    project = server.service._project(
-        SimpleNamespace(label_config=CONFIG, project="1", context=None), time.monotonic() + 5
-    )
+    service = server.service
+    project = service.predictors.project(CONFIG, service.inference, 5, time.monotonic() + 5)
     expected = {}
     from backend.label_studio.api.tasks import Task
 
