@@ -232,7 +232,7 @@ def best_conf(scored: Sequence[tuple[float, bool]], n_true: int) -> float | None
         None where nothing was found that is an object.
 
     >>> best_conf([(0.9, True), (0.1, True), (0.05, False), (0.05, False)], n_true=2)
-    0.1
+    0.08
     """
     if not any(is_found for _, is_found in scored):
         return None
