@@ -247,7 +247,7 @@ def backend(tmp_path: Path) -> Iterator[Callable[..., Backend]]:
         service = Service(
             lambda path: Cascade(FakeDetector(), Named("base")),
             ServiceSettings(training=root, **settings),
-            training=Training(fake, tuned),
+            training=Training(fake, tuned, lambda run: 0.25),
             fetcher=Images(),
             warm=False,
         )
