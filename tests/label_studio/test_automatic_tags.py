@@ -18,7 +18,8 @@ from backend.formats.label_studio.label_config import ModelChoice, parse_label_c
 from backend.label_studio.prelabel.prepare import PrelabelOptions, prepare
 from backend.label_studio.prelabel.run import Choice
 from backend.label_studio.server.app import create_app
-from backend.label_studio.server.serve import CascadeLoader, everything_loader
+from backend.label_studio.server.cascade_loader import CascadeLoader
+from backend.label_studio.server.serve import everything_loader
 from backend.label_studio.server.service import Service
 from tests.label_studio.prelabel.test_command import options
 from tests.support.fake_studio import FakeStudio, serving

@@ -143,8 +143,8 @@ def test_the_backend_and_prelabel_have_the_same_version(
     run_cli, studio: FakeStudio, server: Recorder, tmp_path: Path
 ) -> None:
     from backend.config.models import Settings
+    from backend.label_studio.server.cascade_loader import CascadeLoader
     from backend.label_studio.server.projects import Predictors
-    from backend.label_studio.server.serve import CascadeLoader
 
     predictors = Predictors(
         CascadeLoader(

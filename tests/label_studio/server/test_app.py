@@ -369,7 +369,7 @@ def test_model_path_needs_permission() -> None:
     ["/etc/passwd", "a" * 300, "../x.pt", "sub/../../x.pt", "a\0.pt", "missing.pt", "link.pt", ""],
 )
 def test_m02_model_files_stay_inside_model_root(tmp_path, path: str) -> None:
-    from backend.label_studio.server.serve import model_file
+    from backend.label_studio.server.cascade_loader import model_file
 
     root = tmp_path / "models"
     root.mkdir()

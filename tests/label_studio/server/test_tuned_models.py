@@ -15,9 +15,9 @@ import pytest
 from backend.config.models import Settings
 from backend.errors import ConfigError
 from backend.label_studio.server import tuned_models
+from backend.label_studio.server.cascade_loader import CascadeLoader
 from backend.label_studio.server.jobs import Jobs
 from backend.label_studio.server.projects import Predictors, StillLoading
-from backend.label_studio.server.serve import CascadeLoader
 from backend.label_studio.server.tuned_models import TunedModels
 from backend.label_studio.server.worker import InferenceThread
 from backend.labeling.cascade import Cascade
