@@ -13,15 +13,16 @@ import binascii
 import io
 import json
 import struct
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
-from zlib_ng import zlib_ng
 
 from backend.core.masks import mask_xyxy
+from backend.core.runs import edges_of_mask
 from backend.core.types import Mask
 from backend.errors import InputError
 
@@ -33,24 +34,26 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
         struct.pack(">I", len(data))
         + kind
         + data
-        + struct.pack(">I", zlib_ng.crc32(data, zlib_ng.crc32(kind)))
+        + struct.pack(">I", zlib.crc32(data, zlib.crc32(kind)))
     )
 
 
 def encode_mask_png(crop: NDArray[np.bool_]) -> bytes:
     """A boolean crop as an 8-bit grey PNG with 0 and 255.
 
-    Filter 0 and deflate's run-length strategy: on masks both faster and smaller than a general
-    encoder's defaults.
+    It is written from the runs of the mask, see ``core.kernels.deflate``: a hundred times as
+    fast as a general encoder's defaults, and smaller.
 
     >>> encode_mask_png(np.ones((1, 2), np.bool_))[:4]
     b'\\x89PNG'
     """
+    from backend.core.kernels import deflate
+
     h, w = crop.shape
-    rows = np.zeros((h, w + 1), np.uint8)
-    np.multiply(crop, np.uint8(255), out=rows[:, 1:])
-    deflate = zlib_ng.compressobj(6, zlib_ng.DEFLATED, 15, 9, zlib_ng.Z_RLE)
-    packed = deflate.compress(rows.data) + deflate.flush()
+    # A row is one more byte, which names the filter: 0, none.
+    edges = edges_of_mask(Mask(1, 0, crop), w + 1)
+    head, codes = deflate.table()
+    packed = deflate.deflated_runs(edges, h * (w + 1), head, *codes).tobytes()
     return (
         _SIGNATURE
         + _chunk(b"IHDR", struct.pack(">IIBBBBB", w, h, 8, 0, 0, 0, 0))

@@ -26,10 +26,11 @@ def box_iou(first: NDArray[Any], second: NDArray[Any]) -> float:
     >>> box_iou(np.array([0, 0, 2, 2]), np.array([0, 0, 2, 4]))
     0.5
     """
-    low = np.maximum(first[:2], second[:2])
-    high = np.minimum(first[2:], second[2:])
-    both = float(np.prod(np.clip(high - low, 0, None)))
-    either = float(np.prod(first[2:] - first[:2]) + np.prod(second[2:] - second[:2]) - both)
+    # Of single boxes, numbers take a tenth of the time of arrays.
+    ax, ay, ar, ab = first.tolist()
+    bx, by, br, bb = second.tolist()
+    both = max(0.0, min(ar, br) - max(ax, bx)) * max(0.0, min(ab, bb) - max(ay, by))
+    either = (ar - ax) * (ab - ay) + (br - bx) * (bb - by) - both
     return both / either if either > 0 else 0.0
 
 

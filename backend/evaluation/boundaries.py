@@ -6,8 +6,8 @@ semantic segmentation?", 2013, except that boundary pixels are summed over image
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 
 import cv2
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from backend.core.classes import IGNORE
 from backend.core.types import LabelMap
-from backend.evaluation.semantic import Counts, Ratios, ratio
+from backend.evaluation.semantic import Counts, Ratios, as_bytes, ratio
 
 BOUNDARY_TOLERANCE = 0.0075  # of the image diagonal; the share that MATLAB's bfscore takes
 
@@ -44,34 +44,37 @@ class Boundaries:
         return np.where(np.asarray(self.truth) + self.predicted > 0, score, np.nan)
 
 
-def _edge(inside: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Pixels of a mask with a 4-neighbour outside of it; the frame of the image is no edge."""
-    grey = inside.view(np.uint8)
-    inner = cv2.erode(
-        grey, cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3)), borderType=cv2.BORDER_REPLICATE
-    )
-    return np.asarray(grey - inner, np.uint8)
+@cache
+def _nearby(reach: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Steps down and to the right to all pixels within a distance, (K,) each, the nearest first."""
+    far = int(reach)
+    rows, columns = np.mgrid[-far : far + 1, -far : far + 1].reshape(2, -1)
+    distance = np.hypot(rows, columns)
+    order = np.argsort(distance, kind="stable")
+    order = order[distance[order] <= reach]
+    return np.ascontiguousarray(rows[order]), np.ascontiguousarray(columns[order])
 
 
 def boundaries(
-    truth: LabelMap,
-    predicted: LabelMap,
-    n_values: int,
-    tolerance: float = BOUNDARY_TOLERANCE,
-    occurring: Iterable[int] | None = None,
+    truth: LabelMap, predicted: LabelMap, n_values: int, tolerance: float = BOUNDARY_TOLERANCE
 ) -> Boundaries:
     """Count boundary pixels and their hits, class by class; background has none of its own.
+
+    A boundary pixel has a 4-neighbour of another value; the frame of the image is no boundary. A
+    hit has a boundary pixel of its value on the other side within the tolerance.
 
     Args:
         truth: (H, W) index image; boundaries within pixels of 255, and those that touch one, are
             left out on both sides.
         predicted: (H, W) index image of the same size.
-        n_values: number of classes plus one for background.
+        n_values: number of classes plus one for background, at most 255.
         tolerance: share of the image diagonal; at least a pixel.
-        occurring: values that may occur, where that is known; looking for others takes time.
 
     Returns:
         The counts of this image.
+
+    Raises:
+        InputError: a value is beyond ``n_values``.
 
     >>> truth = np.array([[0, 1, 1, 1, 0, 0]])
     >>> found = boundaries(truth, np.array([[0, 1, 1, 1, 1, 1]]), n_values=2)
@@ -80,44 +83,23 @@ def boundaries(
     >>> found.f_score.round(3).tolist()  # precision 1, recall 1/2
     [nan, 0.667]
     """
+    from backend.core.kernels import counting
+
     height, width = truth.shape
-    reach = max(1.0, tolerance * float(np.hypot(height, width)))
-    counts = np.zeros((4, n_values), np.int64)
     if not truth.size:
-        return Boundaries(*counts)
-    valid: NDArray[np.uint8] = np.asarray(
-        cv2.erode(
-            (truth != IGNORE).view(np.uint8),
-            np.ones((3, 3), np.uint8),
-            borderType=cv2.BORDER_REPLICATE,
-        ),
-        np.uint8,
-    )
-    margin = int(np.ceil(reach)) + 2
-    for value in range(1, n_values) if occurring is None else occurring:
-        if value == 0:
-            continue
-        either = (truth == value) | (predicted == value)
-        x, y, w, h = cv2.boundingRect(either.view(np.uint8))
-        if not w:
-            continue
-        window = (
-            slice(max(0, y - margin), y + h + margin),
-            slice(max(0, x - margin), x + w + margin),
-        )
-        edges = [
-            _edge(np.ascontiguousarray(one[window] == value)) & valid[window]
-            for one in (truth, predicted)
-        ]
-        same = np.array_equal(edges[0], edges[1])  # as most accepted masks are what was predicted
-        for side in (0, 1):
-            counts[2 * side, value] = np.count_nonzero(edges[side])
-            if same:
-                counts[2 * side + 1, value] = counts[2 * side, value]
-            elif edges[0].any() and edges[1].any():
-                near = (
-                    cv2.distanceTransform(1 - edges[1 - side], cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-                    <= reach
-                )
-                counts[2 * side + 1, value] = np.count_nonzero(edges[side] & near)
+        return Boundaries(*np.zeros((4, n_values), np.int64))
+    sides = [
+        counting.edge_values(as_bytes(values, n_values, name))
+        for values, name in ((truth, "truth"), (predicted, "prediction"))
+    ]
+    ignored = truth == IGNORE
+    if ignored.any():
+        close = cv2.dilate(ignored.view(np.uint8), np.ones((3, 3), np.uint8)).view(np.bool_)
+        for edges in sides:
+            edges[close] = 0
+    nearby = _nearby(max(1.0, tolerance * float(np.hypot(height, width))))
+    counts = []
+    for edges, others in (sides, sides[::-1]):
+        counts += [one[:n_values] for one in counting.near_hits(edges, others, *nearby)]
+        counts[-2][0] = 0
     return Boundaries(*counts)

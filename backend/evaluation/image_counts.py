@@ -75,8 +75,7 @@ def measure(
     pixels = confusion(truth_map, predicted_map, n_classes + 1)
     table = np.zeros((n_classes + 1, len(COLUMNS)))
     areas = pixels.areas
-    occurring = np.flatnonzero(areas.truth + areas.predicted).tolist()
-    edge = boundaries(truth_map, predicted_map, n_classes + 1, occurring=occurring)
+    edge = boundaries(truth_map, predicted_map, n_classes + 1)
     table[:, :_N_AREA] = np.stack([areas.hit, areas.truth, areas.predicted], 1)
     table[:, _N_AREA : _N_AREA + _N_EDGE] = np.stack(
         [edge.truth, edge.truth_hit, edge.predicted, edge.predicted_hit], 1

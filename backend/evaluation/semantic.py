@@ -26,7 +26,6 @@ from backend.errors import InputError
 
 Counts = NDArray[np.integer[Any]] | NDArray[np.floating[Any]]
 Ratios = NDArray[np.float64]
-_PIECE = 1 << 18  # pixels; what is computed of so many stays in the processor's cache
 
 
 def ratio(part: Counts, whole: Counts) -> Ratios:
@@ -148,27 +147,25 @@ def _refuse_large(values: LabelMap, n_values: int, name: str) -> None:
         raise InputError(f"{name}: value {largest} is beyond the {n_values - 1} classes")
 
 
-def _as_bytes(values: LabelMap, n_values: int, name: str) -> NDArray[np.uint8]:
+def as_bytes(values: LabelMap, n_values: int, name: str) -> NDArray[np.uint8]:
+    """A label map of any kind of numbers as uint8, contiguous.
+
+    Args:
+        values: (H, W) index image.
+        n_values: number of classes plus one for background.
+        name: for messages.
+
+    Raises:
+        InputError: a value that uint8 cannot hold.
+
+    >>> as_bytes(np.array([[0, 1, 255]]), 2, "truth").dtype.name
+    'uint8'
+    """
     if values.dtype != np.uint8:
         _refuse_large(values, n_values, name)
         if values.size and values.min() < 0:
             raise InputError(f"{name}: value {int(values.min())} is below 0")
-    return np.ascontiguousarray(values, np.uint8).reshape(-1)
-
-
-def _pairs(
-    truth: NDArray[np.uint8],
-    predicted: NDArray[np.uint8],
-    kinds: tuple[NDArray[np.uint8], NDArray[np.uint8]],
-    side: int,
-) -> NDArray[np.int64]:
-    """How often each pair of kinds occurs, (side, side); ``side`` is at most 256."""
-    rows = np.multiply(kinds[0], side, dtype=np.uint16)
-    total = np.zeros(side * side, np.int64)
-    for start in range(0, truth.size, _PIECE):
-        piece = slice(start, start + _PIECE)
-        total += np.bincount(rows[truth[piece]] + kinds[1][predicted[piece]], minlength=side * side)
-    return total.reshape(side, side)
+    return np.ascontiguousarray(values, np.uint8)
 
 
 def confusion(truth: LabelMap, predicted: LabelMap, n_values: int) -> Confusion:
@@ -198,18 +195,15 @@ def confusion(truth: LabelMap, predicted: LabelMap, n_values: int) -> Confusion:
         )
     if not truth.size:
         return Confusion(np.zeros((n_values, n_values), np.int64))
-    rows = _as_bytes(truth, n_values, "truth")
-    columns = _as_bytes(predicted, n_values, "prediction")
-    beyond = n_values
-    ignored = n_values + 1
-    kind = np.full(256, beyond, np.uint8)
-    kind[:n_values] = np.arange(n_values)
-    of_truth = kind.copy()
-    of_predicted = kind.copy()
-    of_truth[IGNORE], of_predicted[IGNORE] = min(ignored, IGNORE), 0
-    side = min(n_values + 2, 256)
-    counts = _pairs(rows, columns, (of_truth, of_predicted), side)
-    if n_values < IGNORE and (counts[beyond].any() or counts[:, beyond].any()):
+    from backend.core.kernels.counting import pairs
+
+    rows = as_bytes(truth, n_values, "truth")
+    columns = as_bytes(predicted, n_values, "prediction")
+    counts = pairs(rows.ravel(), columns.ravel())
+    counts[IGNORE] = 0
+    counts[:, 0] += counts[:, IGNORE]
+    counts[:, IGNORE] = 0
+    if counts[n_values:].any() or counts[:, n_values:].any():
         _refuse_large(rows, n_values, "truth")
         _refuse_large(columns, n_values, "prediction")
     return Confusion(np.ascontiguousarray(counts[:n_values, :n_values]))

@@ -13,13 +13,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from backend.core.runs import Edges, edges_of_counts, edges_of_mask, mask_of_edges, transposed
 from backend.core.types import Mask
 from backend.errors import InputError, json_kind
-from backend.formats.label_studio.brush_rle import mask_of_stretches, run_lengths
 
-_GROUPS = 7  # of five bits; more than any count of pixels needs
 _MOST_POINTS = 100_000
 _DEEPEST = 3  # lists within lists
 _FARTHEST = 1e6  # pixels
@@ -27,43 +25,29 @@ _REACH = 4  # times the image that a polygon may reach out
 _LONGEST = 20_000_000  # pixels all round the polygons of an annotation
 
 
-def _transposed(mask: Mask) -> Mask:
-    return Mask(mask.y, mask.x, np.ascontiguousarray(mask.crop.T))
+def _from_text(text: str | bytes, size_hw: tuple[int, int], where: str) -> Edges:
+    from backend.core.kernels import coco
 
-
-def _counts(mask: Mask, size_hw: tuple[int, int]) -> NDArray[np.int64]:
-    lengths, first = run_lengths(_transposed(mask), (size_hw[1], size_hw[0]))
-    return np.concatenate([[0], lengths]) if first else lengths
-
-
-def _to_text(counts: NDArray[np.int64]) -> str:
-    values = counts.copy()
-    values[3:] -= counts[1:-2]
-    groups = np.arange(_GROUPS)
-    limits = np.int64(1) << (5 * (groups + 1) - 1)
-    needed = 1 + ((values[:, None] >= limits) | (values[:, None] < -limits)).sum(1)
-    codes = values[:, None] >> (5 * groups) & 31
-    codes |= np.where(groups < (needed - 1)[:, None], 32, 0)
-    return bytes((codes + 48)[groups < needed[:, None]].astype(np.uint8)).decode("ascii")
-
-
-def _from_text(text: str, where: str) -> NDArray[np.int64]:
+    n_pixels = size_hw[0] * size_hw[1]
     try:
-        codes = np.frombuffer(text.encode("ascii"), np.uint8).astype(np.int64) - 48
+        data = text.encode("ascii") if isinstance(text, str) else text
     except UnicodeEncodeError:
         raise InputError(f"{where}.counts: holds characters that no run lengths have") from None
-    if not len(codes) or codes.min() < 0 or codes.max() > 63 or codes[-1] & 32:
+    edges, wrong = coco.edges_of_text(np.frombuffer(data, np.uint8), n_pixels)
+    if wrong == coco.NOT_TEXT:
         raise InputError(f"{where}.counts: is no compressed text of run lengths, or is cut off")
-    last = np.flatnonzero(codes & 32 == 0)
-    first = np.concatenate([[0], last[:-1] + 1])
-    if (last - first).max() >= _GROUPS:
+    if wrong == coco.TOO_LARGE:
         raise InputError(f"{where}.counts: a run length is larger than any image")
-    place = np.arange(len(codes)) - np.repeat(first, last - first + 1)
-    values = np.add.reduceat((codes & 31) << (5 * place), first)
-    values -= np.where(codes[last] & 16, np.int64(1) << (5 * (last - first + 1)), 0)
-    for start in (1, 2):
-        values[start::2] = np.cumsum(values[start::2])
-    return values
+    if wrong:
+        raise _wrong_sum(size_hw, where)
+    return edges
+
+
+def _wrong_sum(size_hw: tuple[int, int], where: str) -> InputError:
+    return InputError(
+        f"{where}.counts: the run lengths do not add up to {size_hw[0] * size_hw[1]} for"
+        f" {size_hw[1]}x{size_hw[0]} pixels"
+    )
 
 
 def encode_segmentation(mask: Mask, size_hw: tuple[int, int]) -> dict[str, Any]:
@@ -80,41 +64,31 @@ def encode_segmentation(mask: Mask, size_hw: tuple[int, int]) -> dict[str, Any]:
     >>> encode_segmentation(Mask(1, 0, np.ones((1, 1), np.bool_)), (1, 3))  # three runs of 1
     {'size': [1, 3], 'counts': '111'}
     """
-    return {"size": [size_hw[0], size_hw[1]], "counts": _to_text(_counts(mask, size_hw))}
+    from backend.core.kernels.coco import text_of_edges
+
+    edges = edges_of_mask(transposed(mask), size_hw[0])
+    text = text_of_edges(edges, size_hw[0] * size_hw[1]).tobytes()
+    return {"size": [size_hw[0], size_hw[1]], "counts": text.decode("ascii")}
 
 
 def _decode(counts: Any, size_hw: tuple[int, int], where: str) -> Mask | None:
     if isinstance(counts, str):
-        runs = _from_text(counts, where)
-    elif isinstance(counts, list) and all(
+        return _by_column(_from_text(counts, size_hw, where), size_hw)
+    if not isinstance(counts, list) or not all(
         isinstance(one, int) and not isinstance(one, bool) for one in counts
     ):
-        runs = (
-            np.array(counts or [0], np.int64)
-            if all(0 <= one <= 1 << 40 for one in counts)
-            else np.array([-1])
-        )
-    else:
         raise InputError(
             f"{where}.counts: expected text or a list of whole numbers, got {json_kind(counts)}"
         )
     n_pixels = size_hw[0] * size_hw[1]
-    if runs.min() < 0 or runs.max() > n_pixels or runs.sum() != n_pixels:
-        raise InputError(
-            f"{where}.counts: the run lengths do not add up to {n_pixels} for"
-            f" {size_hw[1]}x{size_hw[0]} pixels"
-        )
-    return _of_runs(runs, size_hw)
+    if sum(counts) != n_pixels or not all(0 <= one <= n_pixels for one in counts):
+        raise _wrong_sum(size_hw, where)
+    return _by_column(edges_of_counts(np.array(counts, np.int64)), size_hw)
 
 
-def _of_runs(runs: NDArray[np.int64], size_hw: tuple[int, int]) -> Mask | None:
-    ends = np.cumsum(runs)
-    starts = ends[:-1:2]
-    ends = ends[1::2]
-    kept = ends > starts
-    return (
-        _transposed(mask_of_stretches(starts[kept], ends[kept], size_hw[0])) if kept.any() else None
-    )
+def _by_column(edges: Edges, size_hw: tuple[int, int]) -> Mask | None:
+    mask = mask_of_edges(edges, size_hw[0])
+    return None if mask is None else transposed(mask)
 
 
 def _polygons(polygons: list[Any], size_hw: tuple[int, int], where: str) -> Mask | None:
@@ -138,7 +112,7 @@ def _polygons(polygons: list[Any], size_hw: tuple[int, int], where: str) -> Mask
         raise InputError(f"{where}: {length:.0f} pixels all round, the limit is {_LONGEST}")
     height, width = size_hw
     counts = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))["counts"]
-    return _of_runs(_from_text(counts.decode("ascii"), where), size_hw)
+    return _by_column(_from_text(counts, size_hw, where), size_hw)
 
 
 def _is_number(value: Any) -> bool:

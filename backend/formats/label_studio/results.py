@@ -114,7 +114,7 @@ def brush_value(mask: Mask, size_hw: tuple[int, int]) -> dict[str, Any]:
     >>> value["format"], value["rle"].text[:9]  # one pixel of four values
     ('rle', '[0,0,0,4,')
     """
-    return {"format": "rle", "rle": RawJson(rle.brush_json(rle.encode_brush(mask, size_hw)))}
+    return {"format": "rle", "rle": RawJson(rle.brush_json(mask, size_hw))}
 
 
 def prediction_score(effort: float) -> float:
@@ -233,16 +233,20 @@ def shown_instances(prediction: Prediction, output: Output) -> list[int]:
             continue
         if output.boxes_only and instance.mask is not None:
             continue
-        height = instance.xyxy[3] - instance.xyxy[1]
-        width = instance.xyxy[2] - instance.xyxy[0]
-        area = height * width
-        if instance.mask is not None:
-            area = np.count_nonzero(instance.mask.crop)
-        threshold = output.thresholds[instance.class_id]
-        if instance.score >= threshold and area >= output.min_area:
+        if instance.score < output.thresholds[instance.class_id]:
+            continue
+        if not output.min_area or _area(instance) >= output.min_area:
             kept.append(k)
     best = sorted(kept, key=lambda k: -prediction.instances[k].score)[: output.max_regions]
     return sorted(best)
+
+
+def _area(instance: Instance) -> float:
+    """Pixels of the mask, or of the box where there is none."""
+    if instance.mask is not None:
+        return int(np.count_nonzero(instance.mask.crop))
+    left, top, right, bottom = instance.xyxy.tolist()
+    return float((right - left) * (bottom - top))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 
 from backend.core.colours import hex_colour
 from backend.core.masks import pack_mask
+from backend.core.runs import counts_of_edges, edges_of_counts, edges_of_mask, mask_of_edges
 from backend.core.tracks import MOST_FRAMES, PackedInstances, Track, TrackedVideo
 from backend.core.types import Mask
 from backend.errors import InputError
-from backend.formats.label_studio.brush_rle import mask_of_stretches, run_lengths
 from backend.formats.tracks.video_rectangle import key_frames
 
 _LARGEST = 1 << 30  # pixels of a picture
@@ -124,10 +124,12 @@ def _meta(video: TrackedVideo, names: Sequence[str], numbers: Sequence[int]) -> 
 
 def _shape(mask: Mask, frame: int, *, outside: bool) -> Element:
     height, width = mask.crop.shape
-    lengths, first = run_lengths(Mask(0, 0, mask.crop), (height, width))
-    counts = [0, *lengths.tolist()] if first else lengths.tolist()
+    counts = counts_of_edges(edges_of_mask(Mask(0, 0, mask.crop), width), height * width)
     told = {"left": mask.x, "top": mask.y, "width": width, "height": height}
-    place = {"rle": ", ".join(map(str, counts)), **{key: str(one) for key, one in told.items()}}
+    place = {
+        "rle": ", ".join(map(str, counts.tolist())),
+        **{key: str(one) for key, one in told.items()},
+    }
     return _keyframe("mask", frame, place, outside=outside)
 
 
@@ -306,10 +308,5 @@ def _mask(
         raise InputError(f"{where}: its box is not inside {size_hw[1]}x{size_hw[0]}")
     if min(counts) < 0 or sum(counts) != width * height:
         raise InputError(f"{where}: the run lengths do not add up to {width}x{height}")
-    ends = np.cumsum(np.array(counts, np.int64))
-    starts, stops = ends[:-1:2], ends[1::2]
-    kept = stops > starts
-    if not kept.any():
-        return None
-    small = mask_of_stretches(starts[kept], stops[kept], width)
-    return Mask(small.x + left, small.y + top, small.crop)
+    small = mask_of_edges(edges_of_counts(np.array(counts, np.int64)), width)
+    return None if small is None else Mask(small.x + left, small.y + top, small.crop)

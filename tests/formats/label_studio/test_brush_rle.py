@@ -43,9 +43,10 @@ def test_bytes_equal_the_sdk_on_random_masks(kind: int) -> None:
         height, width = SIZES[k % len(SIZES)]
         frame = random_mask(rng, height, width, kind)
         theirs = mask2rle(frame.astype(np.uint8) * 255)
-        ours = rle.encode_brush(mask_from_full(frame), frame.shape)
-        assert list(ours) == theirs
-        assert json.loads(rle.brush_json(ours)) == theirs
+        mask = mask_from_full(frame)
+        assert list(rle.encode_brush(mask, frame.shape)) == theirs
+        if mask is not None:
+            assert json.loads(rle.brush_json(mask, frame.shape)) == theirs
         assert np.array_equal(decoded(theirs, frame.shape), frame)
 
 

@@ -1,0 +1,97 @@
+"""How loops are compiled, and where the compiled code is kept.
+
+numba compiles a function when it is first called, and keeps the code beside the module. Where that
+folder cannot be written, as in a container whose root is read-only, the code goes to a folder of
+the user, which begins as a copy of what was compiled when the container was built.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import numba
+from numba.core import caching
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_KEPT = ("*.nbi", "*.nbc")  # numba's index and code
+
+
+def _is_writable(folder: Path) -> bool:
+    """Whether a file can be made in a folder, which is made where it is missing."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
+
+
+def _is_own(folder: Path) -> bool:
+    """Whether nobody else can put code there, which would be run."""
+    try:
+        found = folder.stat(follow_symlinks=False)
+    except OSError:
+        return False
+    others = stat.S_IWGRP | stat.S_IWOTH
+    own = not hasattr(os, "getuid") or found.st_uid == os.getuid()
+    return stat.S_ISDIR(found.st_mode) and own and not found.st_mode & others
+
+
+@cache
+def code_folder(beside: Path) -> Path | None:
+    """Where compiled code of the modules in a folder is kept; None where nothing can be written.
+
+    Args:
+        beside: the folder of the modules.
+    """
+    own = beside / "__pycache__"
+    if _is_writable(own):
+        return own
+    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    for folder in (
+        Path(home).expanduser() / "yolosam2" / "kernels",
+        Path(tempfile.gettempdir()) / f"yolosam2-kernels-{user}",
+    ):
+        if _is_writable(folder) and _is_own(folder):
+            for kept in (path for pattern in _KEPT for path in own.glob(pattern)):
+                if not (folder / kept.name).exists():
+                    with suppress(OSError):
+                        shutil.copy2(kept, folder / kept.name)
+            return folder
+    return None
+
+
+class Locator(caching.InTreeCacheLocator):
+    """Tells numba the folder of ``code_folder``."""
+
+    def __init__(self, py_func: Any, py_file: str) -> None:
+        super().__init__(py_func, py_file)  # type: ignore[no-untyped-call]
+        self._cache_path = str(code_folder(Path(py_file).parent))
+
+
+def compiled(function: F) -> F:
+    """Compile a loop when it is first called, for the types it is called with.
+
+    It runs without the interpreter's lock. What is wrong with its input must be found before: an
+    index that is out of range is not noticed.
+    """
+    config: Any = numba.config
+    if config.CACHE_DIR:  # somebody chose a folder
+        return cast(F, numba.njit(nogil=True, cache=True, error_model="numpy")(function))
+    is_kept = code_folder(Path(function.__code__.co_filename).parent) is not None
+    before = config.CACHE_LOCATOR_CLASSES
+    config.CACHE_LOCATOR_CLASSES = f"{__name__}.{Locator.__name__}"
+    try:
+        return cast(F, numba.njit(nogil=True, cache=is_kept, error_model="numpy")(function))
+    finally:
+        config.CACHE_LOCATOR_CLASSES = before
