@@ -21,6 +21,7 @@ import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
+from backend.core import kernels
 from backend.core.masks import mask_xyxy
 from backend.core.runs import edges_of_mask
 from backend.core.types import Mask
@@ -47,13 +48,11 @@ def encode_mask_png(crop: NDArray[np.bool_]) -> bytes:
     >>> encode_mask_png(np.ones((1, 2), np.bool_))[:4]
     b'\\x89PNG'
     """
-    from backend.core.kernels import deflate
-
     h, w = crop.shape
     # A row is one more byte, which names the filter: 0, none.
     edges = edges_of_mask(Mask(1, 0, crop), w + 1)
-    head, codes = deflate.table()
-    packed = deflate.deflated_runs(edges, h * (w + 1), head, *codes).tobytes()
+    head, codes = kernels.deflate.table()
+    packed = kernels.deflate.deflated_runs(edges, h * (w + 1), head, *codes).tobytes()
     return (
         _SIGNATURE
         + _chunk(b"IHDR", struct.pack(">IIBBBBB", w, h, 8, 0, 0, 0, 0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -20,15 +21,14 @@ def no_detections() -> Detections:
     return Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, np.float32))
 
 
-def box_iou(first: NDArray[Any], second: NDArray[Any]) -> float:
-    """The IoU of two boxes, (4,) xyxy each; 0 where both are empty.
+def box_iou(first: Iterable[float], second: Iterable[float]) -> float:
+    """The IoU of two boxes, x and y of two corners each; 0 where both are empty.
 
     >>> box_iou(np.array([0, 0, 2, 2]), np.array([0, 0, 2, 4]))
     0.5
     """
-    # Of single boxes, numbers take a tenth of the time of arrays.
-    ax, ay, ar, ab = first.tolist()
-    bx, by, br, bb = second.tolist()
+    ax, ay, ar, ab = map(float, first)
+    bx, by, br, bb = map(float, second)
     both = max(0.0, min(ar, br) - max(ax, bx)) * max(0.0, min(ab, bb) - max(ay, by))
     either = (ar - ax) * (ab - ay) + (br - bx) * (bb - by) - both
     return both / either if either > 0 else 0.0

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from backend.core.boxes import box_iou
-from backend.core.masks import mask_xyxy
 from backend.core.types import Instance
 
 NOTHING_FOUND = 1.0  # corrections in a picture where nothing was found: something may be missed
@@ -36,7 +35,10 @@ def chance_of_right(one: Instance) -> float:
     """
     if one.chance is not None:
         return one.chance
-    agreement = 1.0 if one.mask is None else box_iou(one.xyxy, mask_xyxy(one.mask))
+    agreement = 1.0
+    if (mask := one.mask) is not None:
+        h, w = mask.crop.shape
+        agreement = box_iou(one.xyxy.tolist(), (mask.x, mask.y, mask.x + w, mask.y + h))
     quality = 1.0 if one.quality is None else one.quality
     return min(1.0, max(0.0, one.score * quality * agreement))
 

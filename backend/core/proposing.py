@@ -162,7 +162,7 @@ def distinct(
     >>> distinct([wide, narrow], np.array([0.5, 0.9]), 0.7, 1.0)
     [1]
     """
-    areas = np.array([np.count_nonzero(mask.crop) for mask in masks], np.int64)
+    areas = np.array([mask.area for mask in masks], np.int64)
     boxes = np.array(
         [(m.x, m.y, m.x + m.crop.shape[1], m.y + m.crop.shape[0]) for m in masks]
     ).reshape(-1, 4)

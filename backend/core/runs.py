@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from backend.core import kernels
 from backend.core.types import Mask
 
 Edges = NDArray[np.int64]  # (E,)
@@ -30,9 +31,7 @@ def edges_of_mask(mask: Mask, width: int) -> Edges:
     >>> edges_of_mask(Mask(1, 0, np.ones((2, 2), np.bool_)), width=4).tolist()
     [1, 3, 5, 7]
     """
-    from backend.core.kernels import runs
-
-    return runs.edges_of_crop(bytes_of(mask.crop), mask.x, mask.y, width)
+    return kernels.runs.edges_of_crop(bytes_of(mask.crop), mask.x, mask.y, width)
 
 
 def mask_of_edges(edges: Edges, width: int) -> Mask | None:
@@ -46,9 +45,7 @@ def mask_of_edges(edges: Edges, width: int) -> Mask | None:
     Mask(x=1, y=0, crop=array([[ True,  True],
            [ True,  True]]))
     """
-    from backend.core.kernels import runs
-
-    x, y, crop = runs.crop_of_edges(edges, width)
+    x, y, crop = kernels.runs.crop_of_edges(edges, width)
     return Mask(x, y, crop.view(np.bool_)) if crop.size else None
 
 

@@ -25,7 +25,7 @@ def painting_order(instances: Sequence[Instance]) -> list[int]:
     >>> painting_order([small, large])
     [1, 0]
     """
-    areas = [-1 if i.mask is None else int(np.count_nonzero(i.mask.crop)) for i in instances]
+    areas = [-1 if i.mask is None else i.mask.area for i in instances]
     return sorted(range(len(instances)), key=lambda k: (-areas[k], instances[k].score))
 
 
@@ -49,7 +49,7 @@ def stacking_order(instances: Sequence[Instance], overlap: str = "score") -> lis
     ([1, 0], [0, 1])
     """
     with_mask = [
-        (k, instance.score, np.count_nonzero(instance.mask.crop))
+        (k, instance.score, instance.mask.area)
         for k, instance in enumerate(instances)
         if instance.mask is not None
     ]
@@ -120,7 +120,7 @@ def flattened(
     def rank(k: int) -> float:
         one, mask = with_mask[k]
         if order == "smallest":
-            return -float(np.count_nonzero(mask.crop))
+            return -float(mask.area)
         value = one.quality if order == "predicted-iou" else one.stability
         return np.inf if value is None else value
 

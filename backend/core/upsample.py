@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from backend.core import kernels
 from backend.core.types import Area, Mask, Masks
 
 
@@ -30,11 +31,9 @@ def crop_mask(
     >>> crop_mask(np.array([[1.0, -1.0]]), size_hw=(1, 4))  # the sign changes half way
     Mask(x=0, y=0, crop=array([[ True,  True]]))
     """
-    from backend.core.kernels import runs
-
     height, width = size_hw
     covers = area or Area(0.0, 0.0, width, height)
-    x, y, crop = runs.crop_of_logits(
+    x, y, crop = kernels.runs.crop_of_logits(
         np.ascontiguousarray(logits, np.float32),
         height,
         width,

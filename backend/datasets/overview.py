@@ -177,7 +177,7 @@ def _row(name: str, counts: ClassCounts) -> dict[str, Any]:
 def _share(one: DatasetInstance, size_hw: tuple[int, int] | None) -> float | None:
     if size_hw is None or not one.parts:
         return None
-    return float(np.count_nonzero(one.mask.crop)) / (size_hw[0] * size_hw[1])
+    return float(one.mask.area) / (size_hw[0] * size_hw[1])
 
 
 def as_prediction(sample: Sample) -> Prediction:

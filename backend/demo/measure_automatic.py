@@ -41,7 +41,7 @@ def clutter_never_seen(scene: Scene) -> list[Mask]:
         for k, kind in enumerate(scene.clutter_kinds)
         if kind in NEVER_SHOWN
     ]
-    return [m for m in found if m is not None and np.count_nonzero(m.crop) >= _FEWEST_PIXELS]
+    return [m for m in found if m is not None and m.area >= _FEWEST_PIXELS]
 
 
 class AutomaticFigures:

@@ -63,7 +63,7 @@ def _foreign(scene: Scene, rng: Rng) -> tuple[Image, Mask] | None:
         blurred = cv2.GaussianBlur(inside, (0, 0), radius * 0.2)
         inside = np.asarray(blurred > 0.4, np.float32)
     mask = mask_from_full(inside > 0.5)
-    if mask is None or np.count_nonzero(mask.crop) < _FEWEST_PIXELS:
+    if mask is None or mask.area < _FEWEST_PIXELS:
         return None
     shade = 0.6 + 0.6 * noise(rng, height, width, float(np.exp(rng.uniform(1, 4.5))))[..., None]
     if rng.random() < 0.4:
@@ -156,7 +156,7 @@ def crops_of_scene(seed: int) -> list[tuple[int, Image, Image]]:
         things.append((concept, image, mask))
     found = []
     for concept, image, mask in [*things, *_proposed(scene, rng)]:
-        if mask is not None and np.count_nonzero(mask.crop) >= _FEWEST_PIXELS:
+        if mask is not None and mask.area >= _FEWEST_PIXELS:
             mask = tidy_mask(mask, SPECK)
             views = in_context(image, mask, SIDE), alone(image, mask, SIDE)
             found.append((names.index(concept), *views))

@@ -33,7 +33,7 @@ def shares_of_classes(prediction: Prediction) -> dict[str, float]:
     covered: Counter[str] = Counter()
     for instance in prediction.instances:
         if instance.mask is not None:
-            covered[instance.label] += int(np.count_nonzero(instance.mask.crop))
+            covered[instance.label] += instance.mask.area
     return {label: count / pixels for label, count in covered.most_common()}
 
 

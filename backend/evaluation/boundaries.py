@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from backend.core import kernels
 from backend.core.classes import IGNORE
 from backend.core.types import LabelMap
 from backend.evaluation.semantic import Counts, Ratios, as_bytes, ratio
@@ -83,13 +84,11 @@ def boundaries(
     >>> found.f_score.round(3).tolist()  # precision 1, recall 1/2
     [nan, 0.667]
     """
-    from backend.core.kernels import counting
-
     height, width = truth.shape
     if not truth.size:
         return Boundaries(*np.zeros((4, n_values), np.int64))
     sides = [
-        counting.edge_values(as_bytes(values, n_values, name))
+        kernels.counting.edge_values(as_bytes(values, n_values, name))
         for values, name in ((truth, "truth"), (predicted, "prediction"))
     ]
     ignored = truth == IGNORE
@@ -100,6 +99,6 @@ def boundaries(
     nearby = _nearby(max(1.0, tolerance * float(np.hypot(height, width))))
     counts = []
     for edges, others in (sides, sides[::-1]):
-        counts += [one[:n_values] for one in counting.near_hits(edges, others, *nearby)]
+        counts += [one[:n_values] for one in kernels.counting.near_hits(edges, others, *nearby)]
         counts[-2][0] = 0
     return Boundaries(*counts)

@@ -88,7 +88,7 @@ def _same(one: Mask, other: Mask) -> bool:
 
 def _changed(one: Mask, other: Mask) -> tuple[int, int]:
     """Pixels in exactly one of two masks, and in at least one."""
-    total = sum(int(np.count_nonzero(mask.crop)) for mask in (one, other))
+    total = sum(mask.area for mask in (one, other))
     common = common_pixels(one, other)
     return total - 2 * common, total - common
 
@@ -146,7 +146,7 @@ def looked_at(
 
 def _is_mostly_in(mask: Mask, void: Sequence[Mask]) -> bool:
     common = sum(common_pixels(mask, one) for one in void)
-    return 2 * common > np.count_nonzero(mask.crop)
+    return 2 * common > mask.area
 
 
 def edits(predicted: Sequence[Region], accepted: Sequence[Region], n_classes: int) -> Edits:

@@ -44,7 +44,7 @@ def iou_matrix(first: Sequence[Mask], second: Sequence[Mask]) -> NDArray[np.floa
         np.array([(m.x, m.y, m.x + m.crop.shape[1], m.y + m.crop.shape[0]) for m in masks])
         for masks in (first, second)
     ]
-    areas = [np.array([np.count_nonzero(m.crop) for m in masks]) for masks in (first, second)]
+    areas = [np.array([m.area for m in masks]) for masks in (first, second)]
     low = np.maximum(boxes[0][:, None, :2], boxes[1][None, :, :2])
     high = np.minimum(boxes[0][:, None, 2:], boxes[1][None, :, 2:])
     for a, b in zip(*np.nonzero((low < high).all(2)), strict=True):
@@ -87,7 +87,7 @@ def outside_void(
             continue
         moved = Mask(mask.x + inner.x, mask.y + inner.y, inner.crop)
         kept.append(replace(instance, mask=moved))
-        mostly.append(np.count_nonzero(inner.crop) < (1 - _MOSTLY) * np.count_nonzero(mask.crop))
+        mostly.append(inner.area < (1 - _MOSTLY) * mask.area)
     return kept, np.array(mostly, np.bool_)
 
 

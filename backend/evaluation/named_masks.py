@@ -94,7 +94,7 @@ def _outside(found: NamedProposals, void: NDArray[np.bool_] | None) -> NamedProp
     for k, mask in enumerate(found.proposals.masks):
         h, w = mask.crop.shape
         left = mask.crop & ~void[mask.y : mask.y + h, mask.x : mask.x + w]
-        if 2 * np.count_nonzero(left) > np.count_nonzero(mask.crop):
+        if 2 * np.count_nonzero(left) > mask.area:
             rows.append(k)
             masks.append(Mask(mask.x, mask.y, left))
     kept = replace(found.proposals.keep(rows), masks=tuple(masks))

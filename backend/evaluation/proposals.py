@@ -63,7 +63,7 @@ class ProposalCounts:
 
 
 def _size(mask: Mask) -> str:
-    area = int(np.count_nonzero(mask.crop))
+    area = mask.area
     return next(size for size, limit in SIZES.items() if area < limit)
 
 

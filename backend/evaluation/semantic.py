@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from backend.core import kernels
 from backend.core.classes import IGNORE
 from backend.core.types import LabelMap
 from backend.errors import InputError
@@ -195,11 +196,9 @@ def confusion(truth: LabelMap, predicted: LabelMap, n_values: int) -> Confusion:
         )
     if not truth.size:
         return Confusion(np.zeros((n_values, n_values), np.int64))
-    from backend.core.kernels.counting import pairs
-
     rows = as_bytes(truth, n_values, "truth")
     columns = as_bytes(predicted, n_values, "prediction")
-    counts = pairs(rows.ravel(), columns.ravel())
+    counts = kernels.counting.pairs(rows.ravel(), columns.ravel())
     counts[IGNORE] = 0
     counts[:, 0] += counts[:, IGNORE]
     counts[:, IGNORE] = 0

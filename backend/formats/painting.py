@@ -38,7 +38,7 @@ def paint_instances(
     )
     index = paint(((part.mask, k) for part, k in parts), size_hw, largest=len(instances))
     with_mask = [one for one in instances if one.parts]
-    n_pixels = sum(int(np.count_nonzero(one.mask.crop)) for one in with_mask)
+    n_pixels = sum(one.mask.area for one in with_mask)
     hidden = {
         "pixels of instances under others": n_pixels - int(np.count_nonzero(index)),
         "instances that others cover completely": len(with_mask) - len(np.unique(index[index > 0])),

@@ -161,9 +161,9 @@ class AutomaticLabeler:
         for k, mask in enumerate(proposals.masks):
             if self._min_part is not None:
                 mask = tidy_mask(mask, self._min_part)
-            area = int(np.count_nonzero(mask.crop))
+            area = mask.area
             rest = subtract_masks(mask, over) if over else mask
-            left = 0 if rest is None else int(np.count_nonzero(rest.crop))
+            left = 0 if rest is None else rest.area
             if left < (1 - _COVERED) * area:
                 without["detected already"] += 1
                 continue

@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from backend.core.classes import NOT_CLASSES
 from backend.core.masks import mask_xyxy
 from backend.core.protocols import Labeler
@@ -62,7 +60,7 @@ class FlatLabeler:
         """Without overlaps, and without what is left of a mask and too small to be one."""
         least = self._least_area * prediction.size_hw[0] * prediction.size_hw[1]
         flat, uncovered = flattened(prediction.instances, prediction.size_hw, self._order)
-        large = [one for one in flat if one.mask and np.count_nonzero(one.mask.crop) >= least]
+        large = [one for one in flat if one.mask and one.mask.area >= least]
         if len(large) == len(flat):
             return flat, uncovered
         return flattened(large, prediction.size_hw, self._order)

@@ -75,7 +75,7 @@ def _of_track(track: Track, video: TrackedVideo) -> Iterator[Look]:
         follows = frames[k - 1] == frame - 1
         if follows and before is not None and one.mask is not None and before.mask is not None:
             overlap = mask_iou(one.mask, before.mask)
-            areas = [int(np.count_nonzero(mask.crop)) for mask in (one.mask, before.mask)]
+            areas = [mask.area for mask in (one.mask, before.mask)]
             if overlap < _JUMP:
                 yield Look(frame, track.id, "jumps", 3 - overlap)
             elif max(areas) > _GROWTH * min(areas):

@@ -76,7 +76,7 @@ def _target(
     if top >= bottom or left >= right:
         return None
     seen = mask.crop[top - mask.y : bottom - mask.y, left - mask.x : right - mask.x]
-    if np.count_nonzero(seen) < _LEAST_LEFT * np.count_nonzero(mask.crop):
+    if np.count_nonzero(seen) < _LEAST_LEFT * mask.area:
         return None
     part[top - y0 : bottom - y0, left - x0 : right - x0] = seen
     small = _resized(part * 255, side)

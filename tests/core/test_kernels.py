@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import zlib
 from pathlib import Path
 
@@ -210,6 +211,7 @@ def test_what_was_compiled_before_is_taken_along(
         compiled, "_is_writable", lambda folder: "__pycache__" not in str(folder) and real(folder)
     )
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     folder = compiled.code_folder(beside)
     assert folder == tmp_path / "cache" / "yolosam2" / "kernels"
     assert (folder / "runs.nbi").read_bytes() == b"index"

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from backend.core import kernels
 from backend.core.runs import Edges, edges_of_counts, edges_of_mask, mask_of_edges, transposed
 from backend.core.types import Mask
 from backend.errors import InputError, json_kind
@@ -26,17 +27,15 @@ _LONGEST = 20_000_000  # pixels all round the polygons of an annotation
 
 
 def _from_text(text: str | bytes, size_hw: tuple[int, int], where: str) -> Edges:
-    from backend.core.kernels import coco
-
     n_pixels = size_hw[0] * size_hw[1]
     try:
         data = text.encode("ascii") if isinstance(text, str) else text
     except UnicodeEncodeError:
         raise InputError(f"{where}.counts: holds characters that no run lengths have") from None
-    edges, wrong = coco.edges_of_text(np.frombuffer(data, np.uint8), n_pixels)
-    if wrong == coco.NOT_TEXT:
+    edges, wrong = kernels.coco.edges_of_text(np.frombuffer(data, np.uint8), n_pixels)
+    if wrong == kernels.coco.NOT_TEXT:
         raise InputError(f"{where}.counts: is no compressed text of run lengths, or is cut off")
-    if wrong == coco.TOO_LARGE:
+    if wrong == kernels.coco.TOO_LARGE:
         raise InputError(f"{where}.counts: a run length is larger than any image")
     if wrong:
         raise _wrong_sum(size_hw, where)
@@ -64,10 +63,8 @@ def encode_segmentation(mask: Mask, size_hw: tuple[int, int]) -> dict[str, Any]:
     >>> encode_segmentation(Mask(1, 0, np.ones((1, 1), np.bool_)), (1, 3))  # three runs of 1
     {'size': [1, 3], 'counts': '111'}
     """
-    from backend.core.kernels.coco import text_of_edges
-
     edges = edges_of_mask(transposed(mask), size_hw[0])
-    text = text_of_edges(edges, size_hw[0] * size_hw[1]).tobytes()
+    text = kernels.coco.text_of_edges(edges, size_hw[0] * size_hw[1]).tobytes()
     return {"size": [size_hw[0], size_hw[1]], "counts": text.decode("ascii")}
 
 

@@ -9,8 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
-import numpy as np
-
 from backend.core.classes import BACKGROUND_LABEL, IGNORE_LABEL, number_of
 from backend.core.masks import mask_xyxy
 from backend.core.types import Mask
@@ -130,7 +128,7 @@ class CocoWriter:
         """What is noted of an instance whose pixels are ``mask`` here."""
         x0, y0, x1, y1 = mask_xyxy(mask).tolist()
         made: dict[str, Any] = {
-            "area": int(np.count_nonzero(mask.crop)),
+            "area": mask.area,
             "bbox": [x0, y0, x1 - x0, y1 - y0],
             "iscrowd": int(one.crowd or one.label == IGNORE_LABEL),
         }

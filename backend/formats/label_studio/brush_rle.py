@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from backend.core import kernels
 from backend.core.runs import bytes_of, edges_of_mask, mask_of_edges
 from backend.core.types import Mask
 from backend.errors import InputError, json_kind
@@ -43,12 +44,10 @@ def encode_brush(mask: Mask | None, size_hw: tuple[int, int]) -> bytes:
     >>> rle[:4].hex()  # two pixels of four values
     '00000008'
     """
-    from backend.core.kernels import brush
-
     height, width = size_hw
     _check(mask, size_hw)
     edges = np.empty(0, np.int64) if mask is None else edges_of_mask(mask, width)
-    return brush.brush_of_edges(edges, height * width).tobytes()
+    return kernels.brush.brush_of_edges(edges, height * width).tobytes()
 
 
 def brush_json(mask: Mask, size_hw: tuple[int, int]) -> str:
@@ -65,10 +64,8 @@ def brush_json(mask: Mask, size_hw: tuple[int, int]) -> str:
     >>> brush_json(mask, (1, 2)) == str([*encode_brush(mask, (1, 2))]).replace(" ", "")
     True
     """
-    from backend.core.kernels import brush
-
     _check(mask, size_hw)
-    text = brush.json_of_crop(bytes_of(mask.crop), mask.x, mask.y, *size_hw)
+    text = kernels.brush.json_of_crop(bytes_of(mask.crop), mask.x, mask.y, *size_hw)
     return str(text.data, "ascii")
 
 
@@ -104,8 +101,6 @@ def decode_brush(rle: Sequence[int] | bytes, size_hw: tuple[int, int]) -> Mask |
     >>> decode_brush(rle, (1, 2))
     Mask(x=1, y=0, crop=array([[ True]]))
     """
-    from backend.core.kernels.brush import edges_of_brush
-
     height, width = size_hw
     if not isinstance(rle, list | tuple | bytes | bytearray):
         raise InputError(f"rle: expected a list of integers 0..255, got {json_kind(rle)}")
@@ -126,7 +121,9 @@ def decode_brush(rle: Sequence[int] | bytes, size_hw: tuple[int, int]) -> Mask |
     if word_size != 8:
         raise InputError(f"rle: word size {word_size}, expected 8")
     sizes = np.array([(header >> shift & 15) + 1 for shift in (12, 8, 4, 0)])
-    edges, filled = edges_of_brush(np.frombuffer(data, np.uint8), _HEADER_BITS, n_values, sizes)
+    edges, filled = kernels.brush.edges_of_brush(
+        np.frombuffer(data, np.uint8), _HEADER_BITS, n_values, sizes
+    )
     if filled < 0:
         raise InputError(f"rle: ends after {-1 - filled} of {n_values} values")
     if filled != n_values:

@@ -244,7 +244,7 @@ def shown_instances(prediction: Prediction, output: Output) -> list[int]:
 def _area(instance: Instance) -> float:
     """Pixels of the mask, or of the box where there is none."""
     if instance.mask is not None:
-        return int(np.count_nonzero(instance.mask.crop))
+        return instance.mask.area
     left, top, right, bottom = instance.xyxy.tolist()
     return float((right - left) * (bottom - top))
 

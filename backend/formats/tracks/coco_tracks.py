@@ -88,7 +88,7 @@ def _shape(one: Instance, size_hw: tuple[int, int]) -> dict[str, Any]:
     return {
         "segmentation": encode_segmentation(one.mask, size_hw),
         "bbox": [x0, y0, x1 - x0, y1 - y0],
-        "area": int(np.count_nonzero(one.mask.crop)),
+        "area": one.mask.area,
     }
 
 

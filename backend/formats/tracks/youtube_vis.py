@@ -77,7 +77,7 @@ def _annotation(video: TrackedVideo, track: Track) -> dict[str, Any] | None:
         x0, y0, x1, y1 = mask_xyxy(instance.mask).tolist()
         segmentations[frame] = encode_segmentation(instance.mask, video.size_hw)
         boxes[frame] = [x0, y0, x1 - x0, y1 - y0]
-        areas[frame] = int(np.count_nonzero(instance.mask.crop))
+        areas[frame] = instance.mask.area
         scores[frame] = round(float(instance.score), 4)
     known = [score for score in scores if score is not None]
     if not known:

@@ -252,8 +252,8 @@ class Sam2Proposer:
                 crop_mask(found.logits[k].astype(np.float32) - shift, size_hw, crop.area)
                 for shift in (offset, -offset)
             )
-            count = 0 if high is None else np.count_nonzero(high.crop)
-            stability[k] = count / (1 if low is None else np.count_nonzero(low.crop))
+            count = 0 if high is None else high.area
+            stability[k] = count / (1 if low is None else low.area)
         keep = (stability >= least) & ~self._are_cut(found.logits > 0, crop, size_hw)
         return _Candidates(found.logits, found.quality, stability).keep(keep)
 
