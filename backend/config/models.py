@@ -211,13 +211,14 @@ class Settings(NamingOptions, AutomaticOptions, YoloOptions):
         metavar="N",
         help="boxes per decoder call",
     )
-    workers: int = setting(
-        2,
+    workers: int | None = setting(
+        None,
         read=number(1, 256, int),
         flags=("--workers",),
         environment=("IMAGE_WORKERS",),
         metavar="N",
         help="threads that decode, and as many that encode",
+        shown_default="one a core",
     )
     max_pixels: int = setting(
         50_000_000,

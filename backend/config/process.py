@@ -5,8 +5,11 @@ from __future__ import annotations
 import ctypes
 import json
 import logging
+import math
+import os
 import sys
 from datetime import datetime, timezone
+from pathlib import Path
 
 _M_ARENA_MAX = -8  # of glibc's malloc.h
 FORMAT = "%(levelname)s %(name)s: %(message)s"
@@ -61,6 +64,20 @@ def log_to_stderr(level: int, kind: str = "plain") -> None:
     }
     handler.setFormatter(formatters[kind])
     logging.basicConfig(level=level, handlers=[handler], force=True)
+
+
+def available_cores() -> int:
+    """How many cores this process may use: those of the machine, or fewer where it is bound to
+    some, or where a container has a share of the time.
+    """
+    n = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        if quota != "max":
+            n = min(n, math.ceil(int(quota) / int(period)))
+    except (OSError, ValueError, ZeroDivisionError):
+        pass  # no Linux, or the older kind of control groups
+    return max(1, n)
 
 
 def limit_arenas(count: int = 2) -> bool:

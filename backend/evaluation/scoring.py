@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
+from backend.config.process import available_cores
 from backend.core.classes import ClassIndex
 from backend.core.types import LabelMap
 from backend.errors import as_sentence
@@ -20,6 +23,7 @@ from backend.evaluation.pairs import Pair, Picture
 from backend.evaluation.summary import cells_to_show, views
 from backend.formats.sample import Fault
 
+_Counted: TypeAlias = tuple[tuple[LabelMap, LabelMap], Measured]  # label maps and counts of a pair
 _RECENT = 20
 FORMAT = 1  # of the JSON; raised when a field changes its meaning
 
@@ -52,8 +56,13 @@ class Scoring:
     compare: tuple[str, str] | None = None  # model versions to put side by side
     hourly: float | None = None  # what an hour of an annotator costs
 
-    def take(self, item: Pair | Fault) -> None:
-        """Score a pair, or note why there is none."""
+    def take(self, item: Pair | Fault, counted: Callable[[], _Counted] | None = None) -> None:
+        """Score a pair, or note why there is none.
+
+        Args:
+            item: the pair or the fault.
+            counted: gives the counts of the pair; None to count here.
+        """
         if isinstance(item, Fault):
             if (
                 item not in self.faults[-_RECENT:]
@@ -61,8 +70,7 @@ class Scoring:
                 self.faults.append(item)
             return
         try:
-            maps = maps_of(item, self.overlap)
-            measured = measure_pair(item, maps, len(self.classes))
+            maps, measured = counted() if counted else self._count(item, len(self.classes))
         except Exception as error:  # whatever an image holds, it costs only itself
             self.faults.append(Fault(item.name, f"{item.name}: {as_sentence(error)}"))
             return
@@ -73,6 +81,17 @@ class Scoring:
         )
         if self.with_gallery and item.size_hw is not None:
             self.gallery.offer(item.name, cell, measured, maps, item.picture)
+
+    def _count(self, pair: Pair, n_classes: int) -> _Counted:
+        maps = maps_of(pair, self.overlap)
+        return maps, measure_pair(pair, maps, n_classes)
+
+    def counting(self, item: Pair | Fault, pool: Executor) -> Callable[[], _Counted] | None:
+        """Begin to count on another thread; ``take`` takes what is returned."""
+        if isinstance(item, Fault):
+            return None
+        # Reading goes on meanwhile, and may find more classes.
+        return pool.submit(self._count, item, len(self.classes)).result
 
     def add(
         self,
@@ -136,8 +155,21 @@ class Scoring:
         }
 
 
-def score(items: Iterable[Pair | Fault], run: Scoring) -> Scoring:
-    """Score everything that comes."""
-    for item in items:
-        run.take(item)
+def score(items: Iterable[Pair | Fault], run: Scoring, workers: int | None = None) -> Scoring:
+    """Score everything that comes.
+
+    Args:
+        items: pairs, and why there is none, in order.
+        run: gets the figures.
+        workers: threads that count; None for one a core.
+    """
+    n_threads = workers or available_cores()
+    ahead: deque[tuple[Pair | Fault, Callable[[], _Counted] | None]] = deque()
+    with ThreadPoolExecutor(n_threads, "score") as pool:
+        for item in items:
+            ahead.append((item, run.counting(item, pool)))
+            if len(ahead) > 2 * n_threads:
+                run.take(*ahead.popleft())
+        for item, counted in ahead:
+            run.take(item, counted)
     return run

@@ -34,7 +34,7 @@ class EvaluateOptions:
 
     overlap: str = "score"
     batch: int = 8
-    workers: int = 2
+    workers: int | None = None
     limits: ImageLimits = DEFAULT_LIMITS
     prompts: PromptFile | None = None
     rename: tuple[tuple[str, str], ...] = ()

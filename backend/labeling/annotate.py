@@ -39,7 +39,7 @@ class RunOptions:
     """How to run: sizes, what to overwrite, where given boxes come from."""
 
     batch: int = 8
-    workers: int = 2
+    workers: int | None = None
     overwrite: bool = False
     refresh: bool = False  # do again what is done, but keep what a person made or changed
     limits: ImageLimits = DEFAULT_LIMITS

@@ -2,8 +2,8 @@
 with bounded queues.
 
 Every stage runs while the others do, so the whole takes as long as its slowest stage. At most four
-batches are in flight (two loading or with the model, one or two being finished and written), so
-memory does not grow with the number of items.
+batches are in flight (two loading or with the model, one or two being finished and written), or
+one for each loading thread where that is more, so memory does not grow with the number of items.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from backend.config.process import available_cores
 from backend.errors import InputError, LabelingError, UnexpectedError, as_sentence
 
 logger = logging.getLogger(__name__)
@@ -71,7 +72,8 @@ class _Run(Generic[K, L, R, F]):
         self._loaders = ThreadPoolExecutor(workers, "load")
         self._finishers = ThreadPoolExecutor(workers, "finish")
         self._error: BaseException | None = None
-        self._ahead = 2 * batch  # one batch loads while the model works on the other
+        # While the model works on a batch, every thread can load, and at least the next batch.
+        self._ahead = batch + max(batch, workers)
 
     def _infer(self, items: list[tuple[K, Future[L]]]) -> None:
         """Run the model on what could be loaded and hand everything, failures too, to the writer in
@@ -190,7 +192,7 @@ def run(
     stages: Stages[K, L, R, F],
     *,
     batch: int,
-    workers: int,
+    workers: int | None = None,
     stop: threading.Event | None = None,
 ) -> Iterator[Outcome[K]]:
     """Push items through all stages and yield their outcomes in the order of ``keys``.
@@ -199,11 +201,12 @@ def run(
         keys: what to work on; read as the work goes on.
         stages: the work.
         batch: items per model call.
-        workers: threads for loading, and as many again for finishing.
+        workers: threads for loading, and as many again for finishing; None for one a core.
         stop: when set, no further batch goes to the model; the one that is there is finished,
             written and yielded.
 
     Yields:
         One outcome per item begun. A failed item does not stop the others.
     """
-    yield from _Run(stages, batch, workers, stop or threading.Event()).outcomes(keys)
+    run = _Run(stages, batch, workers or available_cores(), stop or threading.Event())
+    yield from run.outcomes(keys)
