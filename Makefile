@@ -50,6 +50,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PIP) install -q -c constraints.txt -e ".[dev]"
 	# An oracle of the tests. It asks for a newer numpy than OpenCV takes, and runs on this one.
 	$(PIP) install -q -c constraints.txt --no-deps trackeval
+	$(BIN)/python -m backend.core.kernels.warm
 	touch $@
 
 $(STUDIO_STAMP): docker/label-studio.txt

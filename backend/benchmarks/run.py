@@ -23,6 +23,7 @@ from backend.benchmarks.codecs import (
     labelme_file_of,
 )
 from backend.benchmarks.ratios import Measurement
+from backend.benchmarks.threads import lock_share, scaling
 from backend.config.process import limit_arenas
 from backend.core.types import Masks, Prediction
 from backend.core.upsample import crop_masks
@@ -177,13 +178,17 @@ def peak_kib() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def _counting(repeats: int) -> Measurement:
-    from backend.benchmarks.scoring import counting_cost
+def _counting(repeats: int) -> list[Measurement]:
+    from backend.benchmarks.scoring import counting_cost, whole_cost
 
     value, detail = counting_cost(repeats)
-    return Measurement(
-        "confusion counts over boundaries of the same label maps", value, 0.2, False, detail
-    )
+    cost, of_each = whole_cost(repeats)
+    return [
+        Measurement(
+            "confusion counts over boundaries of the same label maps", value, 0.2, False, detail
+        ),
+        Measurement("scoring a 1080p picture, ten instances, ms", cost, 25, False, of_each),
+    ]
 
 
 def _everything(repeats: int) -> list[Measurement]:
@@ -217,10 +222,12 @@ def run_bench(repeats: int) -> list[Measurement]:
             *_routes(repeats, Path(folder)),
             *_rle(repeats),
             *_coco(repeats),
+            *scaling(repeats),
+            *lock_share(),
             _memory(),
             _overlap(),
             _second_click(),
-            _counting(repeats),
+            *_counting(repeats),
             *_prelabelling(),
             *_everything(repeats),
         ]

@@ -31,6 +31,8 @@ def edges_of_mask(mask: Mask, width: int) -> Edges:
     >>> edges_of_mask(Mask(1, 0, np.ones((2, 2), np.bool_)), width=4).tolist()
     [1, 3, 5, 7]
     """
+    if mask.runs is not None and mask.runs[1] == width:
+        return mask.runs[0]
     return kernels.runs.edges_of_crop(bytes_of(mask.crop), mask.x, mask.y, width)
 
 
@@ -46,7 +48,7 @@ def mask_of_edges(edges: Edges, width: int) -> Mask | None:
            [ True,  True]]))
     """
     x, y, crop = kernels.runs.crop_of_edges(edges, width)
-    return Mask(x, y, crop.view(np.bool_)) if crop.size else None
+    return Mask(x, y, crop.view(np.bool_), (edges, width)) if crop.size else None
 
 
 def transposed(mask: Mask) -> Mask:

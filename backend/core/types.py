@@ -27,6 +27,8 @@ class Mask:
     x: int
     y: int
     crop: NDArray[np.bool_]  # (h, w)
+    # Its runs in a frame of that width, where they are known already; see ``runs.edges_of_mask``.
+    runs: tuple[NDArray[np.int64], int] | None = field(default=None, repr=False)
 
     @cached_property
     def area(self) -> int:

@@ -31,18 +31,7 @@ def crop_mask(
     >>> crop_mask(np.array([[1.0, -1.0]]), size_hw=(1, 4))  # the sign changes half way
     Mask(x=0, y=0, crop=array([[ True,  True]]))
     """
-    height, width = size_hw
-    covers = area or Area(0.0, 0.0, width, height)
-    x, y, crop = kernels.runs.crop_of_logits(
-        np.ascontiguousarray(logits, np.float32),
-        height,
-        width,
-        float(covers.x),
-        float(covers.y),
-        float(covers.width),
-        float(covers.height),
-    )
-    return Mask(x, y, crop.view(np.bool_)) if crop.size else None
+    return _crop_masks(np.asarray(logits)[None], size_hw, area)[0]
 
 
 def crop_masks(masks: Masks) -> list[Mask | None]:
@@ -52,4 +41,22 @@ def crop_masks(masks: Masks) -> list[Mask | None]:
     >>> [mask and mask.crop.shape for mask in crop_masks(Masks(logits, np.ones(2), (1, 4)))]
     [(1, 2), None]
     """
-    return [crop_mask(logits, masks.size_hw, masks.area) for logits in masks.logits]
+    return _crop_masks(masks.logits, masks.size_hw, masks.area)
+
+
+def _crop_masks(
+    logits: NDArray[np.floating[Any]], size_hw: tuple[int, int], area: Area | None
+) -> list[Mask | None]:
+    height, width = size_hw
+    covers = (0.0, 0.0, float(width), float(height))
+    if area is not None:
+        covers = (float(area.x), float(area.y), float(area.width), float(area.height))
+    grids = np.ascontiguousarray(logits, np.float32)
+    boxes, pixels, edges = kernels.logits.crops_of_logits(grids, height, width, *covers)
+    inside = pixels.view(np.bool_)
+    return [
+        Mask(x, y, inside[begin : begin + w * h].reshape(h, w), (edges[first:stop], width))
+        if w
+        else None
+        for x, y, w, h, begin, first, stop in boxes.tolist()
+    ]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from backend.config.models import Settings
+from backend.core import kernels
 from backend.core.calibrator import Calibrator, read_calibrator
 from backend.core.naming import Words
 from backend.core.protocols import (
@@ -116,6 +117,7 @@ def build_cascade(
         detector = load_detector(settings, device)
     if segmenter is None and mode == "cascade":
         segmenter = load_segmenter(settings, device)
+        kernels.warm.warm_up()  # else the first picture would wait for it
     return Cascade(
         detector,
         segmenter,

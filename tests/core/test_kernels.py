@@ -18,13 +18,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from backend.core.kernels import brush, coco, compiled, counting, deflate, runs
+from backend.core.kernels import brush, coco, compiled, counting, deflate, logits, runs
 from backend.core.masks import full_frame, mask_from_full
 from backend.core.runs import counts_of_edges, edges_of_counts, edges_of_mask, mask_of_edges
 from backend.core.types import Mask
 
 FRAMES = hnp.arrays(np.bool_, hnp.array_shapes(min_dims=2, max_dims=2, max_side=40))
-MODULES = (runs, brush, coco, deflate, counting)
+MODULES = (runs, logits, brush, coco, deflate, counting)
 
 
 def plain_edges(frame: np.ndarray) -> list[int]:
@@ -192,6 +192,17 @@ def test_code_is_kept_in_a_folder_of_the_user(unwritable: Path, tmp_path: Path) 
     assert run_in(unwritable, home) == 0
     assert list(home.rglob("*.nbi"))
     assert run_in(unwritable, home) == 1  # nothing is compiled twice
+
+
+def test_a_change_in_any_module_compiles_anew(unwritable: Path, tmp_path: Path) -> None:
+    # Compiled code holds what it calls in other modules, which numba does not look at.
+    home = tmp_path / "home"
+    home.mkdir()
+    assert run_in(unwritable, home) == 0
+    with (unwritable / "backend" / "core" / "kernels" / "coco.py").open("a") as file:
+        file.write("\n")
+    assert run_in(unwritable, home) == 0
+    assert run_in(unwritable, home) == 1
 
 
 def test_loops_work_where_nothing_can_be_written(unwritable: Path, tmp_path: Path) -> None:

@@ -9,10 +9,10 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from backend.core.kernels import brush, coco, counting, deflate, runs
+    from backend.core.kernels import brush, coco, counting, deflate, logits, runs, warm
 
-_LOOPS = ("brush", "coco", "counting", "deflate", "runs")
-__all__ = ["brush", "coco", "counting", "deflate", "runs"]
+_LOOPS = ("brush", "coco", "counting", "deflate", "logits", "runs", "warm")
+__all__ = ["brush", "coco", "counting", "deflate", "logits", "runs", "warm"]
 
 
 def __getattr__(name: str) -> ModuleType:

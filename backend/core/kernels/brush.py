@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backend.core.kernels.compiled import compiled
-from backend.core.kernels.runs import Edges, edges_of_crop, toggled
+from backend.core.kernels.runs import Edges, toggled
 
 _LONGEST = 1 << 16  # values in one block of the longest kind
 _LONGEST_BITS = 27
@@ -160,31 +160,49 @@ def json_of_bytes(data: NDArray[np.uint8]) -> NDArray[np.uint8]:
         (M,) uint8, ASCII.
     """
     out = np.empty(4 * len(data) + 4, np.uint8)
-    out[0] = 91
-    n = 1
+    return out[: _write_json(data, out, 0)].copy()
+
+
+@compiled
+def _write_json(data: Any, out: Any, n: int) -> int:
+    """Write the text behind the first n bytes; how many there are then."""
+    begin = n
+    out[n] = 91
+    n += 1
     for value in data:
         for k in range(4):  # what is too much is written over
             out[n + k] = _TEXTS[value, k]
         n += _LENGTHS[value]
-    n = max(n, 2)
+    n = max(n, begin + 2)
     out[n - 1] = 93
-    return out[:n].copy()
+    return n
 
 
 @compiled
-def json_of_crop(
-    crop: NDArray[np.uint8], x: int, y: int, height: int, width: int
-) -> NDArray[np.uint8]:
-    """Brush run lengths of a crop as JSON, in one call.
+def json_of_edges(
+    edges: Edges, ends: NDArray[np.int64], n_pixels: int
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Brush run lengths of many masks as JSON, in one call.
 
     Args:
-        crop: (h, w) uint8 of 0 and 1, contiguous.
-        x: its first column in the frame.
-        y: its first row.
-        height: of the frame.
-        width: of the frame.
+        edges: (E,) int64 of all masks, one after the other, each in a frame of ``n_pixels``.
+        ends: (N,) int64, where the edges of each mask end.
+        n_pixels: of the frame.
 
     Returns:
-        (M,) uint8, ASCII.
+        (M,) uint8, ASCII, the texts one after the other; and (N,) int64, where each ends.
     """
-    return json_of_bytes(brush_of_edges(edges_of_crop(crop, x, y, width), height * width))
+    out = np.empty(32 * len(edges) + 256, np.uint8)
+    text_ends = np.empty(len(ends), np.int64)
+    n = 0
+    begin = 0
+    for k in range(len(ends)):
+        data = brush_of_edges(edges[begin : ends[k]], n_pixels)
+        begin = ends[k]
+        if n + 4 * len(data) + 4 > len(out):
+            larger = np.empty(2 * len(out) + 4 * len(data) + 4, np.uint8)
+            larger[:n] = out[:n]
+            out = larger
+        n = _write_json(data, out, n)
+        text_ends[k] = n
+    return out[:n].copy(), text_ends

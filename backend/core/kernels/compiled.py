@@ -2,7 +2,8 @@
 
 numba compiles a function when it is first called, and keeps the code beside the module. Where that
 folder cannot be written, as in a container whose root is read-only, the code goes to a folder of
-the user, which begins as a copy of what was compiled when the container was built.
+the user, which begins as a copy of what was compiled when the container was built. A folder in
+``NUMBA_CACHE_DIR`` comes first.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -54,6 +56,9 @@ def code_folder(beside: Path) -> Path | None:
         beside: the folder of the modules.
     """
     own = beside / "__pycache__"
+    chosen = os.environ.get("NUMBA_CACHE_DIR")
+    if chosen:
+        return Path(chosen) if _is_writable(Path(chosen)) else None
     if _is_writable(own):
         return own
     home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
@@ -71,12 +76,29 @@ def code_folder(beside: Path) -> Path | None:
     return None
 
 
+@cache
+def _digest_of(folder: Path) -> bytes:
+    digest = sha256()
+    for path in sorted(folder.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.digest()
+
+
 class Locator(caching.InTreeCacheLocator):
-    """Tells numba the folder of ``code_folder``."""
+    """Tells numba the folder of ``code_folder``, and whether code in it is still good.
+
+    numba looks at the file of a function alone, but the code holds what it calls in other files
+    too.
+    """
 
     def __init__(self, py_func: Any, py_file: str) -> None:
         super().__init__(py_func, py_file)  # type: ignore[no-untyped-call]
-        self._cache_path = str(code_folder(Path(py_file).parent))
+        self._folder = Path(py_file).parent
+        self._cache_path = str(code_folder(self._folder))
+
+    def get_source_stamp(self) -> bytes:
+        """Changes with any of the modules."""
+        return _digest_of(self._folder)
 
 
 def compiled(function: F) -> F:
@@ -86,8 +108,6 @@ def compiled(function: F) -> F:
     index that is out of range is not noticed.
     """
     config: Any = numba.config
-    if config.CACHE_DIR:  # somebody chose a folder
-        return cast(F, numba.njit(nogil=True, cache=True, error_model="numpy")(function))
     is_kept = code_folder(Path(function.__code__.co_filename).parent) is not None
     before = config.CACHE_LOCATOR_CLASSES
     config.CACHE_LOCATOR_CLASSES = f"{__name__}.{Locator.__name__}"

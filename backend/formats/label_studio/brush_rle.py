@@ -12,12 +12,13 @@ whole zero byte when the last bit already ends a byte.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
 
 from backend.core import kernels
-from backend.core.runs import bytes_of, edges_of_mask, mask_of_edges
+from backend.core.runs import edges_of_mask, mask_of_edges
 from backend.core.types import Mask
 from backend.errors import InputError, json_kind
 
@@ -50,23 +51,32 @@ def encode_brush(mask: Mask | None, size_hw: tuple[int, int]) -> bytes:
     return kernels.brush.brush_of_edges(edges, height * width).tobytes()
 
 
-def brush_json(mask: Mask, size_hw: tuple[int, int]) -> str:
-    """A mask as ``value.rle`` in compact JSON: ``encode_brush`` and ``json.dumps`` in one.
+def brush_jsons(masks: Sequence[Mask], size_hw: tuple[int, int]) -> list[str]:
+    """Masks of one image as ``value.rle`` in compact JSON: ``encode_brush`` and ``json.dumps`` of
+    each, in one compiled call.
 
     Args:
-        mask: a crop inside the image.
+        masks: crops inside the image.
         size_hw: of the upright image.
 
     Raises:
         InputError: see ``encode_brush``.
 
     >>> mask = Mask(1, 0, np.ones((1, 1), np.bool_))
-    >>> brush_json(mask, (1, 2)) == str([*encode_brush(mask, (1, 2))]).replace(" ", "")
+    >>> brush_jsons([mask], (1, 2)) == [str([*encode_brush(mask, (1, 2))]).replace(" ", "")]
     True
     """
-    _check(mask, size_hw)
-    text = kernels.brush.json_of_crop(bytes_of(mask.crop), mask.x, mask.y, *size_hw)
-    return str(text.data, "ascii")
+    height, width = size_hw
+    if not masks:
+        return []
+    for mask in masks:
+        _check(mask, size_hw)
+    edges = [edges_of_mask(mask, width) for mask in masks]
+    ends = np.cumsum([len(one) for one in edges])
+    text, stops = kernels.brush.json_of_edges(np.concatenate(edges), ends, height * width)
+    whole = str(text.data, "ascii")
+    places = [0, *stops.tolist()]
+    return [whole[begin:stop] for begin, stop in itertools.pairwise(places)]
 
 
 def _check(mask: Mask | None, size_hw: tuple[int, int]) -> None:

@@ -107,14 +107,14 @@ def bare_regions(made: dict[str, Any], labels_from: str) -> list[dict[str, Any]]
     ]
 
 
-def brush_value(mask: Mask, size_hw: tuple[int, int]) -> dict[str, Any]:
-    """The value of a brush region; its run lengths are JSON text already.
+def brush_values(masks: Sequence[Mask], size_hw: tuple[int, int]) -> list[dict[str, Any]]:
+    """The values of brush regions of one image; their run lengths are JSON text already.
 
-    >>> value = brush_value(Mask(0, 0, np.ones((1, 1), np.bool_)), (1, 1))
+    >>> [value] = brush_values([Mask(0, 0, np.ones((1, 1), np.bool_))], (1, 1))
     >>> value["format"], value["rle"].text[:9]  # one pixel of four values
     ('rle', '[0,0,0,4,')
     """
-    return {"format": "rle", "rle": RawJson(rle.brush_json(mask, size_hw))}
+    return [{"format": "rle", "rle": RawJson(text)} for text in rle.brush_jsons(masks, size_hw)]
 
 
 def prediction_score(effort: float) -> float:
@@ -154,16 +154,25 @@ def box_percent(xyxy: ArrayLike, size_hw: tuple[int, int]) -> dict[str, Any]:
     }
 
 
+_Values = list[tuple[dict[str, Any], int]]  # of the regions of an instance, and how many holes
+# each cannot show
+
+
 def _values(
-    instance: Instance, size_hw: tuple[int, int], output: Output
-) -> list[tuple[dict[str, Any], int]]:
-    """What the regions of one instance hold in a tag, and how many holes each cannot show."""
+    instances: Sequence[Instance], size_hw: tuple[int, int], output: Output
+) -> list[_Values]:
+    """What the regions of each instance hold in a tag."""
+    if output.kind != BRUSH:
+        return [_values_of(one, size_hw, output) for one in instances]
+    brushes = iter(brush_values([one.mask for one in instances if one.mask is not None], size_hw))
+    return [[] if one.mask is None else [(next(brushes), 0)] for one in instances]
+
+
+def _values_of(instance: Instance, size_hw: tuple[int, int], output: Output) -> _Values:
     if output.kind == RECTANGLE:
         return [(box_percent(instance.xyxy, size_hw), 0)]
     if instance.mask is None:
         return []
-    if output.kind == BRUSH:
-        return [(brush_value(instance.mask, size_hw), 0)]
     if output.kind == BITMASK:
         return [({"imageDataURL": bitmask_url(instance.mask, size_hw)}, 0)]
     scale = 100 / np.array(size_hw[::-1])
@@ -181,8 +190,10 @@ def _values(
     ]
 
 
-def _regions(prediction: Prediction, index: int, output: Output) -> list[dict[str, Any]]:
-    """The regions of one instance in a tag.
+def _regions(
+    prediction: Prediction, index: int, output: Output, values: _Values
+) -> list[dict[str, Any]]:
+    """The regions of one instance in a tag, with their values.
 
     Their ids are the same whenever the same prediction is written, and differ within one.
     """
@@ -191,7 +202,7 @@ def _regions(prediction: Prediction, index: int, output: Output) -> list[dict[st
     about = f"{instance.label}|{instance.xyxy.tolist()}|{size_hw}|{output.from_name}"
     page = "" if output.item_index is None else f"|{output.item_index}"
     made = []
-    for part, (value, holes) in enumerate(_values(instance, size_hw, output)):
+    for part, (value, holes) in enumerate(values):
         meta: dict[str, Any] = {}
         if instance.track is not None:
             meta = {"track": instance.track, "score": round(float(instance.score), 4)}
@@ -280,14 +291,17 @@ def result_of(prediction: Prediction, outputs: Sequence[Output]) -> Result:
     (1, 0.1, 1)
     """
     shown = [(output, shown_instances(prediction, output)) for output in outputs]
-    regions = [
-        one for output, indices in shown for k in indices for one in _regions(prediction, k, output)
-    ]
-    instances = sorted({k for _, indices in shown for k in indices})
+    regions = []
+    for output, indices in shown:
+        instances = [prediction.instances[k] for k in indices]
+        values = _values(instances, prediction.size_hw, output)
+        for k, of_instance in zip(indices, values, strict=True):
+            regions += _regions(prediction, k, output, of_instance)
+    places = sorted({k for _, indices in shown for k in indices})
     return Result(
         regions=json_text(regions)[1:-1],
-        effort=expected_effort([prediction.instances[k] for k in instances]),
-        n_instances=len(instances),
+        effort=expected_effort([prediction.instances[k] for k in places]),
+        n_instances=len(places),
         n_holed=sum("text" in one.get("meta", {}) for one in regions),
     )
 

@@ -22,7 +22,7 @@ from backend.formats.label_studio.results import (
     BRUSH,
     RECTANGLE,
     box_percent,
-    brush_value,
+    brush_values,
     prediction_score,
     region,
     task_object,
@@ -164,7 +164,7 @@ def _region(
     if one.parts:
         kind = BRUSH
         corner = f"{one.mask.x}|{one.mask.y}"
-        value = brush_value(one.mask, size_hw)
+        [value] = brush_values([one.mask], size_hw)
     else:
         kind = RECTANGLE
         xyxy = one.xyxy or (0.0, 0.0, 0.0, 0.0)
