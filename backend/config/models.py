@@ -203,13 +203,14 @@ class Settings(NamingOptions, AutomaticOptions, YoloOptions):
         metavar="N",
         help="images per model call",
     )
-    sam_batch: int = setting(
-        32,
+    sam_batch: int | None = setting(
+        None,
         read=number(1, 4096, int),
         flags=("--sam-batch",),
         environment=("SAM_BATCH",),
         metavar="N",
         help="boxes per decoder call",
+        shown_default="128, on a CPU 4",
     )
     workers: int | None = setting(
         None,

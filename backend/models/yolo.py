@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+import cv2
 import numpy as np
 import PIL.Image
 
@@ -21,6 +22,7 @@ from backend.errors import ConfigError
 
 if TYPE_CHECKING:
     from backend.models.registry import Model
+    from backend.models.yolo_direct import DirectYolo
 
 _TASKS = ("detect", "segment")
 _OPEN = ("YOLOWorld", "YOLOE")  # that look for words
@@ -131,6 +133,7 @@ class YoloDetector:
             "verbose": False,
             "save": False,
         }
+        self._direct: DirectYolo | Literal[False] | None = None  # None until it is needed
         if agnostic_nms:
             self._options["agnostic_nms"] = True
         stable = (
@@ -178,18 +181,35 @@ class YoloDetector:
         groups: dict[tuple[int, ...], list[int]] = {}
         for k, image in enumerate(images):
             groups.setdefault(image.shape, []).append(k)
+        if self._direct is None and self._options["device"].startswith("cuda"):
+            self._direct = self._without_predictor()
         found: dict[int, Detections] = {}
         for members in groups.values():
-            bgr = [np.ascontiguousarray(images[k][..., ::-1]) for k in members]
-            for k, result in zip(members, self._model.predict(bgr, **self._options), strict=True):
-                boxes = result.boxes
-                numbers = boxes.cls.long().cpu().numpy()
+            rows = self._rows_of([images[k] for k in members])
+            for k, of_image in zip(members, rows, strict=True):
+                numbers = of_image[:, 5].astype(np.int64)
                 found[k] = Detections(
-                    boxes.xyxy.float().cpu().numpy().reshape(-1, 4),
+                    np.ascontiguousarray(of_image[:, :4]),
                     numbers if self._class_of is None else self._class_of[numbers],
-                    boxes.conf.float().cpu().numpy(),
+                    np.ascontiguousarray(of_image[:, 4]),
                 )
         return [found[k] for k in range(len(images))]
+
+    def _rows_of(self, images: Sequence[Image]) -> list[np.ndarray]:
+        """Box, score and class of what is in images of one shape, (N, 6) float32 each."""
+        if self._direct:
+            return self._direct.detect(images)
+        bgr = [cv2.cvtColor(image, cv2.COLOR_RGB2BGR) for image in images]
+        results = self._model.predict(bgr, **self._options)
+        return [one.boxes.data[:, :6].float().cpu().numpy() for one in results]
+
+    def _without_predictor(self) -> DirectYolo | Literal[False]:
+        """What a GPU is fed with; False for a model that only its own predictor understands."""
+        from backend.models.yolo_direct import DirectYolo, can_go_direct
+
+        self._model.predict([np.zeros((32, 32, 3), np.uint8)], **self._options)  # sets it up
+        predictor = self._model.predictor
+        return DirectYolo(predictor) if can_go_direct(predictor) else False
 
 
 def _why_not_loaded(path: Path, error: Exception) -> str:

@@ -11,18 +11,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakMethod
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from backend.config.models import Settings
 from backend.core.types import Boxes, Embedding, Image, Masks, Prompts
 from backend.errors import ConfigError, InputError
 from backend.files.atomic import file_digest
 from backend.models.chunks import in_chunks
+from backend.models.graphs import Graphs, padded_count
 from backend.models.sam2.preprocess import (
     Features,
     beside_model,
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from backend.models.registry import Model
     from backend.models.sam2.video import Sam2Session
 
+_CHUNK = 128
 _CPU_CHUNK = 4  # on a CPU a few boxes at a time stay in its caches
 _LOGIT_LIMIT = 60_000.0  # of float16
 
@@ -62,6 +65,17 @@ def _keep_place_code(model: Any) -> None:
     trunk._get_pos_embed = place_code
 
 
+def _as_autocast(model: Any) -> None:
+    """Hold the weights of encoder and decoder as autocast wants them, which would else convert them
+    for every picture; and those of convolutions in the order that tensor cores read.
+    """
+    for part in (model.image_encoder, model.sam_mask_decoder):
+        for module in part.modules():
+            if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+                module.to(torch.bfloat16)
+    model.image_encoder.to(memory_format=torch.channels_last)
+
+
 class Sam2Segmenter:
     """A SAM 2 model with its device.
 
@@ -69,17 +83,25 @@ class Sam2Segmenter:
         checkpoint: weights file.
         config: see ``load_model``.
         device: torch device; CUDA runs in bf16 autocast, CPU and MPS in float32.
-        box_chunk: most boxes per decoder call.
+        box_chunk: most boxes per decoder call; None for what suits the device.
     """
 
-    def __init__(self, checkpoint: Path, config: str, *, device: str, box_chunk: int = 32) -> None:
+    def __init__(
+        self, checkpoint: Path, config: str, *, device: str, box_chunk: int | None = None
+    ) -> None:
         self.model = load_model(config, checkpoint).to(device)
         _keep_place_code(self.model)
         own = beside_model(config)
         self.corrects_with_memory = bool(own.get("corrects_with_memory", True))
         self.automatic: Mapping[str, Any] = own.get("automatic", {})  # see AutomaticOptions
         self.device = torch.device(device)
-        self.chunk = min(box_chunk, _CPU_CHUNK) if self.device.type == "cpu" else box_chunk
+        self._is_held = self.device.type != "cuda"
+        self._corner_labels = torch.tensor([[2, 3]], dtype=torch.int, device=self.device)
+        self._most_images = 0
+        self._graphs = Graphs() if self.device.type == "cuda" else None
+        self.chunk = box_chunk or _CHUNK
+        if self.device.type == "cpu":
+            self.chunk = min(self.chunk, _CPU_CHUNK)
         recipe = file_digest(Path(config)) if Path(config).is_file() else config
         digest = sha256((file_digest(checkpoint) + recipe).encode()).hexdigest()[:8]
         self._version = f"{checkpoint.stem}-{digest}"
@@ -92,6 +114,9 @@ class Sam2Segmenter:
     @contextmanager
     def scope(self) -> Iterator[None]:
         """Inference mode and, on CUDA, bf16 autocast; both end with the block."""
+        if not self._is_held:  # not before: who trains the model never comes here
+            _as_autocast(self.model)
+            self._is_held = True
         with (
             torch.inference_mode(),
             torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"),
@@ -99,7 +124,17 @@ class Sam2Segmenter:
             yield
 
     def _encode(self, images: Sequence[Image]) -> Features:
-        return embedded(self.model, prepared(images, self.model.image_size, self.device))
+        pixels = prepared(images, self.model.image_size, self.device)
+        n = len(images)
+        self._most_images = max(n, self._most_images)
+        if self._graphs is None or (n & (n - 1) and n < self._most_images):
+            return embedded(self.model, pixels)  # a number that is not worth a recording
+        image, *fine = self._graphs.run(("encode", n), self._features_of, pixels)
+        return Features(image, tuple(fine))
+
+    def _features_of(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        features = embedded(self.model, pixels)
+        return features.image, *features.fine
 
     def encode_all(self, images: Sequence[Image]) -> Features:
         """Encode images in one batch; fewer at once where memory does not hold them.
@@ -124,22 +159,55 @@ class Sam2Segmenter:
         self, features: Features, owner: Tensor, corners: Tensor
     ) -> tuple[np.ndarray, np.ndarray]:
         """Logits (N, h, w) float16 and quality (N,) float32 on the host, for N boxes of any of the
-        images.
+        images; ``owner``, on the host, says of which.
         """
-        labels = torch.tensor([[2, 3]], dtype=torch.int, device=self.device)
 
-        def run(start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+        def run(start: int, stop: int) -> tuple[Tensor, Tensor]:
             who = owner[start:stop]
-            one = bool((who == who[0]).all())
-            prompts = corners[start:stop], labels.expand(stop - start, 2)
-            answer = decoded(self.model, features.rows(who[:1] if one else who), *prompts)
-            logits = answer.logits
-            quality = answer.quality
-            small = logits[:, 0].float().clamp(-_LOGIT_LIMIT, _LOGIT_LIMIT).half()
-            return small.cpu().numpy(), quality[:, 0].float().cpu().numpy()
+            if self._graphs is None:
+                if bool((who == who[0]).all()):
+                    who = who[:1]
+                logits, quality = self._boxes_of(
+                    who.to(self.device), corners[start:stop], features.image, *features.fine
+                )
+            else:
+                logits, quality = self._replayed_boxes(features, who, corners[start:stop])
+            # The next chunk is decoded while these are on their way.
+            return logits.to("cpu", non_blocking=True), quality.to("cpu", non_blocking=True)
 
         parts = in_chunks(self.device, len(corners), self.chunk, "boxes", run)
-        return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
+        if self.device.type == "cuda":
+            torch.cuda.current_stream(self.device).synchronize()
+        logits, quality = ([part[k].numpy() for part in parts] for k in (0, 1))
+        return np.concatenate(logits), np.concatenate(quality)
+
+    def _boxes_of(self, owner: Tensor, corners: Tensor, *levels: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (N, h, w) float16 and quality (N,) float32 on the device."""
+        features = Features(levels[0], tuple(levels[1:])).rows(owner)
+        answer = decoded(self.model, features, corners, self._corner_labels.expand(len(corners), 2))
+        logits = answer.logits[:, 0].float().clamp(-_LOGIT_LIMIT, _LOGIT_LIMIT).half()
+        return logits, answer.quality[:, 0].float()
+
+    def _replayed_boxes(
+        self, features: Features, owner: Tensor, corners: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The same with the decoder replayed, for which boxes are added that nobody asks for."""
+        count = len(corners)
+        more = padded_count(count, max(self.chunk, count)) - count
+        n_images = len(features.image)
+        more_images = (1 << (n_images - 1).bit_length()) - n_images
+        levels = [
+            F.pad(level, (0, 0, 0, 0, 0, 0, 0, more_images)) if more_images else level
+            for level in (features.image, *features.fine)
+        ]
+        logits, quality = cast(Graphs, self._graphs).run(
+            ("boxes", n_images + more_images, count + more),
+            self._boxes_of,
+            F.pad(owner, (0, more)).to(self.device),
+            F.pad(corners, (0, 0, 0, 0, 0, more)),
+            *levels,
+        )
+        return logits[:count], quality[:count]
 
     def segment(self, images: Sequence[Image], boxes: Sequence[Boxes]) -> list[Masks]:
         """Outline the object in each box.
@@ -164,9 +232,7 @@ class Sam2Segmenter:
         counts = [len(boxes[k]) for k in active]
         with self.scope():
             features = self.encode_all([images[k] for k in active])
-            owner = torch.repeat_interleave(torch.arange(len(active)), torch.tensor(counts)).to(
-                self.device
-            )
+            owner = torch.repeat_interleave(torch.arange(len(active)), torch.tensor(counts))
             scaled = np.concatenate(
                 [boxes[k] / self._scale(images[k].shape[:2]) for k in active]
             ).astype(np.float32)
