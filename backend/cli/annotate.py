@@ -142,6 +142,7 @@ def run_options(args: argparse.Namespace, settings: Settings, prompts: Any = Non
     """How ``annotate`` and ``visualize`` run."""
     from backend.files.images import ImageLimits
     from backend.labeling.annotate import RunOptions
+    from backend.models.devices import staging
 
     return RunOptions(
         batch=settings.batch,
@@ -150,6 +151,7 @@ def run_options(args: argparse.Namespace, settings: Settings, prompts: Any = Non
         limits=ImageLimits(max_pixels=settings.max_pixels),
         prompts=prompts,
         progress=not args.no_progress,
+        stage=staging(settings.device),
     )
 
 

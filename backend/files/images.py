@@ -17,6 +17,7 @@ import numpy as np
 import PIL.Image
 import PIL.ImageOps
 import PIL.TiffImagePlugin
+import simplejpeg
 from numpy.typing import NDArray
 
 from backend.core.types import Image
@@ -289,6 +290,23 @@ def jpeg_scans(data: bytes) -> int:
     return max(1, data.count(b"\xff\xda")) if data.startswith(b"\xff\xd8") else 1
 
 
+def _plain_jpeg(data: bytes, picture: PIL.Image.Image) -> Image | None:
+    """The pixels of an upright JPEG without a fault; None for any other, which Pillow is asked.
+
+    Both use the same decoder and give the same pixels, but Pillow holds the interpreter's lock
+    while it copies them.
+    """
+    if picture.format != "JPEG" or picture.mode not in ("RGB", "L"):
+        return None
+    try:
+        if picture.getexif().get(_ORIENTATION, 1) != 1:
+            return None
+        pixels: Image = simplejpeg.decode_jpeg(data, "RGB", strict=True)
+        return pixels
+    except Exception:  # broken EXIF raises nearly anything; Pillow says what else is wrong
+        return None
+
+
 def decode_image(data: bytes, name: str = "image", limits: ImageLimits = DEFAULT_LIMITS) -> Image:
     """Decode image bytes.
 
@@ -314,6 +332,8 @@ def decode_image(data: bytes, name: str = "image", limits: ImageLimits = DEFAULT
             )
         if getattr(picture, "is_animated", False):
             logger.info("%s: animated, the first frame is used", name)
+        if (plain := _plain_jpeg(data, picture)) is not None:
+            return plain
         try:
             picture.load()
             pixels: NDArray[np.uint8] = np.array(_to_rgb(_upright(picture, name), name), np.uint8)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,6 @@ from backend.files.ownership import state_of, write_together
 from backend.formats.prompt_file import PromptFile
 from backend.labeling import pipeline
 from backend.labeling.outputs import (
-    Files,
     RunOutput,
     check_outputs,
     make_outputs,
@@ -45,6 +44,7 @@ class RunOptions:
     limits: ImageLimits = DEFAULT_LIMITS
     prompts: PromptFile | None = None
     progress: bool = True
+    stage: Callable[[Image], Image] | None = None  # see ``models.devices.staging``
 
 
 @dataclass
@@ -139,7 +139,7 @@ class _Job:
     outputs: tuple[RunOutput, ...]
 
 
-_Finished = tuple[Prediction, list[tuple[RunOutput, Files]]]
+_Finished = tuple[Prediction, list[bool]]  # and whether each output's files were written
 
 
 def _stages(
@@ -147,6 +147,8 @@ def _stages(
 ) -> pipeline.Stages[_Job, _Loaded, Any, _Finished]:
     def load(job: _Job) -> _Loaded:
         image = read_image(job.item.path, options.limits)
+        if options.stage is not None:
+            image = options.stage(image)
         given = (
             None
             if options.prompts is None
@@ -161,14 +163,15 @@ def _stages(
     def finish(job: _Job, loaded: _Loaded, raw: Any) -> _Finished:
         prediction = cascade.finish(raw)
         encoded = [(one, one.encode(job.item, loaded.image, prediction)) for one in job.outputs]
-        return prediction, encoded
-
-    def write(job: _Job, finished: _Finished) -> None:
-        prediction, encoded = finished
+        # A disk takes many files at once, while each waits until it is safely there.
         written = [
             write_together(files, output.is_ours, overwrite=options.overwrite)
             for output, files in encoded
         ]
+        return prediction, written
+
+    def note(job: _Job, finished: _Finished) -> None:
+        prediction, written = finished
         summary.hand_made += written.count(False)
         if not any(written):
             return
@@ -178,7 +181,7 @@ def _stages(
         summary.per_class.update(instance.label for instance in prediction.instances)
         summary.left_out.update(prediction.left_out)
 
-    return pipeline.Stages(load, infer, finish, write)
+    return pipeline.Stages(load, infer, finish, note)
 
 
 def _jobs(

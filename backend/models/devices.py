@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from backend.core.types import Image
 from backend.errors import ConfigError
 
 
@@ -26,6 +29,22 @@ def resolve_device(device: str) -> str:
             f" {', '.join(name for name, has in there.items() if has)}"
         )
     return device
+
+
+def staging(device: str) -> Callable[[Image], Image]:
+    """What puts a decoded picture where a device can fetch it by itself; runs on any thread.
+
+    A GPU reads pinned memory while the processor does something else. For other devices pictures
+    stay where they are.
+
+    Args:
+        device: a device, or ``auto``.
+    """
+    if not resolve_device(device).startswith("cuda"):
+        return lambda image: image
+    import torch
+
+    return lambda image: torch.from_numpy(image).pin_memory().numpy()
 
 
 def describe_device(device: str) -> str:

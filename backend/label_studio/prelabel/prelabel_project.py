@@ -222,7 +222,9 @@ def _engine(
             gpus,
             options.ray_address,
         )
-    loader = Loader(ready.binding, Fetcher(service).fetch, limits)
+    from backend.models.devices import staging
+
+    loader = Loader(ready.binding, Fetcher(service).fetch, limits, staging(settings.device))
     return LocalEngine(
         loader,
         Labeller(ready.binding, ready.labeler, ready.model_version),

@@ -62,9 +62,17 @@ class Loader:
         binding: what is to be filled.
         fetch: gives image bytes.
         limits: what is refused.
+        stage: puts pictures where a device fetches them; see ``models.devices.staging``.
     """
 
-    def __init__(self, binding: Binding, fetch: FetchImage, limits: ImageLimits) -> None:
+    def __init__(
+        self,
+        binding: Binding,
+        fetch: FetchImage,
+        limits: ImageLimits,
+        stage: Callable[[Image], Image] | None = None,
+    ) -> None:
+        self._stage = stage
         self._groups = binding.groups
         self._fetch = fetch
         self._limits = limits
@@ -102,7 +110,8 @@ class Loader:
     def _image(self, task: Task, uri: str) -> Image:
         try:
             data = self._fetch(uri, task.id, time.monotonic() + _FETCH_S)
-            return decode_image(data, shown(uri), self._limits)
+            image = decode_image(data, shown(uri), self._limits)
+            return image if self._stage is None else self._stage(image)
         except InputError as error:
             raise InputError(f"task {task.id}: {error}") from None
 
