@@ -18,6 +18,8 @@ Edges = NDArray[np.int64]  # (E,)
 
 def bytes_of(crop: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """A crop as the compiled loops take it: (h, w) uint8 of 0 and 1, contiguous."""
+    if crop.dtype != np.bool_:
+        crop = crop != 0
     return np.ascontiguousarray(crop).view(np.uint8)
 
 
@@ -58,6 +60,8 @@ def transposed(mask: Mask) -> Mask:
     Mask(x=0, y=3, crop=array([[ True],
            [ True]]))
     """
+    if not mask.crop.size:
+        return Mask(mask.y, mask.x, np.zeros(mask.crop.shape[::-1], np.bool_))
     return Mask(mask.y, mask.x, cv2.transpose(bytes_of(mask.crop)).view(np.bool_))
 
 

@@ -7,7 +7,7 @@ semantic segmentation?", 2013, except that boundary pixels are summed over image
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -45,7 +45,7 @@ class Boundaries:
         return np.where(np.asarray(self.truth) + self.predicted > 0, score, np.nan)
 
 
-@cache
+@lru_cache(64)  # one for each size of image
 def _nearby(reach: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Steps down and to the right to all pixels within a distance, (K,) each, the nearest first."""
     far = int(reach)
@@ -75,7 +75,7 @@ def boundaries(
         The counts of this image.
 
     Raises:
-        InputError: a value is beyond ``n_values``.
+        InputError: a value of another type than uint8 is beyond ``n_values``.
 
     >>> truth = np.array([[0, 1, 1, 1, 0, 0]])
     >>> found = boundaries(truth, np.array([[0, 1, 1, 1, 1, 1]]), n_values=2)

@@ -25,6 +25,7 @@ from backend.formats.sample import Fault
 
 _Counted: TypeAlias = tuple[tuple[LabelMap, LabelMap], Measured]  # label maps and counts of a pair
 _RECENT = 20
+_MOST_WORKERS = 16  # by themselves: each holds two label maps
 FORMAT = 1  # of the JSON; raised when a field changes its meaning
 
 
@@ -163,13 +164,17 @@ def score(items: Iterable[Pair | Fault], run: Scoring, workers: int | None = Non
         run: gets the figures.
         workers: threads that count; None for one a core.
     """
-    n_threads = workers or available_cores()
+    n_threads = workers or min(_MOST_WORKERS, available_cores())
     ahead: deque[tuple[Pair | Fault, Callable[[], _Counted] | None]] = deque()
-    with ThreadPoolExecutor(n_threads, "score") as pool:
+    pool = ThreadPoolExecutor(n_threads, "score")
+    try:
         for item in items:
             ahead.append((item, run.counting(item, pool)))
-            if len(ahead) > 2 * n_threads:
+            if len(ahead) > n_threads + 1:
                 run.take(*ahead.popleft())
         for item, counted in ahead:
             run.take(item, counted)
-    return run
+        ahead.clear()
+        return run
+    finally:
+        pool.shutdown(cancel_futures=True)  # what nobody waits for any more

@@ -199,12 +199,10 @@ def confusion(truth: LabelMap, predicted: LabelMap, n_values: int) -> Confusion:
     rows = as_bytes(truth, n_values, "truth")
     columns = as_bytes(predicted, n_values, "prediction")
     counts = kernels.counting.pairs(rows.ravel(), columns.ravel())
-    counts[IGNORE] = 0
-    counts[:, 0] += counts[:, IGNORE]
-    counts[:, IGNORE] = 0
-    if counts[n_values:].any() or counts[:, n_values:].any():
+    if counts[n_values:IGNORE].any() or counts[:, n_values:IGNORE].any():
         _refuse_large(rows, n_values, "truth")
         _refuse_large(columns, n_values, "prediction")
+    counts[:, 0] += counts[:, IGNORE]
     return Confusion(np.ascontiguousarray(counts[:n_values, :n_values]))
 
 

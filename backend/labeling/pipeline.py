@@ -22,6 +22,8 @@ from backend.errors import InputError, LabelingError, UnexpectedError, as_senten
 
 logger = logging.getLogger(__name__)
 
+_MOST_WORKERS = 32  # by themselves: each holds a decoded picture
+
 K = TypeVar("K")  # key of an item: cheap, such as a path
 L = TypeVar("L")  # loaded item
 R = TypeVar("R")  # model answer
@@ -208,5 +210,6 @@ def run(
     Yields:
         One outcome per item begun. A failed item does not stop the others.
     """
-    run = _Run(stages, batch, workers or available_cores(), stop or threading.Event())
+    n_threads = workers or min(_MOST_WORKERS, available_cores())
+    run = _Run(stages, batch, n_threads, stop or threading.Event())
     yield from run.outcomes(keys)

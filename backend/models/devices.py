@@ -44,7 +44,13 @@ def staging(device: str) -> Callable[[Image], Image]:
         return lambda image: image
     import torch
 
-    return lambda image: torch.from_numpy(image).pin_memory().numpy()
+    def pinned(image: Image) -> Image:
+        try:
+            return torch.from_numpy(image).pin_memory().numpy()
+        except RuntimeError:  # as much is pinned as may be
+            return image
+
+    return pinned
 
 
 def describe_device(device: str) -> str:

@@ -6,16 +6,19 @@ needs for it. What was told once is recorded as a CUDA graph, and later started 
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from cachetools import LRUCache
 from torch import Tensor
 
+logger = logging.getLogger(__name__)
 Function = Callable[..., tuple[Tensor, ...]]
+_MOST_SEEN = 256
 _MOST = 16  # recordings; each holds memory for what lies between its input and its output
 
 
@@ -28,23 +31,39 @@ class Recording:
     replay: Callable[[], None]
 
 
-def record_on_cuda(function: Function, inputs: tuple[Tensor, ...], pool: Any) -> Recording:
+def record_on_cuda(function: Function, inputs: tuple[Tensor, ...], room: Room) -> Recording:
     """Record a call as a CUDA graph.
 
     Args:
-        function: of the inputs; it must have run before with inputs of these shapes.
+        function: of the inputs. What it reads besides must stay where it is.
         inputs: on the device; they become part of the recording.
-        pool: of memory, shared by all recordings.
+        room: where recordings are made.
     """
+    device = inputs[0].device
     graph = torch.cuda.CUDAGraph()
-    stream = torch.cuda.Stream(inputs[0].device)  # type: ignore[no-untyped-call]
-    stream.wait_stream(torch.cuda.current_stream(inputs[0].device))
-    with torch.cuda.stream(stream):
-        function(*inputs)  # libraries that choose how they work choose now
-    torch.cuda.current_stream(inputs[0].device).wait_stream(stream)
-    with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
-        outputs = function(*inputs)
+    with torch.cuda.device(device):
+        now = torch.cuda.current_stream(device)
+        room.stream.wait_stream(now)
+        with torch.cuda.stream(room.stream):
+            function(*inputs)  # libraries that choose how they work choose now
+        now.wait_stream(room.stream)
+        with torch.cuda.graph(
+            graph, pool=room.pool, stream=room.stream, capture_error_mode="thread_local"
+        ):
+            outputs = function(*inputs)
     return Recording(inputs, outputs, graph.replay)
+
+
+class Room:
+    """The memory and the stream that all recordings of a model are made with.
+
+    Args:
+        device: a CUDA device.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.pool: Any = torch.cuda.graph_pool_handle()
+        self.stream: Any = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 class Graphs:
@@ -58,13 +77,15 @@ class Graphs:
         self, record: Callable[[Function, tuple[Tensor, ...], Any], Recording] = record_on_cuda
     ) -> None:
         self._record = record
-        self._recordings: OrderedDict[Hashable, Recording | None] = OrderedDict()
-        self._pool: Any = None
+        self._recordings: LRUCache[Hashable, Recording] = LRUCache(_MOST)
+        self._seen: LRUCache[Hashable, bool] = LRUCache(_MOST_SEEN)  # False for never again
+        self._room: Room | None = None
         self._lock = threading.Lock()
 
     def run(self, key: Hashable, function: Function, *inputs: Tensor) -> tuple[Tensor, ...]:
         """The answer of a function: worked out the first time, recorded the second time, replayed
-        from then on. A call that never comes again is not worth a recording.
+        from then on. A call that never comes again is not worth a recording, and one that cannot be
+        recorded is worked out every time.
 
         Args:
             key: the same for calls of the same function with inputs of the same shapes.
@@ -75,27 +96,34 @@ class Graphs:
             Tensors that belong to the caller.
         """
         with self._lock:
-            if key not in self._recordings:
-                self._keep(key, None)
-                return function(*inputs)
-            recording = self._recordings[key]
+            recording = self._recordings.get(key)
             if recording is None:
-                if self._pool is None and inputs[0].is_cuda:
-                    self._pool = torch.cuda.graph_pool_handle()
-                own = tuple(one.clone() for one in inputs)
-                recording = self._record(function, own, self._pool)
+                if self._seen.get(key) is not True:
+                    self._seen.setdefault(key, True)
+                    return function(*inputs)
+                recording = self._recorded(key, function, inputs)
+                if recording is None:
+                    return function(*inputs)
             else:
                 for mine, given in zip(recording.inputs, inputs, strict=True):
                     mine.copy_(given)
-            self._keep(key, recording)
             recording.replay()
             return tuple(one.clone() for one in recording.outputs)
 
-    def _keep(self, key: Hashable, recording: Recording | None) -> None:
+    def _recorded(
+        self, key: Hashable, function: Function, inputs: tuple[Tensor, ...]
+    ) -> Recording | None:
+        if self._room is None and inputs[0].is_cuda:
+            self._room = Room(inputs[0].device)
+        try:
+            own = tuple(one.clone() for one in inputs)
+            recording = self._record(function, own, self._room)
+        except RuntimeError as error:  # memory, or a step that cannot be recorded
+            logger.warning("a call of the model is not recorded: %s", str(error).splitlines()[0])
+            self._seen[key] = False
+            return None
         self._recordings[key] = recording
-        self._recordings.move_to_end(key)
-        while len(self._recordings) > _MOST:
-            self._recordings.popitem(last=False)
+        return recording
 
 
 def padded_count(count: int, most: int) -> int:

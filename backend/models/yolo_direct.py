@@ -1,8 +1,9 @@
 """A YOLO of Ultralytics without its predictor, for GPUs.
 
 The predictor prepares pictures on the CPU one by one, waits for the device several times a picture
-and tells it every layer from Python. Here the picture is resized on the device, the model is
-replayed, and the answer is fetched once. Letterbox, suppression and scaling follow the predictor's.
+for it. Here the pictures of a batch are resized on the device together, and the answer is fetched
+once. Letterbox, suppression and scaling follow the predictor's. The model is not replayed as that
+of the segmenter is: it keeps places of its own for the last shape it saw.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from backend.core.types import Image
-from backend.models.graphs import Graphs
 
 _GREY = 114  # what is around a picture
 
@@ -84,7 +84,6 @@ class DirectYolo:
         self._args = predictor.args
         self._input_hw = (int(predictor.imgsz[0]), int(predictor.imgsz[1]))
         self._device = torch.device(predictor.device)
-        self._graphs = Graphs() if self._device.type == "cuda" else None
 
     def detect(self, images: Sequence[Image]) -> list[np.ndarray]:
         """Find objects.
@@ -101,10 +100,9 @@ class DirectYolo:
         args = self._args
         with torch.inference_mode():
             pixels = self._prepared(images)
-            if self._graphs is None:
-                (answer,) = self._answer(pixels)
-            else:
-                (answer,) = self._graphs.run(tuple(pixels.shape), self._answer, pixels)
+            answer = self._model(pixels)
+            while isinstance(answer, list | tuple):  # boxes come first
+                answer = answer[0]
             found = nms.non_max_suppression(
                 answer,
                 args.conf,
@@ -122,12 +120,6 @@ class DirectYolo:
             rows = together.float().cpu().numpy()
         ends = np.cumsum([len(one) for one in found])
         return np.split(rows, ends[:-1])
-
-    def _answer(self, pixels: Tensor) -> tuple[Tensor]:
-        answer = self._model(pixels)
-        while isinstance(answer, list | tuple):  # boxes come first
-            answer = answer[0]
-        return (answer,)
 
     def _prepared(self, images: Sequence[Image]) -> Tensor:
         """(B, 3, h, w) float32, 0..1."""
@@ -147,4 +139,4 @@ class DirectYolo:
             align_corners=False,
         ).round()
         padding = (place.left, place.right, place.top, place.bottom)
-        return F.pad(resized, padding, value=_GREY) / 255
+        return F.pad(resized, padding, value=_GREY).div_(255)

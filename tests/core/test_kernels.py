@@ -10,6 +10,7 @@ import sys
 import tempfile
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -20,7 +21,13 @@ from hypothesis.extra import numpy as hnp
 
 from backend.core.kernels import brush, coco, compiled, counting, deflate, logits, runs
 from backend.core.masks import full_frame, mask_from_full
-from backend.core.runs import counts_of_edges, edges_of_counts, edges_of_mask, mask_of_edges
+from backend.core.runs import (
+    counts_of_edges,
+    edges_of_counts,
+    edges_of_mask,
+    mask_of_edges,
+    transposed,
+)
 from backend.core.types import Mask
 
 FRAMES = hnp.arrays(np.bool_, hnp.array_shapes(min_dims=2, max_dims=2, max_side=40))
@@ -51,6 +58,15 @@ def test_runs_of_a_frame_and_back(frame: np.ndarray) -> None:
     counts = counts_of_edges(edges, height * width)
     assert counts.sum() == height * width
     assert edges_of_counts(counts).tolist() == edges.tolist()
+
+
+def test_crops_of_other_numbers_and_of_nothing() -> None:
+    odd: Any = np.array([[3, 0, 255, 7, 1]], np.uint8)  # as somebody's own reader may give
+    assert edges_of_mask(Mask(0, 0, odd), 5).tolist() == [0, 1, 2, 5]
+    nothing = Mask(0, 0, np.zeros((0, 0), np.bool_))
+    assert transposed(nothing).crop.shape == (0, 0)
+    assert nothing.area == 0
+    assert edges_of_mask(nothing, 5).tolist() == []
 
 
 @given(

@@ -251,3 +251,8 @@ def test_ratios_and_means_of_nothing() -> None:
     )
     many = Areas(np.ones((5, 3)), np.ones((5, 3)), np.ones((5, 3)))
     assert many.mean_iou.shape == (5,)
+
+
+def test_a_wrong_prediction_is_refused_where_truth_is_ignored_too() -> None:
+    with pytest.raises(InputError, match="prediction: value 9 is beyond"):
+        confusion(np.array([[255, 0]], np.uint8), np.array([[9, 0]], np.uint8), 3)

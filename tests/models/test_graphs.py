@@ -58,6 +58,20 @@ def test_old_recordings_make_room() -> None:
     assert float(graphs.run(39, lambda x: (x + 1,), torch.ones(1))[0]) == 2
 
 
+def test_what_cannot_be_recorded_is_worked_out(caplog: pytest.LogCaptureFixture) -> None:
+    tried = []
+
+    def never(function: Function, inputs: tuple[Tensor, ...], room: Any) -> Recording:
+        tried.append(inputs)
+        raise RuntimeError("out of memory")
+
+    graphs = Graphs(never)
+    answers = [graphs.run("a", lambda x: (x + 1,), torch.tensor([float(k)])) for k in range(5)]
+    assert [float(one[0]) for one in answers] == [1, 2, 3, 4, 5]
+    assert len(tried) == 1
+    assert "not recorded: out of memory" in caplog.text
+
+
 def test_numbers_of_boxes_share_recordings() -> None:
     counts = {padded_count(count, 128) for count in range(1, 129)}
     assert len(counts) <= 10

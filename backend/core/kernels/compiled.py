@@ -61,10 +61,10 @@ def code_folder(beside: Path) -> Path | None:
         return Path(chosen) if _is_writable(Path(chosen)) else None
     if _is_writable(own):
         return own
-    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     user = os.getuid() if hasattr(os, "getuid") else 0
     for folder in (
-        Path(home).expanduser() / "yolosam2" / "kernels",
+        Path(home).absolute() / "yolosam2" / "kernels",
         Path(tempfile.gettempdir()) / f"yolosam2-kernels-{user}",
     ):
         if _is_writable(folder) and _is_own(folder):

@@ -246,7 +246,10 @@ def shown_instances(prediction: Prediction, output: Output) -> list[int]:
             continue
         if instance.score < output.thresholds[instance.class_id]:
             continue
-        if not output.min_area or _area(instance) >= output.min_area:
+        # Counting pixels takes time, and a mask has some.
+        if (not output.min_area and instance.mask is not None) or _area(
+            instance
+        ) >= output.min_area:
             kept.append(k)
     best = sorted(kept, key=lambda k: -prediction.instances[k].score)[: output.max_regions]
     return sorted(best)

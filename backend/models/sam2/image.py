@@ -119,7 +119,13 @@ class Sam2Segmenter:
             self._is_held = True
         with (
             torch.inference_mode(),
-            torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"),
+            # Without its cache, which a recording would read after it is gone.
+            torch.autocast(
+                self.device.type,
+                torch.bfloat16,
+                enabled=self.device.type == "cuda",
+                cache_enabled=False,
+            ),
         ):
             yield
 
@@ -173,7 +179,9 @@ class Sam2Segmenter:
             else:
                 logits, quality = self._replayed_boxes(features, who, corners[start:stop])
             # The next chunk is decoded while these are on their way.
-            return logits.to("cpu", non_blocking=True), quality.to("cpu", non_blocking=True)
+            # Nobody waits for other devices below.
+            on_cuda = self.device.type == "cuda"
+            return logits.to("cpu", non_blocking=on_cuda), quality.to("cpu", non_blocking=on_cuda)
 
         parts = in_chunks(self.device, len(corners), self.chunk, "boxes", run)
         if self.device.type == "cuda":

@@ -25,6 +25,7 @@ MEAN = (0.485, 0.456, 0.406)  # of sam2.utils.transforms.SAM2Transforms
 STD = (0.229, 0.224, 0.225)
 _MOST_TOLD = 200  # characters of what PyTorch says
 _WEIGHTS = (b"PK", b"\x80")  # what files of weights begin with: archives, and older pickles
+_MOST_PIXELS = 32_000_000  # of pictures that a GPU resizes together
 # What `build_sam2` adds unless told otherwise: an unstable single mask gives way to the best of
 # three.
 _BUILD_SAM2_EXTRAS = {
@@ -158,7 +159,8 @@ def prepared(images: Sequence[Image], side: int, device: torch.device) -> Tensor
     # MPS has no antialiased resize everywhere.
     at = torch.device("cpu") if device.type == "mps" else device
     # On a CPU, one at a time stays in its caches; a GPU takes all of a size at once.
-    together = len(images) if at.type == "cuda" else 1
+    largest = max(image.shape[0] * image.shape[1] for image in images)
+    together = max(1, _MOST_PIXELS // largest) if at.type == "cuda" else 1
     resized: dict[int, Tensor] = {}
     for members in _of_one_size(images, together):
         # From pinned memory the copy goes on while the next one is prepared.
@@ -169,7 +171,7 @@ def prepared(images: Sequence[Image], side: int, device: torch.device) -> Tensor
             ]
         )
         square = F.interpolate(
-            pixels.permute(0, 3, 1, 2).float() / 255,
+            pixels.permute(0, 3, 1, 2).float().div_(255),
             (side, side),
             mode="bilinear",
             align_corners=False,
