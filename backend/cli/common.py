@@ -38,6 +38,9 @@ _MODELS = (
     "min_part",
     "batch",
     "sam_batch",
+    "segmenter_size",
+    "runtime",
+    "precision",
 )
 _BATCH = ("prompts", "prompt_boxes", "workers")
 _CALLED = {"label_studio_url": "--url", "label_studio_api_key": "--api-key"}

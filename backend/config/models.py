@@ -47,6 +47,13 @@ def _device(value: Any) -> str:
     return name
 
 
+def _side(value: Any) -> int:
+    side = int(number(128, 2048, int)(value))
+    if side % 32:
+        raise ValueError(f"expected a multiple of 32, got {value!r}")
+    return side
+
+
 def _existing(value: Any) -> Path:
     file = path(value)
     if not file.is_file():
@@ -194,6 +201,34 @@ class Settings(NamingOptions, AutomaticOptions, YoloOptions):
         metavar="SHARE",
         help="drop parts and fill holes below this share of a mask's area",
         shown_default="off",
+    )
+    segmenter_size: int | None = setting(
+        None,
+        read=_side,
+        flags=("--segmenter-size",),
+        environment=("SEGMENTER_SIZE",),
+        metavar="PX",
+        help="side of the segmenter's input, a multiple of 32: 512 instead of 1024 takes a quarter"
+        " of the time, and outlines are coarser",
+        shown_default="the model's own",
+    )
+    runtime: str = setting(
+        "torch",
+        read=one_of("torch", "openvino"),
+        flags=("--runtime",),
+        environment=("MODEL_RUNTIME",),
+        metavar="NAME",
+        help="what runs the segmenter on a CPU: torch, or openvino, which takes two thirds of the"
+        " time (pip install openvino)",
+    )
+    precision: str = setting(
+        "float32",
+        read=one_of("float32", "bf16"),
+        flags=("--precision",),
+        environment=("MODEL_PRECISION",),
+        metavar="NAME",
+        help="of --runtime openvino: bf16 takes a third of the time where the processor has it,"
+        " and gives slightly other masks",
     )
     batch: int = setting(
         8,

@@ -21,7 +21,7 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from backend.models.sam2.preprocess import Decoded, decoded_tokens, embedded
+from backend.models.sam2.preprocess import Decoded, decoded_tokens, embedded, resize_model
 from backend.models.weights import DEMO_SAM2_CONFIG
 from backend.training.data import Batch, Scenes
 from backend.training.learner import Learner, Pace
@@ -88,17 +88,6 @@ def build() -> Any:
     gaussian[0, :half] = steps
     gaussian[1, half:] = steps
     return model
-
-
-def resize_model(model: Any, size: int) -> None:
-    """Set every place where the model remembers its input size."""
-    side = size // 16
-    model.image_size = size
-    model.sam_image_embedding_size = side
-    encoder = model.sam_prompt_encoder
-    encoder.image_embedding_size = (side, side)
-    encoder.input_image_size = (size, size)
-    encoder.mask_input_size = (4 * side, 4 * side)
 
 
 def _other_prompts(

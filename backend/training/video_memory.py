@@ -21,12 +21,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from backend.models.sam2.preprocess import load_model
+from backend.models.sam2.preprocess import load_model, resize_model
 from backend.models.weights import DEMO_SAM2, DEMO_SAM2_CONFIG
 from backend.training.clips import Clips, Encoded
 from backend.training.learner import Learner, Pace
 from backend.training.parts import with_weights
-from backend.training.sam2 import build, resize_model, save
+from backend.training.sam2 import build, save
 from backend.training.tracking import Follower, Plan, Step, feature_loss, iou, seen, step_loss
 
 logger = logging.getLogger(__name__)

@@ -143,3 +143,10 @@ def test_every_setting_of_a_service_has_a_name_in_the_environment() -> None:
         ("a", "b"),
         0.1,
     )
+
+
+@pytest.mark.parametrize("wrong", ["500", "100", "big", 4096])
+def test_the_segmenters_input_has_a_side_that_fits(wrong: object) -> None:
+    assert load_settings({"segmenter_size": "512"}, {}).segmenter_size == 512
+    with pytest.raises(ConfigError, match="--segmenter-size: expected"):
+        load_settings({"segmenter_size": wrong}, {})

@@ -25,10 +25,9 @@ from backend.demo.scenes.compose import TEST_SEEDS, generate
 from backend.errors import ConfigError, Unavailable
 from backend.models.sam2.automatic import Sam2Proposer, _Candidates
 from backend.models.sam2.image import Sam2Segmenter
-from backend.models.sam2.preprocess import decoded
+from backend.models.sam2.preprocess import decoded, resize_model
 from backend.models.sam2.stock import automatic_masks
 from backend.models.weights import DEMO_SAM2, DEMO_SAM2_CONFIG
-from backend.training.sam2 import resize_model
 
 # What the embedded model's masks reach; those that it was not made for reach 0.8 and 0.95.
 EMBEDDED = AutomaticOptions(

@@ -13,6 +13,7 @@ from backend.core.types import Boxes
 from backend.demo.scenes.compose import Scene
 from backend.models.graphs import Function, Graphs, Recording, padded_count
 from backend.models.sam2.image import Sam2Segmenter
+from backend.models.sam2.running import Replayed
 from backend.models.weights import DEMO_SAM2, DEMO_SAM2_CONFIG
 
 
@@ -100,7 +101,8 @@ def test_replayed_masks_are_those_of_the_model(
         [some(2), some(4), some(4)],
     ]
     expected = [segmenter.segment(images, boxes) for boxes in batches]
-    monkeypatch.setattr(segmenter, "_graphs", Graphs(again))
+    replayed = Replayed(segmenter.model, segmenter.device, most, Graphs(again))
+    monkeypatch.setattr(segmenter, "_running", replayed)
     for _ in range(3):
         for boxes, wanted in zip(batches, expected, strict=True):
             for ours, theirs in zip(segmenter.segment(images, boxes), wanted, strict=True):

@@ -287,6 +287,24 @@ def test_the_embedded_model_outlines_objects(segmenter: Sam2Segmenter, scenes: l
     assert np.mean(ious) >= 0.8
 
 
+def test_a_smaller_input_gives_coarser_outlines(
+    segmenter: Sam2Segmenter, scenes: list[Scene]
+) -> None:
+    small = Sam2Segmenter(DEMO_SAM2, str(DEMO_SAM2_CONFIG), device="cpu", size=320)
+    assert small.version != segmenter.version
+    same = Sam2Segmenter(DEMO_SAM2, str(DEMO_SAM2_CONFIG), device="cpu", size=448)
+    assert same.version == segmenter.version
+    ious = []
+    for scene in scenes[:6]:
+        (answer,) = small.segment([scene.image], [true_detections(scene).xyxy])
+        assert answer.logits.shape[1:] == (80, 80)
+        ious += [
+            mask_iou(mask, true) if mask else 0.0
+            for mask, true in zip(crop_masks(answer), true_masks(scene), strict=True)
+        ]
+    assert np.mean(ious) >= 0.75
+
+
 def test_the_trainer_embeds_and_decodes_as_the_model_does(
     segmenter: Sam2Segmenter, scenes: list[Scene]
 ) -> None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from ultralytics.data.augment import LetterBox
 
 from backend.demo.scenes.compose import Scene
 from backend.models.weights import DEMO_YOLO
-from backend.models.yolo import YoloDetector
+from backend.models.yolo import YoloDetector, quiet_ultralytics
 from backend.models.yolo_direct import can_go_direct, letterbox
 
 
@@ -19,6 +18,9 @@ def detector() -> YoloDetector:
 
 @pytest.mark.parametrize("side", [384, 640])
 def test_letterbox_is_that_of_the_predictor(side: int) -> None:
+    quiet_ultralytics(offline=True)  # its import changes Pillow for the whole process
+    from ultralytics.data.augment import LetterBox
+
     rng = np.random.default_rng(side)
     theirs = LetterBox((side, side), auto=True, stride=32)
     for height, width in [

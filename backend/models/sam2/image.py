@@ -11,28 +11,28 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 from weakref import WeakMethod
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from backend.config.models import Settings
 from backend.core.types import Boxes, Embedding, Image, Masks, Prompts
 from backend.errors import ConfigError, InputError
 from backend.files.atomic import file_digest
 from backend.models.chunks import in_chunks
-from backend.models.graphs import Graphs, padded_count
+from backend.models.openvino import OpenVinoParts
 from backend.models.sam2.preprocess import (
     Features,
     beside_model,
     decoded,
-    embedded,
     load_model,
     prepared,
+    resize_model,
 )
+from backend.models.sam2.running import InParts, Layers, Replayed, small_logits
 from backend.models.weights import fetch_from_hub
 
 if TYPE_CHECKING:
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 
 _CHUNK = 128
 _CPU_CHUNK = 4  # on a CPU a few boxes at a time stay in its caches
-_LOGIT_LIMIT = 60_000.0  # of float16
 
 
 def _size(image: Image) -> tuple[int, int]:
@@ -84,27 +83,47 @@ class Sam2Segmenter:
         config: see ``load_model``.
         device: torch device; CUDA runs in bf16 autocast, CPU and MPS in float32.
         box_chunk: most boxes per decoder call; None for what suits the device.
+        runtime: ``torch`` or, for a CPU, ``openvino``.
+        bf16: whether OpenVINO computes in bfloat16.
+        size: side of the model's input in pixels, a multiple of 32; None for its own.
     """
 
     def __init__(
-        self, checkpoint: Path, config: str, *, device: str, box_chunk: int | None = None
+        self,
+        checkpoint: Path,
+        config: str,
+        *,
+        device: str,
+        box_chunk: int | None = None,
+        runtime: str = "torch",
+        bf16: bool = False,
+        size: int | None = None,
     ) -> None:
         self.model = load_model(config, checkpoint).to(device)
+        is_resized = size is not None and size != self.model.image_size
+        if size is not None and is_resized:
+            resize_model(self.model, size)
         _keep_place_code(self.model)
         own = beside_model(config)
         self.corrects_with_memory = bool(own.get("corrects_with_memory", True))
         self.automatic: Mapping[str, Any] = own.get("automatic", {})  # see AutomaticOptions
         self.device = torch.device(device)
         self._is_held = self.device.type != "cuda"
-        self._corner_labels = torch.tensor([[2, 3]], dtype=torch.int, device=self.device)
-        self._most_images = 0
-        self._graphs = Graphs() if self.device.type == "cuda" else None
         self.chunk = box_chunk or _CHUNK
         if self.device.type == "cpu":
             self.chunk = min(self.chunk, _CPU_CHUNK)
         recipe = file_digest(Path(config)) if Path(config).is_file() else config
+        recipe += f" {size}" if is_resized else ""
         digest = sha256((file_digest(checkpoint) + recipe).encode()).hexdigest()[:8]
         self._version = f"{checkpoint.stem}-{digest}"
+        self._running = Layers(self.model, self.device)
+        if self.device.type == "cuda":
+            self._running = Replayed(self.model, self.device, self.chunk)
+        elif self.device.type == "cpu" and runtime == "openvino":
+            self._running = InParts(self.model, OpenVinoParts(self.model, digest, bf16=bf16))
+            if bf16:  # other masks
+                digest = sha256(f"{digest} bf16".encode()).hexdigest()[:8]
+                self._version = f"{checkpoint.stem}-{digest}"
 
     @property
     def version(self) -> str:
@@ -130,17 +149,7 @@ class Sam2Segmenter:
             yield
 
     def _encode(self, images: Sequence[Image]) -> Features:
-        pixels = prepared(images, self.model.image_size, self.device)
-        n = len(images)
-        self._most_images = max(n, self._most_images)
-        if self._graphs is None or (n & (n - 1) and n < self._most_images):
-            return embedded(self.model, pixels)  # a number that is not worth a recording
-        image, *fine = self._graphs.run(("encode", n), self._features_of, pixels)
-        return Features(image, tuple(fine))
-
-    def _features_of(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        features = embedded(self.model, pixels)
-        return features.image, *features.fine
+        return self._running.encode(prepared(images, self.model.image_size, self.device))
 
     def encode_all(self, images: Sequence[Image]) -> Features:
         """Encode images in one batch; fewer at once where memory does not hold them.
@@ -168,54 +177,20 @@ class Sam2Segmenter:
         images; ``owner``, on the host, says of which.
         """
 
+        on_cuda = self.device.type == "cuda"
+
         def run(start: int, stop: int) -> tuple[Tensor, Tensor]:
-            who = owner[start:stop]
-            if self._graphs is None:
-                if bool((who == who[0]).all()):
-                    who = who[:1]
-                logits, quality = self._boxes_of(
-                    who.to(self.device), corners[start:stop], features.image, *features.fine
-                )
-            else:
-                logits, quality = self._replayed_boxes(features, who, corners[start:stop])
-            # The next chunk is decoded while these are on their way.
-            # Nobody waits for other devices below.
-            on_cuda = self.device.type == "cuda"
-            return logits.to("cpu", non_blocking=on_cuda), quality.to("cpu", non_blocking=on_cuda)
+            part = self._running.boxes(features, owner[start:stop], corners[start:stop])
+            # The next chunk is decoded while these are on their way; nobody waits for other devices
+            # below.
+            logits, quality = (one.to("cpu", non_blocking=on_cuda) for one in part)
+            return logits, quality
 
         parts = in_chunks(self.device, len(corners), self.chunk, "boxes", run)
-        if self.device.type == "cuda":
+        if on_cuda:
             torch.cuda.current_stream(self.device).synchronize()
         logits, quality = ([part[k].numpy() for part in parts] for k in (0, 1))
         return np.concatenate(logits), np.concatenate(quality)
-
-    def _boxes_of(self, owner: Tensor, corners: Tensor, *levels: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (N, h, w) float16 and quality (N,) float32 on the device."""
-        features = Features(levels[0], tuple(levels[1:])).rows(owner)
-        answer = decoded(self.model, features, corners, self._corner_labels.expand(len(corners), 2))
-        logits = answer.logits[:, 0].float().clamp(-_LOGIT_LIMIT, _LOGIT_LIMIT).half()
-        return logits, answer.quality[:, 0].float()
-
-    def _replayed_boxes(
-        self, features: Features, owner: Tensor, corners: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """The same with the decoder replayed, for which boxes are added that nobody asks for."""
-        count = len(corners)
-        more = padded_count(count, max(self.chunk, count)) - count
-        n_images = len(features.image)
-        more_images = (1 << (n_images - 1).bit_length()) - n_images
-        levels = [
-            F.pad(level, (0, 0, 0, 0, 0, 0, 0, more_images)) if more_images else level
-            for level in (features.image, *features.fine)
-        ]
-        logits, quality = cast(Graphs, self._graphs).run(
-            ("boxes", n_images + more_images, count + more),
-            self._boxes_of,
-            F.pad(owner, (0, more)).to(self.device),
-            F.pad(corners, (0, 0, 0, 0, 0, more)),
-            *levels,
-        )
-        return logits[:count], quality[:count]
 
     def segment(self, images: Sequence[Image], boxes: Sequence[Boxes]) -> list[Masks]:
         """Outline the object in each box.
@@ -332,7 +307,7 @@ class Sam2Segmenter:
         kinds = torch.from_numpy(np.concatenate(labels))[None].to(self.device)
         answer = decoded(self.model, embedding.features, where, kinds, mask, multimask=multimask)
         best = int(answer.quality[0].argmax())
-        logits = answer.logits[0, best].float().clamp(-_LOGIT_LIMIT, _LOGIT_LIMIT).half()
+        logits = small_logits(answer.logits[0, best])
         return logits.cpu().numpy(), float(answer.quality[0, best])
 
 
@@ -347,7 +322,7 @@ def load(path: Path, config: str | None, settings: Settings, device: str) -> Sam
     Args:
         path: weights.
         config: a name inside the sam2 package, or a yaml file.
-        settings: boxes per decoder call.
+        settings: boxes per decoder call, and what runs the model.
         device: torch device.
 
     Raises:
@@ -358,4 +333,12 @@ def load(path: Path, config: str | None, settings: Settings, device: str) -> Sam
             f"--segmenter: {path} needs --segmenter-config, a yaml file or a name inside the sam2"
             " package"
         )
-    return Sam2Segmenter(path, config, device=device, box_chunk=settings.sam_batch)
+    return Sam2Segmenter(
+        path,
+        config,
+        device=device,
+        box_chunk=settings.sam_batch,
+        runtime=settings.runtime,
+        bf16=settings.precision == "bf16",
+        size=settings.segmenter_size,
+    )

@@ -113,6 +113,24 @@ def load_model(config: str, checkpoint: Path) -> Any:
         ) from error
 
 
+def resize_model(model: Any, size: int) -> None:
+    """Let a model take pictures of another size.
+
+    Its weights stay as they are; what it learned of places is interpolated.
+
+    Args:
+        model: a ``SAM2Base``.
+        size: side of its square input in pixels, a multiple of 32.
+    """
+    side = size // 16
+    model.image_size = size
+    model.sam_image_embedding_size = side
+    encoder = model.sam_prompt_encoder
+    encoder.image_embedding_size = (side, side)
+    encoder.input_image_size = (size, size)
+    encoder.mask_input_size = (4 * side, 4 * side)
+
+
 def beside_model(config: str) -> dict[str, Any]:
     """What a yaml file says beside ``model``; nothing for a name inside the sam2 package.
 

@@ -1,0 +1,143 @@
+"""Parts of a model that OpenVINO runs on a CPU, in two thirds of the time or less.
+
+A part is converted when it is first needed, from what torch does with it, and kept on disk under
+the model's digest.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+import threading
+import warnings
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from backend.errors import ConfigError
+
+Function = Callable[..., tuple[Tensor, ...]]
+logger = logging.getLogger(__name__)
+
+
+def has_openvino() -> bool:
+    """Whether the extra ``openvino`` is installed."""
+    return find_spec("openvino") is not None
+
+
+def default_folder() -> Path:
+    """Where converted parts are kept: below ``XDG_CACHE_HOME``, or ``~/.cache``."""
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(home).absolute() / "yolosam2" / "openvino"
+
+
+class _Part(nn.Module):
+    """A function of a model's as a module, so that the model's weights belong to it."""
+
+    def __init__(self, model: nn.Module, function: Function) -> None:
+        super().__init__()
+        self.model = model
+        self._function = function
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        return self._function(*inputs)
+
+
+class OpenVinoParts:
+    """The parts of one model.
+
+    Args:
+        model: whose functions are converted.
+        digest: tells its weights and configuration from others'.
+        bf16: whether it computes in bfloat16, where the processor can; else in float32.
+        folder: for what is converted.
+
+    Raises:
+        ConfigError: OpenVINO is not installed.
+    """
+
+    def __init__(
+        self, model: nn.Module, digest: str, *, bf16: bool = False, folder: Path | None = None
+    ) -> None:
+        if not has_openvino():
+            raise ConfigError("--runtime openvino: OpenVINO is not installed; pip install openvino")
+        import openvino
+
+        self._model = model
+        self._folder = (folder or default_folder()) / f"{digest}-{version('openvino')}"
+        self._core = openvino.Core()
+        self._precision = "bf16" if bf16 else "f32"
+        self._requests: dict[str, Any] = {}
+        self._lock = threading.Lock()
+
+    def run(self, part: str, function: Function, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """The answer of a function of the model.
+
+        Args:
+            part: names the function and the shapes of its inputs.
+            function: of the inputs, with nothing that depends on their values in Python.
+            inputs: on the CPU.
+        """
+        with self._lock:
+            if part not in self._requests:
+                self._requests[part] = self._compiled(part, function, inputs)
+            request = self._requests[part]
+            answer = request.infer([np.ascontiguousarray(one.numpy()) for one in inputs])
+            return tuple(torch.from_numpy(np.array(one)) for one in answer.values())
+
+    def _compiled(self, part: str, function: Function, inputs: Sequence[Tensor]) -> Any:
+        path = self._folder / f"{part}.xml"
+        made = self._kept(path)
+        if made is None:
+            logger.warning("converting a part of the model for OpenVINO, once: %s", part)
+            made = self._converted(function, inputs)
+            self._keep(made, path)
+        options = {
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "INFERENCE_PRECISION_HINT": self._precision,
+        }
+        return self._core.compile_model(made, "CPU", options).create_infer_request()
+
+    def _kept(self, path: Path) -> Any:
+        if not path.is_file():
+            return None
+        try:
+            return self._core.read_model(path)
+        except RuntimeError as error:
+            logger.warning("%s: is damaged, and made again: %s", path, str(error).splitlines()[0])
+            return None
+
+    def _converted(self, function: Function, inputs: Sequence[Tensor]) -> Any:
+        import openvino
+
+        with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what is traced depends on shapes, which are fixed
+            example = tuple(torch.zeros(one.shape, dtype=one.dtype) for one in inputs)
+            return openvino.convert_model(
+                _Part(self._model, function),
+                example_input=example,
+                input=[one.shape for one in example],
+            )
+
+    def _keep(self, made: Any, path: Path) -> None:
+        """Put a converted part on disk, whole or not at all; without a disk it works as well."""
+        import openvino
+
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+                whole = Path(folder) / path.name
+                openvino.save_model(made, whole, compress_to_fp16=False)
+                # The weights first: a part is there when its other file is.
+                for one in (whole.with_suffix(".bin"), whole):
+                    shutil.move(one, path.parent / one.name)
+        except (OSError, RuntimeError) as error:
+            logger.warning("%s: a converted part is not kept: %s", path, error)
