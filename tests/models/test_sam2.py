@@ -176,7 +176,7 @@ def test_running_out_of_memory_halves_the_chunk_and_goes_on(
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
         return decoded(model, features, coordinates, labels)
 
-    monkeypatch.setattr("backend.models.sam2.image.decoded", tight)
+    monkeypatch.setattr("backend.models.sam2.running.decoded", tight)
     with caplog.at_level(logging.WARNING):
         found = segmenter.segment([s.image for s in scenes[:2]], boxes)
     assert [len(f) for f in found] == [len(b) for b in boxes]
