@@ -80,6 +80,16 @@ def available_cores() -> int:
     return max(1, n)
 
 
+def threads_of(workers: int | None, most: int = 32) -> int:
+    """How many threads do a kind of work: as many as somebody asked for, else one a core.
+
+    Args:
+        workers: what was asked for; None for nothing.
+        most: by themselves, because each holds a decoded picture or as much.
+    """
+    return workers or min(most, available_cores())
+
+
 def limit_arenas(count: int = 2) -> bool:
     """Let all threads share a few allocation arenas.
 

@@ -8,7 +8,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from backend.config.process import available_cores
+from backend.config.process import threads_of
 from backend.core.classes import ClassIndex
 from backend.core.types import LabelMap
 from backend.errors import as_sentence
@@ -25,7 +25,6 @@ from backend.formats.sample import Fault
 
 _Counted: TypeAlias = tuple[tuple[LabelMap, LabelMap], Measured]  # label maps and counts of a pair
 _RECENT = 20
-_MOST_WORKERS = 16  # by themselves: each holds two label maps
 FORMAT = 1  # of the JSON; raised when a field changes its meaning
 
 
@@ -164,7 +163,7 @@ def score(items: Iterable[Pair | Fault], run: Scoring, workers: int | None = Non
         run: gets the figures.
         workers: threads that count; None for one a core.
     """
-    n_threads = workers or min(_MOST_WORKERS, available_cores())
+    n_threads = threads_of(workers, most=16)
     ahead: deque[tuple[Pair | Fault, Callable[[], _Counted] | None]] = deque()
     pool = ThreadPoolExecutor(n_threads, "score")
     try:

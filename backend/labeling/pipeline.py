@@ -17,12 +17,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from backend.config.process import available_cores
+from backend.config.process import threads_of
 from backend.errors import InputError, LabelingError, UnexpectedError, as_sentence
 
 logger = logging.getLogger(__name__)
-
-_MOST_WORKERS = 32  # by themselves: each holds a decoded picture
 
 K = TypeVar("K")  # key of an item: cheap, such as a path
 L = TypeVar("L")  # loaded item
@@ -210,6 +208,5 @@ def run(
     Yields:
         One outcome per item begun. A failed item does not stop the others.
     """
-    n_threads = workers or min(_MOST_WORKERS, available_cores())
-    run = _Run(stages, batch, n_threads, stop or threading.Event())
+    run = _Run(stages, batch, threads_of(workers), stop or threading.Event())
     yield from run.outcomes(keys)

@@ -150,22 +150,10 @@ def _bits(data: Any, at: int, width: int) -> int:
 
 
 @compiled
-def json_of_bytes(data: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Bytes as the text of a JSON list of numbers.
-
-    Args:
-        data: (N,) uint8.
-
-    Returns:
-        (M,) uint8, ASCII.
-    """
-    out = np.empty(4 * len(data) + 4, np.uint8)
-    return out[: _write_json(data, out, 0)].copy()
-
-
-@compiled
 def _write_json(data: Any, out: Any, n: int) -> int:
-    """Write the text behind the first n bytes; how many there are then."""
+    """Write bytes as a JSON list of numbers behind the first n bytes of an array, which needs room
+    for four times as many and four more; how many there are then.
+    """
     begin = n
     out[n] = 91
     n += 1

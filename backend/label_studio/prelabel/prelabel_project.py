@@ -15,7 +15,7 @@ from typing import Any
 from tqdm import tqdm
 
 from backend.config.models import Settings
-from backend.config.process import available_cores
+from backend.config.process import threads_of
 from backend.config.service import ServiceSettings, studio_of
 from backend.errors import ConfigError, InputError, LabelingError
 from backend.files.images import ImageLimits
@@ -229,5 +229,5 @@ def _engine(
         loader,
         Labeller(ready.binding, ready.labeler, ready.model_version),
         settings.batch,
-        max(settings.workers or available_cores(), service.fetch_workers),
+        max(threads_of(settings.workers), service.fetch_workers),
     )

@@ -16,7 +16,10 @@ from backend.labeling.cascade import Cascade
 logger = logging.getLogger(__name__)
 # What a model is, and the settings that decide which one.
 _OF_DETECTOR = ("detector", "detector", "classes", "names")
-_OF_SEGMENTER = ("segmenter", "segmenter", "segmenter_config")
+_OF_SEGMENTER = (
+    *("segmenter", "segmenter", "segmenter_config"),
+    *("segmenter_size", "runtime", "precision"),
+)
 
 
 def model_file(model_path: str, root: Path) -> Path:
