@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from backend.errors import InputError, json_kind, system_reason
+from backend.files.stores import is_stored, relative_to_store
 from backend.files.text import read_text
 
 VERSION = "5.5.0"  # the oldest format with masks; every later labelme reads it
@@ -162,4 +163,6 @@ def predicted_by(document: Mapping[str, Any]) -> str | None:
 
 def relative_image_path(image: Path, json_file: Path) -> str:
     """``imagePath`` for a JSON file: relative, forward slashes, as labelme itself writes it."""
+    if is_stored(image) or is_stored(json_file):
+        return relative_to_store(image, json_file.parent)
     return Path(os.path.relpath(image.resolve(), json_file.resolve().parent)).as_posix()

@@ -114,7 +114,7 @@ class LabelmeWriter:
         )
 
     def _image_path(self, sample: Sample, path: PurePosixPath, copied: bool) -> str:
-        if isinstance(sample.picture, Path) and not copied:
+        if sample.picture is not None and not isinstance(sample.picture, bytes) and not copied:
             return relative_image_path(sample.picture, self._out / path)
         if sample.named is not None and not copied:
             return Path(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from backend.cli.common import (
     INTERRUPTED,
     Commands,
     add_command,
+    add_engine_options,
     add_file_options,
     add_source_options,
     model_settings,
@@ -25,9 +27,16 @@ from backend.cli.common import (
 from backend.cli.everything import add_automatic_options, check_automatic, labeler_of
 from backend.config.models import Settings
 from backend.errors import ConfigError
+from backend.files.stores import is_stored, place_of
 
 if TYPE_CHECKING:
-    from backend.labeling.annotate import RunOptions
+    from backend.core.protocols import Labeler
+    from backend.labeling.engine_ray import RayOptions
+    from backend.labeling.picture_work import RunOptions
+    from backend.labeling.run_summary import RunSummary
+    from backend.labeling.sources import ImageItem
+
+    Hint = Callable[[RunSummary], str]  # what to tell where nothing was found
 
 _EPILOG = """formats:
   labelme        one JSON per image, masks as labelme draws them
@@ -35,7 +44,15 @@ _EPILOG = """formats:
   voc            indexed PNGs: SegmentationClass, SegmentationObject, class_names.txt
   coco, yolo     datasets to train on, in coco/ and yolo/, made of labelme files in labelme/;
                  yolosam2 convert makes them again after corrections
-  overlay        pictures with masks drawn"""
+  overlay        pictures with masks drawn
+
+examples:
+  yolosam2 annotate photos/ --out labels
+  yolosam2 annotate s3://bucket/photos --out s3://bucket/labels
+                 pictures and results in a store: whatever fsspec reaches
+  yolosam2 annotate s3://bucket/photos --out s3://bucket/labels --engine ray --actors 8 \\
+      --ray-address auto
+                 on a cluster, one model a GPU"""
 
 
 def add(commands: Commands) -> None:
@@ -51,8 +68,8 @@ def add(commands: Commands) -> None:
         run=run,
         epilog=_EPILOG,
     )
-    about = "output folder; made if missing (with --watch: default beside the pictures)"
-    parser.add_argument("--out", type=Path, metavar="DIR", help=about)
+    about = "output folder or address; made if missing (with --watch: default beside the pictures)"
+    parser.add_argument("--out", type=place_of, metavar="DIR", help=about)
     about = "stay, and label pictures as they land in the folders, until Ctrl-C"
     parser.add_argument("--watch", action="store_true", help=about)
     about = "how often --watch looks (default: 1)"
@@ -62,18 +79,14 @@ def add(commands: Commands) -> None:
     parser.add_argument("--format", default="labelme", metavar="F[,F..]", help=about)
     about = "put before each image's path in Label Studio tasks"
     parser.add_argument("--image-url-prefix", default=IMAGE_URL_PREFIX, metavar="URL", help=about)
+    add_engine_options(parser.add_argument_group("where the work is done"))
     add_file_options(parser)
     add_automatic_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Label the images."""
-    from backend.files.atomic import ensure_writable
-    from backend.labeling.annotate import annotate
-    from backend.labeling.highest_score import highest_score
-    from backend.labeling.load import load_labeler
     from backend.labeling.outputs import DATASETS, OUTPUT_FORMATS
-    from backend.labeling.sources import collect
 
     formats = parse_names(args.format, (*OUTPUT_FORMATS, *DATASETS), "--format")
     _check_mode(args.mode, formats)
@@ -85,17 +98,46 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(
             "annotate: --out DIR is missing; only --watch writes beside the pictures by itself"
         )
+    datasets = [name for name in formats if name in DATASETS]
+    if datasets and is_stored(args.out):
+        raise ConfigError(
+            f"--format {datasets[0]}: is made of files on a disk; write labelme into the store, and"
+            " convert a copy of it"
+        )
+    stop = stop_on_interrupt()
+    summary, hint = (_on_ray if args.engine == "ray" else _here)(args, settings, formats, stop)
+    made = _datasets(args, datasets if summary.stopped is None else [], stop)
+    if args.json:
+        more = {"datasets": [one.as_dict() for one in made]} if made else {}
+        print_json({**summary.as_dict(), **more})
+    else:
+        print_result("\n".join(one.as_text() for one in (summary, *made)))
+        if hint is not None and summary.labelled and not summary.per_class:
+            print_result(hint(summary))
+    if summary.stopped == "interrupted":
+        return INTERRUPTED
+    return 1 if summary.failed or any(one.failed or one.kept for one in made) else 0
+
+
+def _here(
+    args: argparse.Namespace, settings: Settings, formats: Sequence[str], stop: threading.Event
+) -> tuple[RunSummary, Hint | None]:
+    """Label in this process; also what to tell where nothing was found."""
+    from backend.files.atomic import ensure_writable
+    from backend.labeling.annotate import annotate
+    from backend.labeling.highest_score import highest_score
+    from backend.labeling.load import load_labeler
+    from backend.labeling.sources import collect
+
     work = collect(args.sources, settings.split, args.out)
     ensure_writable(args.out)
     for remark in work.remarks:
         print_status(remark)
     loaded = load_labeler(settings, args.mode, work.class_names)
-    labeler = labeler_of(args, settings, loaded.labeler)
     options = run_options(args, settings, loaded.prompts)
-    stop = stop_on_interrupt()
     summary = annotate(
         work.items,
-        labeler,
+        labeler_of(args, settings, loaded.labeler),
         formats,
         args.out,
         options,
@@ -104,20 +146,85 @@ def run(args: argparse.Namespace) -> int:
         stop=stop,
     )
     summary.failed = [*work.failed, *summary.failed]
-    wanted = [name for name in formats if name in DATASETS] if summary.stopped is None else []
-    made = _datasets(args, wanted, stop)
-    if args.json:
-        datasets = {"datasets": [one.as_dict() for one in made]} if made else {}
-        print_json({**summary.as_dict(), **datasets})
+
+    def hint(done: RunSummary) -> str:
+        return highest_score(settings, [item.path for item in done.done_now], options.limits)
+
+    asked = args.mode != "automatic" and loaded.prompts is None
+    return summary, hint if asked else None
+
+
+def _on_ray(
+    args: argparse.Namespace, settings: Settings, formats: Sequence[str], stop: threading.Event
+) -> tuple[RunSummary, None]:
+    """Label on workers of Ray."""
+    from backend.files.find import PassedOver
+    from backend.labeling.annotate import check_prompts
+    from backend.labeling.annotate_ray import RayJob, annotate_on_ray
+    from backend.labeling.load import load_labeler
+    from backend.labeling.sources import BESIDE_PICTURES, collect, is_plain_folder, stream
+
+    if len(args.sources) != 1:
+        raise ConfigError(
+            "--engine ray: takes one folder, dataset or address; run it once for each"
+        )
+    source = args.sources[0]
+    passed = PassedOver()
+    dataset = None if is_plain_folder(source) else collect([source], settings.split, args.out)
+    names = None if dataset is None else dataset.class_names
+    loaded = load_labeler(settings, args.mode, names)
+    labeler = labeler_of(args, settings, loaded.labeler)
+    job = RayJob(
+        make_labeler=partial(_load, args, settings, names),
+        names=[labeler.names[k] for k in sorted(labeler.names)],
+        version=labeler.model_version,
+        source=source,
+        out=args.out,
+        formats=formats,
+        options=run_options(args, settings, loaded.prompts),
+        url_prefix=args.image_url_prefix,
+        legend=args.flat,
+    )
+    if dataset is not None:
+        items: Iterable[ImageItem] = dataset.items
     else:
-        print_result("\n".join(one.as_text() for one in (summary, *made)))
-        asked = args.mode != "automatic" and loaded.prompts is None
-        if summary.labelled and not summary.per_class and asked:
-            paths = [item.path for item in summary.done_now]
-            print_result(highest_score(settings, paths, options.limits))
-    if summary.stopped == "interrupted":
-        return INTERRUPTED
-    return 1 if summary.failed or any(one.failed or one.kept for one in made) else 0
+        items = stream(source, args.out, passed)
+    if loaded.prompts is not None:
+        items = list(items)
+        check_prompts(loaded.prompts, items)
+    summary = annotate_on_ray(items, job, ray_options(args, settings), stop)
+    for remark in dataset.remarks if dataset is not None else passed.remarks(BESIDE_PICTURES):
+        print_status(remark)
+    summary.failed = [*passed.refused, *summary.failed]
+    if not (
+        summary.labelled or summary.done or summary.hand_made or summary.failed or stop.is_set()
+    ):
+        raise ConfigError(f"{source}: no images there")
+    return summary, None
+
+
+def _load(args: argparse.Namespace, settings: Settings, names: Any) -> Labeler:
+    """The models, as each worker loads them."""
+    from backend.labeling.load import load_labeler
+
+    return labeler_of(args, settings, load_labeler(settings, args.mode, names).labeler)
+
+
+def ray_options(args: argparse.Namespace, settings: Settings) -> RayOptions:
+    """How ``--engine ray`` is to use Ray."""
+    from backend.config.process import threads_of
+    from backend.labeling.engine_ray import LOADER_THREADS, RayOptions
+    from backend.models.devices import resolve_device
+
+    if args.actors < 1:
+        raise ConfigError(f"--actors: expected a number above 0, got {args.actors}")
+    return RayOptions(
+        batch=settings.batch,
+        loaders=max(2, -(-threads_of(settings.workers) // LOADER_THREADS)),
+        actors=args.actors,
+        gpus=1 if resolve_device(settings.device).startswith("cuda") else 0,
+        address=args.ray_address,
+    )
 
 
 def _check_mode(mode: str, formats: Sequence[str]) -> None:
@@ -141,7 +248,7 @@ def _check_mode(mode: str, formats: Sequence[str]) -> None:
 def run_options(args: argparse.Namespace, settings: Settings, prompts: Any = None) -> RunOptions:
     """How ``annotate`` and ``visualize`` run."""
     from backend.files.images import ImageLimits
-    from backend.labeling.annotate import RunOptions
+    from backend.labeling.picture_work import RunOptions
     from backend.models.devices import staging
 
     return RunOptions(
@@ -173,6 +280,8 @@ def _watch(args: argparse.Namespace, settings: Settings, formats: Sequence[str])
     from backend.labeling.load import load_labeler
     from backend.labeling.watch import check_watch, watch
 
+    if args.engine == "ray" or any(map(is_stored, [*args.sources, args.out or Path()])):
+        raise ConfigError("--watch: looks at folders on a disk, from one process")
     check_watch(args.sources, formats, args.out, args.overwrite, args.interval)
     if settings.prompts is not None:
         raise ConfigError(

@@ -16,6 +16,7 @@ from backend.config.fields import default_in_words, settings_of, share
 from backend.config.models import Settings, load_settings
 from backend.config.service import ServiceSettings, load_service_settings
 from backend.errors import ConfigError
+from backend.files.stores import place_of
 
 Options: TypeAlias = argparse.ArgumentParser | argparse._ArgumentGroup
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -134,8 +135,8 @@ def add_file_options(parser: argparse.ArgumentParser) -> None:
 
 def add_source_options(parser: argparse.ArgumentParser) -> None:
     """What ``annotate`` and ``visualize`` work on, and how they tell of it."""
-    about = "image files, folders (recursive) or VOC datasets"
-    parser.add_argument("sources", nargs="+", type=Path, metavar="SRC", help=about)
+    about = "image files, folders (recursive), VOC datasets, or addresses such as s3://bucket/set"
+    parser.add_argument("sources", nargs="+", type=place_of, metavar="SRC", help=about)
     about = (
         "cascade: boxes and masks; boxes: no segmenter; automatic: masks of everything, without a"
         " detector; both: the detector's masks, then automatic ones where it found nothing"
@@ -145,6 +146,16 @@ def add_source_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help=about)
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
     add_progress_option(parser)
+
+
+def add_engine_options(options: Options) -> None:
+    """``--engine`` and how Ray is used, of the commands that can go beyond one process."""
+    about = "where the work is done: in this process, or by workers of Ray (default: local)"
+    options.add_argument("--engine", choices=("local", "ray"), default="local", help=about)
+    about = "models that Ray holds at once, each on a GPU of its own (default: 1)"
+    options.add_argument("--actors", type=int, default=1, metavar="N", help=about)
+    about = "of a cluster, such as ray://head:10001 or auto (default: this machine)"
+    options.add_argument("--ray-address", metavar="ADDRESS", help=about)
 
 
 def add_progress_option(parser: Options) -> None:

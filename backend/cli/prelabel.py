@@ -11,6 +11,7 @@ from backend.cli.common import (
     Commands,
     add_batch_options,
     add_command,
+    add_engine_options,
     add_label_studio_options,
     add_progress_option,
     model_settings,
@@ -94,12 +95,7 @@ def _add_how(how: argparse._ArgumentGroup) -> None:
     how.add_argument("--from-boxes", choices=("annotations", "predictions"), help=about)
     about = "what was done (default: prelabel/<address>-<project>-<version>.journal)"
     how.add_argument("--journal", type=Path, metavar="FILE", help=about)
-    about = "default: local"
-    how.add_argument("--engine", choices=("local", "ray"), default="local", help=about)
-    about = "models that Ray holds at once, each on a GPU of its own (default: 1)"
-    how.add_argument("--actors", type=int, default=1, metavar="N", help=about)
-    about = "of a cluster, such as ray://head:10001 or auto (default: this machine)"
-    how.add_argument("--ray-address", metavar="ADDRESS", help=about)
+    add_engine_options(how)
     about = "also write the report as JSON; - prints it instead"
     how.add_argument("--json", type=Path, metavar="FILE", help=about)
     add_progress_option(how)

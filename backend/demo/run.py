@@ -20,8 +20,9 @@ from backend.evaluation.semantic import Confusion, confusion, iou_table
 from backend.files.atomic import ensure_writable, write_atomic
 from backend.files.images import read_image
 from backend.formats.voc.label_maps import decode_png
-from backend.labeling.annotate import RunOptions, annotate
+from backend.labeling.annotate import annotate
 from backend.labeling.load import CASCADE, load_labeler
+from backend.labeling.picture_work import RunOptions
 from backend.labeling.sources import ImageItem, collect
 
 SAMPLES = Path(__file__).parent / "samples"

@@ -9,7 +9,8 @@ from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
-from backend.errors import ConfigError, disk_error, system_reason
+from backend.errors import ConfigError, LabelingError, disk_error, system_reason
+from backend.files.stores import is_stored, write_stored
 
 _STALE = re.compile(r"^\.yolosam2\.(?P<pid>\d+)\.[0-9a-f]{16}\.tmp$")
 
@@ -30,6 +31,9 @@ def write_atomic(path: Path, data: bytes) -> None:
         Unavailable: the disk is full, read-only or otherwise refuses; an existing file is
             untouched.
     """
+    if is_stored(path):
+        write_stored(path, data)
+        return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         mode = path.stat().st_mode & 0o777 if path.exists() else None
@@ -67,6 +71,8 @@ def write_new(path: Path, data: bytes) -> bool:
     Raises:
         Unavailable: the disk refuses.
     """
+    if is_stored(path):
+        return write_stored(path, data, new=True)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = temporary_beside(path)
@@ -97,6 +103,8 @@ def sweep_stale(folder: Path) -> int:
 
     Returns how many went.
     """
+    if is_stored(folder):  # which never holds half a file
+        return 0
     removed = 0
     for path in folder.rglob(".yolosam2.*.tmp") if folder.is_dir() else ():
         match = _STALE.match(path.name)
@@ -136,6 +144,13 @@ def ensure_writable(folder: Path) -> None:
         ConfigError: with the folder and the system's reason.
     """
     probe = temporary_beside(folder / "probe")
+    if is_stored(folder):
+        try:
+            write_stored(probe, b"x")
+            probe.unlink()
+        except (LabelingError, OSError) as error:
+            raise ConfigError(f"{folder}: cannot write results there: {error}") from None
+        return
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe.write_bytes(b"x")

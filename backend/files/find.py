@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
-from backend.errors import ConfigError, system_reason
+from backend.errors import ConfigError, counted, system_reason
 
 
 def is_inside(path: Path, root: Path) -> bool:
@@ -41,7 +41,11 @@ def is_regular_file(path: Path) -> bool:
 
 
 def is_newer(path: Path, other: Path) -> bool:
-    """True if a file's content changed after another's; False where one of them is not there."""
+    """True if a file's content changed after another's; False where one of them is not there, or
+    in a store, whose times say when a file was copied there.
+    """
+    if not (isinstance(path, Path) and isinstance(other, Path)):
+        return False
     try:
         return path.stat().st_mtime_ns > other.stat().st_mtime_ns
     except OSError:
@@ -55,12 +59,21 @@ class PassedOver:
     links: list[Path] = field(default_factory=list)  # that lead out of the folder, or nowhere
     unreadable: list[Path] = field(default_factory=list)  # folders that may not be listed
     others: Counter[str] = field(default_factory=Counter)  # files by suffix, lower case
+    again: list[Path] = field(default_factory=list)  # other names of files that are given
+    alike: list[Path] = field(default_factory=list)  # folders named as others but for capitals
 
     @property
     def refused(self) -> list[tuple[str, str]]:
-        """The folders that may not be listed, each with a sentence; what is in them is missing."""
+        """The folders that were left out, each with a sentence; what is in them is missing."""
         told = "may not be read, so nothing that is in it was taken"
-        return [(str(folder), f"{folder}: {told}") for folder in self.unreadable]
+        told_alike = (
+            "is named as another folder but for capitals, so that results could collide, and"
+            " nothing that is in it was taken; label it in a run of its own"
+        )
+        return [
+            *((str(folder), f"{folder}: {told}") for folder in self.unreadable),
+            *((str(folder), f"{folder}: {told_alike}") for folder in self.alike),
+        ]
 
     def remarks(self, expected: Iterable[str] | None = None) -> list[str]:
         """What to tell a person about it; nothing where there is nothing.
@@ -85,6 +98,11 @@ class PassedOver:
             most = sorted(others.items(), key=lambda pair: (-pair[1], pair[0]))
             shown = ", ".join(f"{n} {suffix or 'without a suffix'}" for suffix, n in most[:10])
             told.append(f"files of other kinds were passed over: {shown}")
+        if self.again:
+            told.append(
+                f"{counted(len(self.again), 'name')} of pictures that have another name too left"
+                f" out, such as {self.again[0]}"
+            )
         return told
 
 

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from backend.core.types import Image
 from backend.errors import InputError, Unavailable, system_reason, told
 from backend.files.find import is_regular_file, is_there
+from backend.files.stores import is_stored, read_stored
 
 logger = logging.getLogger(__name__)
 
@@ -363,6 +364,8 @@ def read_image(path: Path, limits: ImageLimits = DEFAULT_LIMITS) -> Image:
     Raises:
         InputError: also for a file that is missing, unreadable, not a regular file, or too large.
     """
+    if is_stored(path):
+        return decode_image(read_stored(path, limits.max_bytes), str(path), limits)
     try:
         if not is_regular_file(path):
             raise InputError(

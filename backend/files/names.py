@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import PurePath, PurePosixPath, PureWindowsPath
 
 from backend.errors import InputError
 
 
-def unique_stems(relatives: Sequence[Path]) -> list[str]:
+def unique_stems(relatives: Sequence[PurePath]) -> list[str]:
     """A name without suffix for each relative path, such that no two outputs collide, on no file
     system.
 

@@ -24,6 +24,7 @@ from backend.files.atomic import (
 from backend.files.find import is_inside
 from backend.files.manifest import Manifest
 from backend.files.spool import Spool
+from backend.files.stores import is_stored
 
 
 def never_marked(path: Path) -> bool:
@@ -275,6 +276,11 @@ def _replace_ours(path: Path, data: bytes, is_ours: Callable[[Path], bool]) -> b
     """Replace a file of ours, unless a person saves it just now: what was there is kept under
     another name until it was looked at once more.
     """
+    if is_stored(path):
+        if not is_ours(path):
+            return False
+        write_atomic(path, data)
+        return True
     old = temporary_beside(path)
     try:
         os.link(path, old)  # the same file, so that it shows what a person writes into it

@@ -32,7 +32,7 @@ def made_by_us(path: Path) -> bool:
     Editors and other programs drop or replace its mark.
     """
     try:
-        with PIL.Image.open(path, formats=("PNG",)) as picture:
+        with path.open("rb") as stream, PIL.Image.open(stream, formats=("PNG",)) as picture:
             return picture.info.get("Software") == _MARK
     except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError):
         return False

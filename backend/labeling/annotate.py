@@ -6,115 +6,27 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from backend.core.boxes import no_detections
 from backend.core.protocols import Labeler
-from backend.core.types import Detections, Image, Prediction
-from backend.errors import ConfigError, LabelingError, disk_error, how_it_ended, is_disk_full
+from backend.errors import ConfigError, LabelingError, Unavailable, disk_error, is_disk_full
 from backend.files.atomic import ensure_writable, sweep_stale
-from backend.files.find import is_newer
-from backend.files.images import DEFAULT_LIMITS, ImageLimits, read_image
-from backend.files.ownership import state_of, write_together
 from backend.formats.prompt_file import PromptFile
 from backend.labeling import pipeline
 from backend.labeling.outputs import (
     RunOutput,
+    check_classes,
     check_outputs,
     make_outputs,
-    with_earlier_stems,
+    with_earlier_stem,
 )
+from backend.labeling.picture_work import Done, LoadedPicture, Looked, PictureWork, RunOptions
+from backend.labeling.run_summary import RunSummary
 from backend.labeling.sources import ImageItem, check_distinct
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunOptions:
-    """How to run: sizes, what to overwrite, where given boxes come from."""
-
-    batch: int = 8
-    workers: int | None = None
-    overwrite: bool = False
-    refresh: bool = False  # do again what is done, but keep what a person made or changed
-    limits: ImageLimits = DEFAULT_LIMITS
-    prompts: PromptFile | None = None
-    progress: bool = True
-    stage: Callable[[Image], Image] | None = None  # see ``models.devices.staging``
-
-
-@dataclass
-class RunSummary:
-    """What a run did. ``failed`` holds (path, sentence)."""
-
-    labelled: int = 0
-    empty: int = 0
-    done: int = 0
-    outdated: int = 0  # of those, pictures that changed since
-    otherwise: int = 0  # of those, pictures that other models or settings labelled
-    hand_made: int = 0
-    behind: int = 0  # pictures that a person corrected in one format, and not in another
-    per_class: Counter[str] = field(default_factory=Counter)
-    left_out: Counter[str] = field(default_factory=Counter)  # masks, by why
-    failed: list[tuple[str, str]] = field(default_factory=list)
-    stopped: str | None = None  # why the run ended early
-    outputs: list[Path] = field(default_factory=list)
-    done_now: list[ImageItem] = field(default_factory=list)  # what was labelled, in order
-
-    def as_dict(self) -> dict[str, Any]:
-        """For ``--json``."""
-        return {
-            "images": self.labelled,
-            "without_instances": self.empty,
-            "instances": dict(self.per_class.most_common()),
-            "left_out": dict(self.left_out.most_common()),
-            "skipped": {"done": self.done, "hand_made": self.hand_made, "outdated": self.outdated},
-            "behind": self.behind,
-            "done_by_other_models_or_settings": self.otherwise,
-            "failed": [{"file": f, "reason": r} for f, r in self.failed],
-            "stopped": self.stopped,
-            "outputs": [str(path) for path in self.outputs],
-        }
-
-    def as_text(self) -> str:
-        """For people: one line a fact, failures last."""
-        lines = [f"labelled {self.labelled} images with {sum(self.per_class.values())} instances"]
-        lines += [f"  {name}: {count}" for name, count in self.per_class.most_common()]
-        if self.left_out:
-            told = ", ".join(f"{count} {why}" for why, count in self.left_out.most_common())
-            lines.append(f"left out {self.left_out.total()} masks: {told}")
-        if self.empty:
-            lines.append(f"{self.empty} of them without any instance")
-        if self.done:
-            changed = f"; the pictures of {self.outdated} changed since" if self.outdated else ""
-            if self.otherwise:
-                changed += f"; {self.otherwise} of them by other models or settings than now"
-            lines.append(
-                f"skipped {self.done} that were done before (--overwrite does them again){changed}"
-            )
-        if self.hand_made:
-            lines.append(
-                f"kept {self.hand_made} files that a person made or changed (--overwrite replaces"
-                " them, with a .bak copy)"
-            )
-        if self.behind:
-            lines.append(
-                f"{self.behind} of those are corrected in one format, and other files of theirs"
-                " still show what the models found; yolosam2 convert makes those of the corrected"
-                " ones"
-            )
-        lines += [f"wrote {path}" for path in self.outputs]
-        return "\n".join([*lines, *how_it_ended(self.failed, self.stopped)])
-
-
-@dataclass(frozen=True, eq=False)
-class _Loaded:
-    image: Image
-    given: Detections | None
 
 
 def check_prompts(prompts: PromptFile, items: Sequence[ImageItem]) -> None:
@@ -131,100 +43,37 @@ def check_prompts(prompts: PromptFile, items: Sequence[ImageItem]) -> None:
         )
 
 
-@dataclass(frozen=True)
-class _Job:
-    """An item and the outputs that still want it."""
-
-    item: ImageItem
-    outputs: tuple[RunOutput, ...]
-
-
-_Finished = tuple[Prediction, list[bool]]  # and whether each output's files were written
-
-
 def _stages(
-    cascade: Labeler, options: RunOptions, summary: RunSummary
-) -> pipeline.Stages[_Job, _Loaded, Any, _Finished]:
-    def load(job: _Job) -> _Loaded:
-        image = read_image(job.item.path, options.limits)
-        if options.stage is not None:
-            image = options.stage(image)
-        given = (
-            None
-            if options.prompts is None
-            else options.prompts.lookup(job.item.relative) or no_detections()
-        )
-        return _Loaded(image, given)
-
-    def infer(loaded: Sequence[_Loaded]) -> list[Any]:
-        given = None if options.prompts is None else [one.given for one in loaded]
-        return list(cascade.infer([one.image for one in loaded], given))
-
-    def finish(job: _Job, loaded: _Loaded, raw: Any) -> _Finished:
-        prediction = cascade.finish(raw)
-        encoded = [(one, one.encode(job.item, loaded.image, prediction)) for one in job.outputs]
-        # A disk takes many files at once, while each waits until it is safely there.
-        written = [
-            write_together(files, output.is_ours, overwrite=options.overwrite)
-            for output, files in encoded
-        ]
-        return prediction, written
-
-    def note(job: _Job, finished: _Finished) -> None:
-        prediction, written = finished
-        summary.hand_made += written.count(False)
-        if not any(written):
-            return
-        summary.labelled += 1
-        summary.done_now.append(job.item)
-        summary.empty += not prediction.instances
-        summary.per_class.update(instance.label for instance in prediction.instances)
-        summary.left_out.update(prediction.left_out)
-
-    return pipeline.Stages(load, infer, finish, note)
+    cascade: Labeler, work: PictureWork, summary: RunSummary
+) -> pipeline.Stages[Looked, LoadedPicture, Any, Done]:
+    return pipeline.Stages(
+        load=lambda looked: work.load(looked.item),
+        infer=lambda loaded: work.infer(cascade, loaded),
+        finish=lambda looked, loaded, raw: work.finish(cascade, looked, loaded, raw),
+        write=lambda looked, done: summary.note_done(looked.item, done),
+    )
 
 
-def _jobs(
-    items: Iterable[ImageItem],
-    outputs: Sequence[RunOutput],
-    options: RunOptions,
-    summary: RunSummary,
-    version: str,
-) -> list[_Job]:
-    """What is left to do.
-
-    What is done, hand-made or cannot even be looked at goes into the summary.
+def _left(items: Iterable[ImageItem], work: PictureWork, summary: RunSummary) -> list[Looked]:
+    """What is left to do. What is done, hand-made or cannot even be looked at goes into the
+    summary.
     """
-    jobs = []
+    left = []
     for item in items:
         try:
-            states = [_state(output, item, options) for output in outputs]
-        except OSError as error:
-            summary.failed.append((str(item.path), str(disk_error(error, item.path))))
+            looked = work.look(item)
+        except Unavailable as error:
+            summary.failed.append((str(item.path), str(error)))
             continue
-        summary.hand_made += states.count("hand-made")
-        if "hand-made" in states and "done" in states:
-            summary.behind += 1
-        wanted = [one for one, state in zip(outputs, states, strict=True) if state is None]
-        if wanted:
-            jobs.append(_Job(item, tuple(wanted)))
-        elif "done" in states:
-            summary.done += 1
-            paths = [path for output in outputs for path in output.paths(item)]
-            summary.outdated += any(is_newer(item.path, path) for path in paths)
-            made_by = {output.version_of(path) for output in outputs for path in output.paths(item)}
-            summary.otherwise += bool(made_by - {None, version})
-    return jobs
+        summary.note_looked(looked)
+        if looked.wanted:
+            left.append(looked)
+    return left
 
 
-def _state(output: RunOutput, item: ImageItem, options: RunOptions) -> str | None:
-    if options.overwrite:
-        return None
-    state = state_of(output.paths(item), output.is_ours)
-    return None if options.refresh and state == "done" else state
-
-
-def _close(outputs: Sequence[RunOutput], out: Path, overwrite: bool, summary: RunSummary) -> None:
+def close_outputs(
+    outputs: Sequence[RunOutput], out: Path, overwrite: bool, summary: RunSummary
+) -> None:
     """Write what needs the whole run.
 
     A disk that refuses now costs these files, not the summary.
@@ -287,10 +136,12 @@ def annotate(
     summary = RunSummary()
     names = [cascade.names[k] for k in sorted(cascade.names)]
     outputs = [*make_outputs(formats, out, names, url_prefix, legend=legend), *more_outputs]
-    items = with_earlier_stems(items, outputs)
-    check_outputs(outputs, items, options.overwrite)
-    jobs = _jobs(items, outputs, options, summary, cascade.model_version)
-    stages = _stages(cascade, options, summary)
+    items = [with_earlier_stem(item, outputs) for item in items]
+    check_outputs(outputs, items)
+    check_classes(outputs, options.overwrite)
+    work = PictureWork(outputs, options, cascade.model_version)
+    jobs = _left(items, work, summary)
+    stages = _stages(cascade, work, summary)
     with tqdm(
         total=len(jobs),
         unit="img",
@@ -302,16 +153,14 @@ def annotate(
             jobs, stages, batch=options.batch, workers=options.workers, stop=stop
         ):
             if outcome.error is not None:
-                text = str(outcome.error)
-                name = str(outcome.key.item.path)
-                summary.failed.append((name, text if name in text else f"{name}: {text}"))
+                summary.note_failed(outcome.key.item, outcome.error)
                 bar.set_postfix(failed=len(summary.failed))
                 if is_disk_full(outcome.error):
-                    summary.stopped = text
+                    summary.stopped = str(outcome.error)
                     stop.set()
             bar.update()
     if stop.is_set() and summary.stopped is None:
         summary.stopped = "interrupted"
     if summary.stopped in (None, "interrupted"):
-        _close(outputs, out, options.overwrite, summary)
+        close_outputs(outputs, out, options.overwrite, summary)
     return summary

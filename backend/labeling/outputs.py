@@ -17,6 +17,7 @@ from backend.errors import ConfigError, InputError
 from backend.files.atomic import set_aside, write_atomic
 from backend.files.ownership import OutputFolder
 from backend.files.pictures import Pictures
+from backend.files.stores import is_stored
 from backend.formats.base import Format, NoCopies, WriteRequest
 from backend.formats.options import WriteOptions
 from backend.formats.registry import format_of
@@ -139,7 +140,9 @@ class AnnotationFiles:
 
     def close(self, overwrite: bool) -> tuple[list[Path], int]:
         own = {path for path, _ in self._writer.class_files()}
-        joined = [(path, content) for path, content in self._writer.close() if path not in own]
+        # In a store, what is joined of all files would have to be read again for it.
+        closing = () if is_stored(self._root) else self._writer.close()
+        joined = [(path, content) for path, content in closing if path not in own]
         written = _write_class_files(self.class_files(), overwrite)
         if not joined:
             folder = self._root / self._writer.paths("x")[0].parent
@@ -286,25 +289,19 @@ def make_outputs(
     return made
 
 
-def with_earlier_stems(items: Sequence[ImageItem], outputs: Sequence[RunOutput]) -> list[ImageItem]:
-    """Items whose outputs keep the names of an earlier run: a picture that was alone then, and is
+def with_earlier_stem(item: ImageItem, outputs: Sequence[RunOutput]) -> ImageItem:
+    """An item whose outputs keep the names of an earlier run: a picture that was alone then, and is
     one of several of its name now, has its results under the plain name.
     """
-    kept = []
-    for item in items:
-        plain = item.relative.with_suffix("").as_posix()
-        if item.stem != plain and any(
-            output.picture_of(plain) == item.path.name for output in outputs
-        ):
-            item = replace(item, stem=plain)
-        kept.append(item)
-    return kept
+    plain = item.relative.with_suffix("").as_posix()
+    if item.stem == plain:
+        return item
+    was_alone = any(output.picture_of(plain) == item.path.name for output in outputs)
+    return replace(item, stem=plain) if was_alone else item
 
 
-def check_outputs(
-    outputs: Sequence[RunOutput], items: Sequence[ImageItem], overwrite: bool
-) -> None:
-    """Refuse, before any work, what would destroy an input or mix two sets of classes.
+def check_outputs(outputs: Sequence[RunOutput], items: Sequence[ImageItem]) -> None:
+    """Refuse, before any work, what would destroy an input.
 
     Raises:
         ConfigError: naming the file.
@@ -318,6 +315,15 @@ def check_outputs(
                         f"{path}: is one of the pictures to label, and would be overwritten; choose"
                         " another --out"
                     )
+
+
+def check_classes(outputs: Sequence[RunOutput], overwrite: bool) -> None:
+    """Refuse, before any work, what would mix two sets of classes.
+
+    Raises:
+        ConfigError: naming the file.
+    """
+    for output in outputs:
         for path, data in output.class_files():
             if path.exists() and not overwrite and path.read_bytes().strip() != data.strip():
                 raise ConfigError(

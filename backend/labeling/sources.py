@@ -4,16 +4,18 @@ outputs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from backend.drawing.overlays import made_by_us
-from backend.errors import ConfigError, InputError, counted
+from backend.errors import ConfigError, InputError
 from backend.files.atomic import check_out
 from backend.files.find import PassedOver, find_files
 from backend.files.images import SUFFIXES
 from backend.files.names import unique_stems
+from backend.files.stores import find_stored, is_stored
 from backend.formats.voc.dataset import is_voc, open_voc
 
 OUTPUT_FOLDERS = (
@@ -29,7 +31,7 @@ OUTPUT_FOLDERS = (
 
 
 # Files that lie beside pictures in datasets, which nobody expects to be labelled.
-_BESIDE_PICTURES = (".json", ".txt", ".xml", ".yaml", ".yml", ".csv", ".md", ".html", ".bak")
+BESIDE_PICTURES = (".json", ".txt", ".xml", ".yaml", ".yml", ".csv", ".md", ".html", ".bak")
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,9 @@ class ImageList:
     failed: tuple[tuple[str, str], ...] = ()  # folders that may not be read, and a sentence each
 
 
-def _voc_paths(root: Path, split: str) -> tuple[list[tuple[Path, Path]], tuple[str, ...] | None]:
+def _voc_paths(
+    root: Path, split: str
+) -> tuple[list[tuple[Path, PurePosixPath]], tuple[str, ...] | None]:
     dataset = open_voc(root, split)
     pairs = []
     for image_id in dataset.image_ids:
@@ -68,7 +72,7 @@ def _voc_paths(root: Path, split: str) -> tuple[list[tuple[Path, Path]], tuple[s
                 root / "JPEGImages" / f"{image_id}.jpg"
             )  # reported as missing when it is its turn
         relative = path.relative_to(root / "JPEGImages")
-        pairs.append((path, relative))
+        pairs.append((path, PurePosixPath(relative.as_posix())))
     return pairs, dataset.class_names
 
 
@@ -85,15 +89,15 @@ def collect(sources: Sequence[Path], split: str, out: Path | None = None) -> Ima
     """
     if out is not None:
         check_out(out)
-    pairs: list[tuple[Path, Path]] = []
+    pairs: list[tuple[Path, PurePosixPath]] = []
     names: tuple[str, ...] | None = None
     passed = PassedOver()
     for source in sources:
         if source.is_file():
-            pairs.append((source, Path(source.name)))
+            pairs.append((source, PurePosixPath(source.name)))
         elif not source.is_dir():
             raise ConfigError(f"{source}: no such file or folder")
-        elif is_voc(source):
+        elif not is_stored(source) and is_voc(source):
             found, own = _voc_paths(source, split)
             if names is not None and own is not None and own != names:
                 raise ConfigError(
@@ -103,12 +107,7 @@ def collect(sources: Sequence[Path], split: str, out: Path | None = None) -> Ima
             pairs = pairs + found
             names = own or names
         else:
-            pairs.extend(
-                (path, path.relative_to(source))
-                for path in find_files(
-                    source, SUFFIXES, _not_pictures(source, out), passed_over=passed
-                )
-            )
+            pairs.extend(_pictures_in(source, out, passed))
     distinct = {path.resolve(): (path, relative) for path, relative in reversed(pairs)}
     if not distinct:
         where = ", ".join(str(source) for source in sources)
@@ -116,7 +115,7 @@ def collect(sources: Sequence[Path], split: str, out: Path | None = None) -> Ima
             "; ".join(
                 [
                     f"{where}: no images there; looked for {', '.join(SUFFIXES)}",
-                    *passed.remarks(_BESIDE_PICTURES),
+                    *passed.remarks(BESIDE_PICTURES),
                     *(sentence for _, sentence in passed.refused),
                 ]
             )
@@ -124,18 +123,61 @@ def collect(sources: Sequence[Path], split: str, out: Path | None = None) -> Ima
     kept = list(reversed(distinct.values()))
     stems = unique_stems([relative for _, relative in kept])
     items = [
-        ImageItem(path, PurePosixPath(relative.as_posix()), stem)
-        for (path, relative), stem in zip(kept, stems, strict=True)
+        ImageItem(path, relative, stem) for (path, relative), stem in zip(kept, stems, strict=True)
     ]
-    remarks = passed.remarks(_BESIDE_PICTURES)
     if len(distinct) < len(pairs):
         taken = {path for path, _ in kept}
-        again = next(path for path, _ in pairs if path not in taken)
-        remarks.append(
-            f"{counted(len(pairs) - len(distinct), 'name')} of pictures that have another name too"
-            f" left out, such as {again}"
-        )
+        passed.again = [path for path, _ in pairs if path not in taken]
+    remarks = passed.remarks(BESIDE_PICTURES)
     return ImageList(tuple(items), names, tuple(remarks), tuple(passed.refused))
+
+
+def _pictures_in(
+    source: Path, out: Path | None, passed: PassedOver
+) -> Iterator[tuple[Path, PurePosixPath]]:
+    """The pictures in a folder, and their paths below it."""
+    if is_stored(source):
+        # What is named here lies in the same store; other folders are not below this one.
+        skip = [] if out is None else [out]
+        found = find_stored(source, SUFFIXES, skip, passed)
+    else:
+        found = find_files(source, SUFFIXES, _not_pictures(source, out), passed_over=passed)
+    for path in found:
+        yield path, PurePosixPath(path.relative_to(source).as_posix())
+
+
+def is_plain_folder(source: Path) -> bool:
+    """Whether a source is a folder of pictures, or a place in a store, and no dataset."""
+    return is_stored(source) or (source.is_dir() and not is_voc(source))
+
+
+def stream(source: Path, out: Path, passed: PassedOver) -> Iterator[ImageItem]:
+    """The pictures of one folder as ``collect`` lists them, but one folder below it after the
+    other, so that a list of millions is never held.
+
+    A picture with several names may only be told by having all of them, so that links to pictures
+    are left out.
+
+    Args:
+        source: see ``is_plain_folder``.
+        out: the output folder, left out of the search.
+        passed: takes what is not given.
+    """
+    seen: dict[str, PurePosixPath] = {}
+    pairs = _pictures_in(source, out, passed)
+    for folder, of_folder in itertools.groupby(pairs, lambda pair: pair[1].parent):
+        if seen.setdefault(folder.as_posix().casefold(), folder) != folder:
+            passed.alike.append(source / folder)
+            continue
+        kept = []
+        for path, relative in of_folder:
+            if not is_stored(path) and path.is_symlink():
+                passed.again.append(path)
+            else:
+                kept.append((path, relative))
+        stems = unique_stems([relative for _, relative in kept])
+        for (path, relative), stem in zip(kept, stems, strict=True):
+            yield ImageItem(path, relative, stem)
 
 
 def _not_pictures(source: Path, out: Path | None) -> list[Path]:

@@ -16,7 +16,9 @@ from backend.files.atomic import ensure_writable
 from backend.files.find import find_files
 from backend.files.images import SUFFIXES
 from backend.files.names import unique_stems
-from backend.labeling.annotate import RunOptions, RunSummary, annotate
+from backend.labeling.annotate import annotate
+from backend.labeling.picture_work import RunOptions
+from backend.labeling.run_summary import RunSummary
 from backend.labeling.sources import ImageItem
 
 _WORTH_A_BAR = 8  # pictures

@@ -26,8 +26,9 @@ from backend.files.images import read_image
 from backend.formats.label_studio.from_result import from_result
 from backend.formats.voc.class_names import read_class_names
 from backend.formats.voc.label_maps import decode_png
-from backend.labeling.annotate import RunOptions, annotate
+from backend.labeling.annotate import annotate
 from backend.labeling.cascade import Cascade
+from backend.labeling.picture_work import RunOptions
 from backend.labeling.sources import collect
 from labelme_plugin import document as labelme
 from labelme_plugin.shapes import mask_of

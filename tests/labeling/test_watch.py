@@ -21,8 +21,9 @@ from backend.demo.scenes.compose import Scene
 from backend.drawing.overlays import encode_picture
 from backend.files import ownership
 from backend.files.atomic import write_new
-from backend.labeling.annotate import RunOptions, RunSummary
 from backend.labeling.cascade import Cascade
+from backend.labeling.picture_work import RunOptions
+from backend.labeling.run_summary import RunSummary
 from backend.labeling.watch import Watcher, _Watch, watch
 from labelme_plugin.document import read_document, unchanged_version_of
 from tests.conftest import PYTHON, ROOT, FakeDetector, FakeSegmenter

@@ -205,6 +205,7 @@ def _engine(
         )
     if options.engine == "ray":
         from backend.label_studio.prelabel.engine_ray import RayEngine
+        from backend.labeling.engine_ray import RayOptions
         from backend.models.devices import resolve_device
 
         gpus = 1 if resolve_device(settings.device).startswith("cuda") else 0
@@ -216,11 +217,13 @@ def _engine(
                 ready.binding,
                 ready.model_version,
             ),
-            settings.batch,
-            max(2, service.fetch_workers // 2),
-            options.actors,
-            gpus,
-            options.ray_address,
+            RayOptions(
+                batch=settings.batch,
+                loaders=max(2, service.fetch_workers // 2),
+                actors=options.actors,
+                gpus=gpus,
+                address=options.ray_address,
+            ),
         )
     from backend.models.devices import staging
 

@@ -13,6 +13,7 @@ import pytest
 from backend.drawing.overlays import encode_picture
 from backend.label_studio.prelabel.engine_ray import RayEngine
 from backend.label_studio.prelabel.run import Choice
+from backend.labeling.engine_ray import RayOptions
 from tests.support.fake_studio import FakeStudio, serving
 from tests.support.prelabel_program import (
     CONFIG,
@@ -29,6 +30,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
+
+FEW = RayOptions(batch=4, loaders=1)
 
 
 def studio() -> FakeStudio:
@@ -64,15 +67,13 @@ def test_both_engines_give_the_same_and_a_killed_actor_changes_nothing(tmp_path:
     there = run(
         ray,
         tmp_path / "b",
-        lambda url: RayEngine(partial(stub_loader, url), stub_labeller, batch=4, loaders=1),
+        lambda url: RayEngine(partial(stub_loader, url), stub_labeller, FEW),
     )
     marker = tmp_path / "marker"
     again = run(
         killed,
         tmp_path / "c",
-        lambda url: RayEngine(
-            partial(stub_loader, url), partial(dying_labeller, marker), batch=4, loaders=1
-        ),
+        lambda url: RayEngine(partial(stub_loader, url), partial(dying_labeller, marker), FEW),
     )
     assert marker.read_text() == "killed"
     assert here == there == again == (29, {4: here[1][4]})

@@ -1,0 +1,44 @@
+"""Stub models for runs on Ray, as workers load them; some of them end their worker."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from backend.labeling.cascade import Cascade
+from tests.conftest import FakeDetector, FakeSegmenter
+
+WHITE = 250  # a picture whose corner is as bright kills whoever looks at it
+
+
+def cascade() -> Cascade:
+    """Stub models."""
+    return Cascade(FakeDetector(), FakeSegmenter())
+
+
+class _Dies(Cascade):
+    """Ends its process in the middle of the third batch, once; or with every white picture."""
+
+    marker: Path | None = None
+    calls = 0
+
+    def infer(self, images: Sequence[np.ndarray], *rest: Any, **options: Any) -> Any:
+        self.calls += 1
+        if self.marker is None:
+            if any(image[0, 0, 0] >= WHITE for image in images):
+                os._exit(1)
+        elif self.calls == 3 and not self.marker.exists():
+            self.marker.write_text("killed")
+            os._exit(1)
+        return super().infer(images, *rest, **options)
+
+
+def dying(marker: Path | None = None) -> Cascade:
+    """Stub models that die once, with a marker to remember it, or with every white picture."""
+    made = _Dies(FakeDetector(), FakeSegmenter())
+    made.marker = marker
+    return made
