@@ -23,6 +23,7 @@ from backend.benchmarks.codecs import (
     labelme_file_of,
 )
 from backend.benchmarks.ratios import Measurement
+from backend.benchmarks.scale_out import overlap as overlap_on_ray
 from backend.benchmarks.threads import lock_share, scaling
 from backend.config.process import limit_arenas
 from backend.core.types import Masks, Prediction
@@ -229,5 +230,6 @@ def run_bench(repeats: int) -> list[Measurement]:
             _second_click(),
             *_counting(repeats),
             *_prelabelling(),
+            *overlap_on_ray(),
             *_everything(repeats),
         ]
