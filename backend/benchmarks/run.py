@@ -25,6 +25,7 @@ from backend.benchmarks.codecs import (
 from backend.benchmarks.ratios import Measurement
 from backend.benchmarks.scale_out import overlap as overlap_on_ray
 from backend.benchmarks.threads import lock_share, scaling
+from backend.benchmarks.whole import whole_runs
 from backend.config.process import limit_arenas
 from backend.core.types import Masks, Prediction
 from backend.core.upsample import crop_masks
@@ -231,5 +232,6 @@ def run_bench(repeats: int) -> list[Measurement]:
             *_counting(repeats),
             *_prelabelling(),
             *overlap_on_ray(),
+            *whole_runs(),
             *_everything(repeats),
         ]

@@ -1,5 +1,5 @@
-"""What a run on Ray costs beyond its slowest stage, with stages that sleep and pictures that go from
-process to process.
+"""What a run on Ray costs beyond its slowest stage, with stages that sleep and pictures that go
+from process to process.
 """
 
 from __future__ import annotations

@@ -63,11 +63,25 @@ def label_studio_json(logits: NDArray[Any], size_hw: tuple[int, int], labels: Se
 def labelme_file(
     logits: NDArray[Any], size_hw: tuple[int, int], labels: Sequence[str], path: Path
 ) -> None:
-    """The route of upstream YOLO-SAM2: full float masks, ``np.where`` for the box, Pillow's
-    defaults, indented JSON.
+    """The route of upstream YOLO-SAM2 from logits to a file."""
+    labelme_file_of_masks(full_masks(logits, size_hw), size_hw, labels, path)
+
+
+def labelme_file_of_masks(
+    masks: NDArray[np.float32], size_hw: tuple[int, int], labels: Sequence[str], path: Path
+) -> None:
+    """Upstream's writing: ``np.where`` for the box, Pillow's defaults, indented JSON.
+
+    Args:
+        masks: (N, H, W), 0 or 1; those with nothing in them are left out.
+        size_hw: of the picture.
+        labels: N.
+        path: of the file.
     """
     shapes: list[dict[str, Any]] = []
-    for mask, label in zip(full_masks(logits, size_hw), labels, strict=True):
+    for mask, label in zip(masks, labels, strict=True):
+        if not mask.any():
+            continue
         rows, columns = np.where(mask == 1)
         y1 = int(rows.min())
         x1 = int(columns.min())

@@ -214,7 +214,7 @@ def ray_options(args: argparse.Namespace, settings: Settings) -> RayOptions:
     """How ``--engine ray`` is to use Ray."""
     from backend.config.process import threads_of
     from backend.labeling.engine_ray import LOADER_THREADS, RayOptions
-    from backend.models.devices import resolve_device
+    from backend.models.devices import gpus_of_actor
 
     if args.actors < 1:
         raise ConfigError(f"--actors: expected a number above 0, got {args.actors}")
@@ -222,7 +222,7 @@ def ray_options(args: argparse.Namespace, settings: Settings) -> RayOptions:
         batch=settings.batch,
         loaders=max(2, -(-threads_of(settings.workers) // LOADER_THREADS)),
         actors=args.actors,
-        gpus=1 if resolve_device(settings.device).startswith("cuda") else 0,
+        gpus=gpus_of_actor(settings.device),
         address=args.ray_address,
     )
 
@@ -249,10 +249,10 @@ def run_options(args: argparse.Namespace, settings: Settings, prompts: Any = Non
     """How ``annotate`` and ``visualize`` run."""
     from backend.files.images import ImageLimits
     from backend.labeling.picture_work import RunOptions
-    from backend.models.devices import staging
+    from backend.models.devices import staging, whole_batch
 
     return RunOptions(
-        batch=settings.batch,
+        batch=whole_batch(settings.batch, settings.device),
         workers=settings.workers,
         overwrite=args.overwrite,
         limits=ImageLimits(max_pixels=settings.max_pixels),

@@ -41,10 +41,14 @@ def _share(value: Any) -> float | None:
 
 
 def _device(value: Any) -> str:
-    name = str(value).lower()
-    if name.split(":")[0] not in DEVICES:
+    names = [one.strip() for one in str(value).lower().split(",")]
+    kinds = {name.partition(":")[0] for name in names}
+    numbers = [name.partition(":")[2] for name in names if ":" in name]
+    if not kinds <= set(DEVICES) or not all(number.isdecimal() for number in numbers):
         raise ValueError(f"expected one of {', '.join(DEVICES)}, got {value!r}")
-    return name
+    if len(kinds) > 1 or (len(names) > 1 and "auto" in kinds):
+        raise ValueError(f"expected devices of one kind, such as cuda:0,cuda:1, got {value!r}")
+    return ",".join(names)
 
 
 def _side(value: Any) -> int:
@@ -152,7 +156,7 @@ class Settings(NamingOptions, AutomaticOptions, YoloOptions):
         flags=("--device",),
         environment=("DEVICE",),
         metavar="auto|cpu|cuda|mps",
-        help="where the models run",
+        help="where the models run; cuda:0,cuda:1 shares the pictures between several",
     )
     prompts: Path | None = setting(
         None,
@@ -213,22 +217,22 @@ class Settings(NamingOptions, AutomaticOptions, YoloOptions):
         shown_default="the model's own",
     )
     runtime: str = setting(
-        "torch",
-        read=one_of("torch", "openvino"),
+        "auto",
+        read=one_of("auto", "torch", "openvino"),
         flags=("--runtime",),
         environment=("MODEL_RUNTIME",),
         metavar="NAME",
-        help="what runs the segmenter on a CPU: torch, or openvino, which takes two thirds of the"
-        " time (pip install openvino)",
+        help="what runs the models on a CPU: torch, or openvino, which takes two thirds of the"
+        " time (pip install openvino); auto takes openvino where it is installed",
     )
     precision: str = setting(
         "float32",
-        read=one_of("float32", "bf16"),
+        read=one_of("float32", "bf16", "auto"),
         flags=("--precision",),
         environment=("MODEL_PRECISION",),
         metavar="NAME",
-        help="of --runtime openvino: bf16 takes a third of the time where the processor has it,"
-        " and gives slightly other masks",
+        help="of openvino: bf16 takes a third of the time where the processor has it, and gives"
+        " slightly other masks, which is measured and told; auto takes it where there is",
     )
     batch: int = setting(
         8,
@@ -236,7 +240,7 @@ class Settings(NamingOptions, AutomaticOptions, YoloOptions):
         flags=("--batch", "-b"),
         environment=("BATCH_SIZE",),
         metavar="N",
-        help="images per model call",
+        help="images per model call, of each device",
     )
     sam_batch: int | None = setting(
         None,

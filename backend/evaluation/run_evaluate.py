@@ -96,10 +96,11 @@ def _options(
 ) -> EvaluateOptions:
     """How to run, as the settings say."""
     from backend.evaluation.truth import EvaluateOptions
+    from backend.models.devices import whole_batch
 
     return EvaluateOptions(
         overlap=overlap,
-        batch=settings.batch,
+        batch=whole_batch(settings.batch, settings.device),
         workers=settings.workers,
         limits=ImageLimits(max_pixels=settings.max_pixels),
         rename=tuple(rename.items()),

@@ -26,7 +26,7 @@ from backend.labeling.load import (
     load_labeler,
 )
 from backend.labeling.namers import NamersWithExamples, namer_of
-from backend.models.devices import resolve_device
+from backend.models.devices import one_device
 from backend.models.namers import chooses_words
 from backend.models.registry import load_proposer
 
@@ -84,7 +84,7 @@ class LabelersByWords:
         self._outlines = outlines
         self._detect = detect
         self._proposer = RememberedProposals(load_proposer(settings, outlines.segmenter))
-        self._namers = NamersWithExamples(settings, resolve_device(settings.device))
+        self._namers = NamersWithExamples(settings, one_device(settings.device))
         self._known: LRUCache[tuple[Words, ...], Labeler] = LRUCache(_WORDS)
 
     def first(self) -> tuple[Words, ...]:

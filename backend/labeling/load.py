@@ -24,7 +24,7 @@ from backend.formats.prompt_file import PromptFile, read_prompts
 from backend.labeling.automatic import AutomaticLabeler, AutomaticRules
 from backend.labeling.cascade import Cascade
 from backend.labeling.namers import NamersWithExamples, namer_of
-from backend.models.devices import resolve_device
+from backend.models.devices import one_device, resolve_device
 from backend.models.registry import (
     conf_of,
     load_detector,
@@ -222,7 +222,7 @@ class EverythingLoader:
             ConfigError: a segmenter or a namer that cannot.
         """
         if self._namers is None:
-            device = resolve_device(self._settings.device)
+            device = one_device(self._settings.device)
             self._namers = NamersWithExamples(self._settings, device)
         return build_automatic(self._settings, outlines, self._namers.of(names), detect=detect)
 

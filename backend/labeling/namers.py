@@ -12,7 +12,7 @@ from backend.core.naming import Words
 from backend.core.protocols import Namer
 from backend.errors import ConfigError
 from backend.files.images import ImageLimits
-from backend.models.devices import resolve_device
+from backend.models.devices import one_device
 from backend.models.namers import Namers, load_namer
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def namer_of(settings: Settings) -> Namer | None:
     """What names masks, where the settings have names, examples of them or a namer."""
     if settings.names is None and settings.namer is None and settings.examples is None:
         return None
-    device = resolve_device(settings.device)
+    device = one_device(settings.device)
     if settings.examples is None:
         return load_namer(settings, device, settings.names)
     return NamersWithExamples(settings, device).of(settings.names)
@@ -36,7 +36,7 @@ class NamersWithExamples:
 
     Args:
         settings: all of them.
-        device: as ``resolve_device`` gave it.
+        device: as ``one_device`` gave it.
     """
 
     def __init__(self, settings: Settings, device: str) -> None:

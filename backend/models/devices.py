@@ -11,9 +11,14 @@ from backend.errors import ConfigError
 def resolve_device(device: str) -> str:
     """``auto`` as the best device there is; anything else is checked.
 
+    Args:
+        device: one, or several with commas.
+
     Raises:
-        ConfigError: the device is not there.
+        ConfigError: a device is not there.
     """
+    if "," in device:
+        return ",".join(resolve_device(one) for one in devices_in(device))
     import torch
 
     there = {
@@ -28,7 +33,47 @@ def resolve_device(device: str) -> str:
             f"device {device} is not available here; available:"
             f" {', '.join(name for name, has in there.items() if has)}"
         )
+    kind, _, number = device.partition(":")
+    if kind == "cuda" and number and int(number) >= torch.cuda.device_count():
+        raise ConfigError(
+            f"device {device} is not available here; the last is"
+            f" cuda:{torch.cuda.device_count() - 1}"
+        )
     return device
+
+
+def devices_in(device: str) -> list[str]:
+    """The devices that are named with commas; models of one alone take the first.
+
+    >>> devices_in("cuda:0,cuda:1"), devices_in("cpu")
+    (['cuda:0', 'cuda:1'], ['cpu'])
+    """
+    return device.split(",")
+
+
+def one_device(device: str) -> str:
+    """Where a model runs that cannot be shared out: see ``resolve_device``, the first of several.
+
+    >>> one_device("cpu,cpu")
+    'cpu'
+    """
+    return devices_in(resolve_device(device))[0]
+
+
+def whole_batch(batch: int, device: str) -> int:
+    """Pictures of a call of all devices, each of which takes ``batch``."""
+    return batch * len(devices_in(device))
+
+
+def gpus_of_actor(device: str) -> int:
+    """GPUs of a worker of Ray that holds the models.
+
+    Raises:
+        ConfigError: several are named, and Ray gives each worker one.
+    """
+    if "," in device:
+        raise ConfigError("--device: --engine ray gives each worker one; --actors says how many")
+    return 1 if resolve_device(device).startswith("cuda") else 0
 
 
 def staging(device: str) -> Callable[[Image], Image]:
@@ -55,6 +100,8 @@ def staging(device: str) -> Callable[[Image], Image]:
 
 def describe_device(device: str) -> str:
     """A device with its name, memory and threads, for people."""
+    if "," in device:
+        return "; ".join(describe_device(one) for one in devices_in(device))
     import torch
 
     if device.startswith("cuda"):
@@ -67,6 +114,7 @@ def peak_memory(device: str) -> int | None:
     """Most bytes that tensors of this process took on a GPU at once; None on other devices."""
     import torch
 
+    device = devices_in(device)[0]
     return int(torch.cuda.max_memory_allocated(device)) if device.startswith("cuda") else None
 
 

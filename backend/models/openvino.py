@@ -26,11 +26,51 @@ from backend.errors import ConfigError
 
 Function = Callable[..., tuple[Tensor, ...]]
 logger = logging.getLogger(__name__)
+_CONVERTING = threading.Lock()  # of all models: two that are traced at once disturb each other
 
 
 def has_openvino() -> bool:
     """Whether the extra ``openvino`` is installed."""
     return find_spec("openvino") is not None
+
+
+def is_wanted(runtime: str, device: str) -> bool:
+    """Whether parts run through OpenVINO.
+
+    Args:
+        runtime: ``torch``, ``openvino``, or ``auto`` for OpenVINO where it is installed.
+        device: of torch; OpenVINO is for the CPU alone.
+    """
+    return device == "cpu" and (runtime == "openvino" or (runtime == "auto" and has_openvino()))
+
+
+def is_bf16(precision: str) -> bool:
+    """Whether OpenVINO is to compute in bfloat16.
+
+    Args:
+        precision: ``float32``, ``bf16``, or ``auto`` for bf16 where the processor has it.
+
+    Raises:
+        ConfigError: it is asked for, and this processor has none.
+    """
+    if precision == "float32":
+        return False
+    has = processor_has_bf16()
+    if precision == "bf16" and not has:
+        raise ConfigError(
+            "--precision bf16: this processor has none, and would take longer; --precision auto"
+            " takes it where there is"
+        )
+    return has
+
+
+def processor_has_bf16() -> bool:
+    """Whether the processor computes in bfloat16 by itself, as OpenVINO says."""
+    if not has_openvino():
+        return False
+    import openvino
+
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def default_folder() -> Path:
@@ -88,10 +128,24 @@ class OpenVinoParts:
         """
         with self._lock:
             if part not in self._requests:
-                self._requests[part] = self._compiled(part, function, inputs)
+                self._requests[part] = self._made(part, function, inputs)
             request = self._requests[part]
+            if request is None:
+                return function(*inputs)
             answer = request.infer([np.ascontiguousarray(one.numpy()) for one in inputs])
             return tuple(torch.from_numpy(np.array(one)) for one in answer.values())
+
+    def _made(self, part: str, function: Function, inputs: Sequence[Tensor]) -> Any:
+        """A part that is ready to run; None for one that OpenVINO refuses, which torch runs."""
+        try:
+            with _CONVERTING:
+                return self._compiled(part, function, inputs)
+        except Exception as error:  # its messages are whole programs
+            told = (str(error).strip().splitlines() or [""])[0][:200]
+            logger.warning(
+                "OpenVINO refuses a part of the model, torch runs it: %s: %s", part, told
+            )
+            return None
 
     def _compiled(self, part: str, function: Function, inputs: Sequence[Tensor]) -> Any:
         path = self._folder / f"{part}.xml"
@@ -100,6 +154,7 @@ class OpenVinoParts:
             logger.warning("converting a part of the model for OpenVINO, once: %s", part)
             made = self._converted(function, inputs)
             self._keep(made, path)
+            made = self._kept(path) or made  # one from a disk rounds otherwise
         options = {
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             "INFERENCE_PRECISION_HINT": self._precision,
@@ -121,6 +176,7 @@ class OpenVinoParts:
         with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what is traced depends on shapes, which are fixed
             example = tuple(torch.zeros(one.shape, dtype=one.dtype) for one in inputs)
+            function(*example)  # what a model keeps for a shape is there before it is traced
             return openvino.convert_model(
                 _Part(self._model, function),
                 example_input=example,

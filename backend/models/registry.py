@@ -14,7 +14,7 @@ from typing import Any
 from backend.config.models import DEFAULT_CONF, Settings
 from backend.core.protocols import BoxSegmenter, Detector, Proposer
 from backend.errors import ConfigError
-from backend.models.devices import resolve_device
+from backend.models.devices import devices_in, resolve_device
 from backend.models.tuned import Tuned, conf_of_tuned, is_tuned, read_tuned
 from backend.models.weights import (
     DEMO_SAM2,
@@ -180,7 +180,7 @@ def _name(kind: str, settings: Settings, device: str) -> str:
     for model in MODELS.values():  # the hub calls them by their owner as well
         if model.folder and model.repository == named:
             return model.name
-    return named or _DEFAULTS[kind, device == "cpu"]
+    return named or _DEFAULTS[kind, devices_in(device)[0] == "cpu"]
 
 
 def missing_weights(settings: Settings, device: str) -> list[Path]:
@@ -360,7 +360,13 @@ def load_detector(settings: Settings, device: str) -> Detector:
     Raises:
         ConfigError: an unknown name, a missing file, or weights that do not load.
     """
-    detector: Detector = _load("detector", replace(settings, conf=conf_of(settings)), device)
+    settings = replace(settings, conf=conf_of(settings))
+    devices = devices_in(device)
+    if len(devices) > 1:
+        from backend.models.lanes import DetectorLanes
+
+        return DetectorLanes([_load("detector", settings, one) for one in devices], devices)
+    detector: Detector = _load("detector", settings, device)
     return detector
 
 

@@ -19,6 +19,7 @@ from backend.config.models import DEFAULT_CONF, Settings
 from backend.core.naming import Words
 from backend.core.types import Detections, Image
 from backend.errors import ConfigError
+from backend.models.openvino import is_wanted
 
 if TYPE_CHECKING:
     from backend.models.registry import Model
@@ -92,6 +93,7 @@ class YoloDetector:
         classes: names to keep, or None for all.
         words: what a YOLO-World or YOLOE looks for; others do not read it.
         root: where the text model of YOLO-World is, see ``yolo_words``.
+        runtime: ``torch``, or ``openvino`` or ``auto``, see ``openvino.is_wanted``.
 
     Raises:
         ConfigError: the file does not load, is for another task, or has none of the classes.
@@ -109,6 +111,7 @@ class YoloDetector:
         classes: Sequence[str] | None = None,
         words: Sequence[Words] | None = None,
         root: Path = Path(),
+        runtime: str = "torch",
     ) -> None:
         self._model = load_ultralytics(path, _TASKS)
         self._names = {int(k): str(v) for k, v in self._model.names.items()}
@@ -136,10 +139,11 @@ class YoloDetector:
         self._direct: DirectYolo | Literal[False] | None = None  # None until it is needed
         if agnostic_nms:
             self._options["agnostic_nms"] = True
+        # What looks for words has other weights with other words.
+        self._is_converted = not told and is_wanted(runtime, device)
+        self._digest = sha256(path.read_bytes()).hexdigest()
         stable = (
-            f"{sorted(self._options.items(), key=str)}".replace(device, "")
-            + sha256(path.read_bytes()).hexdigest()
-            + told
+            f"{sorted(self._options.items(), key=str)}".replace(device, "") + self._digest + told
         )
         self._version = f"{path.stem}-{sha256(stable.encode()).hexdigest()[:8]}"
 
@@ -181,8 +185,8 @@ class YoloDetector:
         groups: dict[tuple[int, ...], list[int]] = {}
         for k, image in enumerate(images):
             groups.setdefault(image.shape, []).append(k)
-        if self._direct is None and self._options["device"].startswith("cuda"):
-            self._direct = self._without_predictor()
+        if self._direct is None:
+            self._direct = self._set_up()
         found: dict[int, Detections] = {}
         for members in groups.values():
             rows = self._rows_of([images[k] for k in members])
@@ -203,13 +207,28 @@ class YoloDetector:
         results = self._model.predict(bgr, **self._options)
         return [one.boxes.data[:, :6].float().cpu().numpy() for one in results]
 
+    def _set_up(self) -> DirectYolo | Literal[False]:
+        """What a GPU is fed with; False for a model that only its own predictor understands, and
+        for a CPU, where a predictor may run its network through OpenVINO.
+        """
+        if self._options["device"].startswith("cuda"):
+            return self._without_predictor()
+        if self._is_converted:
+            from backend.models.yolo_parts import run_in_parts
+
+            run_in_parts(self._predictor(), self._digest[:8])
+        return False
+
     def _without_predictor(self) -> DirectYolo | Literal[False]:
-        """What a GPU is fed with; False for a model that only its own predictor understands."""
         from backend.models.yolo_direct import DirectYolo, can_go_direct
 
-        self._model.predict([np.zeros((32, 32, 3), np.uint8)], **self._options)  # sets it up
-        predictor = self._model.predictor
+        predictor = self._predictor()
         return DirectYolo(predictor) if can_go_direct(predictor) else False
+
+    def _predictor(self) -> Any:
+        """The model's own, set up."""
+        self._model.predict([np.zeros((32, 32, 3), np.uint8)], **self._options)
+        return self._model.predictor
 
 
 def _why_not_loaded(path: Path, error: Exception) -> str:
@@ -256,4 +275,5 @@ def load(path: Path, config: str | None, settings: Settings, device: str) -> Yol
         classes=settings.classes,
         words=settings.names,
         root=settings.model_root,
+        runtime=settings.runtime,
     )

@@ -55,6 +55,7 @@ logger = logging.getLogger(__name__)
 
 def _base(settings: Settings) -> tuple[Sam2Segmenter, str, str]:
     """The model to begin with, its name, and what its module needs beside its weights."""
+    settings = replace(settings, runtime="torch")  # which learns
     segmenter = load_segmenter(settings, resolve_device(settings.device))
     if not isinstance(segmenter, Sam2Segmenter):
         raise ConfigError("--segmenter: only a SAM 2 can be fine-tuned")
@@ -83,6 +84,8 @@ class ModelsRun:
     offered: list[str] = field(default_factory=list)
 
     def train(self) -> None:
+        if "," in self.settings.device:
+            raise ConfigError("--device: a model learns on one device; name one")
         if self.stop.is_set():
             raise Unavailable("interrupted before training began")
         # The bases are looked at before the first of them learns for an hour.

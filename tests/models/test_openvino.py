@@ -7,13 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from backend.config.models import Settings
 from backend.core.masks import mask_iou
+from backend.core.protocols import Detector
 from backend.core.types import Prompts
 from backend.core.upsample import crop_masks
 from backend.demo.dataset import true_detections
 from backend.demo.scenes.compose import Scene
 from backend.errors import ConfigError
 from backend.models import openvino
+from backend.models.registry import load_detector
 from backend.models.sam2.image import Sam2Segmenter
 from backend.models.weights import DEMO_SAM2, DEMO_SAM2_CONFIG
 
@@ -121,3 +124,107 @@ def test_without_openvino_it_says_what_to_install(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(openvino, "has_openvino", lambda: False)
     with pytest.raises(ConfigError, match="pip install openvino"):
         Sam2Segmenter(DEMO_SAM2, str(DEMO_SAM2_CONFIG), device="cpu", runtime="openvino")
+
+
+@pytest.mark.parametrize(
+    ("runtime", "device", "installed", "wanted"),
+    [
+        ("auto", "cpu", True, True),
+        ("auto", "cpu", False, False),
+        ("auto", "cuda", True, False),
+        ("openvino", "cuda", True, False),
+        ("openvino", "cpu", False, True),  # and is told what to install
+        ("torch", "cpu", True, False),
+    ],
+)
+def test_it_is_taken_where_it_is_installed(
+    runtime: str, device: str, installed: bool, wanted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openvino, "has_openvino", lambda: installed)
+    assert openvino.is_wanted(runtime, device) is wanted
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_bf16_is_taken_where_the_processor_has_it(
+    has: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openvino, "processor_has_bf16", lambda: has)
+    assert openvino.is_bf16("auto") is has
+    assert not openvino.is_bf16("float32")
+    if has:
+        assert openvino.is_bf16("bf16")
+        return
+    with pytest.raises(ConfigError, match="this processor has none"):
+        openvino.is_bf16("bf16")
+
+
+def test_what_bf16_costs_is_measured_once_and_told(
+    scenes: list[Scene],
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ours = in_parts(folder, monkeypatch, bf16=True)
+    boxes = [true_detections(scene).xyxy for scene in scenes[:2]]
+    ours.segment([scenes[0].image], [boxes[0][:0]])
+    assert "overlap those of float32" not in caplog.text
+    for _ in range(2):
+        ours.segment([scene.image for scene in scenes[:2]], boxes)
+    [told] = [line for line in caplog.messages if "overlap those of float32" in line]
+    assert 0.9 < float(told.partition(" by ")[2].partition(" ")[0]) <= 1
+
+
+def test_what_it_refuses_torch_runs(
+    by_torch: Sam2Segmenter,
+    scenes: list[Scene],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise RuntimeError("no such operator\nand a whole program")
+
+    monkeypatch.setattr("openvino.convert_model", refuse)
+    boxes = [true_detections(scenes[0]).xyxy[:3]]
+    ours = in_parts(tmp_path, monkeypatch)
+    [answer], [expected] = (one.segment([scenes[0].image], boxes) for one in (ours, by_torch))
+    np.testing.assert_allclose(answer.logits, expected.logits, atol=0.05)
+    assert "torch runs it: encode: no such operator" in caplog.text
+    assert "a whole program" not in caplog.text
+
+
+def _detector(folder: Path, monkeypatch: pytest.MonkeyPatch, runtime: str) -> Detector:
+    monkeypatch.setattr(openvino, "default_folder", lambda: folder)
+    return load_detector(Settings(detector="demo", runtime=runtime), "cpu")
+
+
+def test_a_detector_finds_what_it_finds_by_torch(
+    scenes: list[Scene],
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    images = [scene.image for scene in scenes[:6]]
+    by_torch = _detector(folder, monkeypatch, "torch")
+    ours = _detector(folder, monkeypatch, "openvino")
+    assert ours.version == by_torch.version
+    assert "converting" not in caplog.text
+    for _ in range(2):  # the second time, all shapes came often enough
+        for wanted, found in zip(by_torch.detect(images), ours.detect(images), strict=True):
+            np.testing.assert_array_equal(found.class_ids, wanted.class_ids)
+            np.testing.assert_allclose(found.xyxy, wanted.xyxy, atol=0.01)
+            np.testing.assert_allclose(found.scores, wanted.scores, atol=1e-4)
+    assert "converting a part of the model for OpenVINO, once: detect-3x" in caplog.text
+
+
+def test_a_shape_that_comes_seldom_is_not_converted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    ours = _detector(tmp_path, monkeypatch, "openvino")
+    for width in (100, 150, 200, 250, 300):
+        ours.detect([np.zeros((200, width, 3), np.uint8)])
+    assert "converting" not in caplog.text
+    monkeypatch.setattr("backend.models.yolo_parts._MOST_SHAPES", 1)
+    for width in (100, 300):
+        ours.detect([np.zeros((200, width, 3), np.uint8)] * 3)
+    assert len(list(tmp_path.rglob("detect-*.xml"))) == 1

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 
+from backend.benchmarks.whole import untrained_yolo
 from backend.models.registry import Model
-from backend.models.yolo import quiet_ultralytics
 from tests.support.word_detectors import write_grounding_dino, write_owlv2
 
 
@@ -28,16 +28,7 @@ def untrained_weights(model: Model, root: Path) -> Path:
         else:
             write_grounding_dino(path.parent, small=True)
     elif model.kind == "detector":
-        quiet_ultralytics(offline=True)
-        from ultralytics import YOLO
-
-        network = YOLO(f"{model.name}.yaml")
-        head = network.model.model[-1]
-        for layer in head.modules():  # fresh ones are sure that there is nothing
-            sure = isinstance(layer, torch.nn.Conv2d) and layer.out_channels == head.nc
-            if sure and layer.bias is not None:
-                layer.bias.data.zero_()
-        network.save(path)
+        untrained_yolo(path, model.name)
     else:
         from sam2.build_sam import build_sam2
 

@@ -206,9 +206,8 @@ def _engine(
     if options.engine == "ray":
         from backend.label_studio.prelabel.engine_ray import RayEngine
         from backend.labeling.engine_ray import RayOptions
-        from backend.models.devices import resolve_device
+        from backend.models.devices import gpus_of_actor
 
-        gpus = 1 if resolve_device(settings.device).startswith("cuda") else 0
         return RayEngine(
             partial(make_loader, ready.binding, service, limits),
             partial(
@@ -221,16 +220,16 @@ def _engine(
                 batch=settings.batch,
                 loaders=max(2, service.fetch_workers // 2),
                 actors=options.actors,
-                gpus=gpus,
+                gpus=gpus_of_actor(settings.device),
                 address=options.ray_address,
             ),
         )
-    from backend.models.devices import staging
+    from backend.models.devices import staging, whole_batch
 
     loader = Loader(ready.binding, Fetcher(service).fetch, limits, staging(settings.device))
     return LocalEngine(
         loader,
         Labeller(ready.binding, ready.labeler, ready.model_version),
-        settings.batch,
+        whole_batch(settings.batch, settings.device),
         max(threads_of(settings.workers), service.fetch_workers),
     )

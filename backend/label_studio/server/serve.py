@@ -35,6 +35,7 @@ from backend.label_studio.server.job_process import JobProcess, command_of, envi
 from backend.label_studio.server.jobs import JOBS, Jobs
 from backend.label_studio.server.service import Service, Training
 from backend.labeling.cascade import Cascade
+from backend.models.devices import whole_batch
 from backend.models.registry import check_names, conf_of
 from backend.models.tuned import is_tuned
 
@@ -100,7 +101,7 @@ def build_service(
         everything_loader(settings),
         training=Training(start, tuned, lambda run: conf_of(with_tuned(settings, run))),
         threshold=conf_of(settings),
-        batch=settings.batch,
+        batch=whole_batch(settings.batch, settings.device),
         limits=ImageLimits(max_pixels=settings.max_pixels),
         on_stuck=on_stuck,
     )

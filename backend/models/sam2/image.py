@@ -23,7 +23,9 @@ from backend.core.types import Boxes, Embedding, Image, Masks, Prompts
 from backend.errors import ConfigError, InputError
 from backend.files.atomic import file_digest
 from backend.models.chunks import in_chunks
-from backend.models.openvino import OpenVinoParts
+from backend.models.devices import devices_in
+from backend.models.lanes import Lanes
+from backend.models.openvino import is_bf16, is_wanted
 from backend.models.sam2.preprocess import (
     Features,
     beside_model,
@@ -32,7 +34,7 @@ from backend.models.sam2.preprocess import (
     prepared,
     resize_model,
 )
-from backend.models.sam2.running import InParts, Layers, Replayed, small_logits
+from backend.models.sam2.running import InBf16, InParts, Layers, Replayed, small_logits
 from backend.models.weights import fetch_from_hub
 
 if TYPE_CHECKING:
@@ -83,7 +85,7 @@ class Sam2Segmenter:
         config: see ``load_model``.
         device: torch device; CUDA runs in bf16 autocast, CPU and MPS in float32.
         box_chunk: most boxes per decoder call; None for what suits the device.
-        runtime: ``torch`` or, for a CPU, ``openvino``.
+        runtime: ``torch``, or ``openvino`` or ``auto``, see ``openvino.is_wanted``.
         bf16: whether OpenVINO computes in bfloat16.
         size: side of the model's input in pixels, a multiple of 32; None for its own.
     """
@@ -119,8 +121,8 @@ class Sam2Segmenter:
         self._running = Layers(self.model, self.device)
         if self.device.type == "cuda":
             self._running = Replayed(self.model, self.device, self.chunk)
-        elif self.device.type == "cpu" and runtime == "openvino":
-            self._running = InParts(self.model, OpenVinoParts(self.model, digest, bf16=bf16))
+        elif is_wanted(runtime, self.device.type):
+            self._running = (InBf16 if bf16 else InParts)(self.model, digest)
             if bf16:  # other masks
                 digest = sha256(f"{digest} bf16".encode()).hexdigest()[:8]
                 self._version = f"{checkpoint.stem}-{digest}"
@@ -316,6 +318,32 @@ def download(model: Model, path: Path) -> None:
     fetch_from_hub(model.repository, path)
 
 
+class Sam2Lanes(Sam2Segmenter):
+    """A SAM 2 on several devices, which share the pictures of a call; what is asked of one picture
+    alone is the first's.
+
+    Args:
+        checkpoint: weights file.
+        config: see ``load_model``.
+        devices: of torch, at least one.
+        options: of ``Sam2Segmenter``.
+    """
+
+    def __init__(
+        self, checkpoint: Path, config: str, *, devices: Sequence[str], **options: Any
+    ) -> None:
+        super().__init__(checkpoint, config, device=devices[0], **options)
+        others = [Sam2Segmenter(checkpoint, config, device=one, **options) for one in devices[1:]]
+        self._lanes = Lanes([self, *others], devices)
+
+    def segment(self, images: Sequence[Image], boxes: Sequence[Boxes]) -> list[Masks]:
+        """See ``Sam2Segmenter``."""
+        return self._lanes.run(
+            len(images),
+            lambda model, part: Sam2Segmenter.segment(model, images[part], boxes[part]),
+        )
+
+
 def load(path: Path, config: str | None, settings: Settings, device: str) -> Sam2Segmenter:
     """The segmenter in a checkpoint; see ``Sam2Segmenter``.
 
@@ -323,7 +351,7 @@ def load(path: Path, config: str | None, settings: Settings, device: str) -> Sam
         path: weights.
         config: a name inside the sam2 package, or a yaml file.
         settings: boxes per decoder call, and what runs the model.
-        device: torch device.
+        device: of torch, or several with commas.
 
     Raises:
         ConfigError: no configuration, or one that does not fit.
@@ -333,12 +361,13 @@ def load(path: Path, config: str | None, settings: Settings, device: str) -> Sam
             f"--segmenter: {path} needs --segmenter-config, a yaml file or a name inside the sam2"
             " package"
         )
-    return Sam2Segmenter(
-        path,
-        config,
-        device=device,
-        box_chunk=settings.sam_batch,
-        runtime=settings.runtime,
-        bf16=settings.precision == "bf16",
-        size=settings.segmenter_size,
-    )
+    devices = devices_in(device)
+    options: dict[str, Any] = {
+        "box_chunk": settings.sam_batch,
+        "runtime": settings.runtime,
+        "bf16": is_wanted(settings.runtime, devices[0]) and is_bf16(settings.precision),
+        "size": settings.segmenter_size,
+    }
+    if len(devices) > 1:
+        return Sam2Lanes(path, config, devices=devices, **options)
+    return Sam2Segmenter(path, config, device=device, **options)

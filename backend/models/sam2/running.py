@@ -4,6 +4,7 @@ parts that OpenVINO runs.
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import torch
@@ -16,6 +17,8 @@ from backend.models.sam2.preprocess import Features, decoded, embedded
 
 _LOGIT_LIMIT = 60_000.0  # of float16
 _AT_ONCE = 4  # boxes of a converted decoder
+_COMPARED = 8  # boxes that show what bf16 costs
+logger = logging.getLogger(__name__)
 
 
 def small_logits(logits: Tensor) -> Tensor:
@@ -123,12 +126,13 @@ class InParts(Layers):
 
     Args:
         model: a ``SAM2Base`` on the CPU.
-        parts: what is converted.
+        digest: tells its weights and configuration from others'.
+        bf16: whether they compute in bfloat16.
     """
 
-    def __init__(self, model: Any, parts: OpenVinoParts) -> None:
+    def __init__(self, model: Any, digest: str, *, bf16: bool = False) -> None:
         super().__init__(model, torch.device("cpu"))
-        self._parts = parts
+        self._parts = OpenVinoParts(model, digest, bf16=bf16)
 
     def encode(self, pixels: Tensor) -> Features:
         # On a CPU, pictures together take no less time than one after the other.
@@ -152,3 +156,56 @@ class InParts(Layers):
                 answers.append((logits[: len(taken)], quality[: len(taken)]))
         logits, quality = (torch.cat(level) for level in zip(*answers, strict=True))
         return logits, quality
+
+
+class InBf16(InParts):
+    """Parts in bfloat16; what that costs is measured with the first picture, and told.
+
+    Args:
+        model: a ``SAM2Base`` on the CPU.
+        digest: tells its weights and configuration from others'.
+    """
+
+    def __init__(self, model: Any, digest: str) -> None:
+        super().__init__(model, digest, bf16=True)
+        self._digest = digest
+        self._first: Tensor | None = None  # the first picture, until its masks were compared
+        self._is_told = False
+
+    def encode(self, pixels: Tensor) -> Features:
+        if not self._is_told:
+            self._first = pixels[:1]
+        return super().encode(pixels)
+
+    def boxes(self, features: Features, owner: Tensor, corners: Tensor) -> tuple[Tensor, Tensor]:
+        logits, quality = super().boxes(features, owner, corners)
+        first, self._first = self._first, None
+        taken = torch.nonzero(owner == 0)[:_COMPARED, 0]
+        if not self._is_told and first is not None and len(taken):
+            self._is_told = True
+            exact = InParts(self.model, self._digest)
+            wanted, _ = exact.boxes(exact.encode(first), owner[taken], corners[taken])
+            logger.warning(
+                "--precision bf16: the masks of the first picture overlap those of float32 by"
+                " %.3f (mean IoU of %d)",
+                mean_overlap(logits[taken], wanted),
+                len(taken),
+            )
+        return logits, quality
+
+
+def mean_overlap(logits: Tensor, others: Tensor) -> float:
+    """Mean IoU of masks, 0..1; two that are empty are the same.
+
+    Args:
+        logits: (N, h, w), inside above 0.
+        others: likewise, of the same masks.
+
+    >>> mean_overlap(torch.tensor([[[1.0, 1.0]]]), torch.tensor([[[1.0, -1.0]]]))
+    0.5
+    """
+    inside = logits.flatten(1) > 0
+    theirs = others.flatten(1) > 0
+    common = (inside & theirs).sum(1)
+    either = (inside | theirs).sum(1)
+    return float(torch.where(either > 0, common / either.clamp(min=1), 1.0).mean())

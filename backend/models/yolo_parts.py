@@ -1,0 +1,57 @@
+"""A YOLO of Ultralytics on a CPU, whose network OpenVINO runs; the rest is its predictor's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from cachetools import LRUCache
+from torch import Tensor
+
+from backend.models.openvino import OpenVinoParts
+from backend.models.yolo_direct import can_go_direct
+
+_MOST_SHAPES = 8  # of inputs that are converted; each takes seconds, and memory
+_WORTH = 3  # pictures of a shape, from which on a conversion pays
+
+
+def run_in_parts(predictor: Any, digest: str) -> bool:
+    """Let a predictor run its network through OpenVINO.
+
+    A network is converted for one shape of its input, which the shape of a picture decides; shapes
+    that come seldom, and those beyond ``_MOST_SHAPES``, are left to torch.
+
+    Args:
+        predictor: of Ultralytics, set up.
+        digest: tells its weights from others'.
+
+    Returns:
+        False for a model that gives more than boxes, which is left as it is.
+    """
+    if not can_go_direct(predictor) or predictor.args.task != "detect":
+        return False
+    network = predictor.model
+    parts = OpenVinoParts(network, digest)
+    by_torch: Callable[..., Any] = predictor.inference
+    converted: set[tuple[int, ...]] = set()
+    seen: LRUCache[tuple[int, ...], int] = LRUCache(64)
+
+    def boxes_of(pixels: Tensor) -> tuple[Tensor]:
+        answer = network(pixels)
+        while isinstance(answer, list | tuple):  # boxes come first
+            answer = answer[0]
+        return (answer,)
+
+    def inference(pixels: Tensor, *more: Any, **options: Any) -> Any:
+        shape = tuple(pixels.shape[1:])
+        if shape not in converted:
+            seen[shape] = seen.get(shape, 0) + len(pixels)
+            if seen[shape] < _WORTH or len(converted) >= _MOST_SHAPES:
+                return by_torch(pixels, *more, **options)
+            converted.add(shape)
+        name = "detect-" + "x".join(map(str, shape))
+        return torch.cat([parts.run(name, boxes_of, one[None])[0] for one in pixels])
+
+    predictor.inference = inference
+    return True
