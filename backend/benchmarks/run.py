@@ -23,9 +23,7 @@ from backend.benchmarks.codecs import (
     labelme_file_of,
 )
 from backend.benchmarks.ratios import Measurement
-from backend.benchmarks.scale_out import overlap as overlap_on_ray
 from backend.benchmarks.threads import lock_share, scaling
-from backend.benchmarks.whole import whole_runs
 from backend.config.process import limit_arenas
 from backend.core.types import Masks, Prediction
 from backend.core.upsample import crop_masks
@@ -35,12 +33,15 @@ from backend.formats.label_studio import results as labelstudio
 from backend.labeling import pipeline
 
 
-def stub_pipeline(count: int, size_hw: tuple[int, int] = (540, 960)) -> int:
+def stub_pipeline(
+    count: int, size_hw: tuple[int, int] = (540, 960), workers: int = 2
+) -> tuple[int, float]:
     """Push ``count`` stub images through the real pipeline and both encoders.
 
-    Returns this process's peak memory in KiB.
+    Returns this process's peak memory in KiB, and the wall time in seconds.
     """
     limit_arenas()
+    start = time.perf_counter()
     logits = canned_logits()
 
     def finish(key: int, image: NDArray[np.uint8], answer: Masks) -> list[bytes]:
@@ -64,10 +65,10 @@ def stub_pipeline(count: int, size_hw: tuple[int, int] = (540, 960)) -> int:
                 Path(folder) / f"{key % 8}.json", b"".join(files)
             ),
         )
-        for outcome in pipeline.run(range(count), stages, batch=8, workers=2):
+        for outcome in pipeline.run(range(count), stages, batch=8, workers=workers):
             if outcome.error is not None:
                 raise outcome.error
-    return peak_kib()
+    return peak_kib(), time.perf_counter() - start
 
 
 def _memory() -> Measurement:
@@ -213,6 +214,17 @@ def _everything(repeats: int) -> list[Measurement]:
     ]
 
 
+def _outside() -> list[Measurement]:
+    """On workers of Ray, and with models.
+
+    They are imported here: processes whose memory is measured import this module, too.
+    """
+    from backend.benchmarks.scale_out import overlap
+    from backend.benchmarks.whole import whole_runs
+
+    return [*overlap(), *whole_runs()]
+
+
 def run_bench(repeats: int) -> list[Measurement]:
     """Measure everything; takes some minutes.
 
@@ -231,7 +243,6 @@ def run_bench(repeats: int) -> list[Measurement]:
             _second_click(),
             *_counting(repeats),
             *_prelabelling(),
-            *overlap_on_ray(),
-            *whole_runs(),
+            *_outside(),
             *_everything(repeats),
         ]

@@ -14,7 +14,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import torch
 
 from backend.benchmarks.ratios import Measurement
 from backend.benchmarks.yardsticks import labelme_file_of_masks
@@ -25,7 +24,7 @@ from backend.labeling.picture_work import RunOptions
 from backend.labeling.sources import collect
 from backend.models.openvino import has_openvino, processor_has_bf16
 from backend.models.sam2.stock import untrained_sam2
-from backend.models.yolo import quiet_ultralytics
+from backend.models.yolo_stock import auto_annotate, detect_and_outline, untrained_yolo
 
 _CONFIG = "configs/sam2.1/sam2.1_hiera_t.yaml"
 _PICTURES = 20
@@ -36,23 +35,6 @@ def _picture(number: int) -> np.ndarray:
     """A picture of 1080p with coarse shapes in it."""
     coarse = np.random.default_rng(number).integers(0, 256, (9, 16, 3), dtype=np.uint8)
     return cv2.resize(coarse, (1920, 1080), interpolation=cv2.INTER_CUBIC)
-
-
-def untrained_yolo(path: Path, name: str = "yolov8n") -> None:
-    """Write a YOLO that was never trained; a fresh one is sure that there is nothing, this one is
-    sure of nothing.
-    """
-    quiet_ultralytics(offline=True)
-    from ultralytics import YOLO
-
-    torch.manual_seed(0)
-    network = YOLO(f"{name}.yaml")
-    head = network.model.model[-1]
-    for layer in head.modules():
-        sure = isinstance(layer, torch.nn.Conv2d) and layer.out_channels == head.nc
-        if sure and layer.bias is not None:
-            layer.bias.data.zero_()
-    network.save(path)
 
 
 def _ours(yolo: Path, sam2: Path, out: Path, **settings: Any) -> Callable[[Path], None]:
@@ -77,44 +59,17 @@ def _ours(yolo: Path, sam2: Path, out: Path, **settings: Any) -> Callable[[Path]
 
 
 def _auto_annotate(yolo: Path, sam2: Path, out: Path) -> Callable[[Path], None]:
-    from ultralytics import SAM, YOLO
-    from ultralytics.data import annotator
-
-    models = (YOLO(str(yolo)), SAM(str(sam2)))
-
-    def run(folder: Path) -> None:
-        # It loads both for every folder, which is no part of the work that is compared.
-        annotator.YOLO, annotator.SAM = (lambda path, own=own: own for own in models)
-        try:
-            annotator.auto_annotate(folder, device="cpu", iou=0.7, max_det=_OBJECTS, output_dir=out)
-        finally:
-            annotator.YOLO, annotator.SAM = YOLO, SAM
-
-    return run
+    run = auto_annotate(yolo, sam2, _OBJECTS)
+    return lambda folder: run(folder, out)
 
 
 def _upstream(yolo: Path, sam2: Path, out: Path) -> Callable[[Path], None]:
-    from sam2.build_sam import build_sam2
-    from sam2.sam2_image_predictor import SAM2ImagePredictor
-    from ultralytics import YOLO
-
-    detector = YOLO(str(yolo))
-    predictor = SAM2ImagePredictor(build_sam2(_CONFIG, str(sam2), device="cpu"))
+    outline = detect_and_outline(yolo, sam2, _CONFIG, _OBJECTS)
 
     def run(folder: Path) -> None:
         for path in folder.iterdir():
-            [found] = detector.predict(
-                str(path), device="cpu", max_det=_OBJECTS, agnostic_nms=True, verbose=False
-            )
-            image = np.asarray(cv2.imread(str(path)))[..., ::-1].copy()
-            with torch.inference_mode():
-                predictor.set_image(image)
-                masks, _, _ = predictor.predict(
-                    box=found.boxes.xyxy.cpu().numpy(), multimask_output=False
-                )
-            labels = [found.names[int(k)] for k in found.boxes.cls]
-            size_hw = (image.shape[0], image.shape[1])
-            masks = np.asarray(masks, np.float32).reshape(-1, *size_hw)
+            masks, labels = outline(path)
+            size_hw = (masks.shape[1], masks.shape[2])
             labelme_file_of_masks(masks, size_hw, labels, out / f"{path.stem}.json")
 
     return run

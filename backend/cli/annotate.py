@@ -74,7 +74,7 @@ def add(commands: Commands) -> None:
     parser.add_argument("--watch", action="store_true", help=about)
     about = "how often --watch looks (default: 1)"
     parser.add_argument("--interval", type=float, default=1.0, metavar="SECONDS", help=about)
-    add_source_options(parser)
+    add_source_options(parser, addresses=True)
     about = "labelme, label-studio, coco, coco-panoptic, yolo, voc, overlay (default: labelme)"
     parser.add_argument("--format", default="labelme", metavar="F[,F..]", help=about)
     about = "put before each image's path in Label Studio tasks"
@@ -99,10 +99,10 @@ def run(args: argparse.Namespace) -> int:
             "annotate: --out DIR is missing; only --watch writes beside the pictures by itself"
         )
     datasets = [name for name in formats if name in DATASETS]
-    if datasets and is_stored(args.out):
+    if datasets and any(map(is_stored, [args.out, *args.sources])):
         raise ConfigError(
-            f"--format {datasets[0]}: is made of files on a disk; write labelme into the store, and"
-            " convert a copy of it"
+            f"--format {datasets[0]}: is made of files on a disk; write labelme, and convert a"
+            " copy of the store"
         )
     stop = stop_on_interrupt()
     summary, hint = (_on_ray if args.engine == "ray" else _here)(args, settings, formats, stop)
@@ -168,30 +168,36 @@ def _on_ray(
         raise ConfigError(
             "--engine ray: takes one folder, dataset or address; run it once for each"
         )
+    args.sources = [one if is_stored(one) else one.absolute() for one in args.sources]
+    out = args.out if is_stored(args.out) else args.out.absolute()
     source = args.sources[0]
     passed = PassedOver()
     dataset = None if is_plain_folder(source) else collect([source], settings.split, args.out)
     names = None if dataset is None else dataset.class_names
     loaded = load_labeler(settings, args.mode, names)
+    prompts = loaded.prompts
     labeler = labeler_of(args, settings, loaded.labeler)
+    classes = [labeler.names[k] for k in sorted(labeler.names)]
+    version = labeler.model_version
+    del loaded, labeler  # workers have their own, perhaps on the same device
     job = RayJob(
         make_labeler=partial(_load, args, settings, names),
-        names=[labeler.names[k] for k in sorted(labeler.names)],
-        version=labeler.model_version,
+        names=classes,
+        version=version,
         source=source,
-        out=args.out,
+        out=out,
         formats=formats,
-        options=run_options(args, settings, loaded.prompts),
+        options=run_options(args, settings, prompts),
         url_prefix=args.image_url_prefix,
         legend=args.flat,
     )
     if dataset is not None:
         items: Iterable[ImageItem] = dataset.items
     else:
-        items = stream(source, args.out, passed)
-    if loaded.prompts is not None:
+        items = stream(source, out, passed)
+    if prompts is not None:
         items = list(items)
-        check_prompts(loaded.prompts, items)
+        check_prompts(prompts, items)
     summary = annotate_on_ray(items, job, ray_options(args, settings), stop)
     for remark in dataset.remarks if dataset is not None else passed.remarks(BESIDE_PICTURES):
         print_status(remark)
@@ -213,7 +219,8 @@ def _load(args: argparse.Namespace, settings: Settings, names: Any) -> Labeler:
 def ray_options(args: argparse.Namespace, settings: Settings) -> RayOptions:
     """How ``--engine ray`` is to use Ray."""
     from backend.config.process import threads_of
-    from backend.labeling.engine_ray import LOADER_THREADS, RayOptions
+    from backend.labeling.engine_ray import RayOptions
+    from backend.labeling.ray_workers import LOADER_THREADS
     from backend.models.devices import gpus_of_actor
 
     if args.actors < 1:

@@ -133,10 +133,17 @@ def add_file_options(parser: argparse.ArgumentParser) -> None:
     add_settings(add_batch_options(parser), Settings, ("split",))
 
 
-def add_source_options(parser: argparse.ArgumentParser) -> None:
-    """What ``annotate`` and ``visualize`` work on, and how they tell of it."""
-    about = "image files, folders (recursive), VOC datasets, or addresses such as s3://bucket/set"
-    parser.add_argument("sources", nargs="+", type=place_of, metavar="SRC", help=about)
+def add_source_options(parser: argparse.ArgumentParser, *, addresses: bool = False) -> None:
+    """What ``annotate`` and ``visualize`` work on, and how they tell of it.
+
+    Args:
+        parser: of the command.
+        addresses: whether places in stores may be named.
+    """
+    about = "image files, folders (recursive) or VOC datasets"
+    about += "; also addresses such as s3://bucket/set" if addresses else ""
+    kind = place_of if addresses else Path
+    parser.add_argument("sources", nargs="+", type=kind, metavar="SRC", help=about)
     about = (
         "cascade: boxes and masks; boxes: no segmenter; automatic: masks of everything, without a"
         " detector; both: the detector's masks, then automatic ones where it found nothing"

@@ -161,13 +161,13 @@ def _refuse(parser: argparse.ArgumentParser, command: str, unknown: str) -> None
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     limit_arenas()
-    args = parse(argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be text
     # Pillow's remarks on damaged metadata; what matters about a picture is raised as an error.
     warnings.filterwarnings("ignore", module="PIL")
-    log_to_stderr(logging.INFO if args.verbose else logging.WARNING)
     try:
+        args = parse(argv)
+        log_to_stderr(logging.INFO if args.verbose else logging.WARNING)
         code: int = args.run(args)
     except LabelingError as error:
         sys.stderr.write(f"yolosam2: {error}\n")

@@ -46,8 +46,10 @@ def _device(value: Any) -> str:
     numbers = [name.partition(":")[2] for name in names if ":" in name]
     if not kinds <= set(DEVICES) or not all(number.isdecimal() for number in numbers):
         raise ValueError(f"expected one of {', '.join(DEVICES)}, got {value!r}")
-    if len(kinds) > 1 or (len(names) > 1 and "auto" in kinds):
-        raise ValueError(f"expected devices of one kind, such as cuda:0,cuda:1, got {value!r}")
+    if numbers and kinds != {"cuda"}:
+        raise ValueError(f"expected a number only behind cuda, got {value!r}")
+    if len(names) > 1 and not (kinds == {"cpu"} or len(set(numbers)) == len(names)):
+        raise ValueError(f"expected different GPUs, such as cuda:0,cuda:1, got {value!r}")
     return ",".join(names)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
 import secrets
 from contextlib import suppress
@@ -10,14 +11,23 @@ from hashlib import sha256
 from pathlib import Path
 
 from backend.errors import ConfigError, LabelingError, disk_error, system_reason
-from backend.files.stores import is_stored, write_stored
+from backend.files.stores import check_safe, exists, is_stored, reaching, write_stored
 
-_STALE = re.compile(r"^\.yolosam2\.(?P<pid>\d+)\.[0-9a-f]{16}\.tmp$")
+_STALE = re.compile(
+    r"^\.yolosam2\.((?P<host>[0-9a-f]{8})\.)?(?P<pid>\d+)\.[0-9a-f]{16}\.tmp$"
+)  # older versions left out the machine
 
 
 def temporary_beside(path: Path) -> Path:
     """A new name in the folder of a file, which ``sweep_stale`` removes if this process dies."""
-    return path.with_name(f".yolosam2.{os.getpid()}.{secrets.token_hex(8)}.tmp")
+    return path.with_name(f".yolosam2.{_host()}.{os.getpid()}.{secrets.token_hex(8)}.tmp")
+
+
+def _host() -> str:
+    """This machine in names: a number of a process says nothing on another, and folders may be
+    shared.
+    """
+    return sha256(platform.node().encode()).hexdigest()[:8]
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -99,7 +109,7 @@ def write_new(path: Path, data: bytes) -> bool:
 
 
 def sweep_stale(folder: Path) -> int:
-    """Remove what killed runs of ours left behind; files of living processes stay.
+    """Remove what killed runs of this machine left behind; files of living processes stay.
 
     Returns how many went.
     """
@@ -108,7 +118,7 @@ def sweep_stale(folder: Path) -> int:
     removed = 0
     for path in folder.rglob(".yolosam2.*.tmp") if folder.is_dir() else ():
         match = _STALE.match(path.name)
-        if match and not _alive(int(match["pid"])):
+        if match and match["host"] in (None, _host()) and not _alive(int(match["pid"])):
             with suppress(OSError):  # in a folder that is not ours
                 path.unlink(missing_ok=True)
                 removed += 1
@@ -123,6 +133,17 @@ def _alive(pid: int) -> bool:
     except (PermissionError, OverflowError):
         return True
     return True
+
+
+def remove(path: Path) -> None:
+    """Remove a file, where it is there.
+
+    Raises:
+        Unavailable: a store refuses.
+        OSError: a disk refuses.
+    """
+    with reaching(path):
+        path.unlink(missing_ok=True)
 
 
 def check_out(folder: Path) -> None:
@@ -145,10 +166,11 @@ def ensure_writable(folder: Path) -> None:
     """
     probe = temporary_beside(folder / "probe")
     if is_stored(folder):
+        check_safe(folder)
         try:
             write_stored(probe, b"x")
-            probe.unlink()
-        except (LabelingError, OSError) as error:
+            remove(probe)
+        except LabelingError as error:
             raise ConfigError(f"{folder}: cannot write results there: {error}") from None
         return
     try:
@@ -180,11 +202,12 @@ def set_aside(path: Path) -> Path:
     """
     copy = path.with_name(f"{path.name}.bak")
     number = 2
-    while copy.exists():
+    while exists(copy):
         copy = path.with_name(f"{path.name}.bak{number}")
         number = number + 1
     try:
-        data = path.read_bytes()
+        with reaching(path):
+            data = path.read_bytes()
     except OSError as error:
         raise disk_error(error, path) from error
     write_atomic(copy, data)

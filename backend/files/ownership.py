@@ -24,7 +24,7 @@ from backend.files.atomic import (
 from backend.files.find import is_inside
 from backend.files.manifest import Manifest
 from backend.files.spool import Spool
-from backend.files.stores import is_stored
+from backend.files.stores import exists, is_stored
 
 
 def never_marked(path: Path) -> bool:
@@ -232,8 +232,9 @@ def state_of(paths: Sequence[Path], is_ours: Callable[[Path], bool]) -> str | No
 
     Raises:
         OSError: the system cannot even look, for example because a name is too long.
+        Unavailable: a store refuses.
     """
-    there = [path for path in paths if path.exists()]
+    there = [path for path in paths if exists(path)]
     if not all(is_ours(path) for path in there):
         return "hand-made"
     return "done" if len(there) == len(paths) else None
@@ -255,7 +256,7 @@ def write_together(
     Raises:
         Unavailable: the disk refuses.
     """
-    there = [path for path, _ in files if path.exists()]
+    there = [path for path, _ in files if exists(path)]
     theirs = [path for path in there if not is_ours(path)]
     if theirs and not overwrite:
         return False
@@ -276,7 +277,7 @@ def _replace_ours(path: Path, data: bytes, is_ours: Callable[[Path], bool]) -> b
     """Replace a file of ours, unless a person saves it just now: what was there is kept under
     another name until it was looked at once more.
     """
-    if is_stored(path):
+    if is_stored(path):  # nothing can be kept aside there; what is saved in between is lost
         if not is_ours(path):
             return False
         write_atomic(path, data)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import secrets
 from contextlib import suppress
 from pathlib import Path
 
 from backend.errors import disk_error
+from backend.files.atomic import temporary_beside
 
 
 class Spool:
@@ -22,7 +22,7 @@ class Spool:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.path = folder / f".yolosam2.{os.getpid()}.{secrets.token_hex(8)}.tmp"
+        self.path = temporary_beside(folder / "spool")
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._stream = self.path.open("w+b")

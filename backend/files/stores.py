@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
-from backend.errors import ConfigError, InputError, Unavailable
+from backend.errors import ConfigError, InputError, LabelingError, Unavailable
 from backend.files.find import PassedOver
 
+# Stores that write a file only where there is none, whatever anybody else does meanwhile, and show
+# it whole or not at all.
+_SAFE = ("s3", "s3a", "gs", "gcs", "memory")
 _NEEDED = {"s3": "'.[s3]'", "gs": "universal-pathlib gcsfs"}  # scheme to what pip is told
 
 
@@ -43,6 +47,11 @@ def place_of(text: str) -> Path:
     if not is_address(text):
         return Path(text)
     parts = urlsplit(text)
+    if "@" in parts.netloc or parts.query:  # which would be in messages and files
+        raise ConfigError(
+            f"{parts.scheme}://{parts.hostname}: an address must not hold a password or a query;"
+            " stores are opened with what their own settings say"
+        )
     if parts.scheme == "file":
         return Path(unquote(parts.path))
     try:
@@ -74,9 +83,60 @@ def check_reachable(place: Path) -> None:
         ConfigError: with what the store says.
     """
     try:
-        _fs(place).exists(_inner(place))
-    except Exception as error:  # each store has errors of its own
-        raise ConfigError(f"{place}: the store refuses: {_told(error)}") from None
+        exists(place)
+    except Unavailable as error:
+        raise ConfigError(str(error)) from None
+
+
+def check_safe(place: Path) -> None:
+    """Refuse to write into a store that could lose what somebody else writes.
+
+    Raises:
+        ConfigError: naming those that cannot.
+    """
+    if is_stored(place) and _protocol(place) not in _SAFE:
+        raise ConfigError(
+            f"{place}: results go into s3:// or gs://, or onto a disk; this store cannot write a"
+            " file only where there is none"
+        )
+
+
+def exists(path: Path) -> bool:
+    """Whether there is a file or folder; a store that does not answer is no "no".
+
+    Raises:
+        Unavailable: the store refuses, perhaps for now.
+        OSError: the system cannot even look.
+    """
+    if not is_stored(path):
+        return path.exists()
+    with reaching(path):
+        try:
+            _fs(path).info(_inner(path))
+        except FileNotFoundError:
+            return False
+    return True
+
+
+@contextmanager
+def reaching(path: Path) -> Iterator[None]:
+    """Whatever a store raises meanwhile means that it may work later; each has errors of its own.
+
+    Raises:
+        Unavailable: naming the file and what the store says.
+    """
+    try:
+        yield
+    except LabelingError:
+        raise
+    except Exception as error:
+        if not is_stored(path):
+            raise
+        raise Unavailable(f"{path}: the store refuses: {_told(error)}") from error
+
+
+def _protocol(path: Path) -> str:
+    return str(path.protocol)  # type: ignore[attr-defined]
 
 
 def _fs(path: Path) -> Any:
@@ -103,19 +163,18 @@ def read_stored(path: Path, most: int) -> bytes:
         InputError: there is none, or it is larger.
         Unavailable: the store refuses, perhaps for now.
     """
-    try:
-        data: bytes = _fs(path).cat_file(_inner(path), end=most + 1)
-    except (FileNotFoundError, IsADirectoryError):
-        raise InputError(f"{path}: no such file") from None
-    except Exception as error:  # each store has errors of its own
-        raise Unavailable(f"{path}: the store refuses: {_told(error)}") from error
+    with reaching(path):
+        try:
+            data: bytes = _fs(path).cat_file(_inner(path), end=most + 1)
+        except (FileNotFoundError, IsADirectoryError):
+            raise InputError(f"{path}: no such file") from None
     if len(data) > most:
         raise InputError(f"{path}: is larger than {most} bytes, the limit")
     return data
 
 
 def write_stored(path: Path, data: bytes, *, new: bool = False) -> bool:
-    """Write a file into a store, which shows it whole or not at all.
+    """Write a file into a store; see ``check_safe``.
 
     Args:
         path: of the file.
@@ -128,12 +187,11 @@ def write_stored(path: Path, data: bytes, *, new: bool = False) -> bool:
     Raises:
         Unavailable: the store refuses.
     """
-    try:
-        _fs(path).pipe_file(_inner(path), data, mode="create" if new else "overwrite")
-    except FileExistsError:
-        return False
-    except Exception as error:  # each store has errors of its own
-        raise Unavailable(f"{path}: the store refuses: {_told(error)}") from error
+    with reaching(path):
+        try:
+            _fs(path).pipe_file(_inner(path), data, mode="create" if new else "overwrite")
+        except FileExistsError:
+            return False
     return True
 
 

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from backend.core.protocols import Labeler
 from backend.errors import ConfigError, LabelingError, Unavailable, disk_error, is_disk_full
 from backend.files.atomic import ensure_writable, sweep_stale
+from backend.files.stores import reaching
 from backend.formats.prompt_file import PromptFile
 from backend.labeling import pipeline
 from backend.labeling.outputs import (
@@ -80,7 +81,8 @@ def close_outputs(
     """
     for output in outputs:
         try:
-            files, n_kept = output.close(overwrite)
+            with reaching(out):
+                files, n_kept = output.close(overwrite)
         except LabelingError as error:
             summary.failed.append((str(out), str(error)))
         except OSError as error:

@@ -20,14 +20,21 @@ from tqdm import tqdm
 
 from backend.core.protocols import Labeler
 from backend.errors import ConfigError, is_disk_full
-from backend.files.atomic import ensure_writable, sweep_stale, temporary_beside, write_atomic
+from backend.files.atomic import (
+    ensure_writable,
+    remove,
+    sweep_stale,
+    temporary_beside,
+    write_atomic,
+)
 from backend.files.find import is_there
 from backend.files.images import SUFFIXES
 from backend.files.stores import is_stored
 from backend.labeling.annotate import close_outputs
-from backend.labeling.engine_ray import RayOptions, Skipped, run_on_ray
+from backend.labeling.engine_ray import RayOptions, run_on_ray
 from backend.labeling.outputs import RunOutput, check_classes, make_outputs, with_earlier_stem
 from backend.labeling.picture_work import Done, LoadedPicture, Looked, PictureWork, RunOptions
+from backend.labeling.ray_workers import Skipped
 from backend.labeling.run_summary import RunSummary
 from backend.labeling.sources import ImageItem
 
@@ -142,7 +149,7 @@ def annotate_on_ray(
     try:
         _run(items, job, ray, marker, summary, stop)
     finally:
-        marker.unlink(missing_ok=True)
+        remove(marker)
     if stop.is_set() and summary.stopped is None:
         summary.stopped = "interrupted"
     if summary.stopped in (None, "interrupted"):

@@ -2,31 +2,34 @@
 a cluster whose machines have this package.
 
 This process keeps the list, reads it as the work goes on, and hands out a few batches for each
-worker. What a worker had in hand when it died is done again by another; a batch that kills its
-workers is done picture by picture, so that one picture costs itself.
+worker. What a worker had in hand when it died is handed out again; a batch that kills its workers
+is done picture by picture, so that one picture costs itself.
 """
 
 from __future__ import annotations
 
-import errno
 import itertools
+import logging
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import Any, Generic, TypeVar
 
-from backend import errors
-from backend.config.process import available_cores
-from backend.errors import ConfigError, LabelingError, Unavailable, as_sentence, is_disk_full
+from backend.errors import ConfigError, LabelingError, Unavailable
+from backend.labeling.ray_workers import Failure, Loads, Models, Predicts
 
+logger = logging.getLogger(__name__)
 K = TypeVar("K")  # what names an item
-LOADER_THREADS = 4  # of a loader, which mostly waits for disks and networks
 _AHEAD = 2  # batches for each worker, so that none waits for this process
-_RETRIES = 1  # of a batch whose worker died
+_TRIES = 2  # of a batch whose workers die; then each of its items is tried alone
+_TOLD_S = 30.0  # after which a person hears what is waited for
+_PATIENCE_S = 600.0  # for the first worker of a kind, or for another where all died
+_RESTART_S = 0.2  # between questions to a worker that is being started again
 _LOOK_S = 1.0  # how soon a person who interrupts is heard
 
 
@@ -50,123 +53,12 @@ class RayOptions:
 
 
 @dataclass(frozen=True, eq=False)
-class Skipped:
-    """What a loader gives for an item that needs no model."""
-
-    value: Any
-
-
-class Models(Protocol):
-    """What a worker with models does."""
-
-    def infer(self, loaded: Sequence[Any]) -> Sequence[Any]: ...
-    def finish(self, key: Any, loaded: Any, raw: Any) -> Any: ...
-
-
-@dataclass(frozen=True, eq=False)
 class Outcome(Generic[K]):
     """One item is done: ``value`` is what came of it, or ``error`` says why nothing did."""
 
     key: K
     value: Any
     error: LabelingError | None
-
-
-@dataclass(frozen=True)
-class _Failure:
-    """An error on its way to another process."""
-
-    kind: str
-    text: str
-    disk_full: bool
-
-    @classmethod
-    def of(cls, error: Exception) -> _Failure:
-        kind = type(error).__name__ if isinstance(error, LabelingError) else "UnexpectedError"
-        return cls(kind, as_sentence(error), is_disk_full(error))
-
-    def error(self) -> LabelingError:
-        made: LabelingError = getattr(errors, self.kind, Unavailable)(self.text)
-        if self.disk_full:
-            made.__cause__ = OSError(errno.ENOSPC, "")
-        return made
-
-
-class _Work:
-    """A worker; one that cannot work says why, instead of dying again and again."""
-
-    def __init__(self, make: Callable[[], Any], threads: int) -> None:
-        self._failure: _Failure | None = None
-        try:
-            self._made = make()
-        except Exception as error:
-            self._failure = _Failure.of(error)
-        self._threads = ThreadPoolExecutor(threads)
-
-    def ready(self) -> _Failure | None:
-        """Answers once the worker is there."""
-        return self._failure
-
-
-class _Loads(_Work):
-    """A worker that loads; see ``run_on_ray``."""
-
-    def __init__(self, make: Callable[[], Callable[[Any], Any]]) -> None:
-        super().__init__(make, LOADER_THREADS)
-
-    def run(self, keys: Sequence[Any]) -> list[Any]:
-        return list(self._threads.map(self._one, keys))
-
-    def _one(self, key: Any) -> Any:
-        if self._failure is not None:
-            return self._failure
-        try:
-            return self._made(key)
-        except Exception as error:
-            return _Failure.of(error)
-
-
-class _Predicts(_Work):
-    """A worker that holds the models: while threads finish a batch, the next is with the models."""
-
-    def __init__(self, make: Callable[[], Models]) -> None:
-        super().__init__(make, available_cores())
-        self._lock = threading.Lock()
-
-    def run(self, keys: Sequence[Any], loaded: Sequence[Any]) -> list[Any]:
-        good = [k for k, one in enumerate(loaded) if not isinstance(one, _Failure | Skipped)]
-        raws = []
-        if good:  # else nobody waits for the models
-            with self._lock:
-                raws = self._answers([loaded[k] for k in good])
-        values = [one.value if isinstance(one, Skipped) else one for one in loaded]
-        finished = self._threads.map(
-            self._finished, [keys[k] for k in good], [loaded[k] for k in good], raws
-        )
-        for k, value in zip(good, finished, strict=True):
-            values[k] = value
-        return values
-
-    def _finished(self, key: Any, loaded: Any, raw: Any) -> Any:
-        if isinstance(raw, _Failure):
-            return raw
-        try:
-            return self._made.finish(key, loaded, raw)
-        except Exception as error:
-            return _Failure.of(error)
-
-    def _answers(self, loaded: list[Any]) -> list[Any]:
-        """If a batch fails, its items go one by one, so that one bad picture is one failure."""
-        if not loaded:
-            return []
-        if self._failure is not None:
-            return [self._failure] * len(loaded)
-        try:
-            return list(self._made.infer(loaded))
-        except Exception as error:
-            if len(loaded) == 1:
-                return [_Failure.of(error)]
-        return [answer for one in loaded for answer in self._answers([one])]
 
 
 @contextmanager
@@ -189,7 +81,7 @@ def _started(address: str | None) -> Iterator[Any]:
     try:
         if started:
             try:
-                ray.init(address=address, **({} if address else quiet))
+                ray.init(address=address or "local", **({} if address else quiet))
             except (ValueError, RuntimeError, ConnectionError) as error:
                 raise ConfigError(f"--ray-address {address}: {str(error)[:200]}") from None
         if threading.current_thread() is threading.main_thread():
@@ -197,7 +89,7 @@ def _started(address: str | None) -> Iterator[Any]:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
         yield ray
-    except ray.exceptions.RayError as error:
+    except (ray.exceptions.RayError, ConnectionError) as error:
         raise Unavailable(f"Ray: {_last_line(error)}") from None
     finally:
         if started:
@@ -222,9 +114,12 @@ class _Pool:
     ready: list[_Worker] = field(default_factory=list)
     coming: dict[Any, _Worker] = field(default_factory=dict)  # by the answer that is waited for
 
-    @classmethod
-    def of(cls, actors: Iterable[Any]) -> _Pool:
-        return cls(coming={actor.ready.remote(): _Worker(actor) for actor in actors})
+    def expect(self, worker: _Worker) -> None:
+        """Wait for a worker that is new, or that may have died."""
+        if worker in self.ready:
+            self.ready.remove(worker)
+        if worker not in self.coming.values():
+            self.coming[worker.actor.ready.remote()] = worker
 
     def next(self) -> _Worker:
         """The one with the least in hand."""
@@ -234,8 +129,8 @@ class _Pool:
 @dataclass(frozen=True, eq=False)
 class _Batch:
     keys: tuple[Any, ...]
-    workers: tuple[_Worker, _Worker]
-    alone: bool  # nothing else was with the workers
+    tries: int  # before this one
+    alone: bool = False  # nothing else is with the workers
 
 
 class _Run(Generic[K]):
@@ -248,27 +143,33 @@ class _Run(Generic[K]):
         make_models: Callable[[], Models],
         options: RayOptions,
     ) -> None:
-        kept = {"max_restarts": -1, "max_task_retries": _RETRIES, "max_concurrency": 2}
-        loader = ray.remote(num_cpus=0.5, **kept)(_Loads)
-        models = ray.remote(
-            num_cpus=0 if options.gpus else 0.5, num_gpus=options.gpus or None, **kept
-        )(_Predicts)
+        # What a dead worker had in hand is handed out again here, to others.
+        kept = {"max_restarts": -1, "max_task_retries": 0, "max_concurrency": 2}
+        cpus = 1 if options.gpus else _cpus_of_actor(ray, options.actors)
+        models = ray.remote(num_cpus=cpus, num_gpus=options.gpus or None, **kept)(Predicts)
+        loader = ray.remote(num_cpus=0, **kept)(Loads)  # they mostly wait
         self._ray = ray
         self._batch = options.batch
-        self._loaders = _Pool.of(loader.remote(make_loader) for _ in range(options.loaders))
-        self._models = _Pool.of(models.remote(make_models) for _ in range(options.actors))
-        self._in_flight: dict[Any, _Batch] = {}
-        self._suspects: list[K] = []  # of batches whose workers died
+        self._models = _Pool()
+        self._loaders = _Pool()
+        for _ in range(options.actors):
+            self._models.expect(_Worker(models.remote(make_models, os.getcwd())))
+        for _ in range(options.loaders):
+            self._loaders.expect(_Worker(loader.remote(make_loader, os.getcwd())))
+        self._in_flight: dict[Any, tuple[_Batch, _Worker, _Worker]] = {}
+        self._again: deque[_Batch] = deque()
+        self._moved = time.monotonic()  # when anything came back last
+        self._is_told = False
 
     def outcomes(self, keys: Iterator[K], stop: threading.Event) -> Iterator[Outcome[K]]:
         while True:
             if not stop.is_set():
                 self._hand_out(keys)
-            # Workers that are only on their way are waited for as long as there is work for them.
-            waited = [*self._in_flight, *self._loaders.coming, *self._models.coming]
             if not self._in_flight and (stop.is_set() or self._both_ready()):
                 return  # also where workers that are not needed are on their way
+            waited = [*self._in_flight, *self._loaders.coming, *self._models.coming]
             done, _ = self._ray.wait(waited, num_returns=1, timeout=_LOOK_S)
+            self._look_at_the_clock(bool(done))
             for answer in done:
                 if answer in self._in_flight:
                     yield from self._taken(answer)
@@ -278,51 +179,93 @@ class _Run(Generic[K]):
     def _both_ready(self) -> bool:
         return bool(self._loaders.ready and self._models.ready)
 
+    def _look_at_the_clock(self, moved: bool) -> None:
+        """Tell what is waited for, and do not wait for ever for what does not come."""
+        if moved:
+            self._moved = time.monotonic()
+        waited = time.monotonic() - self._moved
+        if self._both_ready() or waited < _TOLD_S:
+            return
+        free = self._ray.available_resources()
+        told = (
+            f"no worker {'with models' if self._loaders.ready else 'yet'} for {waited:.0f} s; free"
+            f" are {free.get('CPU', 0):g} CPUs and {free.get('GPU', 0):g} GPUs"
+        )
+        if waited > _PATIENCE_S:
+            raise Unavailable(f"Ray: {told}")
+        if not self._is_told:
+            logger.warning("Ray: %s", told)
+            self._is_told = True
+
     def _hand_out(self, keys: Iterator[K]) -> None:
         if not self._both_ready():
             return
-        if self._suspects:  # one after the other, or the innocent would die with the guilty
-            if not self._in_flight:
-                self._send((self._suspects.pop(0),), alone=True)
-            return
         most = _AHEAD * (len(self._loaders.ready) + len(self._models.ready))
         while len(self._in_flight) < most:
-            batch = tuple(itertools.islice(keys, self._batch))
-            if not batch:
+            if self._again and self._again[0].alone:  # or the innocent would die with the guilty
+                if not self._in_flight:
+                    self._send(self._again.popleft())
                 return
-            self._send(batch, alone=False)
+            if self._again:
+                batch = self._again.popleft()
+            else:
+                batch = _Batch(tuple(itertools.islice(keys, self._batch)), 0)
+            if not batch.keys:
+                return
+            self._send(batch)
 
-    def _send(self, keys: tuple[K, ...], *, alone: bool) -> None:
-        workers = (self._loaders.next(), self._models.next())
-        for worker in workers:
+    def _send(self, batch: _Batch) -> None:
+        loader = self._loaders.next()
+        models = self._models.next()
+        for worker in (loader, models):
             worker.in_hand += 1
-        loaded = workers[0].actor.run.remote(keys)
-        answer = workers[1].actor.run.remote(keys, loaded)
-        self._in_flight[answer] = _Batch(keys, workers, alone)
+        loaded = loader.actor.run.remote(batch.keys)
+        answer = models.actor.run.remote(batch.keys, loaded)
+        self._in_flight[answer] = (batch, loader, models)
 
     def _arrived(self, answer: Any) -> None:
         pool = self._loaders if answer in self._loaders.coming else self._models
         worker = pool.coming.pop(answer)
-        failure = self._ray.get(answer)
+        try:
+            failure = self._ray.get(answer)
+        except self._ray.exceptions.RayError:  # it is being started again
+            time.sleep(_RESTART_S)
+            pool.expect(worker)
+            return
         if failure is not None:
             raise failure.error()
         pool.ready.append(worker)
 
     def _taken(self, answer: Any) -> Iterator[Outcome[K]]:
-        batch = self._in_flight.pop(answer)
-        for worker in batch.workers:
+        batch, loader, models = self._in_flight.pop(answer)
+        for worker in (loader, models):
             worker.in_hand -= 1
         try:
             values = self._ray.get(answer)
         except self._ray.exceptions.RayError as error:
-            if not batch.alone:
-                self._suspects += batch.keys
+            self._loaders.expect(loader)
+            self._models.expect(models)
+            if not (batch.alone and batch.tries + 1 >= _TRIES):
+                self._again += _next_try(batch)
                 return
             told = f"the workers that had it in hand died: {_last_line(error)}"
-            values = [_Failure("UnexpectedError", told, False)]
+            values = [Failure("UnexpectedError", told, False)]
         for key, value in zip(batch.keys, values, strict=True):
-            failed = value.error() if isinstance(value, _Failure) else None
+            failed = value.error() if isinstance(value, Failure) else None
             yield Outcome(key, None if failed else value, failed)
+
+
+def _next_try(batch: _Batch) -> list[_Batch]:
+    """How a batch whose workers died is tried again: as it is, then item by item, and alone."""
+    if batch.tries + 1 < _TRIES:
+        return [replace(batch, tries=batch.tries + 1)]
+    return [_Batch((key,), 0, alone=True) for key in batch.keys]
+
+
+def _cpus_of_actor(ray: Any, actors: int) -> int:
+    """Cores for the models of each worker: its share of all, as far as every machine has them."""
+    of_nodes = [node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]]
+    return max(1, int(min(sum(of_nodes) // actors, min(of_nodes, default=1))))
 
 
 def run_on_ray(

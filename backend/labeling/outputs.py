@@ -17,7 +17,7 @@ from backend.errors import ConfigError, InputError
 from backend.files.atomic import set_aside, write_atomic
 from backend.files.ownership import OutputFolder
 from backend.files.pictures import Pictures
-from backend.files.stores import is_stored
+from backend.files.stores import exists, is_stored
 from backend.formats.base import Format, NoCopies, WriteRequest
 from backend.formats.options import WriteOptions
 from backend.formats.registry import format_of
@@ -158,7 +158,7 @@ class AnnotationFiles:
 
 def _write_class_files(files: Files, overwrite: bool) -> list[Path]:
     for path, data in files:
-        if overwrite and path.exists() and path.read_bytes().strip() != data.strip():
+        if overwrite and exists(path) and path.read_bytes().strip() != data.strip():
             set_aside(path)
         write_atomic(path, data)
     return [path for path, _ in files]
@@ -325,7 +325,7 @@ def check_classes(outputs: Sequence[RunOutput], overwrite: bool) -> None:
     """
     for output in outputs:
         for path, data in output.class_files():
-            if path.exists() and not overwrite and path.read_bytes().strip() != data.strip():
+            if exists(path) and not overwrite and path.read_bytes().strip() != data.strip():
                 raise ConfigError(
                     f"{path}: is there already, for other classes; choose another --out, or"
                     " --overwrite to replace it (a .bak copy is kept)"

@@ -12,7 +12,7 @@ from typing import Any
 from backend.core.boxes import no_detections
 from backend.core.protocols import Labeler
 from backend.core.types import Detections, Image
-from backend.errors import disk_error
+from backend.errors import LabelingError, Unavailable, as_sentence, disk_error
 from backend.files.find import is_newer
 from backend.files.images import DEFAULT_LIMITS, ImageLimits, read_image
 from backend.files.ownership import state_of, write_together
@@ -83,7 +83,7 @@ class PictureWork:
         """See what is there.
 
         Raises:
-            Unavailable: the system cannot even look.
+            Unavailable: the system cannot even look, or a store refuses.
         """
         try:
             states = [self._state(output, item) for output in self._outputs]
@@ -100,8 +100,14 @@ class PictureWork:
                 is_outdated=is_done and any(is_newer(item.path, path) for _, path in paths),
                 is_otherwise=bool(made_by - {None, self._version}),
             )
+        except LabelingError:
+            raise
         except OSError as error:
             raise disk_error(error, item.path) from error
+        except Exception as error:  # each store has errors of its own
+            raise Unavailable(
+                f"{item.path}: cannot look at its files: {as_sentence(error)}"
+            ) from error
 
     def _state(self, output: RunOutput, item: ImageItem) -> str | None:
         if self._options.overwrite:

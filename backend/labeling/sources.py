@@ -137,8 +137,9 @@ def _pictures_in(
 ) -> Iterator[tuple[Path, PurePosixPath]]:
     """The pictures in a folder, and their paths below it."""
     if is_stored(source):
-        # What is named here lies in the same store; other folders are not below this one.
         skip = [] if out is None else [out]
+        if out is not None and str(out).rstrip("/") == str(source).rstrip("/"):
+            skip = [out / name for name in OUTPUT_FOLDERS]
         found = find_stored(source, SUFFIXES, skip, passed)
     else:
         found = find_files(source, SUFFIXES, _not_pictures(source, out), passed_over=passed)
@@ -148,7 +149,9 @@ def _pictures_in(
 
 def is_plain_folder(source: Path) -> bool:
     """Whether a source is a folder of pictures, or a place in a store, and no dataset."""
-    return is_stored(source) or (source.is_dir() and not is_voc(source))
+    if is_stored(source):
+        return not source.is_file()
+    return source.is_dir() and not is_voc(source)
 
 
 def stream(source: Path, out: Path, passed: PassedOver) -> Iterator[ImageItem]:

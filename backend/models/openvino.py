@@ -13,6 +13,7 @@ import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,6 +27,8 @@ from backend.errors import ConfigError
 
 Function = Callable[..., tuple[Tensor, ...]]
 logger = logging.getLogger(__name__)
+_REVISION = 1  # of the functions that are converted; another where they give something else
+_MOST_KEPT = 16  # models on disk
 _CONVERTING = threading.Lock()  # of all models: two that are traced at once disturb each other
 
 
@@ -40,7 +43,12 @@ def is_wanted(runtime: str, device: str) -> bool:
     Args:
         runtime: ``torch``, ``openvino``, or ``auto`` for OpenVINO where it is installed.
         device: of torch; OpenVINO is for the CPU alone.
+
+    Raises:
+        ConfigError: it is asked for by name, and is not installed.
     """
+    if device == "cpu" and runtime == "openvino" and not has_openvino():
+        raise ConfigError("--runtime openvino: OpenVINO is not installed; pip install openvino")
     return device == "cpu" and (runtime == "openvino" or (runtime == "auto" and has_openvino()))
 
 
@@ -79,6 +87,15 @@ def default_folder() -> Path:
     return Path(home).absolute() / "yolosam2" / "openvino"
 
 
+def _forget_old(folder: Path) -> None:
+    """Keep the models that were used last: each takes as much as its weights, and training makes a
+    new one each time.
+    """
+    models = sorted(folder.iterdir(), key=lambda one: one.stat().st_mtime, reverse=True)
+    for one in models[_MOST_KEPT:]:
+        shutil.rmtree(one, ignore_errors=True)
+
+
 class _Part(nn.Module):
     """A function of a model's as a module, so that the model's weights belong to it."""
 
@@ -99,20 +116,16 @@ class OpenVinoParts:
         digest: tells its weights and configuration from others'.
         bf16: whether it computes in bfloat16, where the processor can; else in float32.
         folder: for what is converted.
-
-    Raises:
-        ConfigError: OpenVINO is not installed.
     """
 
     def __init__(
         self, model: nn.Module, digest: str, *, bf16: bool = False, folder: Path | None = None
     ) -> None:
-        if not has_openvino():
-            raise ConfigError("--runtime openvino: OpenVINO is not installed; pip install openvino")
         import openvino
 
         self._model = model
-        self._folder = (folder or default_folder()) / f"{digest}-{version('openvino')}"
+        made_by = f"{version('openvino')}-{version('torch')}-{_REVISION}"
+        self._folder = (folder or default_folder()) / f"{digest}-{made_by}"
         self._core = openvino.Core()
         self._precision = "bf16" if bf16 else "f32"
         self._requests: dict[str, Any] = {}
@@ -164,6 +177,8 @@ class OpenVinoParts:
     def _kept(self, path: Path) -> Any:
         if not path.is_file():
             return None
+        with suppress(OSError):
+            os.utime(path.parent)  # it is in use
         try:
             return self._core.read_model(path)
         except RuntimeError as error:
@@ -189,6 +204,7 @@ class OpenVinoParts:
 
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            _forget_old(path.parent.parent)
             with tempfile.TemporaryDirectory(dir=path.parent) as folder:
                 whole = Path(folder) / path.name
                 openvino.save_model(made, whole, compress_to_fp16=False)

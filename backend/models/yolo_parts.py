@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -31,8 +32,10 @@ def run_in_parts(predictor: Any, digest: str) -> bool:
     """
     if not can_go_direct(predictor) or predictor.args.task != "detect":
         return False
+    if getattr(predictor.model, "end2end", False):  # its choice among boxes would be converted, too
+        return False
     network = predictor.model
-    parts = OpenVinoParts(network, digest)
+    parts = OpenVinoParts(network, f"{digest}-{version('ultralytics')}")
     by_torch: Callable[..., Any] = predictor.inference
     converted: set[tuple[int, ...]] = set()
     seen: LRUCache[tuple[int, ...], int] = LRUCache(64)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from backend.datasets.convert import ConvertOptions, convert
 from backend.datasets.report import ConvertSummary
 from backend.datasets.splits import parse_split
 from backend.errors import ConfigError
+from backend.files.atomic import temporary_beside
 from backend.formats.options import What, WriteOptions
 from backend.formats.registry import detect_format
 from backend.formats.voc.label_maps import encode_png, read_label_map
@@ -745,7 +747,8 @@ def test_what_is_told_about_the_classes(tmp_path: Path) -> None:
     )
     for k in range(5):
         labelled(tmp_path / f"s/b{k}.json", "cat")
-    (tmp_path / "o2/.yolosam2.999999999.0123456789abcdef.tmp").touch()
+    stale = temporary_beside(tmp_path / "o2/a")
+    stale.with_name(stale.name.replace(f".{os.getpid()}.", ".999999999.")).touch()
     assert len(run(tmp_path / "s", tmp_path / "o2", "voc").examples) == 0
     assert not list((tmp_path / "o2").glob("*.tmp"))
     assert (tmp_path / "o2/ImageSets/Segmentation/train.txt").read_text().split() == [

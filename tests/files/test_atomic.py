@@ -13,7 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backend.errors import ConfigError, Unavailable
-from backend.files.atomic import ensure_writable, set_aside, sweep_stale, write_atomic, write_new
+from backend.files.atomic import (
+    ensure_writable,
+    set_aside,
+    sweep_stale,
+    temporary_beside,
+    write_atomic,
+    write_new,
+)
 from backend.files.find import PassedOver, find_files
 from backend.files.names import unique_stems
 from tests.conftest import PYTHON, ROOT
@@ -50,13 +57,17 @@ def test_d01_a_full_disk_keeps_the_old_file(tmp_path: Path) -> None:
 def test_d02_stale_files_of_dead_runs_go_others_stay(tmp_path: Path) -> None:
     dead = subprocess.Popen([PYTHON, "-c", ""])
     dead.wait()
-    (tmp_path / f".yolosam2.{dead.pid}.0123456789abcdef.tmp").write_text("x")
-    mine = tmp_path / f".yolosam2.{os.getpid()}.0123456789abcdef.tmp"
+    mine = temporary_beside(tmp_path / "a")
     mine.write_text("x")
+    killed = mine.name.replace(f".{os.getpid()}.", f".{dead.pid}.")
+    (tmp_path / killed).write_text("x")
+    elsewhere = tmp_path / killed.replace(killed.split(".")[2], "01234567")  # another machine's
+    elsewhere.write_text("x")
     other = tmp_path / ".note.tmp"
     other.write_text("x")
     assert sweep_stale(tmp_path) == 1
     assert mine.exists()
+    assert elsewhere.exists()
     assert other.exists()
 
 

@@ -13,6 +13,7 @@ from backend.files import stores
 from backend.files.atomic import ensure_writable, write_atomic, write_new
 from backend.files.find import PassedOver, find_files
 from backend.files.images import ImageLimits, read_image
+from backend.files.ownership import state_of, write_together
 from backend.files.stores import (
     find_stored,
     is_address,
@@ -50,6 +51,18 @@ def test_a_path_stays_a_path() -> None:
 def test_an_address_that_nothing_reaches_is_told() -> None:
     with pytest.raises(ConfigError, match="s4://x/y: is not an address that fsspec knows"):
         place_of("s4://x/y")
+
+
+@pytest.mark.parametrize("address", ["s3://me:secret@host/set", "https://host/set?token=secret"])
+def test_a_password_is_neither_taken_nor_told(address: str) -> None:
+    with pytest.raises(ConfigError, match="must not hold a password") as caught:
+        place_of(address)
+    assert "secret" not in str(caught.value)
+
+
+def test_results_go_where_nothing_of_others_can_be_lost(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"results go into s3:// or gs://"):
+        ensure_writable(place_of(f"local://{tmp_path}/out"))
 
 
 def test_what_has_to_be_installed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,8 +116,12 @@ def test_a_store_that_refuses_may_work_later(store: Path, monkeypatch: pytest.Mo
     def refuse(*arguments: object, **options: object) -> None:
         raise PermissionError("Access Denied\nmore")
 
-    monkeypatch.setattr(stores._fs(store), "cat_file", refuse)
-    monkeypatch.setattr(stores._fs(store), "pipe_file", refuse)
+    for name in ("cat_file", "pipe_file", "info"):
+        monkeypatch.setattr(stores._fs(store), name, refuse)
+    with pytest.raises(Unavailable, match="refuses"):  # and never: there is none
+        write_together([(store / "a", b"")], lambda path: False, overwrite=False)
+    with pytest.raises(Unavailable, match="refuses"):
+        state_of([store / "a"], lambda path: False)
     with pytest.raises(Unavailable, match="refuses: PermissionError: Access Denied$"):
         read_stored(store / "a", 5)
     with pytest.raises(Unavailable, match="refuses"):

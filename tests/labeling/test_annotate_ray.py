@@ -174,7 +174,49 @@ def test_what_ray_cannot_is_told(
 
 def test_datasets_are_not_made_in_a_store(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["annotate", "memory://set", "--out", "memory://out", "--format", "coco"]) == 2
-    assert "convert a copy of it" in capsys.readouterr().err
+    assert "convert a copy of the store" in capsys.readouterr().err
+
+
+def test_pictures_of_a_store_make_no_dataset(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["annotate", "memory://set", "--out", "out", "--format", "yolo"]) == 2
+    assert "convert a copy of the store" in capsys.readouterr().err
+
+
+def test_an_address_that_nothing_reaches_ends_the_program(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["annotate", "s4://bucket/set", "--out", "out"]) == 2
+    assert "yolosam2: s4://bucket/set: is not an address" in capsys.readouterr().err
+
+
+def test_results_may_lie_beside_the_pictures_of_a_store(tmp_path: Path) -> None:
+    store = place_of(f"memory://{secrets.token_hex(4)}")
+    pictures(store, 6)
+    assert here(store, store).labelled == 6
+    assert len(list(stream(store, store, PassedOver()))) == 6  # and no overlays
+    assert here(store, store).done == 6
+
+
+def test_a_store_that_fails_costs_the_pictures_it_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = place_of(f"memory://{secrets.token_hex(4)}")
+    pictures(store / "set", 3)
+    here(store / "set", store / "out")
+    kind = type(store.fs)  # type: ignore[attr-defined]
+    asked = kind.info
+
+    def refuse(self: object, path: str, **options: object) -> object:
+        if path.endswith("out/a/000.json"):
+            raise RuntimeError("slow down")
+        return asked(self, path, **options)
+
+    monkeypatch.setattr(kind, "info", refuse)
+    done = here(store / "set", store / "out")
+    assert done.done == 2
+    ((name, reason),) = done.failed
+    assert name.endswith("set/a/000.jpg")
+    assert "slow down" in reason
 
 
 class TestOnRay:
@@ -190,10 +232,11 @@ class TestOnRay:
         two = there(source, tmp_path / "there", partial(dying, marker))
         assert marker.read_text() == "killed"
         assert files(tmp_path / "here") == files(tmp_path / "there")
-        assert two.labelled == one.labelled == 300
+        # What was written, but not told before the worker died, is found as done.
+        assert two.labelled + two.done == one.labelled == 300
+        assert two.done <= 8
         assert two.failed == one.failed
         assert len(two.failed) == 1
-        assert two.per_class == one.per_class
         # And goes on where it ended, also where one process began.
         (tmp_path / "here" / "c" / "005.json").unlink()
         again = there(source, tmp_path / "here")

@@ -103,8 +103,11 @@ def test_two_copies_of_the_models_answer_as_one(scenes: list[Scene]) -> None:
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ("cuda,cpu", "devices of one kind"),
-        ("auto,auto", "devices of one kind"),
+        ("cuda,cpu", "different GPUs, such as cuda:0,cuda:1"),
+        ("auto,auto", "different GPUs"),
+        ("cuda,cuda:1", "different GPUs"),
+        ("cuda:1,cuda:1", "different GPUs"),
+        ("cpu:0", "a number only behind cuda"),
         ("gpu", "expected one of auto, cpu"),
         ("cuda:x", "expected one of auto, cpu"),
         ("cpu,", "expected one of auto, cpu"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -124,6 +125,8 @@ def test_without_openvino_it_says_what_to_install(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(openvino, "has_openvino", lambda: False)
     with pytest.raises(ConfigError, match="pip install openvino"):
         Sam2Segmenter(DEMO_SAM2, str(DEMO_SAM2_CONFIG), device="cpu", runtime="openvino")
+    with pytest.raises(ConfigError, match="pip install openvino"):
+        load_detector(Settings(detector="demo", runtime="openvino"), "cpu")
 
 
 @pytest.mark.parametrize(
@@ -133,7 +136,6 @@ def test_without_openvino_it_says_what_to_install(monkeypatch: pytest.MonkeyPatc
         ("auto", "cpu", False, False),
         ("auto", "cuda", True, False),
         ("openvino", "cuda", True, False),
-        ("openvino", "cpu", False, True),  # and is told what to install
         ("torch", "cpu", True, False),
     ],
 )
@@ -228,3 +230,17 @@ def test_a_shape_that_comes_seldom_is_not_converted(
     for width in (100, 300):
         ours.detect([np.zeros((200, width, 3), np.uint8)] * 3)
     assert len(list(tmp_path.rglob("detect-*.xml"))) == 1
+
+
+def test_models_that_were_not_used_for_long_are_forgotten(
+    scenes: list[Scene], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for k in range(20):
+        (tmp_path / f"old-{k:02}").mkdir()
+        (tmp_path / f"old-{k:02}" / "encode.xml").write_text("")
+        os.utime(tmp_path / f"old-{k:02}", (k, k))
+    in_parts(tmp_path, monkeypatch).embed(scenes[0].image)
+    left = sorted(one.name for one in tmp_path.iterdir())
+    assert len(left) == 16
+    assert left[1:] == [f"old-{k:02}" for k in range(5, 20)]
+    assert (tmp_path / left[0] / "encode.xml").is_file()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,3 +43,19 @@ def dying(marker: Path | None = None) -> Cascade:
     made = _Dies(FakeDetector(), FakeSegmenter())
     made.marker = marker
     return made
+
+
+def load_number() -> Callable[[int], int]:
+    """What loads a number: it is one already."""
+    return int
+
+
+class Slow:
+    """Models that take a while, and give each number back."""
+
+    def infer(self, loaded: Sequence[int]) -> list[int]:
+        time.sleep(0.5)
+        return list(loaded)
+
+    def finish(self, key: int, loaded: int, raw: int) -> int:
+        return raw
