@@ -17,8 +17,9 @@ _MOST_SHAPES = 8  # of inputs that are converted; each takes seconds, and memory
 _WORTH = 3  # pictures of a shape, from which on a conversion pays
 
 
-def run_in_parts(predictor: Any, digest: str) -> bool:
-    """Let a predictor run its network through OpenVINO.
+def run_in_parts(predictor: Any, digest: str) -> None:
+    """Let a predictor run its network through OpenVINO; a model that gives more than boxes is left
+    as it is.
 
     A network is converted for one shape of its input, which the shape of a picture decides; shapes
     that come seldom, and those beyond ``_MOST_SHAPES``, are left to torch.
@@ -26,14 +27,11 @@ def run_in_parts(predictor: Any, digest: str) -> bool:
     Args:
         predictor: of Ultralytics, set up.
         digest: tells its weights from others'.
-
-    Returns:
-        False for a model that gives more than boxes, which is left as it is.
     """
     if not can_go_direct(predictor) or predictor.args.task != "detect":
-        return False
+        return
     if getattr(predictor.model, "end2end", False):  # its choice among boxes would be converted, too
-        return False
+        return
     network = predictor.model
     parts = OpenVinoParts(network, f"{digest}-{version('ultralytics')}")
     by_torch: Callable[..., Any] = predictor.inference
@@ -57,4 +55,3 @@ def run_in_parts(predictor: Any, digest: str) -> bool:
         return torch.cat([parts.run(name, boxes_of, one[None])[0] for one in pixels])
 
     predictor.inference = inference
-    return True

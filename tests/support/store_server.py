@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from moto.server import ThreadedMotoServer
 
 
 @contextmanager
@@ -14,7 +15,7 @@ def s3(patch: pytest.MonkeyPatch) -> Iterator[str]:
     """A running server with an empty bucket, which this process and its workers use; gives the
     address of the bucket.
     """
-    server = pytest.importorskip("moto.server").ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
     server.start()
     host, port = server.get_host_and_port()
     patch.setenv("AWS_ACCESS_KEY_ID", "nobody")
