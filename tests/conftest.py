@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from backend.config.models import Settings
-from backend.core.types import Detections, Embedding, Image, Masks, Prompts
 from backend.demo.scenes.compose import TEST_SEEDS, Scene, generate
 from backend.labeling.cascade import Cascade
 from backend.labeling.load import load
+from backend.models import openvino
+from tests.support.fakes import FakeDetector, FakeSegmenter
 from tests.support.lab import lab  # noqa: F401 - a fixture
 
+settings.register_profile("any machine", deadline=None)  # a busy one is no failure
+settings.load_profile("any machine")
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"
 
@@ -37,6 +41,28 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 def _as_utf8(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
+
+
+HAS_OPENVINO = openvino.has_openvino()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _models_by_torch() -> Iterator[None]:
+    """Torch runs the models of tests and of the programs they start: each fresh set of weights
+    would be converted first. OpenVINO has tests of its own (``by_openvino``), and the backend of
+    the end-to-end tests runs what a user's does.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(openvino, "has_openvino", lambda: False)
+        patch.setenv("MODEL_RUNTIME", "torch")
+        yield
+
+
+@pytest.fixture
+def by_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models run as they do where nothing else is said."""
+    monkeypatch.setattr(openvino, "has_openvino", lambda: HAS_OPENVINO)
+    monkeypatch.delenv("MODEL_RUNTIME")
 
 
 @pytest.fixture(scope="session")
@@ -96,53 +122,6 @@ def random_mask(rng: np.random.Generator, height: int, width: int, kind: int) ->
     return (
         frame if kind == 4 else frame & (np.abs(smooth - smooth.max() * 0.5) > smooth.std() * 0.2)
     )
-
-
-class FakeDetector:
-    """Finds what it was told to find; the k-th call's images get the k-th answers."""
-
-    version = "fake-1"
-
-    def __init__(self, boxes: Sequence[Sequence[float]] = ((2, 3, 20, 30),)) -> None:
-        self.boxes = np.array(boxes, np.float32).reshape(-1, 4)
-        self.calls = 0
-        self.names = {0: "cat", 1: "dog"}
-
-    def detect(self, images: Sequence[Image]) -> list[Detections]:
-        self.calls += 1
-        n = len(self.boxes)
-        return [
-            Detections(self.boxes, np.arange(n) % 2, np.linspace(0.9, 0.5, n).astype(np.float32))
-            for _ in images
-        ]
-
-
-class FakeSegmenter:
-    """Fills each box on a 64x64 grid."""
-
-    version = "boxfill-1"
-
-    def segment(self, images: Sequence[Image], boxes: Sequence[np.ndarray]) -> list[Masks]:
-        answers = []
-        for image, of_image in zip(images, boxes, strict=True):
-            height, width = image.shape[:2]
-            y = (np.arange(64) + 0.5) * height / 64
-            x = (np.arange(64) + 0.5) * width / 64
-            grids = [
-                np.minimum(
-                    np.minimum(x - b[0], b[2] - x)[None], np.minimum(y - b[1], b[3] - y)[:, None]
-                )
-                for b in of_image
-            ]
-            logits = np.array(grids, np.float32).reshape(-1, 64, 64)
-            answers.append(Masks(logits, np.full(len(logits), 0.9, np.float32), (height, width)))
-        return answers
-
-    def embed(self, image: Image) -> Embedding:
-        return Embedding(None, (image.shape[0], image.shape[1]), 0)
-
-    def refine(self, embedding: Embedding, prompts: Sequence[Prompts]) -> Masks:
-        raise NotImplementedError
 
 
 @pytest.fixture

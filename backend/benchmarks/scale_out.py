@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 
 import numpy as np
@@ -14,14 +14,15 @@ import numpy as np
 from backend.benchmarks.ratios import Measurement
 from backend.core.types import Image
 from backend.labeling.engine_ray import RayOptions, run_on_ray
+from backend.labeling.ray_workers import Load
 
 _SIZE_HW = (1080, 1920)
 _STAGE_S = 0.04  # of a picture with the models, which are the slowest
 _SHARE = 0.75  # of that for loading, and for finishing
 
 
-def _make_loader() -> Callable[[int], Image]:
-    def load(key: int) -> Image:
+def _make_loader() -> Load[int]:
+    def load(key: int, again: bool) -> Image:
         time.sleep(_STAGE_S * _SHARE)
         return np.full((*_SIZE_HW, 3), key % 256, np.uint8)
 

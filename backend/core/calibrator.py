@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import isotonic_regression
 
 LEAST = 40  # objects that a curve is fitted to
 
@@ -116,6 +115,8 @@ def fit_calibrator(objects: Iterable[tuple[str, float, bool]]) -> Calibrator | N
 
 
 def _fit(said: NDArray[np.float64], right: NDArray[np.float64]) -> Curve:
+    from scipy.optimize import isotonic_regression  # a second, which each program start would take
+
     places, group = np.unique(np.concatenate([said, [said.min(), said.max()]]), return_inverse=True)
     values = np.concatenate([right, [1.0, 0.0]])
     counts = np.bincount(group)

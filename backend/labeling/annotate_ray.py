@@ -92,8 +92,8 @@ class _Loader:
         self._outputs = job.outputs()
         self._work = PictureWork(self._outputs, job.options, job.version)
 
-    def __call__(self, item: ImageItem) -> tuple[Looked, LoadedPicture] | Skipped:
-        looked = self._work.look(with_earlier_stem(item, self._outputs))
+    def __call__(self, item: ImageItem, again: bool) -> tuple[Looked, LoadedPicture] | Skipped:
+        looked = self._work.look(with_earlier_stem(item, self._outputs), again=again)
         if not looked.wanted:
             return Skipped((looked, None))
         return looked, self._work.load(looked.item)

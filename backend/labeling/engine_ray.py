@@ -15,13 +15,13 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 from backend.errors import ConfigError, LabelingError, Unavailable
-from backend.labeling.ray_workers import Failure, Loads, Models, Predicts
+from backend.labeling.ray_workers import Failure, Load, Loads, Models, Predicts
 
 logger = logging.getLogger(__name__)
 K = TypeVar("K")  # what names an item
@@ -65,6 +65,8 @@ class Outcome(Generic[K]):
 def _started(address: str | None) -> Iterator[Any]:
     """Ray, started unless it runs already, with this program's own handling of signals."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Workers share the processors as this process would alone; Ray makes them the last of all.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     try:
         import ray
     except ImportError:
@@ -130,7 +132,18 @@ class _Pool:
 class _Batch:
     keys: tuple[Any, ...]
     tries: int  # before this one
+    again: bool = False  # see ``ray_workers.Load``
     alone: bool = False  # nothing else is with the workers
+
+
+@dataclass(frozen=True, eq=False)
+class _InFlight:
+    """A batch, the workers that have it in hand, and what its loader passes over."""
+
+    batch: _Batch
+    loader: _Worker
+    models: _Worker
+    passed: Any
 
 
 class _Run(Generic[K]):
@@ -139,7 +152,7 @@ class _Run(Generic[K]):
     def __init__(
         self,
         ray: Any,
-        make_loader: Callable[[], Callable[[K], Any]],
+        make_loader: Callable[[], Load[K]],
         make_models: Callable[[], Models],
         options: RayOptions,
     ) -> None:
@@ -156,7 +169,7 @@ class _Run(Generic[K]):
             self._models.expect(_Worker(models.remote(make_models, os.getcwd())))
         for _ in range(options.loaders):
             self._loaders.expect(_Worker(loader.remote(make_loader, os.getcwd())))
-        self._in_flight: dict[Any, tuple[_Batch, _Worker, _Worker]] = {}
+        self._in_flight: dict[Any, _InFlight] = {}
         self._again: deque[_Batch] = deque()
         self._moved = time.monotonic()  # when anything came back last
         self._is_told = False
@@ -219,9 +232,9 @@ class _Run(Generic[K]):
         models = self._models.next()
         for worker in (loader, models):
             worker.in_hand += 1
-        loaded = loader.actor.run.remote(batch.keys)
+        loaded, passed = loader.actor.run.options(num_returns=2).remote(batch.keys, batch.again)
         answer = models.actor.run.remote(batch.keys, loaded)
-        self._in_flight[answer] = (batch, loader, models)
+        self._in_flight[answer] = _InFlight(batch, loader, models, passed)
 
     def _arrived(self, answer: Any) -> None:
         pool = self._loaders if answer in self._loaders.coming else self._models
@@ -237,16 +250,20 @@ class _Run(Generic[K]):
         pool.ready.append(worker)
 
     def _taken(self, answer: Any) -> Iterator[Outcome[K]]:
-        batch, loader, models = self._in_flight.pop(answer)
-        for worker in (loader, models):
+        flight = self._in_flight.pop(answer)
+        batch = flight.batch
+        for worker in (flight.loader, flight.models):
             worker.in_hand -= 1
         try:
             values = self._ray.get(answer)
         except self._ray.exceptions.RayError as error:
-            self._loaders.expect(loader)
-            self._models.expect(models)
+            self._loaders.expect(flight.loader)
+            self._models.expect(flight.models)
             if not (batch.alone and batch.tries + 1 >= _TRIES):
-                self._again += _next_try(batch)
+                passed = self._passed(flight)
+                for k, value in (passed or {}).items():
+                    yield Outcome(batch.keys[k], value, None)
+                self._again += _next_try(batch, passed)
                 return
             told = f"the workers that had it in hand died: {_last_line(error)}"
             values = [Failure("UnexpectedError", told, False)]
@@ -254,12 +271,22 @@ class _Run(Generic[K]):
             failed = value.error() if isinstance(value, Failure) else None
             yield Outcome(key, None if failed else value, failed)
 
+    def _passed(self, flight: _InFlight) -> dict[int, Any] | None:
+        """What a lost batch's loader passed over, by place; None where that is not known."""
+        try:
+            found: dict[int, Any] = self._ray.get(flight.passed, timeout=_LOOK_S)
+        except self._ray.exceptions.RayError:  # its loader died as well
+            return None
+        return found
 
-def _next_try(batch: _Batch) -> list[_Batch]:
-    """How a batch whose workers died is tried again: as it is, then item by item, and alone."""
-    if batch.tries + 1 < _TRIES:
-        return [replace(batch, tries=batch.tries + 1)]
-    return [_Batch((key,), 0, alone=True) for key in batch.keys]
+
+def _next_try(batch: _Batch, passed: Mapping[int, Any] | None) -> list[_Batch]:
+    """How a batch whose workers died is tried again: together, then item by item, and alone."""
+    again = batch.again or passed is not None
+    keys = tuple(key for k, key in enumerate(batch.keys) if k not in (passed or {}))
+    if batch.tries + 1 >= _TRIES:
+        return [_Batch((key,), 0, again, alone=True) for key in keys]
+    return [replace(batch, keys=keys, tries=batch.tries + 1, again=again)] if keys else []
 
 
 def _cpus_of_actor(ray: Any, actors: int) -> int:
@@ -270,7 +297,7 @@ def _cpus_of_actor(ray: Any, actors: int) -> int:
 
 def run_on_ray(
     keys: Iterable[K],
-    make_loader: Callable[[], Callable[[K], Any]],
+    make_loader: Callable[[], Load[K]],
     make_models: Callable[[], Models],
     options: RayOptions,
     stop: threading.Event,
@@ -281,7 +308,7 @@ def run_on_ray(
         keys: what to work on, read as the work goes on; they and all that is loaded and made can
             be pickled.
         make_loader: makes what loads an item, in every loader; that gives ``Skipped`` for an item
-            without need of a model.
+            without need of a model, which is final.
         make_models: makes what holds the models, in every worker that does.
         options: workers and batches.
         stop: when set, no further batch is handed out; those in flight are finished and yielded.

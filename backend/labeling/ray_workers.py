@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from backend import errors
 from backend.config.process import available_cores
 from backend.errors import LabelingError, Unavailable, as_sentence, is_disk_full
 
+K = TypeVar("K", contravariant=True)  # what names an item
 LOADER_THREADS = 4  # of a loader, which mostly waits for disks and networks
 
 
@@ -22,6 +24,14 @@ class Skipped:
     """What a loader gives for an item that needs no model."""
 
     value: Any
+
+
+class Load(Protocol[K]):
+    """Loads an item; ``again`` says that a worker which died since had it in hand, and that it was
+    not ``Skipped`` then, so that whatever is there of it now is of this run.
+    """
+
+    def __call__(self, key: K, again: bool, /) -> Any: ...
 
 
 class Models(Protocol):
@@ -72,17 +82,20 @@ class Work:
 class Loads(Work):
     """A worker that loads; see ``engine_ray.run_on_ray``."""
 
-    def __init__(self, make: Callable[[], Callable[[Any], Any]], folder: str) -> None:
+    def __init__(self, make: Callable[[], Load[Any]], folder: str) -> None:
         super().__init__(make, folder, LOADER_THREADS)
 
-    def run(self, keys: Sequence[Any]) -> list[Any]:
-        return list(self._threads.map(self._one, keys))
+    def run(self, keys: Sequence[Any], again: bool) -> tuple[list[Any], dict[int, Any]]:
+        """What was loaded, and by their place the values of those that need no model."""
+        loaded = list(self._threads.map(self._one, keys, itertools.repeat(again)))
+        passed = {k: one.value for k, one in enumerate(loaded) if isinstance(one, Skipped)}
+        return loaded, passed
 
-    def _one(self, key: Any) -> Any:
+    def _one(self, key: Any, again: bool) -> Any:
         if self._failure is not None:
             return self._failure
         try:
-            return self._made(key)
+            return self._made(key, again)
         except Exception as error:
             return Failure.of(error)
 

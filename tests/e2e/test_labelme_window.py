@@ -432,7 +432,7 @@ def test_texts_are_spelled_as_the_classes_are(fake: Cascade) -> None:
 def test_the_assistant_by_hand(fake: Cascade) -> None:
     """Corners in any order, signed points, scores and the segmenter's own estimate."""
     from backend.core.types import Embedding, Masks, Prompts
-    from tests.conftest import FakeSegmenter
+    from tests.support.fakes import FakeSegmenter
 
     asked: list[Prompts] = []
     encoded: list[int] = []
@@ -448,7 +448,7 @@ def test_the_assistant_by_hand(fake: Cascade) -> None:
                 np.full((1, 4, 4), 1.0, np.float32), np.array([0.25], np.float32), embedding.size_hw
             )
 
-    from tests.conftest import FakeDetector
+    from tests.support.fakes import FakeDetector
 
     detector = FakeDetector([(2, 3, 20, 30), (5, 5, 30, 35), (1, 1, 9, 9)])
     assistant = Assistant(Cascade(detector, Segmenter()))

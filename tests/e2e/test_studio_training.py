@@ -33,13 +33,13 @@ from backend.formats.label_studio.regions import read_regions
 from backend.formats.label_studio.results import plain_outputs, result_of
 from tests.support.lab import ROOT, Lab, needs_studio
 
-pytestmark = [pytest.mark.slow, needs_studio]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200), needs_studio]
 SEED = 8_300_000
 COUNT = 40
 ACCEPTED = 20
 SIZE_HW = (240, 320)
 CONFIG = make_config(NOVEL_NAMES)
-TRAINING = "--minutes 3 --epochs 150 --share 0.25 --seed 1"
+TRAINING = "--epochs 60 --minutes 12 --share 0.25 --seed 1"
 
 
 def truth_of(scene: Scene) -> Prediction:

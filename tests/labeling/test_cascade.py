@@ -11,7 +11,7 @@ from backend.core.masks import full_frame
 from backend.core.types import Detections
 from backend.errors import ConfigError, InputError
 from backend.labeling.cascade import Cascade
-from tests.conftest import FakeDetector, FakeSegmenter
+from tests.support.fakes import FakeDetector, FakeSegmenter
 
 IMAGE = np.zeros((40, 60, 3), np.uint8)
 

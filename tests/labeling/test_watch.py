@@ -26,7 +26,8 @@ from backend.labeling.picture_work import RunOptions
 from backend.labeling.run_summary import RunSummary
 from backend.labeling.watch import Watcher, _Watch, watch
 from labelme_plugin.document import read_document, unchanged_version_of
-from tests.conftest import PYTHON, ROOT, FakeDetector, FakeSegmenter
+from tests.conftest import PYTHON, ROOT
+from tests.support.fakes import FakeDetector, FakeSegmenter
 
 MINE = json.dumps({"shapes": [], "imagePath": "x.jpg", "imageData": None, "note": "by hand"})
 

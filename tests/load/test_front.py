@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import requests
 
-from tests.load.test_load import inline, serving
+from tests.load.test_load import Running, inline, serving
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 EACH = 100  # connections of every kind
@@ -84,10 +84,11 @@ class Bad:
                 self._open[k] = (self._connect(), 0)
 
 
-def attack(port: int, until: float, closed: Connection) -> None:
+def attack(port: int, seconds: float, closed: Connection) -> None:
     """All kinds at once, from a process of their own; tells how many the server closed."""
     kinds = [Bad(port, kind) for kind in KINDS]
-    while time.time() < until:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
         for one in kinds:
             one.turn()
         time.sleep(0.5)
@@ -95,8 +96,15 @@ def attack(port: int, until: float, closed: Connection) -> None:
 
 
 def test_five_hundred_bad_connections(tmp_path) -> None:
-    """Health and good requests go on as before, memory stays, and bad connections are closed."""
-    with serving(tmp_path / "log") as server, requests.Session() as session:
+    """Health and good requests go on as before, memory stays, and bad connections are closed.
+
+    What a busy machine takes, another server says, which nobody attacks.
+    """
+    with (
+        serving(tmp_path / "log") as server,
+        serving(tmp_path / "calm") as calm,
+        requests.Session() as session,
+    ):
 
         def ask(k: int) -> float:
             start = time.perf_counter()
@@ -107,30 +115,37 @@ def test_five_hundred_bad_connections(tmp_path) -> None:
         told, tells = multiprocessing.get_context("spawn").Pipe()
         port = int(server.url.rsplit(":", 1)[1])
         bad = multiprocessing.get_context("spawn").Process(
-            target=attack, args=(port, time.time() + LASTS_S + 5, tells)
+            target=attack, args=(port, LASTS_S + 5, tells)
         )
         bad.start()
         time.sleep(4)
         before = server.worker().memory_info().rss
+
+        def health_of(one: Running) -> float:
+            start = time.perf_counter()
+            assert session.get(f"{one.url}/health", timeout=5).status_code == 200
+            return time.perf_counter() - start
+
         health: list[float] = []
+        control: list[float] = []
         good: list[float] = []
         end = time.monotonic() + LASTS_S
         while time.monotonic() < end:
-            start = time.perf_counter()
-            assert session.get(f"{server.url}/health", timeout=5).status_code == 200
-            health.append(time.perf_counter() - start)
+            health.append(health_of(server))
+            control.append(health_of(calm))
             good.append(ask(100 + len(good)))
             time.sleep(0.02)
         after = server.worker().memory_info().rss
         closed = told.recv()
         bad.join()
         figures = (
-            f"health p99 {np.quantile(health, 0.99):.3f} s of {len(health)};"
+            f"health p99 {np.quantile(health, 0.99):.3f} s of {len(health)}, of a calm server"
+            f" {np.quantile(control, 0.99):.3f} s;"
             f" good {np.median(good):.3f} s, idle {idle:.3f} s;"
             f" memory {before >> 20} to {after >> 20} MiB; closed {closed}"
         )
         sys.stderr.write(f"{figures}\n")
-        assert np.quantile(health, 0.99) < 0.2, figures
+        assert np.quantile(health, 0.99) < 0.2 + np.quantile(control, 0.99), figures
         assert np.median(good) < 2 * idle + 0.02, figures
         assert after < 1.1 * before + (8 << 20), figures
         silent_closed, head_closed, _, _, unread_closed = closed  # bodies have until the deadline

@@ -21,6 +21,8 @@ from backend.models.registry import load_detector
 from backend.models.sam2.image import Sam2Segmenter
 from backend.models.weights import DEMO_SAM2, DEMO_SAM2_CONFIG
 
+pytestmark = pytest.mark.usefixtures("by_openvino")
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

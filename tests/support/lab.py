@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -102,11 +102,12 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     pictures = sorted((SAMPLES / "JPEGImages").glob("*.jpg"))
     turned(SAMPLES / "JPEGImages" / f"{UPRIGHT}.jpg", folder / "turned.jpg")
     log = folder / "backend.log"
-    with (
-        label_studio(PROGRAM, folder / "data", free_port()) as url,
-        backend(url, free_port(), log) as backend_url,
-        closing(Studio(url)) as studio,
-    ):
+    with ExitStack() as stack:
+        url = stack.enter_context(label_studio(PROGRAM, folder / "data", free_port()))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.delenv("MODEL_RUNTIME")  # models run as a user's do
+            backend_url = stack.enter_context(backend(url, free_port(), log))
+        studio = stack.enter_context(closing(Studio(url)))
         project = studio.create_project("end to end", CONFIG)
         studio.upload(project, [*pictures, folder / "turned.jpg"])
         connection = studio.connect(project, backend_url)

@@ -23,8 +23,8 @@ from backend.label_studio.prelabel.journal import Journal
 from backend.label_studio.prelabel.run import Choice, PrelabelRun
 from backend.label_studio.prelabel.stages import Labeller, Loader
 from backend.labeling.cascade import Cascade
-from tests.conftest import FakeDetector, FakeSegmenter
 from tests.support.fake_studio import LEGACY
+from tests.support.fakes import FakeDetector, FakeSegmenter
 
 CONFIG = make_config(["cat", "dog"])
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from backend.labeling.cascade import Cascade
-from tests.conftest import FakeDetector, FakeSegmenter
+from backend.labeling.ray_workers import Load
+from tests.support.fakes import FakeDetector, FakeSegmenter
 
 WHITE = 250  # a picture whose corner is as bright kills whoever looks at it
 
@@ -22,20 +24,24 @@ def cascade() -> Cascade:
 
 
 class _Dies(Cascade):
-    """Ends its process in the middle of the third batch, once; or with every white picture."""
+    """Ends its process once, when others of a batch are written and not told; or with every white
+    picture.
+    """
 
     marker: Path | None = None
-    calls = 0
+    finished = itertools.count(1)
 
     def infer(self, images: Sequence[np.ndarray], *rest: Any, **options: Any) -> Any:
-        self.calls += 1
-        if self.marker is None:
-            if any(image[0, 0, 0] >= WHITE for image in images):
-                os._exit(1)
-        elif self.calls == 3 and not self.marker.exists():
-            self.marker.write_text("killed")
+        if self.marker is None and any(image[0, 0, 0] >= WHITE for image in images):
             os._exit(1)
         return super().infer(images, *rest, **options)
+
+    def finish(self, raw: Any, **options: Any) -> Any:
+        if next(self.finished) == 11 and self.marker is not None and not self.marker.exists():
+            time.sleep(0.5)
+            self.marker.write_text("killed")
+            os._exit(1)
+        return super().finish(raw, **options)
 
 
 def dying(marker: Path | None = None) -> Cascade:
@@ -45,9 +51,13 @@ def dying(marker: Path | None = None) -> Cascade:
     return made
 
 
-def load_number() -> Callable[[int], int]:
+def load_number() -> Load[int]:
     """What loads a number: it is one already."""
-    return int
+
+    def load(key: int, again: bool) -> int:
+        return key
+
+    return load
 
 
 class Slow:

@@ -16,7 +16,7 @@ from backend.config.service import load_service_settings
 from backend.label_studio.server.serve import Server, _exit_stuck
 from backend.label_studio.server.service import Service
 from backend.labeling.cascade import Cascade
-from tests.conftest import FakeDetector, FakeSegmenter
+from tests.support.fakes import FakeDetector, FakeSegmenter
 
 SLEEP_S = float(os.environ.get("STUB_SLEEP", "0"))
 

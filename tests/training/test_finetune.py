@@ -48,7 +48,7 @@ from backend.config.models import Settings
 from backend.models.registry import load_segmenter
 torch.set_num_threads({threads})
 folder = pathlib.Path(sys.argv[2])
-named = Settings(segmenter=sys.argv[1], device="cpu")
+named = Settings(segmenter=sys.argv[1], device="cpu", runtime="torch")
 boxes = np.load(folder / "boxes.npy")
 [made] = load_segmenter(named, "cpu").segment([np.load(folder / "image.npy")], [boxes])
 print(hashlib.sha256(made.logits.tobytes()).hexdigest())

@@ -15,6 +15,16 @@ from backend.label_studio.prelabel.uploads import Finished
 from backend.labeling.engine_ray import RayOptions, run_on_ray
 
 
+class _Loader:
+    """A loader of tasks as Ray's; a task is finished when it is uploaded, which workers do not."""
+
+    def __init__(self, make: Callable[[], Loader]) -> None:
+        self._load = make()
+
+    def __call__(self, key: TaskWork, again: bool) -> LoadedTask:
+        return self._load(key)
+
+
 class _Models:
     """A labeller as a worker's models."""
 
@@ -50,8 +60,9 @@ class RayEngine:
         stop: threading.Event,
     ) -> None:
         """See ``Engine``."""
+        loader = partial(_Loader, self.make_loader)
         models = partial(_Models, self.make_labeller)
-        for outcome in run_on_ray(work, self.make_loader, models, self.options, stop):
+        for outcome in run_on_ray(work, loader, models, self.options, stop):
             task = int(outcome.key.task.id or 0)
             if outcome.error is not None:
                 fail(task, outcome.error)

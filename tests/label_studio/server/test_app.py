@@ -27,7 +27,7 @@ from backend.formats.label_studio.pages import Place
 from backend.label_studio.server.app import create_app, reason_phrase
 from backend.label_studio.server.service import Service
 from backend.labeling.cascade import Cascade
-from tests.conftest import FakeDetector, FakeSegmenter
+from tests.support.fakes import FakeDetector, FakeSegmenter
 
 _LABELS = '<Label value="cat"/><Label value="dog"/>'
 CONFIG = (

@@ -16,8 +16,8 @@ from backend.formats.label_studio.label_config import parse_label_config
 from backend.label_studio.api.tasks import Task
 from backend.label_studio.prelabel.stages import Labeller, Loader, TaskWork
 from backend.labeling.cascade import Cascade
-from tests.conftest import FakeDetector
 from tests.label_studio.server.test_app import Clicker, png, server  # noqa: F401 - a fixture
+from tests.support.fakes import FakeDetector
 
 LIST = """<View><Image name="image" valueList="$pages"/>
   <BrushLabels name="brush" toName="image"><Label value="cat"/></BrushLabels>

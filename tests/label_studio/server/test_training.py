@@ -27,8 +27,8 @@ from backend.label_studio.server.jobs import CANCELLED, DONE, FAILED, QUEUED, RU
 from backend.label_studio.server.service import Service, Training
 from backend.label_studio.server.trainer import Trainer
 from backend.labeling.cascade import Cascade
-from tests.conftest import FakeDetector, FakeSegmenter
 from tests.label_studio.server.test_app import CONFIG, Images
+from tests.support.fakes import FakeDetector, FakeSegmenter
 
 # Stands in for ``yolosam2 finetune``: ends when it is let, and says how it was asked to.
 _PROGRAM = """

@@ -21,8 +21,8 @@ from backend.label_studio.server.projects import Predictors, StillLoading
 from backend.label_studio.server.tuned_models import TunedModels
 from backend.label_studio.server.worker import InferenceThread
 from backend.labeling.cascade import Cascade
-from tests.conftest import FakeDetector, FakeSegmenter
 from tests.label_studio.server.test_app import CONFIG
+from tests.support.fakes import FakeDetector, FakeSegmenter
 
 DEMO = Settings(detector="demo", segmenter="demo", device="cpu")
 
