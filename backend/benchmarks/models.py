@@ -25,7 +25,7 @@ from backend.errors import ConfigError, LabelingError
 from backend.files.find import find_files
 from backend.files.images import SUFFIXES, read_image
 from backend.models.devices import describe_device, peak_memory, resolve_device
-from backend.models.registry import known_models
+from backend.models.table import known_models
 
 BOXES = 8  # in each picture, for segmenters
 _PICTURES = 6

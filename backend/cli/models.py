@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     if args.kind is not None:
         raise ConfigError("--kind: goes with --rollback")
     from backend.models.namers import known_namers
-    from backend.models.registry import known_models
+    from backend.models.table import known_models
     from backend.models.weights import EMBEDDED_FOLDER
 
     root = model_settings(args).model_root

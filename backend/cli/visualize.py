@@ -60,8 +60,9 @@ def run(args: argparse.Namespace) -> int:
     from backend.files.atomic import ensure_writable
     from backend.formats.voc.dataset import has_truth
     from backend.labeling.annotate import annotate
+    from backend.labeling.drawings import comparisons
     from backend.labeling.load import load_labeler
-    from backend.labeling.outputs import RunOutput, comparisons
+    from backend.labeling.run_output import RunOutput
     from backend.labeling.sources import collect
 
     if args.labels or all(source.suffix.lower() == ".json" for source in args.sources):

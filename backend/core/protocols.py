@@ -1,7 +1,7 @@
 """What a model must be able to do, whichever it is.
 
 A new model implements one of these in a file of its own and gets a row in
-``backend.models.registry``. Everything works on batches and keeps nothing between calls, but for
+``backend.models.table``. Everything works on batches and keeps nothing between calls, but for
 the session of a video.
 """
 

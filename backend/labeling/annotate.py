@@ -19,13 +19,13 @@ from backend.files.stores import reaching
 from backend.formats.prompt_file import PromptFile
 from backend.labeling import pipeline
 from backend.labeling.outputs import (
-    RunOutput,
     check_classes,
     check_outputs,
     make_outputs,
     with_earlier_stem,
 )
 from backend.labeling.picture_work import Done, LoadedPicture, Looked, PictureWork, RunOptions
+from backend.labeling.run_output import RunOutput
 from backend.labeling.run_summary import RunSummary
 from backend.labeling.sources import ImageItem, check_distinct
 

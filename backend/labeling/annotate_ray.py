@@ -32,9 +32,10 @@ from backend.files.images import SUFFIXES
 from backend.files.stores import is_stored
 from backend.labeling.annotate import close_outputs
 from backend.labeling.engine_ray import RayOptions, run_on_ray
-from backend.labeling.outputs import RunOutput, check_classes, make_outputs, with_earlier_stem
+from backend.labeling.outputs import check_classes, make_outputs, with_earlier_stem
 from backend.labeling.picture_work import Done, LoadedPicture, Looked, PictureWork, RunOptions
 from backend.labeling.ray_workers import Skipped
+from backend.labeling.run_output import RunOutput
 from backend.labeling.run_summary import RunSummary
 from backend.labeling.sources import ImageItem
 

@@ -17,7 +17,7 @@ from backend.files.find import is_newer
 from backend.files.images import DEFAULT_LIMITS, ImageLimits, read_image
 from backend.files.ownership import state_of, write_together
 from backend.formats.prompt_file import PromptFile
-from backend.labeling.outputs import RunOutput
+from backend.labeling.run_output import RunOutput
 from backend.labeling.sources import ImageItem
 
 

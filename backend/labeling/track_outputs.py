@@ -26,7 +26,7 @@ from backend.formats.tracks.cvat import to_cvat
 from backend.formats.tracks.mots import beyond_maps, class_numbers, to_mots, to_mots_maps
 from backend.formats.tracks.video_rectangle import to_task
 from backend.formats.voc.label_maps import encode_png, label_maps
-from backend.labeling.outputs import AnnotationFiles
+from backend.labeling.annotation_files import AnnotationFiles
 from backend.labeling.review import frames_to_look_at
 from backend.labeling.sources import ImageItem
 from backend.labeling.track_files import (

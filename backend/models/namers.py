@@ -14,7 +14,7 @@ from backend.core.naming import Words
 from backend.core.protocols import Namer
 from backend.errors import ConfigError
 from backend.models.pretrained import need_transformers, read_model_config
-from backend.models.registry import DEMO, Model
+from backend.models.table import DEMO, Model
 from backend.models.weights import DEMO_CLIP, embedded_folder, fetched_folder
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from backend.errors import ConfigError
 from backend.models.openvino import is_wanted
 
 if TYPE_CHECKING:
-    from backend.models.registry import Model
+    from backend.models.table import Model
     from backend.models.yolo_direct import DirectYolo
 
 _TASKS = ("detect", "segment")

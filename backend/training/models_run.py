@@ -15,15 +15,9 @@ from backend.config.models import Settings
 from backend.errors import ConfigError, Unavailable
 from backend.labeling.load import box_margin_of
 from backend.models.devices import resolve_device
-from backend.models.registry import (
-    detector_file,
-    is_published,
-    licence_of,
-    load_segmenter,
-    segmenter_recipe,
-    weights_of,
-)
+from backend.models.registry import detector_file, load_segmenter, segmenter_recipe, weights_of
 from backend.models.sam2.image import Sam2Segmenter
+from backend.models.table import is_published, licence_of
 from backend.models.tuned import describe_tuned, is_tuned, margin_of, read_tuned
 from backend.training.cascades import (
     AFTER,

@@ -19,7 +19,8 @@ from backend.core.protocols import BoxSegmenter, Detector, PointSegmenter
 from backend.core.types import Detections, Image, Masks, Prompts
 from backend.core.upsample import crop_masks
 from backend.errors import InputError
-from backend.models.registry import MODELS, Model, load_detector, load_segmenter
+from backend.models.registry import load_detector, load_segmenter
+from backend.models.table import MODELS, Model
 from tests.support.untrained import untrained_weights
 
 SIZES = [(33, 64), (5, 7), (97, 61)]

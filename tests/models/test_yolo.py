@@ -17,7 +17,8 @@ from backend.demo.scenes.compose import Scene
 from backend.errors import ConfigError, InputError
 from backend.files.images import decode_image
 from backend.models.devices import resolve_device
-from backend.models.registry import DEMO, load_detector, load_segmenter, models_of
+from backend.models.registry import load_detector, load_segmenter
+from backend.models.table import DEMO, models_of
 from backend.models.weights import DEMO_SAM2, DEMO_YOLO
 from backend.models.yolo import YoloDetector
 from tests.conftest import PYTHON, ROOT

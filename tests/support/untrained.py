@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from backend.models.registry import Model
+from backend.models.table import Model
 from backend.models.yolo_stock import untrained_yolo
 from tests.support.word_detectors import write_grounding_dino, write_owlv2
 

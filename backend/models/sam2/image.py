@@ -39,8 +39,8 @@ from backend.models.weights import fetch_from_hub
 
 if TYPE_CHECKING:
     from backend.core.protocols import Frames
-    from backend.models.registry import Model
     from backend.models.sam2.video import Sam2Session
+    from backend.models.table import Model
 
 _CHUNK = 128
 _CPU_CHUNK = 4  # on a CPU a few boxes at a time stay in its caches
