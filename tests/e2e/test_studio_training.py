@@ -39,7 +39,7 @@ COUNT = 40
 ACCEPTED = 20
 SIZE_HW = (240, 320)
 CONFIG = make_config(NOVEL_NAMES)
-TRAINING = "--epochs 60 --minutes 4 --share 0.25 --seed 1"
+TRAINING = "--epochs 60 --minutes 5 --share 0.25 --seed 1"
 
 
 def truth_of(scene: Scene) -> Prediction:
@@ -205,7 +205,7 @@ def test_what_was_accepted_is_learned_and_answers_the_rest(
             if stop.is_set():
                 return
             seen.append(loop.ask(task, click=click))
-            stop.wait(0.6)
+            stop.wait(1.2)
 
     people = [threading.Thread(target=annotate, args=(k % 2 == 0,)) for k in range(2)]
     for person in people:
