@@ -14,7 +14,7 @@ import numpy as np
 from backend.benchmarks.ratios import Measurement
 from backend.core.types import Image
 from backend.labeling.engine_ray import RayOptions, run_on_ray
-from backend.labeling.ray_workers import Load
+from backend.labeling.ray_workers import Load, Loaded
 
 _SIZE_HW = (1080, 1920)
 _STAGE_S = 0.04  # of a picture with the models, which are the slowest
@@ -22,9 +22,9 @@ _SHARE = 0.75  # of that for loading, and for finishing
 
 
 def _make_loader() -> Load[int]:
-    def load(key: int, again: bool) -> Image:
+    def load(key: int, found: object) -> Loaded:
         time.sleep(_STAGE_S * _SHARE)
-        return np.full((*_SIZE_HW, 3), key % 256, np.uint8)
+        return Loaded(np.full((*_SIZE_HW, 3), key % 256, np.uint8))
 
     return load
 

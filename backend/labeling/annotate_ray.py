@@ -10,7 +10,7 @@ from __future__ import annotations
 import platform
 import sys
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -32,9 +32,14 @@ from backend.files.images import SUFFIXES
 from backend.files.stores import is_stored
 from backend.labeling.annotate import close_outputs
 from backend.labeling.engine_ray import RayOptions, run_on_ray
-from backend.labeling.outputs import check_classes, make_outputs, with_earlier_stem
+from backend.labeling.outputs import (
+    check_classes,
+    check_outputs,
+    make_outputs,
+    with_earlier_stem,
+)
 from backend.labeling.picture_work import Done, LoadedPicture, Looked, PictureWork, RunOptions
-from backend.labeling.ray_workers import Skipped
+from backend.labeling.ray_workers import Failure, Loaded, Skipped
 from backend.labeling.run_output import RunOutput
 from backend.labeling.run_summary import RunSummary
 from backend.labeling.sources import ImageItem
@@ -93,11 +98,15 @@ class _Loader:
         self._outputs = job.outputs()
         self._work = PictureWork(self._outputs, job.options, job.version)
 
-    def __call__(self, item: ImageItem, again: bool) -> tuple[Looked, LoadedPicture] | Skipped:
-        looked = self._work.look(with_earlier_stem(item, self._outputs), again=again)
+    def __call__(self, item: ImageItem, found: Looked | None) -> Loaded | Skipped:
+        # What a worker wrote before it died is written again, and what was there before it is not.
+        looked = found or self._work.look(with_earlier_stem(item, self._outputs))
         if not looked.wanted:
             return Skipped((looked, None))
-        return looked, self._work.load(looked.item)
+        try:
+            return Loaded((looked, self._work.load(looked.item)), looked)
+        except Exception as error:  # with what was found, which is counted
+            return Skipped((looked, Failure.of(error)))
 
 
 class _Models:
@@ -113,9 +122,12 @@ class _Models:
 
     def finish(
         self, key: ImageItem, loaded: tuple[Looked, LoadedPicture], raw: Any
-    ) -> tuple[Looked, Done]:
+    ) -> tuple[Looked, Done | Failure]:
         looked, picture = loaded
-        return looked, self._work.finish(self._labeler, looked, picture, raw)
+        try:
+            return looked, self._work.finish(self._labeler, looked, picture, raw)
+        except Exception as error:
+            return looked, Failure.of(error)
 
 
 def annotate_on_ray(
@@ -133,8 +145,8 @@ def annotate_on_ray(
         What was done.
 
     Raises:
-        ConfigError: a folder that a worker does not see or cannot write, results for other classes,
-            or Ray is not there.
+        ConfigError: a folder that a worker does not see or cannot write, results for other classes
+            or in the place of a picture, or Ray is not there.
         Unavailable: Ray ends.
     """
     ensure_writable(job.out)
@@ -148,7 +160,7 @@ def annotate_on_ray(
     write_atomic(marker, b"x")
     summary = RunSummary()
     try:
-        _run(items, job, ray, marker, summary, stop)
+        _run(_checked(items, outputs), job, ray, marker, summary, stop)
     finally:
         remove(marker)
     if stop.is_set() and summary.stopped is None:
@@ -172,18 +184,28 @@ def _run(
         unit="img", disable=not job.options.progress, file=sys.stderr, dynamic_ncols=True
     ) as bar:
         for outcome in run_on_ray(items, loader, models, ray, stop):
-            if outcome.error is not None:
-                summary.note_failed(outcome.key, outcome.error)
-                bar.set_postfix(failed=len(summary.failed))
-                if is_disk_full(outcome.error):
-                    summary.stopped = str(outcome.error)
-                    stop.set()
-            else:
+            error = outcome.error
+            if error is None:
                 looked, done = outcome.value
                 summary.note_looked(looked)
-                if done is not None:
+                if isinstance(done, Failure):
+                    error = done.error()
+                elif done is not None:
                     summary.note_done(looked.item, done)
+            if error is not None:
+                summary.note_failed(outcome.key, error)
+                bar.set_postfix(failed=len(summary.failed))
+                if is_disk_full(error):
+                    summary.stopped = str(error)
+                    stop.set()
             bar.update()
+
+
+def _checked(items: Iterable[ImageItem], outputs: Sequence[RunOutput]) -> Iterator[ImageItem]:
+    """Pictures that nothing is written over; see ``check_outputs``."""
+    for item in items:
+        check_outputs(outputs, [item])
+        yield item
 
 
 def _check_apart(job: RayJob, outputs: Sequence[RunOutput]) -> None:

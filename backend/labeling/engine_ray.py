@@ -15,13 +15,13 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from backend.errors import ConfigError, LabelingError, Unavailable
-from backend.labeling.ray_workers import Failure, Load, Loads, Models, Predicts
+from backend.labeling.ray_workers import Failure, Load, Loads, Models, Predicts, Skipped
 
 logger = logging.getLogger(__name__)
 K = TypeVar("K")  # what names an item
@@ -53,7 +53,7 @@ class RayOptions:
 
 
 @dataclass(frozen=True, eq=False)
-class Outcome(Generic[K]):
+class RayOutcome(Generic[K]):
     """One item is done: ``value`` is what came of it, or ``error`` says why nothing did."""
 
     key: K
@@ -65,7 +65,8 @@ class Outcome(Generic[K]):
 def _started(address: str | None) -> Iterator[Any]:
     """Ray, started unless it runs already, with this program's own handling of signals."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Workers share the processors as this process would alone; Ray makes them the last of all.
+    # Ray gives its workers the lowest priority; here they get the usual one. A cluster that runs
+    # already keeps its own.
     os.environ.setdefault("RAY_worker_niceness", "0")
     try:
         import ray
@@ -113,6 +114,7 @@ class _Worker:
 class _Pool:
     """Workers of one kind: those that are ready, and those on their way."""
 
+    has_begun: bool = False  # whether one was ready at any time
     ready: list[_Worker] = field(default_factory=list)
     coming: dict[Any, _Worker] = field(default_factory=dict)  # by the answer that is waited for
 
@@ -131,19 +133,19 @@ class _Pool:
 @dataclass(frozen=True, eq=False)
 class _Batch:
     keys: tuple[Any, ...]
-    tries: int  # before this one
-    again: bool = False  # see ``ray_workers.Load``
+    found: tuple[Any, ...]  # of each, see ``ray_workers.Loaded``
+    tries: int = 0  # before this one
     alone: bool = False  # nothing else is with the workers
 
 
 @dataclass(frozen=True, eq=False)
 class _InFlight:
-    """A batch, the workers that have it in hand, and what its loader passes over."""
+    """A batch, the workers that have it in hand, and what its loader says of it."""
 
     batch: _Batch
     loader: _Worker
     models: _Worker
-    passed: Any
+    told: Any
 
 
 class _Run(Generic[K]):
@@ -171,10 +173,10 @@ class _Run(Generic[K]):
             self._loaders.expect(_Worker(loader.remote(make_loader, os.getcwd())))
         self._in_flight: dict[Any, _InFlight] = {}
         self._again: deque[_Batch] = deque()
-        self._moved = time.monotonic()  # when anything came back last
-        self._is_told = False
+        self._lacking: float | None = None  # since when there are no workers of a kind
+        self._told: set[str] = set()
 
-    def outcomes(self, keys: Iterator[K], stop: threading.Event) -> Iterator[Outcome[K]]:
+    def outcomes(self, keys: Iterator[K], stop: threading.Event) -> Iterator[RayOutcome[K]]:
         while True:
             if not stop.is_set():
                 self._hand_out(keys)
@@ -182,7 +184,7 @@ class _Run(Generic[K]):
                 return  # also where workers that are not needed are on their way
             waited = [*self._in_flight, *self._loaders.coming, *self._models.coming]
             done, _ = self._ray.wait(waited, num_returns=1, timeout=_LOOK_S)
-            self._look_at_the_clock(bool(done))
+            self._look_at_the_clock()
             for answer in done:
                 if answer in self._in_flight:
                     yield from self._taken(answer)
@@ -192,12 +194,15 @@ class _Run(Generic[K]):
     def _both_ready(self) -> bool:
         return bool(self._loaders.ready and self._models.ready)
 
-    def _look_at_the_clock(self, moved: bool) -> None:
+    def _look_at_the_clock(self) -> None:
         """Tell what is waited for, and do not wait for ever for what does not come."""
-        if moved:
-            self._moved = time.monotonic()
-        waited = time.monotonic() - self._moved
-        if self._both_ready() or waited < _TOLD_S:
+        if self._both_ready():
+            self._lacking = None
+            return
+        if self._lacking is None:
+            self._lacking = time.monotonic()
+        waited = time.monotonic() - self._lacking
+        if waited < _TOLD_S:
             return
         free = self._ray.available_resources()
         told = (
@@ -206,12 +211,15 @@ class _Run(Generic[K]):
         )
         if waited > _PATIENCE_S:
             raise Unavailable(f"Ray: {told}")
-        if not self._is_told:
+        self._warn_once("waits", told)
+
+    def _warn_once(self, about: str, told: str) -> None:
+        if about not in self._told:
+            self._told.add(about)
             logger.warning("Ray: %s", told)
-            self._is_told = True
 
     def _hand_out(self, keys: Iterator[K]) -> None:
-        if not self._both_ready():
+        if not self._both_ready() or any(one.batch.alone for one in self._in_flight.values()):
             return
         most = _AHEAD * (len(self._loaders.ready) + len(self._models.ready))
         while len(self._in_flight) < most:
@@ -222,7 +230,8 @@ class _Run(Generic[K]):
             if self._again:
                 batch = self._again.popleft()
             else:
-                batch = _Batch(tuple(itertools.islice(keys, self._batch)), 0)
+                some = tuple(itertools.islice(keys, self._batch))
+                batch = _Batch(some, (None,) * len(some))
             if not batch.keys:
                 return
             self._send(batch)
@@ -232,9 +241,9 @@ class _Run(Generic[K]):
         models = self._models.next()
         for worker in (loader, models):
             worker.in_hand += 1
-        loaded, passed = loader.actor.run.options(num_returns=2).remote(batch.keys, batch.again)
+        loaded, told = loader.actor.run.options(num_returns=2).remote(batch.keys, batch.found)
         answer = models.actor.run.remote(batch.keys, loaded)
-        self._in_flight[answer] = _InFlight(batch, loader, models, passed)
+        self._in_flight[answer] = _InFlight(batch, loader, models, told)
 
     def _arrived(self, answer: Any) -> None:
         pool = self._loaders if answer in self._loaders.coming else self._models
@@ -245,11 +254,19 @@ class _Run(Generic[K]):
             time.sleep(_RESTART_S)
             pool.expect(worker)
             return
-        if failure is not None:
+        if failure is None:
+            pool.has_begun = True
+            pool.ready.append(worker)
+            return
+        if not pool.has_begun:
             raise failure.error()
-        pool.ready.append(worker)
+        # Others could begin, so that what is in its way may pass, such as memory that is not free.
+        self._warn_once(failure.text, f"a worker could not begin again: {failure.text}")
+        time.sleep(_RESTART_S)
+        self._ray.kill(worker.actor, no_restart=False)
+        pool.expect(worker)
 
-    def _taken(self, answer: Any) -> Iterator[Outcome[K]]:
+    def _taken(self, answer: Any) -> Iterator[RayOutcome[K]]:
         flight = self._in_flight.pop(answer)
         batch = flight.batch
         for worker in (flight.loader, flight.models):
@@ -260,33 +277,38 @@ class _Run(Generic[K]):
             self._loaders.expect(flight.loader)
             self._models.expect(flight.models)
             if not (batch.alone and batch.tries + 1 >= _TRIES):
-                passed = self._passed(flight)
-                for k, value in (passed or {}).items():
-                    yield Outcome(batch.keys[k], value, None)
-                self._again += _next_try(batch, passed)
+                told = self._told_of(flight)
+                for key, one in zip(batch.keys, told, strict=True):
+                    if isinstance(one, Skipped):
+                        yield RayOutcome(key, one.value, None)
+                self._again += _next_try(batch, told)
                 return
-            told = f"the workers that had it in hand died: {_last_line(error)}"
-            values = [Failure("UnexpectedError", told, False)]
+            why = f"the workers that had it in hand died: {_last_line(error)}"
+            values = [Failure("UnexpectedError", why, False)]
         for key, value in zip(batch.keys, values, strict=True):
             failed = value.error() if isinstance(value, Failure) else None
-            yield Outcome(key, None if failed else value, failed)
+            yield RayOutcome(key, None if failed else value, failed)
 
-    def _passed(self, flight: _InFlight) -> dict[int, Any] | None:
-        """What a lost batch's loader passed over, by place; None where that is not known."""
+    def _told_of(self, flight: _InFlight) -> list[Any]:
+        """What the loader of a lost batch said of its items, see ``Loads.run``."""
         try:
-            found: dict[int, Any] = self._ray.get(flight.passed, timeout=_LOOK_S)
-        except self._ray.exceptions.RayError:  # its loader died as well
-            return None
-        return found
+            told: list[Any] = self._ray.get(flight.told, timeout=_LOOK_S)
+        except self._ray.exceptions.RayError:  # the loader died as well
+            return [None] * len(flight.batch.keys)
+        return told
 
 
-def _next_try(batch: _Batch, passed: Mapping[int, Any] | None) -> list[_Batch]:
+def _next_try(batch: _Batch, told: Sequence[Any]) -> list[_Batch]:
     """How a batch whose workers died is tried again: together, then item by item, and alone."""
-    again = batch.again or passed is not None
-    keys = tuple(key for k, key in enumerate(batch.keys) if k not in (passed or {}))
+    left = [
+        (key, before if one is None else one)
+        for key, before, one in zip(batch.keys, batch.found, told, strict=True)
+        if not isinstance(one, Skipped)
+    ]
     if batch.tries + 1 >= _TRIES:
-        return [_Batch((key,), 0, again, alone=True) for key in keys]
-    return [replace(batch, keys=keys, tries=batch.tries + 1, again=again)] if keys else []
+        return [_Batch((key,), (found,), alone=True) for key, found in left]
+    keys, found = zip(*left, strict=True) if left else ((), ())
+    return [_Batch(keys, found, batch.tries + 1, batch.alone)] if left else []
 
 
 def _cpus_of_actor(ray: Any, actors: int) -> int:
@@ -301,14 +323,14 @@ def run_on_ray(
     make_models: Callable[[], Models],
     options: RayOptions,
     stop: threading.Event,
-) -> Iterator[Outcome[K]]:
+) -> Iterator[RayOutcome[K]]:
     """Push items through loaders and models, and yield what came of them as they are done.
 
     Args:
         keys: what to work on, read as the work goes on; they and all that is loaded and made can
             be pickled.
-        make_loader: makes what loads an item, in every loader; that gives ``Skipped`` for an item
-            without need of a model, which is final.
+        make_loader: makes what loads an item, in every loader. It gives ``Skipped`` for an item
+            that needs no model; such an item is done.
         make_models: makes what holds the models, in every worker that does.
         options: workers and batches.
         stop: when set, no further batch is handed out; those in flight are finished and yielded.

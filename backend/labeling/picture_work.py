@@ -79,19 +79,14 @@ class PictureWork:
         self._options = options
         self._version = version
 
-    def look(self, item: ImageItem, *, again: bool = False) -> Looked:
+    def look(self, item: ImageItem) -> Looked:
         """See what is there.
-
-        Args:
-            item: the picture.
-            again: it was this run's before, so that what is done of it is done anew, with the same
-                files, and counted once.
 
         Raises:
             Unavailable: the system cannot even look, or a store refuses.
         """
         try:
-            states = [self._state(output, item, again) for output in self._outputs]
+            states = [self._state(output, item) for output in self._outputs]
             wanted = tuple(k for k, state in enumerate(states) if state is None)
             is_done = not wanted and "done" in states
             paths = [(one, path) for one in self._outputs for path in one.paths(item)]
@@ -114,12 +109,11 @@ class PictureWork:
                 f"{item.path}: cannot look at its files: {as_sentence(error)}"
             ) from error
 
-    def _state(self, output: RunOutput, item: ImageItem, again: bool) -> str | None:
+    def _state(self, output: RunOutput, item: ImageItem) -> str | None:
         if self._options.overwrite:
             return None
         state = state_of(output.paths(item), output.is_ours)
-        refreshed = self._options.refresh or again
-        return None if refreshed and state == "done" else state
+        return None if self._options.refresh and state == "done" else state
 
     def load(self, item: ImageItem) -> LoadedPicture:
         """Read and decode.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import itertools
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -26,12 +25,24 @@ class Skipped:
     value: Any
 
 
-class Load(Protocol[K]):
-    """Loads an item; ``again`` says that a worker which died since had it in hand, and that it was
-    not ``Skipped`` then, so that whatever is there of it now is of this run.
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """What a loader gives for an item that needs the models.
+
+    Attributes:
+        item: for the models.
+        found: something small about the item. If a worker dies, the loader that loads the item
+            again is given it.
     """
 
-    def __call__(self, key: K, again: bool, /) -> Any: ...
+    item: Any
+    found: Any = None
+
+
+class Load(Protocol[K]):
+    """Loads an item. ``found`` is of an earlier load whose worker died, else None."""
+
+    def __call__(self, key: K, found: Any, /) -> Loaded | Skipped: ...
 
 
 class Models(Protocol):
@@ -85,17 +96,22 @@ class Loads(Work):
     def __init__(self, make: Callable[[], Load[Any]], folder: str) -> None:
         super().__init__(make, folder, LOADER_THREADS)
 
-    def run(self, keys: Sequence[Any], again: bool) -> tuple[list[Any], dict[int, Any]]:
-        """What was loaded, and by their place the values of those that need no model."""
-        loaded = list(self._threads.map(self._one, keys, itertools.repeat(again)))
-        passed = {k: one.value for k, one in enumerate(loaded) if isinstance(one, Skipped)}
-        return loaded, passed
+    def run(
+        self, keys: Sequence[Any], found: Sequence[Any]
+    ) -> tuple[list[Loaded | Skipped | Failure], list[Any]]:
+        """What came of each item, and what is kept of it here should a worker die: that it was
+        skipped, what was found, or None.
+        """
+        loaded = list(self._threads.map(self._one, keys, found))
+        kept = [one.found if isinstance(one, Loaded) else one for one in loaded]
+        return loaded, [None if isinstance(one, Failure) else one for one in kept]
 
-    def _one(self, key: Any, again: bool) -> Any:
+    def _one(self, key: Any, found: Any) -> Loaded | Skipped | Failure:
         if self._failure is not None:
             return self._failure
         try:
-            return self._made(key, again)
+            made: Loaded | Skipped = self._made(key, found)
+            return made
         except Exception as error:
             return Failure.of(error)
 
@@ -108,14 +124,14 @@ class Predicts(Work):
         self._lock = threading.Lock()
 
     def run(self, keys: Sequence[Any], loaded: Sequence[Any]) -> list[Any]:
-        good = [k for k, one in enumerate(loaded) if not isinstance(one, Failure | Skipped)]
+        good = [k for k, one in enumerate(loaded) if isinstance(one, Loaded)]
         raws = []
         if good:  # else nobody waits for the models
             with self._lock:
-                raws = self._answers([loaded[k] for k in good])
+                raws = self._answers([loaded[k].item for k in good])
         values = [one.value if isinstance(one, Skipped) else one for one in loaded]
         finished = self._threads.map(
-            self._finished, [keys[k] for k in good], [loaded[k] for k in good], raws
+            self._finished, [keys[k] for k in good], [loaded[k].item for k in good], raws
         )
         for k, value in zip(good, finished, strict=True):
             values[k] = value

@@ -17,10 +17,12 @@ from backend.cli.main import main
 from backend.errors import ConfigError
 from backend.files.find import PassedOver
 from backend.files.stores import is_stored, place_of, write_stored
+from backend.labeling import annotate_ray
 from backend.labeling.annotate import annotate
 from backend.labeling.annotate_ray import RayJob, annotate_on_ray
 from backend.labeling.engine_ray import RayOptions
-from backend.labeling.picture_work import RunOptions
+from backend.labeling.picture_work import Done, RunOptions
+from backend.labeling.ray_workers import Failure, Loaded, Skipped
 from backend.labeling.run_summary import RunSummary
 from backend.labeling.sources import ImageItem, collect, stream
 from tests.support.ray_program import cascade, dying
@@ -153,6 +155,54 @@ def test_pictures_to_label_are_not_replaced(tmp_path: Path) -> None:
     job = replace(job, options=replace(OPTIONS, overwrite=True), formats=("overlay",))
     with pytest.raises(ConfigError, match="holds the pictures to label"):
         annotate_on_ray([], job, RAY, threading.Event())
+
+
+def test_nothing_is_written_over_a_picture(tmp_path: Path) -> None:
+    source = pictures(tmp_path / "set", 2)
+    outputs = replace(job_of(source, source), formats=("overlay",)).outputs()
+    with pytest.raises(ConfigError, match="is one of the pictures to label"):
+        list(annotate_ray._checked(stream(source, source, PassedOver()), outputs))
+    assert len(list(annotate_ray._checked(stream(source, source, PassedOver()), []))) == 2
+
+
+def test_what_was_there_before_a_worker_died_is_not_made_anew(tmp_path: Path) -> None:
+    """A picture that is loaded again is looked at as it was when it was loaded first."""
+    source = pictures(tmp_path / "set", 1)
+    out = tmp_path / "out"
+    annotate(collect([source], "val", out).items, cascade(), ("labelme",), out, OPTIONS)
+    before = files(out)
+    job = job_of(source, out)
+    load = annotate_ray._Loader(job, out)
+    models = annotate_ray._Models(job, out)
+    [item] = stream(source, out, PassedOver())
+    first = load(item, None)
+    assert isinstance(first, Loaded)
+    assert first.found.wanted == (1, 2, 3)  # of FORMATS
+
+    def finish(loaded: Loaded) -> Done:
+        _, done = models.finish(item, loaded.item, models.infer([loaded.item])[0])
+        assert isinstance(done, Done)
+        return done
+
+    assert finish(first).written == (True,) * 3
+    (out / "a" / "000.json").write_bytes(before["a/000.json"] + b" ")  # would be seen if replaced
+    again = load(item, first.found)
+    assert isinstance(again, Loaded)
+    assert again.found == first.found
+    assert finish(again).written == (True,) * 3
+    assert (out / "a" / "000.json").read_bytes() == before["a/000.json"] + b" "
+    assert isinstance(load(item, None), Skipped)
+
+
+def test_a_picture_that_cannot_be_read_tells_what_was_found(tmp_path: Path) -> None:
+    source = pictures(tmp_path / "set", 1)
+    (source / "a" / "000.jpg").write_bytes(b"no picture")
+    [item] = stream(source, tmp_path, PassedOver())
+    found = annotate_ray._Loader(job_of(source, tmp_path / "out"), source)(item, None)
+    assert isinstance(found, Skipped)
+    looked, failure = found.value
+    assert looked.item == item
+    assert isinstance(failure, Failure)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from backend.labeling.cascade import Cascade
-from backend.labeling.ray_workers import Load
+from backend.labeling.ray_workers import Load, Loaded
 from tests.support.fakes import FakeDetector, FakeSegmenter
 
 WHITE = 250  # a picture whose corner is as bright kills whoever looks at it
@@ -54,8 +54,8 @@ def dying(marker: Path | None = None) -> Cascade:
 def load_number() -> Load[int]:
     """What loads a number: it is one already."""
 
-    def load(key: int, again: bool) -> int:
-        return key
+    def load(key: int, found: object) -> Loaded:
+        return Loaded(key)
 
     return load
 

@@ -13,16 +13,17 @@ from typing import Any
 from backend.label_studio.prelabel.stages import Labeller, LoadedTask, Loader, TaskWork
 from backend.label_studio.prelabel.uploads import Finished
 from backend.labeling.engine_ray import RayOptions, run_on_ray
+from backend.labeling.ray_workers import Loaded
 
 
 class _Loader:
-    """A loader of tasks as Ray's; a task is finished when it is uploaded, which workers do not."""
+    """A loader of tasks as one of Ray's."""
 
     def __init__(self, make: Callable[[], Loader]) -> None:
         self._load = make()
 
-    def __call__(self, key: TaskWork, again: bool) -> LoadedTask:
-        return self._load(key)
+    def __call__(self, key: TaskWork, found: object) -> Loaded:
+        return Loaded(self._load(key))
 
 
 class _Models:
