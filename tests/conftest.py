@@ -49,8 +49,8 @@ HAS_OPENVINO = openvino.has_openvino()
 @pytest.fixture(scope="session", autouse=True)
 def _models_by_torch() -> Iterator[None]:
     """Torch runs the models of tests and of the programs they start: each fresh set of weights
-    would be converted first. OpenVINO has tests of its own (``by_openvino``), and the backend of
-    the end-to-end tests runs what a user's does.
+    would be converted first. OpenVINO has tests of its own (``by_openvino``), and the backend that
+    most end-to-end tests share (``lab``) runs what a user's does.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(openvino, "has_openvino", lambda: False)

@@ -28,6 +28,7 @@ from backend.models.yolo_stock import auto_annotate, detect_and_outline, untrain
 
 _CONFIG = "configs/sam2.1/sam2.1_hiera_t.yaml"
 _PICTURES = 20
+_WARM_UP = 3  # pictures that are not counted: a YOLO is converted with the third of a shape
 _OBJECTS = 10  # in each
 
 
@@ -84,7 +85,7 @@ def whole_runs(count: int = _PICTURES) -> list[Measurement]:
         untrained_yolo(yolo)
         untrained_sam2(root).rename(sam2)
         folders = []
-        for number in range(count + 1):
+        for number in range(_WARM_UP + count):
             folders.append(root / "pictures" / str(number))
             folders[-1].mkdir(parents=True)
             cv2.imwrite(str(folders[-1] / "a.jpg"), _picture(number))
@@ -102,7 +103,7 @@ def whole_runs(count: int = _PICTURES) -> list[Measurement]:
             for name, run in ways.items():
                 start = time.process_time()
                 run(folder)
-                if number:  # everything is loaded, converted and compiled
+                if number >= _WARM_UP:  # everything is loaded, converted and compiled
                     spent[name].append(time.process_time() - start)
     return [
         _compared(spent, ours, theirs, goal)

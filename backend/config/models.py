@@ -233,8 +233,8 @@ class Settings(NamingOptions, AutomaticOptions, YoloOptions):
         flags=("--precision",),
         environment=("MODEL_PRECISION",),
         metavar="NAME",
-        help="of openvino: bf16 takes a third of the time where the processor has it, and gives"
-        " slightly other masks, which is measured and told; auto takes it where there is",
+        help="of openvino: bf16 is for processors that compute in it, and gives slightly different"
+        " masks; how much they differ is measured and told; auto takes it where there is",
     )
     batch: int = setting(
         8,

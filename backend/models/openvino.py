@@ -148,6 +148,13 @@ class OpenVinoParts:
             answer = request.infer([np.ascontiguousarray(one.numpy()) for one in inputs])
             return tuple(torch.from_numpy(np.array(one)) for one in answer.values())
 
+    def is_kept(self, part: str) -> bool:
+        """Whether a part was converted before, on this machine."""
+        return self._path(part).is_file()
+
+    def _path(self, part: str) -> Path:
+        return self._folder / f"{part}.xml"
+
     def _made(self, part: str, function: Function, inputs: Sequence[Tensor]) -> Any:
         """A part that is ready to run; None for one that OpenVINO refuses, which torch runs."""
         try:
@@ -161,7 +168,7 @@ class OpenVinoParts:
             return None
 
     def _compiled(self, part: str, function: Function, inputs: Sequence[Tensor]) -> Any:
-        path = self._folder / f"{part}.xml"
+        path = self._path(part)
         made = self._kept(path)
         if made is None:
             logger.warning("converting a part of the model for OpenVINO, once: %s", part)

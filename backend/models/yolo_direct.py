@@ -1,7 +1,7 @@
 """A YOLO of Ultralytics without its predictor, for GPUs.
 
-The predictor prepares pictures on the CPU one by one, waits for the device several times a picture
-for it. Here the pictures of a batch are resized on the device together, and the answer is fetched
+The predictor prepares pictures on the CPU one by one, and waits for the device several times a
+picture. Here the pictures of a batch are resized on the device together, and the answer is fetched
 once. Letterbox, suppression and scaling follow the predictor's. The model is not replayed as that
 of the segmenter is: it keeps places of its own for the last shape it saw.
 """

@@ -21,8 +21,9 @@ def run_in_parts(predictor: Any, digest: str) -> None:
     """Let a predictor run its network through OpenVINO; a model that gives more than boxes is left
     as it is.
 
-    A network is converted for one shape of its input, which the shape of a picture decides; shapes
-    that come seldom, and those beyond ``_MOST_SHAPES``, are left to torch.
+    A network is converted for one shape of its input, which the shape of a picture decides. Torch
+    runs the first pictures of a shape that was not converted before, and all of the shapes that
+    come when ``_MOST_SHAPES`` are converted already.
 
     Args:
         predictor: of Ultralytics, set up.
@@ -46,12 +47,13 @@ def run_in_parts(predictor: Any, digest: str) -> None:
 
     def inference(pixels: Tensor, *more: Any, **options: Any) -> Any:
         shape = tuple(pixels.shape[1:])
+        name = "detect-" + "x".join(map(str, shape))
         if shape not in converted:
             seen[shape] = seen.get(shape, 0) + len(pixels)
-            if seen[shape] < _WORTH or len(converted) >= _MOST_SHAPES:
+            pays = parts.is_kept(name) or seen[shape] >= _WORTH
+            if not pays or len(converted) >= _MOST_SHAPES:
                 return by_torch(pixels, *more, **options)
             converted.add(shape)
-        name = "detect-" + "x".join(map(str, shape))
         return torch.cat([parts.run(name, boxes_of, one[None])[0] for one in pixels])
 
     predictor.inference = inference

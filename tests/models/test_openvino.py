@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from backend.cli.main import main
 from backend.config.models import Settings
 from backend.core.masks import mask_iou
 from backend.core.protocols import Detector
@@ -15,7 +17,9 @@ from backend.core.types import Prompts
 from backend.core.upsample import crop_masks
 from backend.demo.dataset import true_detections
 from backend.demo.scenes.compose import Scene
+from backend.drawing.overlays import encode_picture
 from backend.errors import ConfigError
+from backend.formats.voc.label_maps import read_label_map
 from backend.models import openvino
 from backend.models.registry import load_detector
 from backend.models.sam2.image import Sam2Segmenter
@@ -232,6 +236,44 @@ def test_a_shape_that_comes_seldom_is_not_converted(
     for width in (100, 300):
         ours.detect([np.zeros((200, width, 3), np.uint8)] * 3)
     assert len(list(tmp_path.rglob("detect-*.xml"))) == 1
+
+
+def test_a_shape_that_was_converted_before_is_not_left_to_torch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = np.zeros((200, 300, 3), np.uint8)
+    _detector(tmp_path, monkeypatch, "openvino").detect([image] * 3)
+    asked = []
+    run = openvino.OpenVinoParts.run
+
+    def counting(self: openvino.OpenVinoParts, part: str, *rest: Any) -> Any:
+        asked.append(part)
+        return run(self, part, *rest)
+
+    monkeypatch.setattr(openvino.OpenVinoParts, "run", counting)
+    _detector(tmp_path, monkeypatch, "openvino").detect([image])
+    assert len(asked) == 1
+
+
+def test_annotate_takes_it_without_being_told(
+    scenes: list[Scene], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the command line, and with the masks that torch gives."""
+    folder = tmp_path / "kept"
+    monkeypatch.setattr(openvino, "default_folder", lambda: folder)
+    (tmp_path / "set").mkdir()
+    for k, scene in enumerate(scenes):
+        path = tmp_path / "set" / f"{k}.png"
+        path.write_bytes(encode_picture(scene.image, ".png"))
+    models = ("--detector", "demo", "--segmenter", "demo", "--format", "voc")
+    for runtime in ("torch", None):
+        out = tmp_path / str(runtime)
+        more = () if runtime is None else ("--runtime", runtime)
+        assert main(["annotate", str(tmp_path / "set"), "--out", str(out), *models, *more]) == 0
+        assert folder.is_dir() is (runtime is None)
+    for path in sorted((tmp_path / "torch").rglob("SegmentationClass/*.png")):
+        ours = read_label_map(tmp_path / "None" / path.relative_to(tmp_path / "torch"))
+        assert np.mean(ours == read_label_map(path)) > 0.999
 
 
 def test_models_that_were_not_used_for_long_are_forgotten(

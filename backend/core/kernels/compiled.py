@@ -21,10 +21,12 @@ from typing import Any, TypeVar, cast
 
 import numba
 from numba.core import caching
+from numba.core.registry import cpu_target
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_KEPT = ("*.nbi", "*.nbc")  # numba's index and code
+STAMP = "compiled.stamp"  # tells of which modules, by what and for which processor the code is
+_KEPT = ("*.nbi", "*.nbc", STAMP)  # numba's index and code
 
 
 def _is_writable(folder: Path) -> bool:
@@ -82,6 +84,12 @@ def _digest_of(folder: Path) -> bytes:
     for path in sorted(folder.glob("*.py")):
         digest.update(path.read_bytes())
     return digest.digest()
+
+
+def stamp_of(folder: Path) -> str:
+    """What is written into ``STAMP`` when the modules in a folder are compiled."""
+    processor = cpu_target.target_context.codegen().magic_tuple()  # as numba's own index has it
+    return f"{_digest_of(folder).hex()} {numba.__version__} {processor}"
 
 
 class Locator(caching.InTreeCacheLocator):
