@@ -256,6 +256,8 @@ def write_together(
     Raises:
         Unavailable: the disk refuses.
     """
+    if len(files) == 1 and not overwrite and is_stored(files[0][0]) and write_new(*files[0]):
+        return True  # in one request, without a look before
     there = [path for path, _ in files if exists(path)]
     theirs = [path for path in there if not is_ours(path)]
     if theirs and not overwrite:

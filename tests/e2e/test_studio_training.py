@@ -33,7 +33,7 @@ from backend.formats.label_studio.regions import read_regions
 from backend.formats.label_studio.results import plain_outputs, result_of
 from tests.support.lab import ROOT, Lab, needs_studio
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200), needs_studio]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800), needs_studio]
 SEED = 8_300_000
 COUNT = 40
 ACCEPTED = 20
@@ -205,7 +205,7 @@ def test_what_was_accepted_is_learned_and_answers_the_rest(
             if stop.is_set():
                 return
             seen.append(loop.ask(task, click=click))
-            stop.wait(1.2)
+            stop.wait(0.8)
 
     people = [threading.Thread(target=annotate, args=(k % 2 == 0,)) for k in range(2)]
     for person in people:
