@@ -8,10 +8,10 @@ STAMP := $(VENV)/.installed
 # from fetching torch twice.
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-# Tests in two processes, each with models on one thread; `make test JOBS=4` takes four. The tests
-# of a file share fixtures that take long.
+# Tests in two processes, each with models on one thread; `make test JOBS=4` takes four. Which tests
+# stay together, tests/conftest.py says.
 JOBS ?= 2
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder
 
 # Label Studio in an environment of its own, for `make studio` and the end-to-end tests.
 STUDIO := .venv-studio

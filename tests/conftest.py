@@ -26,6 +26,34 @@ ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"
 
 
+# The files that take longest come first, so that none is left when all others are done.
+_LONGEST = (
+    "e2e/test_studio_training.py",
+    "models/test_contract.py",
+    "docs/test_docs.py",
+    "training/test_finetune.py",
+    "training/test_detector.py",
+)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tell ``make test`` what one process runs, and in which order: the tests of a file, which
+    share fixtures that take long, and all that use the same Label Studio.
+    """
+
+    def turn(item: pytest.Item) -> int:
+        path = item.path.as_posix()
+        turns = [k for k, name in enumerate(_LONGEST) if path.endswith(name)]
+        return turns[0] if turns else len(_LONGEST)
+
+    items.sort(key=turn)
+    for item in items:
+        of_file = item.path.relative_to(ROOT / "tests").with_suffix("").as_posix()
+        together = "lab" if "lab" in getattr(item, "fixturenames", ()) else of_file
+        item.add_marker(pytest.mark.xdist_group(together))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Processes of pytest send one another reports as UTF-8, and a test may log or compare what is

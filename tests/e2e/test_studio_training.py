@@ -39,7 +39,7 @@ COUNT = 40
 ACCEPTED = 20
 SIZE_HW = (240, 320)
 CONFIG = make_config(NOVEL_NAMES)
-TRAINING = "--epochs 60 --minutes 5 --share 0.25 --seed 1"
+TRAINING = "--epochs 60 --minutes 4 --share 0.25 --seed 1"
 
 
 def truth_of(scene: Scene) -> Prediction:

@@ -130,5 +130,7 @@ def browser_page(**options: object) -> Iterator:
     ]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
-        yield browser.new_context(**options).new_page()
+        context = browser.new_context(**options)
+        context.set_default_timeout(90_000)  # of what is no test by itself, on a busy machine
+        yield context.new_page()
         browser.close()
