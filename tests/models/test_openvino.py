@@ -255,6 +255,7 @@ def test_a_shape_that_was_converted_before_is_not_left_to_torch(
     assert len(asked) == 1
 
 
+@pytest.mark.slow
 def test_annotate_takes_it_without_being_told(
     scenes: list[Scene], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

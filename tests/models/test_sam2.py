@@ -46,9 +46,12 @@ def iou(a: np.ndarray, b: np.ndarray) -> float:
     return float((a & b).sum() / max(1, (a | b).sum()))
 
 
+@pytest.mark.parametrize("runtime", ["torch", "openvino"])
+@pytest.mark.usefixtures("by_openvino")
 def test_box_masks_equal_the_predictor(
-    segmenter: Sam2Segmenter, reference: SAM2ImagePredictor, scenes: list[Scene]
+    runtime: str, reference: SAM2ImagePredictor, scenes: list[Scene]
 ) -> None:
+    segmenter = Sam2Segmenter(DEMO_SAM2, str(DEMO_SAM2_CONFIG), device="cpu", runtime=runtime)
     boxes = [true_detections(scene).xyxy for scene in scenes]
     answers = segmenter.segment([scene.image for scene in scenes], boxes)
     ious = []
