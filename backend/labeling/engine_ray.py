@@ -11,16 +11,15 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-import signal
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from backend.errors import ConfigError, LabelingError, Unavailable
+from backend.errors import LabelingError, Unavailable
+from backend.labeling.ray_session import last_line, started
 from backend.labeling.ray_workers import Failure, Load, Loads, Models, Predicts, Skipped
 
 logger = logging.getLogger(__name__)
@@ -59,49 +58,6 @@ class RayOutcome(Generic[K]):
     key: K
     value: Any
     error: LabelingError | None
-
-
-@contextmanager
-def _started(address: str | None) -> Iterator[Any]:
-    """Ray, started unless it runs already, with this program's own handling of signals."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Ray gives its workers the lowest priority; here they get the usual one. A cluster that runs
-    # already keeps its own.
-    os.environ.setdefault("RAY_worker_niceness", "0")
-    try:
-        import ray
-    except ImportError:
-        raise ConfigError(
-            "--engine ray: Ray is not installed; pip install -c constraints.txt '.[ray]'"
-        ) from None
-    quiet: dict[str, Any] = {
-        "logging_level": "ERROR",
-        "log_to_driver": False,
-        "include_dashboard": False,
-    }
-    started = not ray.is_initialized()
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        if started:
-            try:
-                ray.init(address=address or "local", **({} if address else quiet))
-            except (ValueError, RuntimeError, ConnectionError) as error:
-                raise ConfigError(f"--ray-address {address}: {str(error)[:200]}") from None
-        if threading.current_thread() is threading.main_thread():
-            # Ray ends the program on a signal; ours finishes what is in flight.
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
-        yield ray
-    except (ray.exceptions.RayError, ConnectionError) as error:
-        raise Unavailable(f"Ray: {_last_line(error)}") from None
-    finally:
-        if started:
-            ray.shutdown()
-
-
-def _last_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
 
 
 @dataclass(eq=False)
@@ -283,7 +239,7 @@ class _Run(Generic[K]):
                         yield RayOutcome(key, one.value, None)
                 self._again += _next_try(batch, told)
                 return
-            why = f"the workers that had it in hand died: {_last_line(error)}"
+            why = f"the workers that had it in hand died: {last_line(error)}"
             values = [Failure("UnexpectedError", why, False)]
         for key, value in zip(batch.keys, values, strict=True):
             failed = value.error() if isinstance(value, Failure) else None
@@ -339,5 +295,5 @@ def run_on_ray(
         ConfigError: Ray is not there, or a worker finds that something cannot work.
         Unavailable: Ray ends.
     """
-    with _started(options.address) as ray:
+    with started(options.address) as ray:
         yield from _Run(ray, make_loader, make_models, options).outcomes(iter(keys), stop)
