@@ -22,7 +22,8 @@ from backend.benchmarks.ratios import Measurement
 from backend.formats.label_studio import results as labelstudio
 
 _IMAGES = 150
-_SAMPLE_S = 4
+_SAMPLE_S = 12
+_IN_A_ROW = 25  # pictures
 
 
 def finisher() -> Callable[[], str]:
@@ -67,35 +68,55 @@ def scaling(repeats: int) -> list[Measurement]:
     ]
 
 
+def _measured(work: Callable[[], object]) -> None:
+    for _ in range(_IN_A_ROW):
+        work()
+
+
+def _locked(seconds: float) -> None:
+    """Hold the lock all the time, for as long as what is measured took."""
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        pass
+
+
+def take_turns(seconds: float) -> None:
+    """What the sampler looks at: finishing, and as long a time of a loop that never gives the lock
+    away.
+    """
+    work = finisher()
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        start = time.perf_counter()
+        _measured(work)
+        _locked(time.perf_counter() - start)
+
+
 def lock_share() -> list[Measurement]:
     """How much of finishing the interpreter's lock is held, by a sampler; nothing where that is not
     installed or may not look into processes.
     """
     program = Path(sys.executable).with_name("py-spy")
-    code = (
-        f"import time; from {__name__} import finisher; work = finisher();"
-        f" end = time.perf_counter() + {_SAMPLE_S} + 4\n"
-        "while time.perf_counter() < end: work()"
-    )
-    counts = []
+    code = f"from {__name__} import take_turns; take_turns({_SAMPLE_S})"
     with tempfile.TemporaryDirectory() as folder:
         samples = Path(folder) / "samples.txt"
-        for more in ((), ("--gil",)):
-            command = [str(program), "record", "-d", str(_SAMPLE_S), "-r", "400", "-f", "raw"]
-            command += ["--nonblocking", *more, "-o", str(samples), "--", sys.executable, "-c"]
-            try:
-                subprocess.run([*command, code], check=True, capture_output=True)  # noqa: S603
-            except (OSError, subprocess.CalledProcessError):
-                return []
-            lines = [line for line in samples.read_text().splitlines() if "finish (" in line]
-            counts.append(sum(int(line.rpartition(" ")[2]) for line in lines))
-    share = counts[1] / max(1, counts[0])
+        command = [str(program), "record", "--gil", "--nonblocking", "-r", "400", "-f", "raw"]
+        command += ["-o", str(samples), "--", sys.executable, "-c", code]
+        try:
+            subprocess.run(command, check=True, capture_output=True)  # noqa: S603
+        except (OSError, subprocess.CalledProcessError):
+            return []
+        lines = samples.read_text().splitlines()
+    counts = [
+        sum(int(line.rpartition(" ")[2]) for line in lines if f";{name} (" in line)
+        for name in ("_measured", "_locked")
+    ]
     return [
         Measurement(
             "finishing: share of its time with the interpreter's lock",
-            share,
+            counts[0] / max(1, counts[1]),
             0.2,
             False,
-            f"{counts[1]} of {counts[0]} samples of py-spy",
+            f"{counts[0]} samples of py-spy, {counts[1]} in as long a time with the lock held",
         )
     ]
