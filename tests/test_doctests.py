@@ -45,6 +45,7 @@ METRICS_AND_CODECS = (
     "backend.formats.label_studio.label_config",
     "backend.formats.label_studio.region_masks",
     "backend.formats.label_studio.regions",
+    "backend.formats.label_studio.made_regions",
     "backend.formats.label_studio.results",
     "backend.formats.label_studio.tasks",
     "backend.formats.options",

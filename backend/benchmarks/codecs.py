@@ -30,6 +30,7 @@ from backend.formats.sample import sample_of
 
 SIZE_HW = (1080, 1920)
 _BOXES = 10
+_QUALITY = np.ones(_BOXES, np.float32)  # a segmenter gives it with its logits
 
 
 def canned_logits(seed: int = 1) -> NDArray[np.float32]:
@@ -55,7 +56,7 @@ def canned_logits(seed: int = 1) -> NDArray[np.float32]:
 
 
 def _prediction(logits: NDArray[np.float32]) -> Prediction:
-    masks = crop_masks(Masks(logits, np.ones(len(logits), np.float32), SIZE_HW))
+    masks = crop_masks(Masks(logits, _QUALITY, SIZE_HW))
     instances = [
         Instance(f"class{k}", k, 0.5, mask_xyxy(mask), mask, 1.0)
         for k, mask in enumerate(masks)

@@ -24,14 +24,18 @@ def no_detections() -> Detections:
 def box_iou(first: Iterable[float], second: Iterable[float]) -> float:
     """The IoU of two boxes, x and y of two corners each; 0 where both are empty.
 
-    >>> box_iou(np.array([0, 0, 2, 2]), np.array([0, 0, 2, 4]))
+    >>> box_iou((0, 0, 2, 2), (0, 0, 2, 4))
     0.5
     """
-    ax, ay, ar, ab = map(float, first)
-    bx, by, br, bb = map(float, second)
-    both = max(0.0, min(ar, br) - max(ax, bx)) * max(0.0, min(ab, bb) - max(ay, by))
+    ax, ay, ar, ab = first
+    bx, by, br, bb = second
+    left = ax if ax > bx else bx
+    top = ay if ay > by else by
+    width = (ar if ar < br else br) - left
+    height = (ab if ab < bb else bb) - top
+    both = width * height if width > 0 and height > 0 else 0
     either = (ar - ax) * (ab - ay) + (br - bx) * (bb - by) - both
-    return both / either if either > 0 else 0.0
+    return float(both / either) if either > 0 else 0.0
 
 
 def check_boxes(boxes: NDArray[Any], what: str = "boxes") -> Boxes:

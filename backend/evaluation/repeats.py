@@ -27,8 +27,9 @@ def repeats(regions: Sequence[Region], without: set[int]) -> dict[int, str]:
     >>> repeats([mask, box], without=set())
     {1: 'a'}
     """
+    places = [one.instance.xyxy.tolist() for one in regions]
     pairs = [
-        (box_iou(regions[b].instance.xyxy, regions[m].instance.xyxy), b, m)
+        (box_iou(places[b], places[m]), b, m)
         for b, box in enumerate(regions)
         for m, other in enumerate(regions)
         if box.is_box

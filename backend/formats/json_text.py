@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 import secrets
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +15,7 @@ from backend.errors import InputError
 # Stands for a part while the rest is written. Nobody else's text can be equal to it.
 _PLACE = f"\0{secrets.token_hex(8)}"
 _PLACE_JSON = json.dumps(_PLACE)
+_NO_NUMBER = "holds a number that JSON cannot hold: infinity or not a number"
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,69 @@ def json_text(value: Any, *, ascii_only: bool = False) -> str:
     >>> json_text({"a": [1, RawJson("[2,3]")]})
     '{"a":[1,[2,3]]}'
     """
+    return "".join(_pieces(value, ascii_only))
+
+
+def json_items(values: Sequence[Any]) -> str:
+    """The values of a list as compact JSON with commas between, without the brackets.
+
+    Raises:
+        InputError: see ``json_text``.
+
+    >>> json_items([{"a": 1}, RawJson("[2,3]")])
+    '{"a":1},[2,3]'
+    """
+    return "".join(_items(values))
+
+
+def json_number(value: float) -> str:
+    """A number as JSON.
+
+    Raises:
+        InputError: it is infinite or not a number.
+
+    >>> json_number(0.5)
+    '0.5'
+    """
+    if not math.isfinite(value):
+        raise InputError(_NO_NUMBER)
+    return float.__repr__(value)
+
+
+class JsonTemplate:
+    """What values of one shape have in common as JSON, so that only the rest is written for each.
+
+    Args:
+        values: a list; each ``RawJson`` in it is a gap, and its text is the gap's name.
+
+    >>> JsonTemplate([{"a": RawJson("first"), "b": 1}]).filled({"first": "[2,3]"})
+    '{"a":[2,3],"b":1}'
+    """
+
+    def __init__(self, values: Sequence[Any]) -> None:
+        self._pieces = _items(values)
+
+    def filled(self, gaps: Mapping[str, str]) -> str:
+        """The values as JSON with commas between.
+
+        Args:
+            gaps: JSON text by name.
+        """
+        pieces = self._pieces.copy()
+        pieces[1::2] = [gaps[name] for name in pieces[1::2]]
+        return "".join(pieces)
+
+
+def _items(values: Sequence[Any]) -> list[str]:
+    """The text of a list without its brackets in pieces; see ``_pieces``."""
+    pieces = _pieces(list(values), ascii_only=False)
+    pieces[0] = pieces[0][1:]
+    pieces[-1] = pieces[-1][:-1]
+    return pieces
+
+
+def _pieces(value: Any, ascii_only: bool) -> list[str]:
+    """The text in pieces, of which every second one was JSON already."""
     parts: list[str] = []
 
     def place(one: Any) -> str:
@@ -58,12 +125,11 @@ def json_text(value: Any, *, ascii_only: bool = False) -> str:
             default=place,
         )
     except ValueError:
-        raise InputError("holds a number that JSON cannot hold: infinity or not a number") from None
+        raise InputError(_NO_NUMBER) from None
     if not parts:
-        return text
-    between = text.split(_PLACE_JSON)
-    woven = [piece for pair in zip(between, parts, strict=False) for piece in pair]
-    return "".join([*woven, between[-1]])
+        return [text]
+    *between, last = text.split(_PLACE_JSON)
+    return [*itertools.chain.from_iterable(zip(between, parts, strict=True)), last]
 
 
 def json_bytes(value: Any) -> bytes:

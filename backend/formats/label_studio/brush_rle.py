@@ -72,7 +72,7 @@ def brush_jsons(masks: Sequence[Mask], size_hw: tuple[int, int]) -> list[str]:
     for mask in masks:
         _check(mask, size_hw)
     edges = [edges_of_mask(mask, width) for mask in masks]
-    ends = np.cumsum([len(one) for one in edges])
+    ends = np.array([*itertools.accumulate(map(len, edges))])
     text, stops = kernels.brush.json_of_edges(np.concatenate(edges), ends, height * width)
     whole = str(text.data, "ascii")
     places = [0, *stops.tolist()]

@@ -16,17 +16,16 @@ from backend.files.spool import Spool
 from backend.formats.base import EMBEDDED, NOT_AT_HAND, Encoded, WriteRequest
 from backend.formats.coco import parts
 from backend.formats.json_text import json_bytes
-from backend.formats.label_studio.make_config import make_config
-from backend.formats.label_studio.reader import DATA
-from backend.formats.label_studio.results import (
+from backend.formats.label_studio.made_regions import (
     BRUSH,
     RECTANGLE,
     box_percent,
     brush_values,
-    prediction_score,
     region,
-    task_object,
 )
+from backend.formats.label_studio.make_config import make_config
+from backend.formats.label_studio.reader import DATA
+from backend.formats.label_studio.results import prediction_score, task_object
 from backend.formats.options import BEST, PREDICTIONS
 from backend.formats.sample import EXTRA, LISTS, DatasetInstance, Sample, repeats_score
 

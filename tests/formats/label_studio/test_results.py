@@ -15,7 +15,10 @@ from backend.core.types import Instance, Prediction
 from backend.errors import InputError
 from backend.formats.json_text import json_text
 from backend.formats.label_studio import results as labelstudio
+from backend.formats.label_studio.binding import Output
+from backend.formats.label_studio.brush_rle import decode_brush
 from backend.formats.label_studio.from_result import from_result
+from backend.formats.label_studio.made_regions import BRUSH, RECTANGLE
 from backend.formats.label_studio.make_config import make_config
 from tests.conftest import random_mask
 from tests.support.results import regions_of
@@ -88,6 +91,47 @@ def test_ids_are_stable_and_differ_by_version(rng: np.random.Generator) -> None:
     other = [region["id"] for region in regions_of(replace(one, model_version="v2"))]
     assert ids[0] == ids[1]
     assert not set(other) & set(ids[0])
+
+
+@pytest.mark.parametrize("labels_from", [None, "names"])
+@pytest.mark.parametrize("item_index", [None, 2])
+def test_run_lengths_are_laid_out_like_any_other_value(
+    rng: np.random.Generator, labels_from: str | None, item_index: int | None
+) -> None:
+    """Their text is put together from parts; boxes of the same objects go the usual way."""
+    one = prediction(rng)
+    kept = replace(one, instances=one.instances[:-1])
+    made = {}
+    for kind in (BRUSH, RECTANGLE):
+        output = Output(
+            kind,
+            "tag",
+            "image",
+            labels=dict(enumerate(NAMES)),
+            thresholds=dict.fromkeys(range(3), 0.0),
+            labels_from=labels_from,
+            item_index=item_index,
+        )
+        text = labelstudio.result_of(kept, [output]).regions
+        made[kind] = json.loads(f"[{text}]")
+        assert text == json_text(made[kind])[1:-1]
+    assert len(made[BRUSH]) == len(made[RECTANGLE]) == 3 * (2 if labels_from else 1)
+    for brush, box in zip(made[BRUSH], made[RECTANGLE], strict=True):
+        assert list(brush) == list(box)
+        assert brush.pop("type") == box.pop("type").replace("rectangle", "brush")
+        values = brush.pop("value"), box.pop("value")
+        assert brush == box
+        assert values[0].get("brushlabels") == values[1].get("rectanglelabels")
+        assert values[0].get("labels") == values[1].get("labels")
+        assert decode_brush(values[0]["rle"], one.size_hw) is not None
+
+
+def test_a_score_that_is_no_number_is_refused(rng: np.random.Generator) -> None:
+    one = prediction(rng)
+    odd = replace(one, instances=(replace(one.instances[0], score=float("nan")),))
+    output = Output(BRUSH, "tag", "image", labels={0: "cat"}, thresholds={0: float("-inf")})
+    with pytest.raises(InputError, match="not a number"):
+        labelstudio.result_of(odd, [output])
 
 
 def test_empty_prediction() -> None:
