@@ -36,11 +36,19 @@ _LONGEST = (
 )
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tell ``make test`` what one process runs, and in which order: the tests of a file, which
-    share fixtures that take long, and all that use the same Label Studio.
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Tell ``make test`` what one process runs: the tests of a file, which share fixtures that take
+    long, and all that use the same Label Studio.
+
+    pytest-xdist reads the mark before any other hook sees all tests.
     """
+    of_file = item.path.relative_to(ROOT / "tests").with_suffix("").as_posix()
+    together = "lab" if "lab" in getattr(item, "fixturenames", ()) else of_file
+    item.add_marker(pytest.mark.xdist_group(together))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files come first."""
 
     def turn(item: pytest.Item) -> int:
         path = item.path.as_posix()
@@ -48,10 +56,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return turns[0] if turns else len(_LONGEST)
 
     items.sort(key=turn)
-    for item in items:
-        of_file = item.path.relative_to(ROOT / "tests").with_suffix("").as_posix()
-        together = "lab" if "lab" in getattr(item, "fixturenames", ()) else of_file
-        item.add_marker(pytest.mark.xdist_group(together))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Stop where pytest-xdist does not heed the marks: fixtures would be made in every process."""
+    if session.config.getoption("loadgroup", default=False):
+        free = [item.nodeid for item in session.items if "@" not in item.nodeid]
+        if free:
+            raise pytest.UsageError(f"pytest-xdist groups no tests with this pytest: {free[0]}")
 
 
 @pytest.hookimpl(wrapper=True)

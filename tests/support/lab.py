@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import sqlite3
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
@@ -80,6 +81,33 @@ class Lab:
         return str(session.post(f"{self.studio.url}/api/token/", headers=headers).json()["token"])
 
 
+_DATABASE = "label_studio.sqlite3"
+_TABLES = PROGRAM.parent.parent / _DATABASE  # of a Label Studio that started once, without projects
+
+
+@contextmanager
+def new_studio(data: Path, port: int) -> Iterator[str]:
+    """A running Label Studio without projects; gives its URL.
+
+    The first one makes its tables, which takes longer than anything else it does; those after it
+    begin with a copy of them.
+    """
+    data.mkdir(parents=True)
+    has_tables = _TABLES.is_file()
+    if has_tables:
+        shutil.copy(_TABLES, data / _DATABASE)
+    with label_studio(PROGRAM, data, port) as url:
+        if not has_tables:
+            part = _TABLES.with_suffix(f".{os.getpid()}")
+            with (
+                closing(sqlite3.connect(data / _DATABASE)) as source,
+                closing(sqlite3.connect(part)) as target,
+            ):
+                source.backup(target)
+            part.replace(_TABLES)
+        yield url
+
+
 def turned(source: Path, target: Path) -> None:
     """The same picture with its pixels on their side, and EXIF that says how to turn them back."""
     picture = PIL.Image.open(source).transpose(PIL.Image.Transpose.ROTATE_90)
@@ -103,7 +131,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     turned(SAMPLES / "JPEGImages" / f"{UPRIGHT}.jpg", folder / "turned.jpg")
     log = folder / "backend.log"
     with ExitStack() as stack:
-        url = stack.enter_context(label_studio(PROGRAM, folder / "data", free_port()))
+        url = stack.enter_context(new_studio(folder / "data", free_port()))
         with pytest.MonkeyPatch.context() as patch:
             patch.delenv("MODEL_RUNTIME")  # models run as a user's do
             backend_url = stack.enter_context(backend(url, free_port(), log))

@@ -24,7 +24,7 @@ from backend.formats.label_studio.make_config import make_config
 from backend.formats.voc.label_maps import instances_of, read_label_map
 from tests.conftest import PYTHON, ROOT
 from tests.support.fake_studio import LEGACY, FakeStudio, serving
-from tests.support.lab import CONFIG, NAMES, PROGRAM, needs_studio
+from tests.support.lab import CONFIG, NAMES, PROGRAM, needs_studio, new_studio
 from tests.support.servers import Recorder
 
 MODELS = (
@@ -305,7 +305,7 @@ def test_two_hundred_tasks_a_kill_and_a_restart_of_the_real_label_studio(tmp_pat
         "cpu",
     ]
     with (
-        label_studio(PROGRAM, tmp_path / "data", port) as url,
+        new_studio(tmp_path / "data", port) as url,
         closing(Studio(url)) as studio,
     ):
         project = studio.create_project("two hundred", CONFIG)
