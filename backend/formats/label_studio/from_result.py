@@ -49,7 +49,7 @@ def from_result(
         InputError: naming the region and what is wrong with it.
 
     >>> from backend.formats.label_studio.brush_rle import encode_brush
-    >>> from backend.formats.label_studio.results import region
+    >>> from backend.formats.label_studio.made_regions import region
     >>> tag = {"kind": "brushlabels", "from_name": "brush", "to_name": "image"}
     >>> value = {"format": "rle", "rle": [*encode_brush(None, (1, 2))]}
     >>> nothing = region(key="a", **tag, size_hw=(1, 2), value=value, label="cat")

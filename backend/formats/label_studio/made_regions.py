@@ -116,7 +116,11 @@ def brush_values(masks: Sequence[Mask], size_hw: tuple[int, int]) -> list[dict[s
     >>> value["format"], value["rle"].text[:9]  # one pixel of four values
     ('rle', '[0,0,0,4,')
     """
-    return [{"format": "rle", "rle": RawJson(text)} for text in rle.brush_jsons(masks, size_hw)]
+    return [_brush_value(text) for text in rle.brush_jsons(masks, size_hw)]
+
+
+def _brush_value(text: str) -> dict[str, Any]:
+    return {"format": "rle", "rle": RawJson(text)}
 
 
 def box_percent(xyxy: ArrayLike, size_hw: tuple[int, int]) -> dict[str, Any]:
@@ -191,7 +195,13 @@ def regions_text(prediction: Prediction, indices: Sequence[int], output: Output)
         output: the tag.
 
     Returns:
-        Their JSON texts with commas between, and how many of them hide holes.
+        Their JSON texts with commas between, and how many polygons hide holes.
+
+    >>> cat = Instance("cat", 0, 0.9, np.array([0, 0, 4, 4], np.float32))
+    >>> output = Output(RECTANGLE, "box", "image", labels={0: "Cat"}, thresholds={0: 0.0})
+    >>> text, n_holed = regions_text(Prediction((cat,), (8, 8), "v1"), [0], output)
+    >>> text[-26:], n_holed
+    ('rectanglelabels":["Cat"]}}', 0)
     """
     if not indices:
         return "", 0
@@ -268,7 +278,7 @@ def _brush_template(
         output,
         size_hw,
         key="",
-        value={"format": "rle", "rle": RawJson("rle")},
+        value=_brush_value("rle"),
         label=RawJson("label"),
         score=RawJson("score"),
         meta={},

@@ -30,6 +30,8 @@ def shown_instances(prediction: Prediction, output: Output) -> list[int]:
 
     They are labelled by it, over its thresholds, and the best ``max_regions`` of those.
 
+    >>> import numpy as np
+    >>> from backend.formats.label_studio.made_regions import RECTANGLE
     >>> box = np.array([0, 0, 4, 4], np.float32)
     >>> found = (Instance("cat", 0, 0.4, box), Instance("cat", 0, 0.9, box))
     >>> output = Output(RECTANGLE, "box", "image", labels={0: "cat"}, thresholds={0: 0.5})
@@ -85,6 +87,7 @@ def result_of(prediction: Prediction, outputs: Sequence[Output]) -> Result:
         prediction: of one image.
         outputs: the tags, their labels and limits.
 
+    >>> import numpy as np
     >>> cat = Instance("cat", 0, 0.9, np.array([0, 0, 4, 4], np.float32))
     >>> prediction = Prediction((cat,), (8, 8), "")
     >>> result = result_of(prediction, plain_outputs(prediction))
@@ -141,6 +144,7 @@ def plain_outputs(
 ) -> list[Output]:
     """Every instance as it is: masks into the brush tag, others into the rectangle tag.
 
+    >>> import numpy as np
     >>> cat = Instance("cat", 0, 0.9, np.zeros(4, np.float32))
     >>> [(one.kind, one.labels) for one in plain_outputs(Prediction((cat,), (8, 8), ""))]
     [('brushlabels', {0: 'cat'}), ('rectanglelabels', {0: 'cat'})]
