@@ -4,16 +4,17 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# sam2 ships as source and needs torch and setuptools to build; taking those from .venv keeps pip
-# from fetching torch twice.
-# Python compiles the few modules that are used; all 39,000 would take minutes.
+# Python compiles the few modules that are used; all 39,000 would take minutes. sam2 ships as source
+# and needs torch and setuptools to build; taking those from .venv keeps pip from fetching torch
+# twice.
 QUIETLY := --disable-pip-version-check install -q --no-compile
 INSTALL := $(BIN)/python -m pip $(QUIETLY)
 
 # Tests in two processes, each with models on one thread; `make test JOBS=4` takes four. Which tests
 # stay together, tests/conftest.py says.
 JOBS ?= 2
-# Memory that torch gives back is kept for its next tensor: mapping it anew costs a sixth of the time.
+# Memory that torch gives back is kept for its next tensor: mapping it anew costs an eighth of the
+# time.
 PYTEST = OMP_NUM_THREADS=1 MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=2147483648 \
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder
 

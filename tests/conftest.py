@@ -39,8 +39,6 @@ _LONGEST = (
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Tell ``make test`` what one process runs: the tests of a file, which share fixtures that take
     long, and all that use the same Label Studio.
-
-    pytest-xdist reads the mark before any other hook sees all tests.
     """
     of_file = item.path.relative_to(ROOT / "tests").with_suffix("").as_posix()
     together = "lab" if "lab" in getattr(item, "fixturenames", ()) else of_file
@@ -58,12 +56,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=turn)
 
 
-def pytest_collection_finish(session: pytest.Session) -> None:
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_node_collection_finished(node: object, ids: list[str]) -> None:
     """Stop where pytest-xdist does not heed the marks: fixtures would be made in every process."""
-    if session.config.getoption("loadgroup", default=False):
-        free = [item.nodeid for item in session.items if "@" not in item.nodeid]
-        if free:
-            raise pytest.UsageError(f"pytest-xdist groups no tests with this pytest: {free[0]}")
+    by_group = getattr(node, "config").getoption("dist") == "loadgroup"  # noqa: B009 - no type
+    if by_group and any("@" not in one for one in ids):
+        pytest.exit("pytest-xdist groups no tests with this pytest", returncode=4)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -95,6 +93,9 @@ def _models_by_torch() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(openvino, "has_openvino", lambda: False)
         patch.setenv("MODEL_RUNTIME", "torch")
+        # What ``make test`` sets for itself; programs have a user's memory, which tests measure.
+        patch.delenv("MALLOC_MMAP_THRESHOLD_", raising=False)
+        patch.delenv("MALLOC_TRIM_THRESHOLD_", raising=False)
         yield
 
 

@@ -71,7 +71,7 @@ def json_number(value: float) -> str:
     """
     if not math.isfinite(value):
         raise InputError(_NO_NUMBER)
-    return float.__repr__(value)
+    return float.__repr__(float(value))
 
 
 class JsonTemplate:

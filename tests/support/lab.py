@@ -10,13 +10,14 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 
 import PIL.Image
 import pytest
 import requests
 
-from backend.demo.processes import PASSWORD, USER, backend, free_port, label_studio
+from backend.demo.processes import PASSWORD, TOKEN, USER, backend, free_port, label_studio
 from backend.demo.run import SAMPLES
 from backend.demo.studio import Studio
 from backend.formats.label_studio.make_config import make_config
@@ -82,7 +83,9 @@ class Lab:
 
 
 _DATABASE = "label_studio.sqlite3"
-_TABLES = PROGRAM.parent.parent / _DATABASE  # of a Label Studio that started once, without projects
+_MADE_BY = f"{PROGRAM} {USER} {PASSWORD} {TOKEN} {(ROOT / 'docker/label-studio.txt').read_text()}"
+# Of a Label Studio that started once, without projects.
+_TABLES = ROOT / ".venv-studio" / f"{sha256(_MADE_BY.encode()).hexdigest()[:16]}.sqlite3"
 
 
 @contextmanager
@@ -98,6 +101,7 @@ def new_studio(data: Path, port: int) -> Iterator[str]:
         shutil.copy(_TABLES, data / _DATABASE)
     with label_studio(PROGRAM, data, port) as url:
         if not has_tables:
+            _TABLES.parent.mkdir(exist_ok=True)
             part = _TABLES.with_suffix(f".{os.getpid()}")
             with (
                 closing(sqlite3.connect(data / _DATABASE)) as source,

@@ -26,6 +26,7 @@ BITMASK = "bitmasklabels"
 POLYGON = "polygonlabels"
 RECTANGLE = "rectanglelabels"
 _MOST_PARTS = 20  # polygons of one instance
+_LONG = 200  # characters of a name or label of which nothing is kept
 
 
 def region(
@@ -239,7 +240,9 @@ def _brushes_text(prediction: Prediction, indices: Sequence[int], output: Output
     masks = [(k, mask) for k in indices if (mask := found[k].mask) is not None]
     if not masks:
         return ""
-    template = _brush_template(
+    names = (output.from_name, output.to_name, output.labels_from or "")
+    make = _brush_template if max(map(len, names)) < _LONG else _brush_template.__wrapped__
+    template = make(
         output.from_name,
         output.to_name,
         output.labels_from,
@@ -286,7 +289,12 @@ def _brush_template(
     return JsonTemplate([{**one, "id": RawJson("id")} for one in stored])
 
 
-_quoted = lru_cache(maxsize=4096)(json_text)  # a label
+_quoted_before = lru_cache(maxsize=4096)(json_text)
+
+
+def _quoted(label: str) -> str:
+    # A project may have labels of any length; those are not kept.
+    return _quoted_before(label) if len(label) < _LONG else json_text(label)
 
 
 def _score(instance: Instance) -> float:

@@ -10,7 +10,7 @@ import pytest
 from label_studio_sdk.converter.brush import decode_rle
 from label_studio_sdk.label_interface import LabelInterface
 
-from backend.core.masks import full_frame, mask_from_full, mask_xyxy
+from backend.core.masks import full_frame, mask_difference, mask_from_full, mask_xyxy
 from backend.core.types import Instance, Prediction
 from backend.errors import InputError
 from backend.formats.json_text import json_text
@@ -123,7 +123,11 @@ def test_run_lengths_are_laid_out_like_any_other_value(
         assert brush == box
         assert values[0].get("brushlabels") == values[1].get("rectanglelabels")
         assert values[0].get("labels") == values[1].get("labels")
-        assert decode_brush(values[0]["rle"], one.size_hw) is not None
+        if labels_from is None:
+            shown = decode_brush(values[0]["rle"], one.size_hw)
+            truth = kept.instances[NAMES.index(values[0]["brushlabels"][0])].mask
+            assert shown is not None
+            assert mask_difference(truth, shown) == 0
 
 
 def test_a_score_that_is_no_number_is_refused(rng: np.random.Generator) -> None:
