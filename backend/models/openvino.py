@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import sys
 import tempfile
 import threading
 import warnings
@@ -35,6 +36,17 @@ _CONVERTING = threading.Lock()  # of all models: two that are traced at once dis
 def has_openvino() -> bool:
     """Whether the extra ``openvino`` is installed."""
     return find_spec("openvino") is not None
+
+
+def quiet_openvino() -> Any:
+    """The package, kept from sending what it is used for.
+
+    It asks nobody, and forks a process for each message, which takes seconds without a network.
+    """
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino
+
+    return openvino
 
 
 def is_wanted(runtime: str, device: str) -> bool:
@@ -76,9 +88,7 @@ def processor_has_bf16() -> bool:
     """Whether the processor computes in bfloat16 by itself, as OpenVINO says."""
     if not has_openvino():
         return False
-    import openvino
-
-    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in quiet_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def default_folder() -> Path:
@@ -121,12 +131,10 @@ class OpenVinoParts:
     def __init__(
         self, model: nn.Module, digest: str, *, bf16: bool = False, folder: Path | None = None
     ) -> None:
-        import openvino
-
         self._model = model
         made_by = f"{version('openvino')}-{version('torch')}-{_REVISION}"
         self._folder = (folder or default_folder()) / f"{digest}-{made_by}"
-        self._core = openvino.Core()
+        self._core = quiet_openvino().Core()
         self._precision = "bf16" if bf16 else "f32"
         self._requests: dict[str, Any] = {}
         self._lock = threading.Lock()
@@ -195,13 +203,11 @@ class OpenVinoParts:
             return None
 
     def _converted(self, function: Function, inputs: Sequence[Tensor]) -> Any:
-        import openvino
-
         with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what is traced depends on shapes, which are fixed
             example = tuple(torch.zeros(one.shape, dtype=one.dtype) for one in inputs)
             function(*example)  # what a model keeps for a shape is there before it is traced
-            return openvino.convert_model(
+            return quiet_openvino().convert_model(
                 _Part(self._model, function),
                 example_input=example,
                 input=[one.shape for one in example],
@@ -209,14 +215,12 @@ class OpenVinoParts:
 
     def _keep(self, made: Any, path: Path) -> None:
         """Put a converted part on disk, whole or not at all; without a disk it works as well."""
-        import openvino
-
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             _forget_old(path.parent.parent)
             with tempfile.TemporaryDirectory(dir=path.parent) as folder:
                 whole = Path(folder) / path.name
-                openvino.save_model(made, whole, compress_to_fp16=False)
+                quiet_openvino().save_model(made, whole, compress_to_fp16=False)
                 # The weights first: a part is there when its other file is.
                 for one in (whole.with_suffix(".bin"), whole):
                     shutil.move(one, path.parent / one.name)

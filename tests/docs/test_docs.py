@@ -215,6 +215,12 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.fixture(scope="session")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache for all pages, as a reader has one: models are converted for the CPU once."""
+    return tmp_path_factory.mktemp("cache")
+
+
 LONG = ("annotate.md", "scoring.md")  # a quarter of a minute each
 
 
@@ -225,7 +231,7 @@ LONG = ("annotate.md", "scoring.md")  # a quarter of a minute each
         for page in RUN
     ],
 )
-def test_commands_run(page: Path, place: Path) -> None:
+def test_commands_run(page: Path, place: Path, kept: Path) -> None:
     """Those that can run without a network, a window or files of the reader."""
     ours = {
         variable
@@ -237,6 +243,7 @@ def test_commands_run(page: Path, place: Path) -> None:
     environment |= {
         "PATH": f"{place / 'bin'}{os.pathsep}{os.environ['PATH']}",
         "HOME": str(place),
+        "XDG_CACHE_HOME": str(kept),
         "YOLO_CONFIG_DIR": str(place),
         "HF_HUB_OFFLINE": "1",
         "DEVICE": "cpu",

@@ -116,10 +116,10 @@ def seen_ious(
 
 def test_short_clips_are_followed(segmenter: Sam2Segmenter) -> None:
     found = []
-    for seed in range(FIRST_SEED, FIRST_SEED + 18):
+    for seed in range(FIRST_SEED, FIRST_SEED + 9):
         watched = Watched(seed, 12)
         found += seen_ious(watched, track(segmenter, watched))
-    assert len(found) > 600
+    assert len(found) > 300
     assert np.mean(found) >= 0.80
 
 
@@ -153,10 +153,10 @@ def _back(share: NDArray[np.float64], area: NDArray[np.float64]) -> int | None:
 
 def test_long_clips_are_followed(segmenter: Sam2Segmenter) -> None:
     found = []
-    for seed in range(FIRST_SEED + 100, FIRST_SEED + 106):
+    for seed in range(FIRST_SEED + 100, FIRST_SEED + 103):
         watched = Watched(seed, 60)
         found += seen_ious(watched, track(segmenter, watched))
-    assert len(found) > 800
+    assert len(found) > 400
     assert np.mean(found) >= 0.65
 
 

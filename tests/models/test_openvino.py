@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from backend.cli.main import main
 from backend.config.models import Settings
@@ -24,6 +28,7 @@ from backend.models import openvino
 from backend.models.registry import load_detector
 from backend.models.sam2.image import Sam2Segmenter
 from backend.models.weights import DEMO_SAM2, DEMO_SAM2_CONFIG
+from tests.conftest import ROOT
 
 pytestmark = pytest.mark.usefixtures("by_openvino")
 
@@ -81,34 +86,48 @@ def test_clicks_work_on_its_features(
         assert mask_iou(one, other) > 0.999
 
 
-def test_what_was_converted_is_kept(
-    scenes: list[Scene],
-    folder: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    image = scenes[0].image
-    in_parts(folder, monkeypatch).embed(image)
+def half(folder: Path) -> float:
+    """Of one, by a model that is converted in a moment."""
+    model = nn.Linear(1, 1)
+    nn.init.constant_(model.weight, 0.5)
+    nn.init.zeros_(model.bias)
+    parts = openvino.OpenVinoParts(model, "half", folder=folder)
+    [answer] = parts.run("whole", lambda number: (model(number),), torch.ones(1, 1))
+    return answer.item()
+
+
+def test_what_was_converted_is_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert half(tmp_path) == 0.5
     caplog.clear()
-    in_parts(folder, monkeypatch).embed(image)
+    assert half(tmp_path) == 0.5
     assert "converting" not in caplog.text
-    [kept] = folder.rglob("encode.xml")
-    kept.write_text(kept.read_text()[:2000])
-    in_parts(folder, monkeypatch).embed(image)
+    [kept] = tmp_path.rglob("whole.xml")
+    kept.write_text(kept.read_text()[:500])
+    assert half(tmp_path) == 0.5
     assert "is damaged, and made again" in caplog.text
-    assert "converting a part of the model for OpenVINO, once: encode" in caplog.text
+    assert "converting a part of the model for OpenVINO, once: whole" in caplog.text
 
 
 def test_a_disk_that_refuses_costs_the_kept_files_alone(
-    scenes: list[Scene],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").write_text("")
-    ours = in_parts(tmp_path / "file", monkeypatch)
-    assert ours.embed(scenes[0].image).size_hw == scenes[0].image.shape[:2]
+    assert half(tmp_path / "file") == 0.5
     assert "a converted part is not kept" in caplog.text
+
+
+def test_nobody_is_told_of_its_use(tmp_path: Path) -> None:
+    """OpenVINO counts its uses in the home folder, and sends them where nothing says not to."""
+    code = (
+        "from backend.models.openvino import quiet_openvino as get;"
+        "import numpy, torch;"
+        "get().convert_model(torch.nn.Linear(1, 1), example_input=torch.ones(1, 1))"
+    )
+    own = {name: value for name, value in os.environ.items() if name != "CI"}
+    subprocess.run(
+        [sys.executable, "-c", code], env=own | {"HOME": str(tmp_path)}, cwd=ROOT, check=True
+    )
+    assert not (tmp_path / "intel").exists()
 
 
 def test_bf16_gives_other_masks_and_says_so(
@@ -277,15 +296,13 @@ def test_annotate_takes_it_without_being_told(
         assert np.mean(ours == read_label_map(path)) > 0.999
 
 
-def test_models_that_were_not_used_for_long_are_forgotten(
-    scenes: list[Scene], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_models_that_were_not_used_for_long_are_forgotten(tmp_path: Path) -> None:
     for k in range(20):
         (tmp_path / f"old-{k:02}").mkdir()
-        (tmp_path / f"old-{k:02}" / "encode.xml").write_text("")
+        (tmp_path / f"old-{k:02}" / "whole.xml").write_text("")
         os.utime(tmp_path / f"old-{k:02}", (k, k))
-    in_parts(tmp_path, monkeypatch).embed(scenes[0].image)
+    half(tmp_path)
     left = sorted(one.name for one in tmp_path.iterdir())
     assert len(left) == 16
     assert left[1:] == [f"old-{k:02}" for k in range(5, 20)]
-    assert (tmp_path / left[0] / "encode.xml").is_file()
+    assert (tmp_path / left[0] / "whole.xml").is_file()
