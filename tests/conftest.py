@@ -29,6 +29,7 @@ SHARED = ROOT.parent / "shared"
 # The files that take longest come first, so that none is left when all others are done.
 _LONGEST = (
     "e2e/test_studio_training.py",
+    "models/test_embedded_tracking.py",
     "models/test_contract.py",
     "docs/test_docs.py",
     "training/test_finetune.py",

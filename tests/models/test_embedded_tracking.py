@@ -126,7 +126,7 @@ def test_short_clips_are_followed(segmenter: Sam2Segmenter) -> None:
 def test_objects_are_found_again(segmenter: Sam2Segmenter) -> None:
     """Hidden for some frames, then seen by half: found again within ten frames."""
     again = []
-    for seed in range(FIRST_SEED + 300, FIRST_SEED + 336):
+    for seed in range(FIRST_SEED + 300, FIRST_SEED + 324):
         watched = Watched(seed, 40)
         share = watched.area / watched.area.max(0)
         starts = {k: _back(share[:, k - 1], watched.area[:, k - 1]) for k in watched.promptable}
@@ -138,7 +138,7 @@ def test_objects_are_found_again(segmenter: Sam2Segmenter) -> None:
         for k, start in back.items():
             frames = range(start, min(start + 10, watched.n_frames))
             again.append(max(watched.iou(frame, k, found[frame][k]) for frame in frames) > 0.5)
-    assert len(again) >= 12
+    assert len(again) >= 8
     assert np.mean(again) >= FOUND_AGAIN
 
 
@@ -175,7 +175,7 @@ class Halfway:
 @pytest.fixture(scope="module")
 def halfway(segmenter: Sam2Segmenter) -> list[Halfway]:
     made = []
-    for seed in range(FIRST_SEED + 200, FIRST_SEED + 208):
+    for seed in range(FIRST_SEED + 200, FIRST_SEED + 206):
         watched = Watched(seed, CORRECTED_AT + 8)
         session = segmenter.start(watched.images)
         for k in watched.promptable:

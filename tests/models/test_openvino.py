@@ -116,7 +116,7 @@ def test_a_disk_that_refuses_costs_the_kept_files_alone(
     assert "a converted part is not kept" in caplog.text
 
 
-def test_nobody_is_told_of_its_use(tmp_path: Path) -> None:
+def test_m03_nobody_is_told_of_its_use(tmp_path: Path) -> None:
     """OpenVINO counts its uses in the home folder, and sends them where nothing says not to."""
     code = (
         "from backend.models.openvino import quiet_openvino as get;"
