@@ -10,9 +10,10 @@ STAMP := $(VENV)/.installed
 QUIETLY := --disable-pip-version-check install -q --no-compile
 INSTALL := $(BIN)/python -m pip $(QUIETLY)
 
-# Tests in two processes, each with models on one thread; `make test JOBS=4` takes four. Which tests
-# stay together, tests/conftest.py says.
-JOBS ?= 2
+# Tests in three processes, each with models on one thread, which keep two processors busy, as many
+# tests wait for Label Studio or a browser; `make test JOBS=6` takes six. Which tests stay together,
+# tests/conftest.py says.
+JOBS ?= 3
 # Memory that torch gives back is kept for its next tensor: mapping it anew costs an eighth of the
 # time.
 PYTEST = OMP_NUM_THREADS=1 MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=2147483648 \
