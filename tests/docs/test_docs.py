@@ -221,7 +221,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
-LONG = ("annotate.md", "scoring.md")  # a quarter of a minute each
+LONG = ("annotate.md", "scoring.md")  # more than half a minute each
 
 
 @pytest.mark.parametrize(

@@ -262,7 +262,8 @@ def test_the_install_commands_make_a_working_environment(tmp_path: Path, scratch
     own = {
         "PATH": os.environ["PATH"],
         "HOME": str(tmp_path),
-        # The modules of an image are all compiled; here Python compiles those that it uses.
+        # The modules of an image are all compiled; here Python compiles those that it uses. Options
+        # that say no are turned on by a 0.
         "PIP_NO_COMPILE": "0",
         **{k: v for k, v in os.environ.items() if k.startswith("PIP_")},
     }
